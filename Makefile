@@ -1,0 +1,40 @@
+# `make demo` and `make test` set up all they need: Python 3.11 or newer with venv is enough.
+PYTHON ?= python3
+VENV ?= .venv
+EXTRA ?=
+# DATA, VGG and WORKDIR are for `make demo`.
+VGG ?=
+WORKDIR ?= demo$(if $(VGG),-vgg)
+
+extras = test$(if $(EXTRA),$(comma)$(EXTRA))
+comma := ,
+python = $(VENV)/bin/python
+installed = $(VENV)/.installed-$(extras)
+
+.PHONY: demo test lint format clean
+
+demo: $(installed)
+	$(python) -m tools.demo --workdir=$(WORKDIR) $(if $(VGG),--vgg=$(VGG))
+
+test: $(installed)
+	$(python) -m pytest -n 2 --dist=loadfile
+
+lint: $(installed)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/pyright
+
+format: $(installed)
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+$(installed): setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'esrgan_jax needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.11'; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(python) -m pip install --quiet --upgrade pip
+	$(python) -m pip install --quiet --editable '.[$(extras)]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build demo

@@ -1,0 +1,40 @@
+"""What goes wrong, said in a sentence: bad input ends with exit code 2, a failed run with 1."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+LONGEST_NAME = 200  # a damaged or hostile file may hold any
+
+
+class InputError(ValueError):
+    """An argument or a file cannot be used. The message says what, where and what to do."""
+
+
+class RunError(RuntimeError):
+    """A run that started well could not go on. The message says why and what is left of it."""
+
+
+def listed(names: Sequence[str], most: int = 6) -> str:
+    """The first of names that may be many, for a message: "a, b, c and 4 more"."""
+    shown = ", ".join(name[:LONGEST_NAME] for name in names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+
+
+def run_command(main: Callable[[], int | None]) -> NoReturn:
+    """Runs a command's `main` and exits with its code (None is 0).
+
+    Only the two errors above become a sentence on stderr: any other exception is a bug of ours
+    and keeps its traceback.
+    """
+    try:
+        sys.exit(main())
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except RunError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,37 @@
+"""Shared by all tests: eight simulated devices, strict promotion, and where the real data is."""
+
+import os
+from pathlib import Path
+
+# Compiling dominates tests of small networks; LLVM's optimisations do not change what is tested.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+)
+
+# Programs that several tests or processes compile are compiled once.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / "build" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+import jax
+import numpy as np
+import pytest
+from absl import flags
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+flags.FLAGS.mark_as_parsed()  # Grain's worker processes read absl flags
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real weights and pictures; the test is skipped where it is absent."""
+    default = Path(__file__).parents[1] / ".." / "shared" / "data"
+    folder = Path(os.environ.get("ESRGAN_JAX_DATA", default)).resolve()
+    if not folder.is_dir():
+        pytest.skip(f"needs the real data: no folder {folder}; set ESRGAN_JAX_DATA to have it")
+    return folder
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)

@@ -1,0 +1,46 @@
+"""Exit codes and what stands on stderr."""
+
+import pytest
+
+from esrgan_jax.errors import InputError, RunError, listed, run_command
+
+
+def command(result):
+    def main():
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("result", "code", "said"),
+    [
+        (None, None, ""),  # sys.exit(None) is success
+        (0, 0, ""),
+        (3, 3, ""),
+        (InputError("no such file: a.png"), 2, "error: no such file: a.png\n"),
+        (RunError("the loss is not finite"), 1, "error: the loss is not finite\n"),
+        (KeyboardInterrupt(), 130, "stopped\n"),
+    ],
+)
+def test_exit_codes(result, code, said, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        run_command(command(result))
+    assert exit_.value.code == code
+    assert capsys.readouterr() == ("", said)
+
+
+@pytest.mark.parametrize("bug", [ValueError("ours"), RuntimeError("ours"), KeyError("ours")])
+def test_bugs_keep_their_traceback(bug):
+    with pytest.raises(type(bug), match="ours"):
+        run_command(command(bug))
+
+
+def test_long_lists_are_cut():
+    assert listed(["a"]) == "a"
+    assert listed(["a", "b", "c"], most=3) == "a, b, c"
+    assert listed(list("abcdefg"), most=3) == "a, b, c and 4 more"
+    assert listed(list("abcdefgh")) == "a, b, c, d, e, f and 2 more"
+    assert len(listed(["x" * 10**6])) == 200
