@@ -1,0 +1,170 @@
+"""The generator: residual-in-residual dense blocks without batch normalisation (paper §3.1)."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from esrgan_jax.errors import InputError
+from esrgan_jax.models.conv import Conv, leaky_relu
+
+BETA = 0.2  # residual scaling, at both levels (supplement §2)
+
+
+class RDB(nn.Module):
+    """Residual dense block: five convolutions, each reading all features before it.
+
+    With `plus`, ESRGAN+'s (arXiv 2001.08073) two extra residuals: a 1x1 convolution of the input
+    is added to the second features and the second to the fourth.
+    """
+
+    num_features: int
+    num_growth: int
+    plus: bool
+    initializer: str
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        def conv(index: int, features: int) -> jax.Array:
+            layer = Conv(
+                features, initializer=self.initializer, dtype=self.dtype, name=f"conv{index}"
+            )
+            return layer(jnp.concatenate(dense, axis=-1))
+
+        dense = [x]
+        for index in range(1, 5):
+            y = leaky_relu(conv(index, self.num_growth))
+            if self.plus and index == 2:
+                skip = Conv(
+                    self.num_growth,
+                    1,
+                    initializer=self.initializer,
+                    use_bias=False,
+                    dtype=self.dtype,
+                    name="conv1x1",
+                )
+                y += skip(x)
+            if self.plus and index == 4:
+                y += dense[2]
+            dense.append(y)
+        return x + BETA * conv(5, self.num_features)
+
+
+class RRDB(nn.Module):
+    """Residual in residual: three dense blocks inside one more scaled residual (paper Fig. 4)."""
+
+    num_features: int
+    num_growth: int
+    plus: bool
+    initializer: str
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = x
+        for index in range(1, 4):
+            fields = (self.num_features, self.num_growth, self.plus, self.initializer, self.dtype)
+            y = RDB(*fields, name=f"rdb{index}")(y)
+        return x + BETA * y
+
+
+class RRDBNet(nn.Module):
+    """LR pictures to SR pictures.
+
+    Attributes:
+        num_features: Channels of the trunk (nf).
+        num_growth: Channels that each convolution of a dense block adds (gc).
+        num_blocks: RRDBs in the trunk (nb); 23 in the released networks, 6 in the anime model.
+        in_channels: Channels of the LR picture.
+        out_channels: Channels of the SR picture.
+        scale: SR size over LR size, a power of two from 1 to 16.
+        unshuffle: 1, 2 or 4: fold blocks of unshuffle² LR pixels into channels first, as
+            Real-ESRGAN's x2 and x1 networks do; LR height and width must then be multiples of it.
+        plus: ESRGAN+'s extra residuals.
+        initializer: "msra_tenth" is the paper's (MSRA times 0.1 everywhere), "basicsr" that of
+            today's BasicSR (that in the dense blocks alone, torch's default elsewhere).
+        unroll: Write the loop over the blocks out. The parameters are the same (stacked along a
+            leading axis under "body"), and so is the result; it compiles longer. XLA's CPU
+            backend runs the gradients of a rolled loop several times slower, so training there
+            wants it.
+        remat: Recompute each block in the backward pass: about a sixth of the memory for a third
+            more computation.
+        dtype: Computation dtype of all but the last convolution, which stays float32.
+
+    The default has exactly 16,697,987 parameters.
+    """
+
+    num_features: int = 64
+    num_growth: int = 32
+    num_blocks: int = 23
+    in_channels: int = 3
+    out_channels: int = 3
+    scale: int = 4
+    unshuffle: int = 1
+    plus: bool = False
+    initializer: str = "msra_tenth"
+    unroll: bool = False
+    remat: bool = False
+    dtype: jnp.dtype = jnp.dtype("float32")
+
+    @property
+    def num_up(self) -> int:
+        """Number of nearest x2 + convolution steps."""
+        if self.scale not in (1, 2, 4, 8, 16) or self.unshuffle not in (1, 2, 4):
+            raise InputError(
+                f"RRDBNet has scales 1, 2, 4, 8, 16 and unshuffle 1, 2, 4; "
+                f"not scale {self.scale} with unshuffle {self.unshuffle}"
+            )
+        return int(math.log2(self.scale * self.unshuffle))
+
+    @nn.compact
+    def __call__(self, lr: jax.Array, train: bool = False) -> jax.Array:
+        """(N, H, W, in_channels) in [0, 1] -> (N, scale H, scale W, out_channels), unclamped.
+
+        `train` changes nothing here: there is no batch normalisation.
+        """
+        num_up = self.num_up
+        block_init, edge_init = self.initializer, self.initializer
+        if self.initializer == "basicsr":
+            block_init, edge_init = "msra_tenth", "torch"
+
+        def conv(features: int, name: str, dtype: jnp.dtype = self.dtype) -> Conv:
+            return Conv(features, initializer=edge_init, dtype=dtype, name=name)
+
+        first = conv(self.num_features, "conv_first")(pixel_unshuffle(lr, self.unshuffle))
+        x = conv(self.num_features, "conv_body")(self._body(first, block_init)) + first
+        for index in range(1, num_up + 1):
+            x = leaky_relu(conv(self.num_features, f"conv_up{index}")(nearest_x2(x)))
+        x = leaky_relu(conv(self.num_features, "conv_hr")(x))
+        return conv(self.out_channels, "conv_last", jnp.dtype("float32"))(x)
+
+    def _body(self, x: jax.Array, initializer: str) -> jax.Array:
+        block = nn.remat(RRDB, prevent_cse=self.unroll) if self.remat else RRDB
+        fields = (self.num_features, self.num_growth, self.plus, initializer, self.dtype)
+        loop = nn.scan(
+            lambda module, carry, _: (module(carry), None),
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            length=self.num_blocks,
+            # One more than the length, since a single block would still be a loop of one turn.
+            unroll=self.num_blocks + 1 if self.unroll else 1,
+        )
+        return loop(block(*fields, name="body"), x, None)[0]
+
+
+def nearest_x2(x: jax.Array) -> jax.Array:
+    """Each pixel four times: (N, H, W, C) -> (N, 2H, 2W, C)."""
+    return x.repeat(2, axis=1).repeat(2, axis=2)
+
+
+def pixel_unshuffle(x: jax.Array, factor: int) -> jax.Array:
+    """(N, H, W, C) -> (N, H/f, W/f, C f²), channel-major (c f² + dy f + dx) as torch orders it."""
+    if factor == 1:
+        return x
+    n, h, w, c = x.shape
+    if h % factor or w % factor:
+        raise InputError(f"a {h}x{w} picture cannot be unshuffled by {factor}: pad it first")
+    x = x.reshape(n, h // factor, factor, w // factor, factor, c)
+    return x.transpose(0, 1, 3, 5, 2, 4).reshape(n, h // factor, w // factor, c * factor**2)

@@ -1,0 +1,82 @@
+"""SRResNet (arXiv 1609.04802), the network that ESRGAN starts from, for the ablations."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from esrgan_jax.errors import InputError
+from esrgan_jax.models.conv import Conv
+
+
+class SRResNet(nn.Module):
+    """LR pictures to SR pictures: residual blocks, then sub-pixel convolutions.
+
+    Attributes:
+        num_features: Channels of the trunk.
+        num_blocks: Residual blocks of two convolutions each.
+        in_channels: Channels of the LR picture.
+        out_channels: Channels of the SR picture.
+        scale: SR size over LR size, a power of two.
+        normalize: Batch normalisation after the trunk's convolutions, as SRResNet was published;
+            without it, the first step of ESRGAN's ablation (paper §4.4).
+        initializer: "msra", "msra_tenth" or "torch".
+        dtype: Computation dtype of all but the last convolution, which stays float32.
+    """
+
+    num_features: int = 64
+    num_blocks: int = 16
+    in_channels: int = 3
+    out_channels: int = 3
+    scale: int = 4
+    normalize: bool = True
+    initializer: str = "msra"
+    dtype: jnp.dtype = jnp.dtype("float32")
+
+    @nn.compact
+    def __call__(self, lr: jax.Array, train: bool = False) -> jax.Array:
+        """(N, H, W, in_channels) in [0, 1] -> (N, scale H, scale W, out_channels), unclamped.
+
+        In training with `normalize`, apply it with `mutable=["batch_stats"]`.
+        """
+        if self.scale < 1 or self.scale & (self.scale - 1):
+            raise InputError(f"SRResNet's scale is a power of two, not {self.scale}")
+
+        def conv(x: jax.Array, name: str, features: int = self.num_features, size: int = 3):
+            dtype = jnp.dtype("float32") if name == "conv_last" else self.dtype
+            layer = Conv(features, size, initializer=self.initializer, dtype=dtype, name=name)
+            return layer(x)
+
+        def norm(x: jax.Array, name: str) -> jax.Array:
+            if not self.normalize:
+                return x
+            layer = nn.BatchNorm(
+                use_running_average=not train,
+                momentum=0.9,
+                epsilon=1e-5,
+                use_fast_variance=False,  # E[x²] - E[x]² cancels where the mean is large
+                dtype=self.dtype,
+                name=name,
+            )
+            return layer(x)
+
+        def prelu(x: jax.Array, name: str) -> jax.Array:
+            slope = self.param(name, nn.initializers.constant(0.25), (x.shape[-1],))
+            return jnp.where(x >= 0, x, slope.astype(x.dtype).reshape(1, 1, 1, -1) * x)
+
+        first = x = prelu(conv(lr, "conv_first", size=9), "prelu_first")
+        for index in range(self.num_blocks):
+            y = norm(conv(x, f"body_{index}_conv1"), f"body_{index}_bn1")
+            y = prelu(y, f"body_{index}_prelu")
+            x += norm(conv(y, f"body_{index}_conv2"), f"body_{index}_bn2")
+        x = first + norm(conv(x, "conv_body"), "bn_body")
+        for index in range(1, self.scale.bit_length()):
+            x = conv(x, f"conv_up{index}", 4 * self.num_features)
+            x = prelu(pixel_shuffle_x2(x), f"prelu_up{index}")
+        return conv(x, "conv_last", self.out_channels, 9)
+
+
+def pixel_shuffle_x2(x: jax.Array) -> jax.Array:
+    """(N, H, W, 4C) -> (N, 2H, 2W, C), channels ordered c 4 + dy 2 + dx as torch orders them."""
+    n, h, w, c = x.shape
+    x = x.reshape(n, h, w, c // 4, 2, 2).transpose(0, 1, 4, 2, 5, 3)
+    return x.reshape(n, 2 * h, 2 * w, c // 4)

@@ -1,0 +1,187 @@
+"""VGGFeatures against NumPy, against its own program text, and on a photograph."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from esrgan_jax.errors import InputError
+from esrgan_jax.interop import vgg_names
+from esrgan_jax.models.vgg import VGGFeatures, layer_names
+from esrgan_jax.picture import read_picture
+
+DEEPEST = {16: "5_3", 19: "5_4"}
+
+
+@functools.cache
+def abstract_params(layers, depth=19):
+    picture = jnp.zeros((1, 32, 32, 3))
+    return jax.eval_shape(VGGFeatures(layers, depth).init, jax.random.key(0), picture)["params"]
+
+
+@pytest.mark.parametrize(("depth", "counts"), [(16, (2, 2, 3, 3, 3)), (19, (2, 2, 4, 4, 4))])
+def test_layer_names(depth, counts):
+    names = layer_names(depth)
+    assert names[:5] == ["conv1_1", "relu1_1", "conv1_2", "relu1_2", "conv2_1"]
+    assert names[-2:] == [f"conv{DEEPEST[depth]}", f"relu{DEEPEST[depth]}"]
+    assert len(names) == len(set(names)) == 2 * sum(counts)
+    for stage, count in enumerate(counts, 1):
+        assert sum(name.startswith(f"conv{stage}") for name in names) == count
+
+
+@pytest.mark.parametrize("depth", [16, 19])
+def test_shapes_of_all_layers(depth):
+    names = tuple(layer_names(depth))
+    features = jax.eval_shape(
+        VGGFeatures(names, depth).apply,
+        {"params": abstract_params(names, depth)},
+        jnp.zeros((2, 64, 48, 3)),
+    )
+    assert set(features) == set(names)
+    for name, feature in features.items():
+        stage = int(name[4])
+        width = (64, 128, 256, 512, 512)[stage - 1]
+        shrunk = 2 ** (stage - 1)
+        assert feature.shape == (2, 64 // shrunk, 48 // shrunk, width)
+        assert feature.dtype == jnp.float32
+
+
+@pytest.mark.parametrize(
+    ("layers", "depth", "convs", "relus", "pools"),
+    [
+        (("conv5_4",), 19, 16, 15, 4),
+        (("relu5_4",), 19, 16, 16, 4),
+        (("conv3_3",), 16, 7, 6, 2),
+        (("relu5_3",), 16, 13, 13, 4),
+        (("conv1_1",), 19, 1, 0, 0),
+        (("relu2_2", "conv1_2"), 19, 4, 4, 1),
+    ],
+)
+def test_nothing_is_computed_behind_the_deepest_layer(layers, depth, convs, relus, pools):
+    params = abstract_params(layers, depth)
+    assert sum(name.startswith("conv") for name in params) == convs
+    picture = jnp.zeros((1, 32, 32, 3))
+    apply = VGGFeatures(layers, depth).apply
+    program = str(jax.make_jaxpr(apply)({"params": params}, picture))
+    assert program.count("= conv_general_dilated[") == convs
+    assert program.count("= reduce_window") == pools
+    assert program.count("= custom_jvp_call[") == relus
+
+
+def test_parameters_of_the_layers_needed_are_enough():
+    params = abstract_params(("conv2_1",))
+    apply = functools.partial(jax.eval_shape, VGGFeatures(("relu1_2",)).apply)
+    picture = jnp.zeros((1, 8, 8, 3))
+    needed = {name: leaf for name, leaf in params.items() if name != "conv2_1"}
+    assert set(apply({"params": needed}, picture)) == {"relu1_2"}
+    assert set(apply({"params": params}, picture)) == {"relu1_2"}  # more does not disturb
+
+
+@pytest.mark.parametrize(
+    ("layers", "depth"), [(("conv5_5",), 19), (("conv5_4",), 16), (("pool1",), 19), ((), 19)]
+)
+def test_unknown_layers_are_refused(layers, depth):
+    with pytest.raises(InputError, match=rf"VGG{depth} has no layer .*it has conv1_1, relu1_1"):
+        abstract_params(layers, depth)
+
+
+def convolve(x, layer):
+    kernel = np.asarray(layer["kernel"], np.float64)
+    x = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(1, 2))
+    return np.einsum("nhwcyx,yxco->nhwo", windows, kernel, optimize=True) + layer["bias"]
+
+
+def compute(params, rgb, *layers, dtype="float32") -> Any:
+    return VGGFeatures(layers, dtype=jnp.dtype(dtype)).apply({"params": params}, rgb)
+
+
+@pytest.fixture(scope="module")
+def random_case():
+    """Parameters down to conv2_1 with a preprocessing of every kind, and pictures beyond [0, 1]."""
+    rng = np.random.default_rng(4)
+    params = jax.tree.map(
+        lambda leaf: rng.normal(0, 0.1, leaf.shape).astype(np.float32),
+        {name: leaf for name, leaf in abstract_params(("conv2_1",)).items() if "conv" in name},
+    )
+    params["input"] = {
+        "order": np.array([1, 2, 0]),  # no order of its own inverse
+        "scale": np.float32(3),
+        "mean": np.array([0.2, 1.1, 2.3], np.float32),
+        "std": np.array([0.5, 1.7, 0.9], np.float32),
+    }
+    params["feature_scale"] = np.float32(0.25)
+    return params, rng.uniform(-0.3, 1.4, (2, 10, 12, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_features_equal_numpy(random_case, compiled):
+    params, rgb = random_case
+    layers = ("conv2_1", "conv1_1", "relu1_2", "conv1_2")
+    apply = jax.jit(compute, static_argnums=(2, 3, 4, 5)) if compiled else compute
+    features = apply(params, rgb, *layers)
+
+    seen = 3 * np.stack([rgb[..., 1], rgb[..., 2], rgb[..., 0]], -1).astype(np.float64)
+    seen = (seen - params["input"]["mean"]) / params["input"]["std"]
+    conv1_1 = convolve(seen, params["conv1_1"])
+    conv1_2 = convolve(np.maximum(conv1_1, 0), params["conv1_2"])
+    relu1_2 = np.maximum(conv1_2, 0)
+    pooled = relu1_2.reshape(2, 5, 2, 6, 2, 64).max((2, 4))
+    expected = {
+        "conv1_1": conv1_1,
+        "conv1_2": conv1_2,
+        "relu1_2": relu1_2,
+        "conv2_1": convolve(pooled, params["conv2_1"]),
+    }
+    assert set(features) == set(expected)
+    for name, feature in expected.items():
+        np.testing.assert_allclose(features[name], 0.25 * feature, rtol=1e-5, atol=1e-5)
+    assert conv1_2.min() < -0.1
+
+
+def test_odd_pictures_lose_the_last_row_in_pooling(random_case):
+    params, rgb = random_case
+    features = jax.eval_shape(lambda x: compute(params, x, "conv2_1"), rgb[:, :9, :11])
+    assert features["conv2_1"].shape == (2, 4, 5, 128)
+
+
+def test_bfloat16_features_come_in_float32(random_case):
+    params, rgb = random_case
+    expected = compute(params, rgb, "conv2_1")["conv2_1"]
+    features = compute(params, rgb, "conv2_1", dtype="bfloat16")["conv2_1"]
+    assert features.dtype == jnp.float32
+    error = float(jnp.abs(features - expected).max() / jnp.std(expected))
+    assert 1e-4 < error < 0.1
+
+
+def test_gradient_reaches_the_picture(random_case):
+    """Without a jump at 0 and 1: pictures are not clamped on the way in."""
+    params, rgb = random_case
+
+    def loss(rgb):
+        return compute(params, rgb, "conv1_1")["conv1_1"].sum()
+
+    gradient = jax.jit(jax.grad(loss))(rgb)
+    # conv1_1 is linear: away from the border the gradient is the same at every pixel.
+    column_sums = np.asarray(params["conv1_1"]["kernel"], np.float64).sum((0, 1, 3))
+    expected = 0.25 * 3 * (column_sums / params["input"]["std"])[[2, 0, 1]]
+    np.testing.assert_allclose(gradient[:, 1:-1, 1:-1].reshape(-1, 3).mean(0), expected, rtol=1e-4)
+    assert np.ptp(gradient[:, 1:-1, 1:-1].reshape(-1, 3), axis=0).max() < 1e-4
+
+
+def test_real_vgg19_on_a_photograph(shared_data):
+    with np.load(shared_data / "vgg" / "vgg19_caffe_conv.npz") as tensors:
+        depth, params = vgg_names.from_torch(dict(tensors), "caffe")
+    assert depth == 19
+    baby = read_picture(shared_data / "set5" / "baby.png")[144:368, 144:368]
+    rgb = np.float32(baby[None]) / 255
+    features = compute(params, rgb, "conv5_4", "relu5_4")
+    before, after = np.asarray(features["conv5_4"]), np.asarray(features["relu5_4"])
+    assert before.shape == after.shape == (1, 14, 14, 512)
+    np.testing.assert_array_equal(after, np.maximum(before, 0))
+    # data/README.md: 5 to 6 % active on photographs, standard deviation about 30 unscaled
+    assert 0.03 < np.mean(after > 0) < 0.1
+    assert 25 < 12.75 * before.std() < 35
