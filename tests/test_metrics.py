@@ -1,0 +1,112 @@
+"""Scores against closed forms, the definition of SSIM, and published bicubic figures."""
+
+import math
+
+import numpy as np
+import pytest
+
+from esrgan_jax.data.resize import imresize, mod_crop
+from esrgan_jax.errors import InputError
+from esrgan_jax.metrics import crop_border, psnr, rgb_to_y, scores, ssim
+from esrgan_jax.picture import find_pictures, read_picture
+
+
+@pytest.mark.parametrize(
+    ("colour", "luma"),
+    [
+        ((0, 0, 0), 16.0),
+        ((255, 255, 255), 235.0),
+        ((255, 0, 0), 81.481),
+        ((0, 255, 0), 144.553),
+        ((0, 0, 255), 40.966),
+        ((1, 2, 3), 16 + (65.481 + 2 * 128.553 + 3 * 24.966) / 255),
+    ],
+)
+def test_luma_of_primaries(colour, luma):
+    picture = np.full((2, 3, 3), colour, np.uint8)
+    np.testing.assert_allclose(rgb_to_y(picture), np.full((2, 3), luma), rtol=0, atol=1e-12)
+
+
+def test_luma_takes_floats_between_0_and_1(rng):
+    picture = rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    np.testing.assert_allclose(rgb_to_y(picture / 255), rgb_to_y(picture), rtol=1e-15)
+
+
+@pytest.mark.parametrize("difference", [1, 5, 255])
+def test_psnr_of_a_constant_difference(difference):
+    a = np.zeros((6, 7, 3), np.uint8)
+    expected = 20 * math.log10(255 / difference)
+    assert psnr(a, a + np.uint8(difference)) == pytest.approx(expected, abs=1e-12)
+    assert psnr(a + np.uint8(difference), a) == pytest.approx(expected, abs=1e-12)
+
+
+def test_psnr_of_equal_pictures_is_infinite(rng):
+    a = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    assert psnr(a, a.copy()) == math.inf
+
+
+def test_ssim_of_flat_pictures_is_the_luminance_term():
+    a, b = np.full((16, 16), 100.0), np.full((16, 16), 110.0)
+    c1 = (0.01 * 255) ** 2
+    expected = (2 * 100 * 110 + c1) / (100**2 + 110**2 + c1)
+    assert ssim(a, b) == pytest.approx(expected, abs=1e-12)
+
+
+def test_ssim_is_its_definition(rng):
+    """Every window summed by hand, with the constants and the biased variances of the paper."""
+    a, b = rng.uniform(0, 255, (2, 14, 13))
+    x = np.arange(-5, 6)
+    window = np.exp(-(x[:, None] ** 2 + x[None, :] ** 2) / (2 * 1.5**2))
+    window /= window.sum()
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    values = []
+    for top in range(14 - 10):
+        for left in range(13 - 10):
+            p, q = (v[top : top + 11, left : left + 11] for v in (a, b))
+            mean_p, mean_q = (window * p).sum(), (window * q).sum()
+            var_p, var_q = (window * p * p).sum() - mean_p**2, (window * q * q).sum() - mean_q**2
+            cov = (window * p * q).sum() - mean_p * mean_q
+            values.append(
+                (2 * mean_p * mean_q + c1)
+                * (2 * cov + c2)
+                / ((mean_p**2 + mean_q**2 + c1) * (var_p + var_q + c2))
+            )
+    assert ssim(a, b) == pytest.approx(np.mean(values), abs=1e-12)
+
+
+def test_ssim_of_colours_is_the_mean_over_channels(rng):
+    a, b = rng.uniform(0, 255, (2, 12, 15, 3))
+    each = [ssim(a[..., c], b[..., c]) for c in range(3)]
+    assert ssim(a, b) == pytest.approx(np.mean(each), abs=1e-12)
+
+
+def test_scores_leave_out_the_border(rng):
+    hr = rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)
+    sr = hr.copy()
+    sr[:4], sr[-4:], sr[:, :4], sr[:, -4:] = 0, 0, 0, 0
+    assert scores(sr, hr, border=4) == {"psnr_y": math.inf, "ssim_y": 1.0, "psnr_rgb": math.inf}
+    assert scores(sr, hr, border=3)["psnr_rgb"] < 40
+    assert crop_border(hr, 4).shape == (12, 16, 3)
+    assert crop_border(hr, 0).shape == hr.shape
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: psnr(np.zeros((3, 4)), np.zeros((4, 3))), r"\(3, 4\) and \(4, 3\)"),
+        (lambda: ssim(np.zeros((10, 40)), np.zeros((10, 40))), "11x11 px.*40x10"),
+        (lambda: crop_border(np.zeros((8, 20, 3)), 4), "20x8 px.*border of 4"),
+    ],
+)
+def test_unusable_pictures_are_explained(call, message):
+    with pytest.raises(InputError, match=message):
+        call()
+
+
+@pytest.mark.parametrize(("name", "published"), [("set5", 28.43), ("set14", 26.09)])
+def test_bicubic_reaches_the_published_psnr(shared_data, name, published):
+    values = []
+    for path in find_pictures(shared_data / name):
+        hr = mod_crop(read_picture(path), 4)
+        values.append(scores(imresize(imresize(hr, 1 / 4), 4), hr, border=4)["psnr_y"])
+    assert np.mean(values) == pytest.approx(published, abs=0.005)
