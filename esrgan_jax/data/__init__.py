@@ -1,0 +1,1 @@
+"""From photographs to batches: sources, crops, the Grain pipeline and MATLAB's bicubic."""

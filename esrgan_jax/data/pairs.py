@@ -1,0 +1,49 @@
+"""Which LR picture belongs to which HR picture, for training and for evaluation."""
+
+from pathlib import Path
+
+from esrgan_jax.errors import InputError, listed
+from esrgan_jax.picture import find_pictures
+
+
+def find_pairs(hr_folder: Path, lr_folder: Path, scale: int) -> list[tuple[Path, Path]]:
+    """Pairs the pictures of two folders, sub-folders included, by their names.
+
+    Partners have the same path below their folders, but for the suffix and for what is customary:
+    `0001.png` and `0001x4.png` (DIV2K; also `_x4`), `a_HR.png` and `a_LR4.png` (RealSR; also
+    `_LR`), 4 being the scale.
+
+    Returns:
+        (HR picture, LR picture), sorted by the HR picture.
+
+    Raises:
+        InputError: A folder is missing or empty, or a picture of either has no partner.
+    """
+    hr_paths, lr_paths = _by_name(hr_folder), _by_name(lr_folder)
+    pairs, alone = [], []
+    for name, hr in hr_paths.items():
+        stem = name.removesuffix("_HR")
+        endings = ("", f"x{scale}", f"_x{scale}", "_LR", f"_LR{scale}")
+        forms = (name, *(stem + ending for ending in endings))
+        lr = next((lr_paths.pop(form) for form in forms if form in lr_paths), None)
+        if lr is None:
+            alone.append(str(hr))
+        else:
+            pairs.append((hr, lr))
+    alone += map(str, lr_paths.values())
+    if alone:
+        raise InputError(
+            f"{len(alone)} pictures of {hr_folder} and {lr_folder} have no partner: "
+            f"{listed(alone)}; the LR of NAME or NAME_HR is NAME, NAMEx{scale}, NAME_x{scale}, "
+            f"NAME_LR or NAME_LR{scale}"
+        )
+    return pairs
+
+
+def _by_name(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in find_pictures(folder):
+        other = found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)
+        if other != path:
+            raise InputError(f"{other} and {path}: which of them is meant? Remove one")
+    return found

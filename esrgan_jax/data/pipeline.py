@@ -1,0 +1,109 @@
+"""From a source of pictures to endless batches of patches, in an order that one seed fixes."""
+
+import functools
+import multiprocessing
+import os
+import signal
+import threading
+
+import grain
+import numpy as np
+
+from esrgan_jax.data import transforms
+from esrgan_jax.data.sources import Source
+from esrgan_jax.errors import InputError
+
+
+def make_dataset(
+    source: Source,
+    *,
+    scale: int,
+    hr_patch: int,
+    batch_size: int,
+    seed: int,
+    augment: bool = True,
+    num_workers: int = 0,
+    num_threads: int = 4,
+    shard_index: int = 0,
+    shard_count: int = 1,
+) -> grain.IterDataset[dict[str, np.ndarray]]:
+    """Shuffles, crops, augments and batches a source for ever.
+
+    In every epoch each picture of the shard gives one patch. The batches depend on `seed` and the
+    shard alone, not on the numbers of threads and workers. An iterator's `get_state()` goes into
+    the checkpoint; after `set_state()` the same batches follow, bit for bit. With workers the state
+    holds a part for each, so it must be restored with the same `num_workers`.
+
+    Args:
+        source: Random access to {"hr"} or {"lr", "hr"}, as `open_source` makes it.
+        scale: HR pixels for one LR pixel.
+        hr_patch: Side P of a patch in HR pixels.
+        batch_size: Patches in a batch of this shard.
+        seed: Fixes order, places and augmentations.
+        augment: Whether patches are flipped and turned at random.
+        num_workers: Processes that make batches; 0 makes them in threads of this one.
+        num_threads: Threads in each process.
+        shard_index: Which share of the pictures, of `shard_count` disjoint ones (one a host).
+        shard_count: How many shares.
+
+    Returns:
+        A dataset of {"hr": (B, P + 2m, P + 2m, 3)} with m = margin(scale), or of
+        {"lr": (B, P/scale, P/scale, 3), "hr": (B, P, P, 3)} from a paired source; all uint8.
+
+    Raises:
+        InputError: `hr_patch` is no multiple of `scale`, there are fewer pictures than shards, or
+            `num_workers` or `num_threads` is too small.
+    """
+    if num_workers < 0:
+        raise InputError(f"num_workers={num_workers}: must be 0 (no processes) or more")
+    if num_threads < 1:
+        raise InputError(f"num_threads={num_threads}: must be 1 or more")
+    if hr_patch <= 0 or hr_patch % scale:
+        raise InputError(f"hr_patch={hr_patch}: must be a multiple of the scale, {scale}")
+    if len(source) < shard_count:
+        raise InputError(f"{len(source)} pictures for {shard_count} hosts: each needs one")
+    share = grain.MapDataset.source(source)[shard_index::shard_count]
+    # Grain draws from the seed and the place in the share: shares must not draw alike.
+    share = share.seed(_mix(seed, shard_index)).shuffle().repeat()
+    # A partial of a function of the module, since worker processes must unpickle it.
+    patch = functools.partial(_patch, scale=scale, hr_patch=hr_patch, augmented=augment)
+    batches = share.random_map(patch).batch(batch_size, drop_remainder=True)
+    # Counted in batches, and for every process.
+    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
+    dataset = batches.to_iter_dataset(options)
+    if num_workers:
+        options = grain.MultiprocessingOptions(num_workers=num_workers)
+        dataset = dataset.mp_prefetch(options, _obey_the_parent_alone)
+    return dataset
+
+
+def _obey_the_parent_alone(index: int, count: int) -> None:
+    """Leaves it to the training process to stop: Ctrl-C and schedulers signal the whole group."""
+    del index, count
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    # Grain's workers wait for ever for a training process that was killed.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _patch(
+    element: dict[str, np.ndarray],
+    rng: np.random.Generator,
+    *,
+    scale: int,
+    hr_patch: int,
+    augmented: bool,
+) -> dict[str, np.ndarray]:
+    patch = transforms.random_crop(element, rng, scale=scale, hr_patch=hr_patch)
+    return transforms.augment(patch, rng) if augmented else patch
+
+
+def _mix(seed: int, shard_index: int) -> int:
+    return int(np.random.SeedSequence((seed, shard_index)).generate_state(1)[0])

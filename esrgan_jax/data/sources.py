@@ -1,0 +1,254 @@
+"""Where training pictures come from: random access by index, as Grain wants it."""
+
+import itertools
+import os
+import sys
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from esrgan_jax.data.pairs import find_pairs
+from esrgan_jax.errors import InputError, RunError, listed
+from esrgan_jax.picture import find_pictures, picture_size, read_picture
+from esrgan_jax.progress import Progress
+
+MEMORY = 2 << 30  # in each process: every Grain worker keeps pictures of its own
+StrPath = str | os.PathLike
+
+
+class Source(Protocol):
+    """{"hr": (H, W, 3)} or {"lr": (h, w, 3), "hr": (H, W, 3)}, uint8, by index."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]: ...
+
+
+def open_source(
+    paths: StrPath | Sequence[StrPath],
+    lr_paths: StrPath | Sequence[StrPath] | None = None,
+    *,
+    scale: int,
+    min_size: int,
+) -> Source:
+    """Opens what lies there: folders of pictures, pairs, or what tools/prepare_data.py made.
+
+    Args:
+        paths: One or several folders of HR pictures, or one prepared folder.
+        lr_paths: Their LR partners, folder by folder; then nothing is degraded.
+        scale: HR pixels for one LR pixel.
+        min_size: The smallest side that an HR picture may have, in pixels: the patch.
+
+    Raises:
+        InputError: Nothing there can be used.
+    """
+    folders = _several(paths)
+    if not folders:
+        raise InputError("no training pictures: name a folder of them")
+    prepared = [folder for folder in folders if (folder / "dataset_info.json").is_file()]
+    if lr_paths is not None:
+        lr_folders = _several(lr_paths)
+        if prepared:
+            raise InputError(f"{prepared[0]}: holds HR alone; pairs are read from two folders")
+        return PairedFolder(lr_folders, folders, scale, min_size)
+    if not prepared:
+        return PictureFolder(folders, min_size)
+    if len(folders) > 1:
+        raise InputError(
+            f"{prepared[0]}: is a prepared folder and must stand alone; give all folders of "
+            "pictures to one run of tools/prepare_data.py"
+        )
+    source = ArrayRecordSource(folders[0])
+    size = min(source[0]["hr"].shape[:2])  # sub-images are all of one size
+    if size < min_size:
+        raise InputError(
+            f"{folders[0]}: its sub-images have {size} pixels a side, patches need {min_size}: "
+            "prepare it again with a larger --size"
+        )
+    return source
+
+
+class PictureFolder:
+    """All HR pictures of one or several folders and of their sub-folders.
+
+    Pictures that are too small or whose header cannot be read are named on stderr and left out.
+    Decoded pictures are kept in memory as long as they fit in `memory` bytes: a small set is read
+    thousands of times. A picture whose pixels turn out to be corrupt is named once, and the next
+    one takes its place, so that it does not end a run of days.
+
+    Raises:
+        InputError: A folder is missing or empty, or no picture is left.
+    """
+
+    def __init__(
+        self, folders: StrPath | Sequence[StrPath], min_size: int, memory: int = MEMORY
+    ) -> None:
+        paths = [path for folder in _several(folders) for path in find_pictures(folder)]
+        sizes = _sizes(paths, min_size)
+        self._pictures = _Pictures([{"hr": path} for path in paths if path in sizes], memory)
+
+    def __len__(self) -> int:
+        return len(self._pictures.items)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        return self._pictures.read(index)
+
+
+class PairedFolder:
+    """Pairs of LR and HR pictures: real-world data, or LR made by somebody else.
+
+    Partners are those of `pairs.find_pairs`. Skipping, memory and corrupt pixels are as
+    in `PictureFolder`.
+
+    Raises:
+        InputError: Partners are missing, or an LR picture has not (H // scale, W // scale) pixels.
+    """
+
+    def __init__(
+        self,
+        lr_folder: StrPath | Sequence[StrPath],
+        hr_folder: StrPath | Sequence[StrPath],
+        scale: int,
+        min_size: int,
+        memory: int = MEMORY,
+    ) -> None:
+        lr_folders, hr_folders = _several(lr_folder), _several(hr_folder)
+        if len(lr_folders) != len(hr_folders):
+            raise InputError(
+                f"{len(lr_folders)} LR folders for {len(hr_folders)} HR folders: give one for each"
+            )
+        pairs = [
+            pair
+            for lr, hr in zip(lr_folders, hr_folders, strict=True)
+            for pair in find_pairs(hr, lr, scale)
+        ]
+        hr_sizes = _sizes([hr for hr, _ in pairs], min_size)
+        lr_sizes = _sizes([lr for hr, lr in pairs if hr in hr_sizes], 1)
+        pairs = [(hr, lr) for hr, lr in pairs if lr in lr_sizes and hr in hr_sizes]
+        wrong = [
+            f"{lr} has {_by(lr_sizes[lr])}, {hr} has {_by(hr_sizes[hr])}"
+            for hr, lr in pairs
+            if lr_sizes[lr] != tuple(side // scale for side in hr_sizes[hr])
+        ]
+        if wrong:
+            raise InputError(
+                f"{len(wrong)} of {len(pairs)} pairs do not have LR = HR / {scale}: {listed(wrong)}"
+            )
+        self._pictures = _Pictures([{"lr": lr, "hr": hr} for hr, lr in pairs], memory)
+
+    def __len__(self) -> int:
+        return len(self._pictures.items)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        return self._pictures.read(index)
+
+
+class ArrayRecordSource:
+    """The sub-images that tools/prepare_data.py cut, as raw bytes: no decoding at all.
+
+    Raises:
+        InputError: The folder is none of these, or files of it are missing.
+    """
+
+    def __init__(self, folder: StrPath) -> None:
+        # Slow to import, and needed by those alone who prepared their data.
+        import tensorflow_datasets as tfds
+
+        try:
+            builder = tfds.builder_from_directory(folder)
+            self._records = builder.as_data_source("train")  # pyright: ignore[reportCallIssue]
+            for index in (0, len(self._records) - 1):  # the first and the last file are there
+                self._records[index]["hr"]
+        except Exception as error:  # TFDS and ArrayRecord raise nearly every kind there is
+            raise InputError(
+                f"{folder}: cannot be read as prepared data ({type(error).__name__}: {error}); "
+                "make it again with tools/prepare_data.py"
+            ) from error
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        return {"hr": self._records[index]["hr"]}
+
+
+class _Pictures:
+    """Decodes the pictures of an item, and keeps them while they fit in `memory` bytes."""
+
+    def __init__(self, items: list[dict[str, Path]], memory: int) -> None:
+        self.items = items
+        self._memory = memory
+        self._forget()
+
+    def read(self, index: int) -> dict[str, np.ndarray]:
+        places = range(len(self.items))
+        first = places[index]  # an index out of range ends a loop over the source
+        for place in itertools.chain(places[first:], places[:first]):
+            if place in self._bad:
+                continue
+            try:
+                return self._kept.get(place) or self._decode(place)
+            except InputError as error:
+                with self._lock:
+                    if place not in self._bad:
+                        print(f"warning: {error}; using the next one", file=sys.stderr)
+                    self._bad.add(place)
+        raise RunError("no training picture can be read any more")
+
+    def _decode(self, place: int) -> dict[str, np.ndarray]:
+        pictures = {name: read_picture(path) for name, path in self.items[place].items()}
+        size = sum(picture.nbytes for picture in pictures.values())
+        with self._lock:
+            if place not in self._kept and self._used + size <= self._memory:
+                self._kept[place] = pictures
+                self._used += size
+        return pictures
+
+    def _forget(self) -> None:
+        self._kept: dict[int, dict[str, np.ndarray]] = {}
+        self._bad: set[int] = set()
+        self._used = 0
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> tuple[list[dict[str, Path]], int]:
+        return self.items, self._memory
+
+    def __setstate__(self, state: tuple[list[dict[str, Path]], int]) -> None:
+        self.items, self._memory = state
+        self._forget()
+
+
+def _sizes(paths: list[Path], min_size: int) -> dict[Path, tuple[int, int]]:
+    """(height, width) of the pictures that can be used; the others are named on stderr."""
+    sizes, skipped = {}, 0
+    with Progress(len(paths), "picture", "reading headers") as progress:
+        for path in paths:
+            try:
+                size = picture_size(path)
+                if min(size) < min_size:
+                    raise InputError(
+                        f"{path}: {_by(size)} pixels, smaller than a patch of {min_size}"
+                    )
+                sizes[path] = size
+            except InputError as error:
+                progress.write(f"left out: {error}")
+                skipped += 1
+            progress.update()
+    if not sizes:
+        raise InputError(f"none of {len(paths)} pictures can be used: see the lines above")
+    if skipped:
+        print(f"left out {skipped} of {len(paths)} pictures", file=sys.stderr)
+    return sizes
+
+
+def _several(paths: StrPath | Iterable[StrPath]) -> list[Path]:
+    several = [paths] if isinstance(paths, str | os.PathLike) else paths
+    return [Path(path) for path in dict.fromkeys(several)]
+
+
+def _by(size: tuple[int, int]) -> str:
+    height, width = size
+    return f"{width}x{height}"

@@ -1,0 +1,149 @@
+"""Picture files in and out: sRGB, eight bits, through libvips."""
+
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+import pyvips
+from PIL import Image, UnidentifiedImageError
+
+from esrgan_jax.errors import InputError, RunError
+from esrgan_jax.files import replacing
+
+pyvips.cache_set_max(0)  # it would give back the old pixels of a file written anew
+logging.getLogger("pyvips").setLevel(logging.ERROR)  # its warnings name no file, our errors do
+PILLOW_SUFFIXES = (".bmp", ".ppm")  # libvips' wheel is built without these two
+SUFFIXES = (".avif", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp", *PILLOW_SUFFIXES)
+UNREADABLE = (pyvips.Error, OSError, ValueError, Image.DecompressionBombError)
+
+
+def read_picture(path: str | os.PathLike) -> np.ndarray:
+    """Reads a picture as sRGB.
+
+    The EXIF orientation is applied, gray is expanded to three channels, 16 bits and CMYK are
+    converted, alpha is dropped; of an animation the first frame is taken.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        InputError: The file is missing, truncated or no picture.
+    """
+    path = Path(path)
+    try:
+        if path.suffix.lower() in PILLOW_SUFFIXES:
+            with Image.open(_existing(path)) as picture:
+                return np.array(picture.convert("RGB"))
+        # "error" includes "truncated"; with that alone half a TIFF is filled up with black.
+        image = _open(path, fail_on="error").autorot()
+        if image.interpretation in ("rgb16", "grey16"):  # libvips would cut off the low byte
+            eight = "srgb" if image.interpretation == "rgb16" else "b-w"
+            image = (image / 257).rint().cast("uchar").copy(interpretation=eight)
+        return image.colourspace("srgb").cast("uchar").numpy()[..., :3].copy()
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from error
+
+
+def picture_size(path: str | os.PathLike) -> tuple[int, int]:
+    """Reads (height, width) in pixels from the header, as `read_picture` would return them.
+
+    Raises:
+        InputError: The file is missing or its header is none of a picture.
+    """
+    path = Path(path)
+    try:
+        if path.suffix.lower() in PILLOW_SUFFIXES:
+            with Image.open(_existing(path)) as picture:
+                return picture.height, picture.width
+        image = _open(path)
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from error
+    lying = image.get_typeof("orientation") and image.get("orientation") in (5, 6, 7, 8)
+    return (image.width, image.height) if lying else (image.height, image.width)
+
+
+def write_picture(path: str | os.PathLike, array: np.ndarray) -> None:
+    """Writes a PNG, beside its target first, so that no half-written file bears the name.
+
+    Args:
+        path: Ends in `.png`; missing parent folders are made.
+        array: (H, W, C) with 1 (gray), 3 (sRGB) or 4 (sRGB and alpha) channels, uint8 or uint16.
+
+    Raises:
+        InputError: `path` ends otherwise or is a folder, or the array is none of these.
+        RunError: The file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise InputError(f"{path}: pictures are written as PNG; let the name end in .png")
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
+        raise InputError(
+            f"{path}: a picture is (H, W, 1), (H, W, 3) or (H, W, 4), not {array.shape}"
+        )
+    if array.dtype not in (np.uint8, np.uint16):
+        raise InputError(f"{path}: a picture is uint8 or uint16, not {array.dtype}")
+    deep, gray = array.dtype == np.uint16, array.shape[2] == 1
+    interpretation = ("grey16" if deep else "b-w") if gray else ("rgb16" if deep else "srgb")
+    image = pyvips.Image.new_from_array(np.ascontiguousarray(array), interpretation=interpretation)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as partial:
+            image.pngsave(str(partial), compression=6)
+    except (pyvips.Error, OSError) as error:
+        raise RunError(f"{path}: could not be written: {_reason(error)}") from error
+
+
+def find_pictures(folder: str | os.PathLike) -> list[Path]:
+    """Lists the pictures of a folder and of its sub-folders, links followed, sorted by path.
+
+    Hidden files and folders and files of other kinds are passed over. A folder that links reach
+    more than once is listed once, in the place that comes first by name.
+
+    Raises:
+        InputError: The folder is missing or holds no picture.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: {'is not a' if folder.exists() else 'no such'} folder")
+    found, seen = [], set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        # Links back to a parent would be walked for ever, and two that cross doubled at every turn.
+        folders[:] = [] if real in seen else sorted(name for name in folders if name[0] != ".")
+        files = [] if real in seen else files
+        seen.add(real)
+        found += [
+            Path(parent, name)
+            for name in files
+            if name[0] != "." and name.lower().endswith(SUFFIXES)
+        ]
+    if not found:
+        raise InputError(f"{folder}: no picture in it; known are {', '.join(SUFFIXES)}")
+    return sorted(found)
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise OSError("no such file")
+    return path
+
+
+def _open(path: Path, fail_on: str = "none") -> pyvips.Image:
+    image = pyvips.Image.new_from_file(str(_existing(path)), fail_on=fail_on)
+    assert isinstance(image, pyvips.Image)
+    return image
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path}: cannot be read as a picture: {_reason(error)}")
+
+
+def _reason(error: Exception) -> str:
+    """The line of an error that says most: libvips' own, without its preamble."""
+    if isinstance(error, pyvips.Error):
+        lines = [line.strip() for line in (error.detail or "").splitlines() if line.strip()]
+        return lines[-1] if lines else error.message
+    if isinstance(error, UnidentifiedImageError):
+        return "not a known format"
+    return getattr(error, "strerror", None) or str(error)

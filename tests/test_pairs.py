@@ -1,0 +1,53 @@
+"""Names of partners: the same rule for training and for evaluation."""
+
+import re
+
+import pytest
+
+from esrgan_jax import evaluate
+from esrgan_jax.data.pairs import find_pairs
+from esrgan_jax.errors import InputError
+
+
+def touch(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+@pytest.mark.parametrize(
+    ("hr", "lr"),
+    [
+        ("a.png", "a.jpg"),
+        ("a.png", "ax4.png"),
+        ("sub/a.png", "sub/a_x4.png"),
+        ("a_HR.png", "a_LR4.png"),
+        ("a_HR.png", "a_LR.png"),
+        ("a_HR.png", "a_HR.png"),
+    ],
+)
+def test_training_and_evaluation_pair_alike(tmp_path, hr, lr):
+    touch(tmp_path / "hr", hr, "z.png")
+    touch(tmp_path / "lr", lr, "zx4.png")
+    expected = [
+        (tmp_path / "hr" / hr, tmp_path / "lr" / lr),
+        (tmp_path / "hr/z.png", tmp_path / "lr/zx4.png"),
+    ]
+    assert find_pairs(tmp_path / "hr", tmp_path / "lr", 4) == expected
+    assert evaluate.find_pairs(tmp_path / "hr", 4, tmp_path / "lr") == expected
+
+
+def test_names_of_another_scale_or_folder_are_no_partners(tmp_path):
+    touch(tmp_path / "hr", "a.png", "sub/b.png")
+    touch(tmp_path / "lr", "ax2.png", "b.png")
+    alone = ["hr/a.png", "hr/sub/b.png", "lr/ax2.png", "lr/b.png"]
+    names = ", ".join(str(tmp_path / name) for name in alone)
+    with pytest.raises(InputError, match=f"4 pictures of .* no partner: {re.escape(names)}; "):
+        find_pairs(tmp_path / "hr", tmp_path / "lr", 4)
+
+
+def test_two_files_of_one_name_are_refused(tmp_path):
+    touch(tmp_path / "hr", "a.png")
+    touch(tmp_path / "lr", "a.png", "a.jpg")
+    with pytest.raises(InputError, match=r"a\.jpg and \S+a\.png: which of them is meant"):
+        find_pairs(tmp_path / "hr", tmp_path / "lr", 4)

@@ -1,0 +1,171 @@
+import multiprocessing
+import os
+import signal
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+import pytest
+
+from esrgan_jax.data.pipeline import make_dataset
+from esrgan_jax.data.resize import degrade, imresize, margin
+from esrgan_jax.data.sources import PictureFolder
+from esrgan_jax.errors import InputError
+from esrgan_jax.picture import write_picture
+
+
+class Numbered:
+    """Pictures whose number stands in every red sample, their place in green and blue."""
+
+    def __init__(self, count: int, paired: bool = False):
+        self.count, self.paired = count, paired
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        rows, columns = np.mgrid[:40, :48].astype(np.uint8)
+        hr = np.stack([np.full_like(rows, index), rows, columns], axis=-1)
+        return {"lr": hr[::4, ::4], "hr": hr} if self.paired else {"hr": hr}
+
+
+def numbers(*batches: dict[str, np.ndarray]) -> list[int]:
+    return [number for batch in batches for number in batch["hr"][:, 0, 0, 0].tolist()]
+
+
+def take(count: int, source=None, **options: Any) -> list[dict[str, np.ndarray]]:
+    defaults: dict[str, Any] = {"scale": 4, "hr_patch": 16, "batch_size": 4, "seed": 0}
+    iterator = iter(make_dataset(source or Numbered(8), **(defaults | options)))
+    return [next(iterator) for _ in range(count)]
+
+
+def assert_equal(left: list, right: list) -> None:
+    jax.tree.map(np.testing.assert_array_equal, left, right)
+
+
+def test_shapes_of_batches():
+    batch = take(1)[0]
+    assert {name: (a.shape, a.dtype) for name, a in batch.items()} == {
+        "hr": ((4, 32, 32, 3), np.uint8)
+    }
+    batch = take(1, Numbered(8, paired=True))[0]
+    assert {name: (a.shape, a.dtype) for name, a in batch.items()} == {
+        "lr": ((4, 4, 4, 3), np.uint8),
+        "hr": ((4, 16, 16, 3), np.uint8),
+    }
+
+
+def test_an_epoch_has_every_picture_once_and_the_next_one_differs():
+    batches = take(4)
+    first, second = numbers(*batches[:2]), numbers(*batches[2:])
+    assert sorted(first) == sorted(second) == list(range(8))
+    assert first != second
+    places = [
+        {
+            n: tuple(patch[8, 8, 1:])
+            for batch in part
+            for n, patch in zip(numbers(batch), batch["hr"], strict=True)
+        }
+        for part in (batches[:2], batches[2:])
+    ]
+    assert places[0] != places[1]
+
+
+def test_the_seed_fixes_everything_and_threads_change_nothing():
+    batches = take(5)
+    assert_equal(take(5), batches)
+    assert_equal(take(5, num_threads=1), batches)
+    assert list(map(numbers, take(5, seed=1))) != list(map(numbers, batches))
+
+
+def test_small_sets_fill_large_batches():
+    assert sorted(numbers(take(1, Numbered(3), batch_size=6)[0])) == [0, 0, 1, 1, 2, 2]
+
+
+def test_without_augmentation_patches_stand_upright():
+    for batch in take(4, augment=False):
+        inside = batch["hr"][:, 8:-8, 8:-8]
+        assert (np.diff(inside[..., 1].astype(int), axis=1) == 1).all()
+        assert (np.diff(inside[..., 2].astype(int), axis=2) == 1).all()
+    upright = [
+        (np.diff(patch[8:-8, 8:-8, 1].astype(int), axis=0) == 1).all()
+        for batch in take(10)
+        for patch in batch["hr"]
+    ]
+    assert 0 < sum(upright) < len(upright)
+
+
+def test_pairs_stay_together():
+    for batch in take(4, Numbered(8, paired=True)):
+        np.testing.assert_array_equal(
+            batch["hr"].reshape(4, 4, 4, 4, 4, 3)[..., 1:].min(axis=(2, 4)), batch["lr"][..., 1:]
+        )
+
+
+def test_shards_are_disjoint_and_draw_differently():
+    shards = [take(2, shard_index=i, shard_count=2, batch_size=2) for i in (0, 1)]
+    seen = [sorted(numbers(*shard)) for shard in shards]
+    assert seen == [[0, 2, 4, 6], [1, 3, 5, 7]]
+    assert any(
+        (left["hr"][..., 1:] != right["hr"][..., 1:]).any()
+        for left, right in zip(*shards, strict=True)
+    )
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_restored_state_gives_the_same_batches(num_workers):
+    dataset = make_dataset(
+        Numbered(8), scale=4, hr_patch=16, batch_size=4, seed=0, num_workers=num_workers
+    )
+    iterator = iter(dataset)
+    before = [next(iterator) for _ in range(3)]
+    state = iterator.get_state()
+    after = [next(iterator) for _ in range(3)]
+    fresh = iter(dataset)
+    fresh.set_state(state)
+    assert_equal([next(fresh) for _ in range(3)], after)
+    assert_equal(take(6), before + after)  # and workers change nothing
+
+
+def test_workers_outlive_the_signals_of_their_group():
+    dataset = make_dataset(
+        Numbered(8), scale=4, hr_patch=16, batch_size=4, seed=0, num_workers=2, num_threads=1
+    )
+    iterator = iter(dataset)
+    batches = [next(iterator) for _ in range(2)]  # one of each worker: both have started
+    workers = [worker.pid for worker in multiprocessing.active_children() if worker.pid]
+    assert len(workers) == 2
+    for pid in workers:
+        os.kill(pid, signal.SIGINT)
+        os.kill(pid, signal.SIGTERM)
+    batches += [next(iterator) for _ in range(18)]  # more than what stood ready
+    assert_equal(batches, take(20))
+    iterator.close()  # pyright: ignore[reportAttributeAccessIssue]
+    assert not multiprocessing.active_children()
+
+
+def test_grain_agrees_that_checkpoints_work():
+    dataset = make_dataset(Numbered(8), scale=4, hr_patch=16, batch_size=4, seed=3)
+    finite = grain.experimental.LimitIterDataset(dataset, count=6)
+    grain.experimental.assert_equal_output_after_checkpoint(finite)
+
+
+def test_real_files_give_patches_of_their_lr(tmp_path, rng):
+    hr = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    write_picture(tmp_path / "a.png", hr)
+    batch = take(1, PictureFolder(tmp_path, 32), hr_patch=32, augment=False)[0]["hr"]
+    assert batch.shape == (4, 32 + 2 * margin(4), 32 + 2 * margin(4), 3)
+    lr = np.round(np.asarray(degrade(batch, 4)) * 255)
+    np.testing.assert_array_equal(lr, np.broadcast_to(imresize(hr, 1 / 4), lr.shape))
+
+
+def test_impossible_settings_are_named():
+    with pytest.raises(InputError, match="hr_patch=30: must be a multiple of the scale, 4"):
+        take(1, hr_patch=30)
+    with pytest.raises(InputError, match="8 pictures for 9 hosts"):
+        take(1, shard_count=9)
+    with pytest.raises(InputError, match="num_workers=-1: must be 0"):
+        take(1, num_workers=-1)
+    with pytest.raises(InputError, match="num_threads=0: must be 1 or more"):
+        take(1, num_threads=0)

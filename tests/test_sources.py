@@ -1,0 +1,175 @@
+import pickle
+
+import numpy as np
+import pytest
+
+from esrgan_jax.data.builder import cut, window_starts, write_sub_images
+from esrgan_jax.data.sources import ArrayRecordSource, PairedFolder, PictureFolder, open_source
+from esrgan_jax.errors import InputError, RunError
+from esrgan_jax.picture import read_picture, write_picture
+
+
+def fill(folder, sizes, rng):
+    """Writes name -> (height, width) and returns the arrays."""
+    arrays = {
+        name: rng.integers(0, 256, (*size, 3), dtype=np.uint8) for name, size in sizes.items()
+    }
+    for name, array in arrays.items():
+        write_picture(folder / f"{name}.png", array)
+    return arrays
+
+
+def corrupt(path):
+    """Keeps the header and loses the pixels."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_folder_in_order_of_folders_and_paths(tmp_path, rng):
+    arrays = fill(tmp_path, {"a/2": (20, 30), "a/sub/1": (30, 20), "b/0": (20, 20)}, rng)
+    source = PictureFolder([tmp_path / "b", tmp_path / "a"], 20)
+    expected = [arrays[name] for name in ("b/0", "a/2", "a/sub/1")]
+    for copy in (source, pickle.loads(pickle.dumps(source))):
+        assert len(copy) == 3
+        for index, array in enumerate(expected):
+            assert list(copy[index]) == ["hr"]
+            np.testing.assert_array_equal(copy[index]["hr"], array)
+    with pytest.raises(IndexError):
+        source[3]
+
+
+def test_folder_names_what_it_leaves_out(tmp_path, rng, capfd):
+    fill(tmp_path, {"fine": (32, 40), "small": (31, 40)}, rng)
+    (tmp_path / "junk.jpg").write_bytes(b"junk")
+    assert len(PictureFolder(tmp_path, 32)) == 1
+    errors = capfd.readouterr().err
+    assert "small.png: 40x31 pixels, smaller than a patch of 32" in errors
+    assert "junk.jpg: cannot be read as a picture" in errors
+    assert "left out 2 of 3 pictures" in errors
+    with pytest.raises(InputError, match="none of 3 pictures can be used"):
+        PictureFolder(tmp_path, 64)
+
+
+def test_pictures_are_decoded_once_as_long_as_they_fit(tmp_path, rng):
+    fill(tmp_path, {"0": (32, 32), "1": (32, 32)}, rng)
+    roomy, tight = PictureFolder(tmp_path, 32), PictureFolder(tmp_path, 32, memory=3 * 32 * 32)
+    before = {source: [source[0]["hr"], source[1]["hr"]] for source in (roomy, tight)}
+    assert roomy[0]["hr"] is before[roomy][0]
+    assert roomy[1]["hr"] is before[roomy][1]
+    assert tight[0]["hr"] is before[tight][0]
+    assert tight[1]["hr"] is not before[tight][1]
+    np.testing.assert_array_equal(tight[1]["hr"], before[tight][1])
+
+
+def test_a_corrupt_picture_is_named_once_and_the_next_one_used(tmp_path, rng, capfd):
+    arrays = fill(tmp_path, {"0": (64, 64), "1": (64, 64), "2": (64, 64)}, rng)
+    corrupt(tmp_path / "2.png")
+    source = PictureFolder(tmp_path, 64)
+    capfd.readouterr()
+    for _ in range(3):
+        np.testing.assert_array_equal(source[2]["hr"], arrays["0"])
+        np.testing.assert_array_equal(source[1]["hr"], arrays["1"])
+    assert capfd.readouterr().err.count("2.png: cannot be read") == 1
+    for name in "01":
+        corrupt(tmp_path / f"{name}.png")
+    with pytest.raises(RunError, match="no training picture can be read"):
+        pickle.loads(pickle.dumps(source))[0]
+
+
+@pytest.mark.parametrize(
+    ("lr_name", "hr_name"),
+    [("a", "a"), ("ax4", "a"), ("a_x4", "a"), ("a_LR4", "a_HR"), ("a_LR", "a_HR"), ("bx4", "bx4")],
+)
+def test_pairs_find_each_other(tmp_path, rng, lr_name, hr_name):
+    hr = fill(tmp_path / "hr", {f"sub/{hr_name}": (34, 43), "other": (32, 32)}, rng)
+    lr = fill(tmp_path / "lr", {f"sub/{lr_name}": (8, 10), "otherx4": (8, 8)}, rng)
+    source = pickle.loads(pickle.dumps(PairedFolder(tmp_path / "lr", tmp_path / "hr", 4, 32)))
+    assert len(source) == 2
+    np.testing.assert_array_equal(source[1]["hr"], hr[f"sub/{hr_name}"])
+    np.testing.assert_array_equal(source[1]["lr"], lr[f"sub/{lr_name}"])
+
+
+def test_pairs_that_do_not_fit_are_listed(tmp_path, rng):
+    fill(tmp_path / "hr", {"a": (32, 32), "b": (32, 40), "c": (32, 32)}, rng)
+    fill(tmp_path / "lr", {"a": (8, 8), "b": (8, 8), "d": (8, 8)}, rng)
+    with pytest.raises(InputError, match=r"2 pictures .* no partner: \S+c\.png, \S+d\.png"):
+        open_source(tmp_path / "hr", tmp_path / "lr", scale=4, min_size=32)
+    (tmp_path / "hr/c.png").unlink()
+    (tmp_path / "lr/d.png").unlink()
+    with pytest.raises(InputError, match=r"1 of 2 pairs .* HR / 4: \S+b\.png has 8x8, .* 40x32"):
+        open_source(tmp_path / "hr", tmp_path / "lr", scale=4, min_size=32)
+    fill(tmp_path / "hr", {"b": (32, 32)}, rng)
+    assert len(open_source(tmp_path / "hr", tmp_path / "lr", scale=4, min_size=32)) == 2
+    (tmp_path / "lr/a.jpg").write_bytes(b"")
+    with pytest.raises(InputError, match="which of them is meant"):
+        open_source(tmp_path / "hr", tmp_path / "lr", scale=4, min_size=32)
+    with pytest.raises(InputError, match="1 LR folders for 2 HR folders"):
+        open_source([tmp_path / "hr", tmp_path], tmp_path / "lr", scale=4, min_size=32)
+
+
+@pytest.mark.parametrize(
+    ("length", "leftover", "starts"),
+    [
+        (479, 0, []),
+        (480, 0, [0]),
+        (528, 48, [0]),
+        (529, 48, [0, 49]),
+        (481, 0, [0, 1]),
+        (720, 48, [0, 240]),
+        (1356, 48, [0, 240, 480, 720, 876]),
+        (1356, 156, [0, 240, 480, 720]),
+        (2040, 48, [0, 240, 480, 720, 960, 1200, 1440, 1560]),
+    ],
+)
+def test_window_starts(length, leftover, starts):
+    assert window_starts(length, 480, 240, leftover) == starts
+
+
+def test_cut_goes_row_by_row(rng):
+    picture = rng.integers(0, 256, (100, 130, 3), dtype=np.uint8)
+    windows = list(cut(picture, 48, 24, 0))
+    places = [(i, j) for i in (0, 24, 48, 52) for j in (0, 24, 48, 72, 82)]
+    assert len(windows) == len(places)
+    for window, (i, j) in zip(windows, places, strict=True):
+        np.testing.assert_array_equal(window, picture[i : i + 48, j : j + 48])
+
+
+def test_prepared_sub_images_come_back(tmp_path, rng):
+    pictures = rng.integers(0, 256, (5, 24, 24, 3), dtype=np.uint8)
+    named = [(str(index), picture) for index, picture in enumerate(pictures)]
+    parts = [named[:2], named[2:2], named[2:]]  # a file may end up empty
+    write_sub_images(tmp_path / "made", [lambda part=part: iter(part) for part in parts])
+    source = open_source(tmp_path / "made", scale=4, min_size=24)
+    assert isinstance(source, ArrayRecordSource)
+    for copy in (source, pickle.loads(pickle.dumps(source))):
+        read = [copy[index] for index in range(len(copy))]
+        assert all(list(element) == ["hr"] for element in read)
+        np.testing.assert_array_equal(np.stack([element["hr"] for element in read]), pictures)
+    with pytest.raises(InputError, match="have 24 pixels a side, patches need 32"):
+        open_source(tmp_path / "made", scale=4, min_size=32)
+    with pytest.raises(InputError, match="must stand alone"):
+        open_source([tmp_path / "made", tmp_path], scale=4, min_size=24)
+    with pytest.raises(InputError, match="holds HR alone"):
+        open_source(tmp_path / "made", tmp_path, scale=4, min_size=24)
+    next((tmp_path / "made").glob("*00002-of-00003")).unlink()
+    with pytest.raises(InputError, match="make it again with tools/prepare_data"):
+        open_source(tmp_path / "made", scale=4, min_size=24)
+
+
+def test_open_source_refuses_what_holds_nothing(tmp_path):
+    with pytest.raises(InputError, match="no picture in it"):
+        open_source(tmp_path, scale=4, min_size=32)
+    with pytest.raises(InputError, match="no such folder"):
+        open_source(tmp_path / "none", scale=4, min_size=32)
+    with pytest.raises(InputError, match="name a folder"):
+        open_source([], scale=4, min_size=32)
+    (tmp_path / "dataset_info.json").write_text("{}")
+    with pytest.raises(InputError, match="cannot be read as prepared data"):
+        open_source(tmp_path, scale=4, min_size=32)
+
+
+def test_real_photographs(shared_data):
+    source = open_source(shared_data / "photos/bsds500/test", scale=4, min_size=128)
+    assert len(source) == 200
+    np.testing.assert_array_equal(
+        source[0]["hr"], read_picture(shared_data / "photos/bsds500/test/100007.jpg")
+    )
