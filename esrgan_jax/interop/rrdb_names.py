@@ -1,0 +1,235 @@
+"""RRDB generators between torch's state_dicts, in their three namings, and RRDBNet's parameters."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from flax.traverse_util import flatten_dict
+
+from esrgan_jax.errors import InputError, listed
+from esrgan_jax.interop.weight_file import check_tensors
+
+# n is the number of x2 steps, nb that of blocks; u counts steps and r, c within a block from 1.
+NAMINGS = {
+    "basicsr": {  # BasicSR, Real-ESRGAN; its ESRGAN+ is ours, others write that in "old" alone
+        "first": "conv_first",
+        "block": "body.{k}.rdb{r}.conv{c}",
+        "plus": "body.{k}.rdb{r}.conv1x1",
+        "body": "conv_body",
+        "up": "conv_up{u}",
+        "hr": "conv_hr",
+        "last": "conv_last",
+    },
+    "bsrgan": {  # the ESRGAN repository since 2019, BSRGAN, RealSR
+        "first": "conv_first",
+        "block": "RRDB_trunk.{k}.RDB{r}.conv{c}",
+        "plus": "RRDB_trunk.{k}.RDB{r}.conv1x1",
+        "body": "trunk_conv",
+        "up": "upconv{u}",
+        "hr": "HRconv",
+        "last": "conv_last",
+    },
+    "old": {  # the first release, most community models
+        "first": "model.0",
+        "block": "model.1.sub.{k}.RDB{r}.conv{c}.0",
+        "plus": "model.1.sub.{k}.RDB{r}.conv1x1",
+        "body": "model.1.sub.{nb}",
+        "up": "model.{u3}",
+        "hr": "model.{hr}",
+        "last": "model.{last}",
+    },
+}
+# Names that only the network after them has.
+LOOK_ALIKES = (
+    (r"f_HR_conv1\.0\.weight", "SPSR"),
+    (r"OFR\..*", "SOFVSR"),
+    (r"am_list\..*", "MMRealSR"),
+    (r"model\.1\.sub\.0\.res\.0\.weight", "SRResNet"),
+    (r"body\.0\.conv1\.weight", "SRResNet (MSRResNet of BasicSR)"),
+    (r"body\.0\.weight", "Compact (SRVGGNet)"),
+    (r".*srdb.*", "an ESRGAN with other dense blocks (srdb)"),
+    (r"layers\.0\.residual_group\..*", "SwinIR or a relative of it"),
+    (r"conv0_0\.weight", "a discriminator of ESRGAN"),
+    (r"conv0\.weight", "a U-Net discriminator of Real-ESRGAN"),
+    (r"features\.0\.weight", "a VGG (tools/convert_vgg.py reads those) or a discriminator"),
+)
+MAX_SCALE = 16
+
+
+class _Layer(NamedTuple):
+    """One convolution: its torch name, its place in the parameters, its kernel (O, I, H, W)."""
+
+    name: str
+    path: tuple[str, ...]
+    block: int | None
+    shape: tuple[int, int, int, int]
+
+    def tensors(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Torch's name -> (leaf, shape) of the tensors; ESRGAN+'s 1x1 has no bias."""
+        named: dict[str, tuple[str, tuple[int, ...]]] = {
+            f"{self.name}.weight": ("kernel", self.shape)
+        }
+        if self.path[-1] != "conv1x1":
+            named[f"{self.name}.bias"] = ("bias", self.shape[:1])
+        return named
+
+
+def _layers(fields: Mapping[str, Any], naming: str) -> Iterator[_Layer]:
+    """All convolutions in the natural order of their names, from the input to the output."""
+    names, nb, nf = NAMINGS[naming], fields["num_blocks"], fields["num_features"]
+    gc, out = fields["num_growth"], fields["out_channels"]
+    ups = (fields["scale"] * fields["unshuffle"]).bit_length() - 1
+
+    def edge(kind: str, path: str, rows: int, columns: int, u: int = 0) -> _Layer:
+        numbers = {"u": u, "u3": 3 * u, "hr": 3 * ups + 2, "last": 3 * ups + 4, "nb": nb}
+        return _Layer(names[kind].format(**numbers), (path,), None, (rows, columns, 3, 3))
+
+    yield edge("first", "conv_first", nf, fields["in_channels"] * fields["unshuffle"] ** 2)
+    for k in range(nb):
+        for r in (1, 2, 3):
+            for c in (1, 2, 3, 4, 5):
+                shape = (gc if c < 5 else nf, nf + (c - 1) * gc, 3, 3)
+                name = names["block"].format(k=k, r=r, c=c)
+                yield _Layer(name, ("body", f"rdb{r}", f"conv{c}"), k, shape)
+            if fields["plus"]:
+                name = names["plus"].format(k=k, r=r)
+                yield _Layer(name, ("body", f"rdb{r}", "conv1x1"), k, (gc, nf, 1, 1))
+    yield edge("body", "conv_body", nf, nf)
+    for u in range(1, ups + 1):
+        yield edge("up", f"conv_up{u}", nf, nf, u)
+    yield edge("hr", "conv_hr", nf, nf)
+    yield edge("last", "conv_last", out, nf)
+
+
+def from_torch(
+    tensors: Mapping[str, np.ndarray], source: str = "the state_dict"
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The architecture and the parameters of an RRDB generator, in any naming.
+
+    Args:
+        tensors: Unwrapped, by torch's names, kernels OIHW, of any floating-point type.
+        source: Where they come from, for the messages.
+
+    Returns:
+        fields: num_features, num_growth, num_blocks, in_channels and out_channels (of pictures),
+            scale (SR over LR), unshuffle and plus: the arguments of `RRDBNet`.
+        params: Its parameters, float32, kernels HWIO, blocks stacked along a leading axis. Torch's
+            order of unshuffled channels (c·s² + dy·s + dx) is RRDBNet's too.
+
+    Raises:
+        InputError: Another network (named where it is a known one), or tensors that are missing,
+            left over or of the wrong shape or type.
+
+    With 4 or 16 times as many input as output channels the network is taken to unshuffle, as every
+    reader of such files does: the names do not tell.
+    """
+    naming = _naming(tensors, source)
+    fields = _fields(tensors, naming, source)
+    layers = list(_layers(fields, naming))
+    expected = {name: shape for layer in layers for name, (_, shape) in layer.tensors().items()}
+    check_tensors(tensors, expected, f"{source}: nearly an RRDB network")
+
+    params: dict[str, Any] = {}
+    for layer in layers:
+        for name, (leaf, _) in layer.tensors().items():
+            tensor = np.asarray(tensors[name], np.float32)
+            tensor = tensor.transpose(2, 3, 1, 0) if leaf == "kernel" else tensor
+            node = params
+            for key in layer.path:
+                node = node.setdefault(key, {})
+            if layer.block is None:
+                node[leaf] = np.ascontiguousarray(tensor)
+            else:
+                stacked = node.setdefault(
+                    leaf, np.empty((fields["num_blocks"], *tensor.shape), np.float32)
+                )
+                stacked[layer.block] = tensor
+    return fields, params
+
+
+def to_torch(
+    fields: Mapping[str, Any], params: Mapping[str, Any], naming: str = "basicsr"
+) -> dict[str, np.ndarray]:
+    """The state_dict of RRDBNet's parameters, the inverse of `from_torch`.
+
+    Names come in their natural order, from the input to the output (some readers find the number
+    of channels by the first and the last); kernels OIHW, the blocks apart.
+
+    Raises:
+        InputError: The parameters are not those of a network with these fields.
+    """
+    leaves = flatten_dict(dict(params), sep="/")
+    arrays = {where: np.asarray(leaf) for where, leaf in leaves.items()}
+    tensors = {}
+    for layer in _layers(fields, naming):
+        for name, (leaf, shape) in layer.tensors().items():
+            where = "/".join((*layer.path, leaf))
+            needed = (shape[2], shape[3], shape[1], shape[0]) if leaf == "kernel" else shape
+            if layer.block is not None:
+                needed = (fields["num_blocks"], *needed)
+            if where not in arrays or arrays[where].shape != needed:
+                found = arrays[where].shape if where in arrays else "nothing"
+                raise InputError(f"{where} of the parameters: {found} where {needed} is needed")
+            array = arrays[where] if layer.block is None else arrays[where][layer.block]
+            array = array.transpose(3, 2, 0, 1) if leaf == "kernel" else array
+            tensors[name] = np.ascontiguousarray(array)
+    return tensors
+
+
+def _naming(tensors: Mapping[str, np.ndarray], source: str) -> str:
+    for pattern, network in LOOK_ALIKES:
+        if any(re.fullmatch(pattern, name) for name in tensors):
+            raise InputError(f"{source}: holds {network}, not an RRDB network of the ESRGAN family")
+    for naming, names in NAMINGS.items():
+        if names["block"].format(k=0, r=1, c=1) + ".weight" in tensors:
+            return naming
+    known = ", ".join(names["block"].format(k=0, r=1, c=1) for names in NAMINGS.values())
+    raise InputError(
+        f"{source}: no RRDB network: none of {known} is there, but {listed(list(tensors))}"
+    )
+
+
+def _fields(tensors: Mapping[str, np.ndarray], naming: str, source: str) -> dict[str, Any]:
+    names = NAMINGS[naming]
+
+    def kernel_shape(layer: str) -> tuple[int, ...]:
+        shape = np.shape(tensors.get(f"{layer}.weight", 0))
+        if len(shape) != 4:
+            raise InputError(f"{source}: {layer}.weight is missing or no kernel of a convolution")
+        return shape
+
+    def indices(pattern: str) -> set[str]:
+        found = (re.fullmatch(pattern + r"\.weight", name) for name in tensors)
+        return {match[1] for match in found if match}
+
+    num_features, columns, *size = kernel_shape(names["first"].format())
+    if size == [2, 2]:
+        raise InputError(f"{source}: holds 2C2-ESRGAN (2x2 kernels), which RRDBNet is not")
+    block = re.escape(names["block"]).replace(r"\{k\}", r"(\d+)")
+    num_blocks = len(indices(block.replace(r"\{r\}", "1").replace(r"\{c\}", "1")))
+    if naming == "old":
+        second = np.shape(tensors.get("model.2.weight", 0))
+        if second[:1] in ((4 * num_features,), (9 * num_features,)):
+            raise InputError(
+                f"{source}: enlarges by pixelshuffle (model.2.weight {second}); "
+                "RRDBNet enlarges by nearest neighbour and convolution"
+            )
+        steps = max(0, len(indices(r"model\.(\d+)")) - 3)  # less the first, hr and last
+    else:
+        steps = len(indices(names["up"].replace("{u}", r"(\d+)")))
+    out_channels = kernel_shape(names["last"].format(last=3 * steps + 4))[0]
+    folds = (s for s in (2, 4) if columns == s * s * out_channels and 2**steps >= s)
+    unshuffle = next(folds, 1)
+    if 2**steps > MAX_SCALE * unshuffle:
+        raise InputError(f"{source}: enlarges 2^{steps} times; RRDBNet up to {MAX_SCALE} times")
+    return {
+        "num_features": num_features,
+        "num_growth": kernel_shape(names["block"].format(k=0, r=1, c=1))[0],
+        "num_blocks": num_blocks,
+        "in_channels": columns // unshuffle**2,
+        "out_channels": out_channels,
+        "scale": 2**steps // unshuffle,
+        "unshuffle": unshuffle,
+        "plus": any(".conv1x1." in name for name in tensors),
+    }

@@ -1,0 +1,232 @@
+"""Named tensors in and out of weight files: .pth, .pt, .ckpt, .safetensors and .npz."""
+
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from esrgan_jax.errors import InputError, RunError, listed
+from esrgan_jax.files import replacing
+from esrgan_jax.interop import torch_file
+
+TORCH_SUFFIXES = (".pth", ".pt", ".ckpt")
+SUFFIXES = (*TORCH_SUFFIXES, ".safetensors", ".npz")
+MAX_INFLATION = 100  # of a compressed .npz; one of weights shrinks by a tenth
+
+# Under which keys trainers keep the generator, averaged weights first.
+WRAPPERS = (
+    *("params_ema", "params-ema", "generator_ema", "net_g_ema", "g_ema", "ema"),
+    *("params", "params_g", "generator", "net_g", "netG"),
+    *("model_state_dict", "state_dict", "model", "net"),
+)
+# Put before the names of one network among several in a flat mapping, averaged weights first.
+NETWORK_PREFIXES = (
+    *("generator_ema.", "net_g_ema.", "g_ema.", "ema_model.", "params_ema."),
+    *("generator.", "net_g.", "netG."),
+)
+# Put before every name by what was wrapped around the network: DataParallel, torch.compile.
+SHARED_PREFIXES = ("module.", "_orig_mod.")
+NUMBER_KINDS = "fiub"  # NumPy's own; bfloat16 would come back from .npz as bytes
+# All that zipfile, zlib, NumPy and safetensors raise on damaged files.
+UNREADABLE = (
+    *(ValueError, TypeError, LookupError, OSError, EOFError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, SafetensorError),
+)
+FLOATS = ("float32", "float16", "bfloat16", "float64")
+COUNTERS = ("n_averaged", "step_counter")
+MAX_WRAPPINGS = 16
+
+
+def read_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """The tensors of one network in a weight file, by name, in the file's order.
+
+    The content decides how the file is read. Mappings around the tensors are unwrapped and shared
+    prefixes of the names stripped; where the file has averaged (EMA) weights, they are taken.
+    Arrays may be read-only views of the file.
+
+    Raises:
+        InputError: No such file, a suffix that is none of SUFFIXES, a damaged file, or no tensors.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder, not a weight file")
+    _check_suffix(path)
+    tensors = _network(_unwrap(_read(path)))
+    if not tensors:
+        raise InputError(f"{path}: holds no tensors under names")
+    return tensors
+
+
+def write_tensors(
+    path: str | os.PathLike,
+    tensors: Mapping[str, np.ndarray],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Writes named tensors in the format that the suffix says (.pth raw: not wrapped in a key).
+
+    `metadata` goes into the header of a .safetensors file; the other formats have no place for it.
+    The file takes its place when it is complete.
+
+    Raises:
+        InputError: An unknown suffix, no such folder, or an element type the format cannot hold.
+        RunError: The disk does not take the file.
+    """
+    path = Path(path)
+    _check_suffix(path)
+    # safetensors writes an array's memory as it lies.
+    arrays = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
+    if path.suffix.lower() in TORCH_SUFFIXES:
+        torch_file.write(path, arrays)
+        return
+    with replacing(path) as partial:
+        if path.suffix.lower() == ".npz":
+            _write_npz(partial, arrays)
+        else:
+            try:
+                save_file(arrays, partial, dict(metadata or {}))
+            except SafetensorError as error:
+                raise RunError(f"{path}: could not be written: {error}") from error
+
+
+def _write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    for name, array in arrays.items():
+        if array.dtype.kind not in NUMBER_KINDS:
+            raise InputError(f"{name}: .npz cannot hold {array.dtype}: write .safetensors")
+    # np.savez would take a tensor of the name "file" for an argument of its own.
+    with path.open("xb") as file, zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def read_metadata(path: str | os.PathLike) -> dict[str, str]:
+    """What the header of a .safetensors file says beside its tensors; {} for any other file."""
+    try:
+        with safe_open(path, framework="np") as file:
+            return dict(file.metadata() or {})
+    except (OSError, SafetensorError):
+        return {}
+
+
+def check_tensors(
+    tensors: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]], claim: str
+) -> None:
+    """Raises an InputError that lists all differences unless `tensors` are the expected ones.
+
+    They are if names and shapes agree and the elements are floating-point numbers. `claim` begins
+    the message: which file, and what it was hoped to be.
+    """
+    present = {name: tensors[name] for name in expected if name in tensors}
+    problems = {
+        "missing": [name for name in expected if name not in tensors],
+        "left over": [name for name in tensors if name not in expected],
+        "of another shape": [
+            f"{name} {tensor.shape} for {expected[name]}"
+            for name, tensor in present.items()
+            if tensor.shape != expected[name]
+        ],
+        "not floating-point": [
+            f"{name} {tensor.dtype}"
+            for name, tensor in present.items()
+            if tensor.dtype.name not in FLOATS
+        ],
+    }
+    lists = [f"{problem}: {listed(names)}" for problem, names in problems.items() if names]
+    if lists:
+        raise InputError(f"{claim}: {'; '.join(lists)}")
+
+
+def _check_suffix(path: Path) -> None:
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(
+            f"{path}: {path.suffix or 'a name without suffix'} is no weight file; "
+            f"accepted are {', '.join(SUFFIXES)}"
+        )
+
+
+def _read(path: Path) -> Any:
+    try:
+        with path.open("rb") as file:
+            head = file.read(9)
+        if head[:4] == b"PK\x03\x04":
+            with zipfile.ZipFile(path) as archive:
+                arrays = [m for m in archive.infolist() if m.filename.endswith(".npy")]
+                if sum(m.file_size for m in arrays) > MAX_INFLATION * path.stat().st_size:
+                    raise ValueError(f"it would unpack to over {MAX_INFLATION} times its size")
+                if arrays:
+                    return {m.filename.removesuffix(".npy"): _read_npy(archive, m) for m in arrays}
+        elif head[8:] == b"{":
+            with safe_open(path, framework="np") as file:
+                return {name: file.get_tensor(name) for name in file.offset_keys()}
+    except UNREADABLE as error:
+        raise InputError(f"{path}: cannot be read: {error}. Download or write it again") from error
+    return torch_file.read(path)
+
+
+def _read_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    """One array of a .npz. NumPy's own reader would allocate what the header claims."""
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        if version == (1, 0):
+            shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
+        else:
+            shape, fortran_order, dtype = np.lib.format.read_array_header_2_0(file)
+        if dtype.kind not in NUMBER_KINDS:
+            raise ValueError(f"{member.filename} holds {dtype}, not numbers")
+        content = file.read()
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran_order else "C")
+
+
+def _unwrap(state: Any) -> dict[str, np.ndarray]:
+    """The mapping of names to tensors inside the mappings that a trainer put around it."""
+    for _ in range(MAX_WRAPPINGS):
+        if not isinstance(state, dict):
+            break
+        inside = {
+            key: value
+            for key, value in state.items()
+            if isinstance(value, dict)
+            and any(isinstance(item, dict | np.ndarray) for item in value.values())
+        }
+        known = next((inside[key] for key in WRAPPERS if key in inside), None)
+        if known is not None:
+            state = known
+        elif len(state) == 1 and inside:
+            (state,) = inside.values()
+        else:
+            return {
+                key: value
+                for key, value in state.items()
+                if isinstance(key, str)
+                and isinstance(value, np.ndarray)
+                and key.rpartition(".")[2] not in COUNTERS
+            }
+    return {}
+
+
+def _network(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The generator's tensors alone where the names tell networks apart, prefixes stripped."""
+    while tensors:
+        prefix = next((p for p in NETWORK_PREFIXES if any(n.startswith(p) for n in tensors)), "")
+        if not prefix:
+            shared = (p for p in SHARED_PREFIXES if all(n.startswith(p) for n in tensors))
+            prefix = next(shared, "")
+        # "model.0" is a name of the oldest layout; "model.conv_first" has a wrapper's prefix.
+        if not prefix and all(n.startswith("model.") and not n[6:7].isdigit() for n in tensors):
+            prefix = "model."
+        if not prefix:
+            break
+        tensors = {
+            name.removeprefix(prefix): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(prefix)
+        }
+    return tensors

@@ -1,0 +1,462 @@
+"""Torch files made by Python's own pickler, and hostile ones made by hand."""
+
+import io
+import pickle
+import struct
+import sys
+import tracemalloc
+import types
+import zipfile
+from collections import OrderedDict
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from esrgan_jax.errors import InputError
+from esrgan_jax.interop import torch_file, torch_pickle
+
+SYSTEM = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2}}
+A = np.arange(24, dtype=np.float32)
+
+
+class Storage:
+    def __init__(self, key: str, array: np.ndarray, part: tuple | None = None):
+        self.key, self.array, self.part = key, array, part
+
+
+class Tensor:
+    """Pickles itself as torch's tensors do: a function of torch and what it is called with."""
+
+    def __init__(self, storage, offset, shape, strides, function="_rebuild_tensor_v2"):
+        self.arguments = (storage, offset, shape, strides)
+        self.function = function
+
+    def __reduce__(self):
+        behind = (False, OrderedDict()) if self.function == "_rebuild_tensor_v2" else ()
+        return getattr(sys.modules["torch._utils"], self.function), (*self.arguments, *behind)
+
+
+class Parameter:
+    def __init__(self, tensor: Tensor):
+        self.tensor = tensor
+
+    def __reduce__(self):
+        function = sys.modules["torch._utils"]._rebuild_parameter
+        return function, (self.tensor, True, OrderedDict())
+
+
+class Pickler(pickle.Pickler):
+    legacy = False
+
+    def persistent_id(self, obj):
+        if not isinstance(obj, Storage):
+            return None
+        names = {dtype: name for name, dtype in torch_pickle.DTYPES.items()}
+        storage_type = getattr(sys.modules["torch"], names[obj.array.dtype])
+        numel = obj.array.size
+        return (
+            "storage",
+            storage_type,
+            obj.key,
+            "cpu",
+            numel,
+            *([obj.part] if self.legacy else []),
+        )
+
+
+@pytest.fixture(autouse=True)
+def torch_names(monkeypatch):
+    """Modules with torch's names, so that pickle finds what it is to write. Nothing reads them."""
+    torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
+    for name in torch_pickle.DTYPES:
+        setattr(torch, name, type(name, (), {"__module__": "torch"}))
+    for name in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter"):
+        function = types.FunctionType((lambda *_: None).__code__, {}, name)
+        function.__module__, function.__qualname__ = "torch._utils", name
+        setattr(utils, name, function)
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setitem(sys.modules, "torch._utils", utils)
+
+
+def pickled(state, legacy=False, protocol=2) -> bytes:
+    stream = io.BytesIO()
+    pickler = Pickler(stream, protocol)
+    pickler.legacy = legacy
+    pickler.dump(state)
+    return stream.getvalue()
+
+
+def zip_bytes(description: bytes, arrays: dict, compress=False) -> bytes:
+    stream = io.BytesIO()
+    kind = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+    with zipfile.ZipFile(stream, "w", kind) as archive:
+        archive.writestr("model/data.pkl", description)
+        for key, array in arrays.items():
+            archive.writestr(f"model/data/{key}", array.tobytes())
+    return stream.getvalue()
+
+
+def legacy_bytes(state, arrays: dict, protocol=2) -> bytes:
+    parts = [pickle.dumps(x, 2) for x in (torch_file.LEGACY_MAGIC, 1001, SYSTEM)]
+    parts += [pickled(state, True, protocol), pickle.dumps(list(arrays), 2)]
+    for array in arrays.values():
+        parts.append(struct.pack("<q", array.size) + array.tobytes())
+    return b"".join(parts)
+
+
+def read_bytes(tmp_path, content: bytes):
+    path = tmp_path / "file.pth"
+    path.write_bytes(content)
+    return torch_file.read(path)
+
+
+def both(state, arrays):
+    return zip_bytes(pickled(state), arrays), legacy_bytes(state, arrays)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_strides_offsets_and_shared_storages_are_those_of_numpy(tmp_path, legacy):
+    s = Storage("0", A)
+    state = OrderedDict(
+        whole=Tensor(s, 0, (2, 3, 4), (12, 4, 1)),
+        transposed=Tensor(s, 0, (4, 6), (1, 4)),
+        part=Tensor(s, 5, (3, 2), (6, 2)),
+        repeated=Tensor(s, 7, (2, 2), (0, 0)),
+        scalar=Tensor(s, 9, (), ()),
+        empty=Tensor(s, 24, (0, 3), (3, 1)),
+        old=Tensor(s, 1, (5,), (1,), "_rebuild_tensor"),
+        parameter=Parameter(Tensor(s, 2, (5,), (2,))),
+    )
+    read = read_bytes(tmp_path, both({"state_dict": state}, {"0": A})[legacy])["state_dict"]
+    expected = {
+        "whole": A.reshape(2, 3, 4),
+        "transposed": A.reshape(6, 4).T,
+        "part": np.stack([A[[5, 7]], A[[11, 13]], A[[17, 19]]]),
+        "repeated": np.full((2, 2), A[7]),
+        "scalar": A[9],
+        "empty": np.zeros((0, 3), np.float32),
+        "old": A[1:6],
+        "parameter": A[2:12:2],
+    }
+    assert list(read) == list(expected)
+    for name, array in expected.items():
+        assert read[name].dtype == np.float32
+        np.testing.assert_array_equal(read[name], array, err_msg=name)
+    assert not read["whole"].flags.writeable
+    assert np.shares_memory(read["whole"], read["transposed"])
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_every_element_type(tmp_path, legacy, rng):
+    arrays = {
+        name: (rng.standard_normal(7) * 50).astype(dtype)
+        for name, dtype in torch_pickle.DTYPES.items()
+    }
+    state = {name: Tensor(Storage(name, a), 0, (7,), (1,)) for name, a in arrays.items()}
+    read = read_bytes(tmp_path, both(state, arrays)[legacy])
+    for name, array in arrays.items():
+        assert read[name].dtype == array.dtype
+        assert read[name].tobytes() == array.tobytes()
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_plain_values_in_every_protocol(tmp_path, protocol):
+    plain = {
+        "none": None, "flags": [True, False], "big": 2**70, "neg": -300, "pi": 3.25, 5: "five",
+        "text": "é" * 300, "nested": {"tuple": (1, (2, 3, (4, 5, 6, 7))), "empty": ((), [], {})},
+        "ordered": OrderedDict(a=1),
+    }  # fmt: skip
+    assert read_bytes(tmp_path, zip_bytes(pickled(plain, protocol=protocol), {})) == plain
+    assert read_bytes(tmp_path, legacy_bytes(plain, {}, protocol)) == plain
+
+
+def test_metadata_of_a_state_dict_is_left_out(tmp_path):
+    state = OrderedDict(a=1)
+    state._metadata = {"version": 1}  # type: ignore
+    description = pickled(state)
+    assert b"_metadata" in description
+    assert read_bytes(tmp_path, zip_bytes(description, {})) == {"a": 1}
+
+
+def test_python_2_strings_and_ordered_dict(tmp_path):
+    pairs = b"]](U\x01aK\x01ea"  # [["a", 1]], the string as Python 2 writes it
+    description = b"\x80\x02ccollections\nOrderedDict\n" + pairs + b"\x85R."
+    assert read_bytes(tmp_path, zip_bytes(description, {})) == {"a": 1}
+
+
+def test_part_of_a_legacy_storage(tmp_path):
+    state = {"a": Tensor(Storage("0", A, ("view", 10, 6)), 1, (2, 2), (2, 1))}
+    read = read_bytes(tmp_path, legacy_bytes(state, {"0": A}))
+    np.testing.assert_array_equal(read["a"], A[11:15].reshape(2, 2))
+    state = {"a": Tensor(Storage("0", A, ("view", 10, 6)), 3, (2, 2), (2, 1))}
+    with pytest.raises(InputError, match="reaches beyond its storage"):
+        read_bytes(tmp_path, legacy_bytes(state, {"0": A}))
+
+
+def test_the_real_file(shared_data):
+    read = torch_file.read(shared_data / "weights" / "RealESRGAN_x4plus_anime_6B.pth")
+    assert list(read) == ["params_ema"]
+    tensors = read["params_ema"]
+    assert len(tensors) == 192
+    assert sum(tensor.size for tensor in tensors.values()) == 4_467_779
+    assert tensors["body.5.rdb3.conv5.weight"].shape == (64, 192, 3, 3)
+    assert all(np.isfinite(tensor).all() for tensor in tensors.values())
+
+
+# What a hostile file may ask for ------------------------------------------------------------------
+
+HOSTILE = {
+    "posix.system": b"\x80\x02cposix\nsystem\n(X\x04\x00\x00\x00truetR.",
+    "builtins.eval": b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93(X\x01\x00\x00\x001tR.",
+    "OBJ": b"\x80\x02(X\x01\x00\x00\x001o.",
+    "INST": b"\x80\x02(iposix\nsystem\n.",
+    "NEWOBJ": b"\x80\x02ccollections\nOrderedDict\n)\x81.",
+    "EXT1": b"\x80\x02\x82\x01.",
+    "torch.Size": b"\x80\x02ctorch\nSize\n)R.",
+    "torch._utils._rebuild_tensor_v3": b"\x80\x02ctorch._utils\n_rebuild_tensor_v3\n)R.",
+    "__torch__.Net": b"\x80\x02c__torch__\nNet\n)\x81.",
+    "global without a name": b"\x80\x04]\x8c\x01a\x93.",
+    "calls a function with what it does not take": b"\x80\x02X\x01\x00\x00\x00a)R.",
+    "what has none": b"\x80\x02K\x01}b.",
+    "no list": b"\x80\x02}K\x01a.",
+    "no mapping": b"\x80\x02]K\x01K\x02s.",
+    "no storage of torch": b"\x80\x02X\x01\x00\x00\x00aQ.",
+    "tuple as a key": b"\x80\x02}K\x01\x85K\x02s.",
+    "int as a key": b"\x80\x02}\x8a\x09" + b"\x00" * 7 + b"\x10\x00" + b"K\x02s.",
+    "float as a key": b"\x80\x02}G" + b"\x00" * 8 + b"K\x02s.",
+}
+
+
+@pytest.mark.parametrize("said", HOSTILE)
+def test_hostile_pickles_are_refused_by_name(tmp_path, said):
+    with pytest.raises(InputError, match=said.replace(".", r"\.")) as error:
+        read_bytes(tmp_path, zip_bytes(HOSTILE[said], {}))
+    assert "file.pth" in str(error.value)
+    with pytest.raises(InputError, match=r"file\.pth"):
+        read_bytes(tmp_path, HOSTILE[said])
+
+
+def test_nothing_is_executed(tmp_path):
+    class Run:
+        def __reduce__(self):
+            return open, (str(tmp_path / "executed"), "w")
+
+    for content in (zip_bytes(pickled({"a": Run()}), {}), legacy_bytes({"a": Run()}, {})):
+        with pytest.raises(InputError, match=r"(_)?io\.open.*nothing was executed"):
+            read_bytes(tmp_path, content)
+    assert not (tmp_path / "executed").exists()
+
+
+def claim(key="0", offset=0, shape=(24,), strides=(1,), numel=24):
+    storage = Storage(key, np.lib.stride_tricks.as_strided(A, (numel,), (0,)))
+    return {"a": Tensor(storage, offset, shape, strides)}
+
+
+LIES = {
+    "fewer than its tensor claims": claim(numel=10**12),
+    "reaches beyond its storage": claim(offset=1),
+    "reaches beyond its storage 0": claim(shape=(24, 2), strides=(1, 1)),
+    "negative or impossible sizes": claim(offset=23, strides=(-1,)),
+    "negative or impossible": claim(offset=-1),
+    "impossible sizes": claim(shape=(-3,)),
+    "impossible sizes, for a bool": claim(shape=(True,)),
+    "impossible sizes, beyond an int64": claim(shape=(2**70,), strides=(0,)),
+    "times the file's size": claim(shape=(2**62,), strides=(0,)),
+    "impossible axes": claim(shape=(1, 1)),
+    "impossible axes, too many": claim(shape=(1,) * 33, strides=(1,) * 33),
+    "lacks data/7": claim(key="7"),
+    "takes": {"a": Tensor(Storage("0", A), 0, [24], (1,))},
+}
+
+
+@pytest.mark.parametrize("said", LIES)
+def test_lies_about_sizes(tmp_path, said):
+    content = zip_bytes(pickled(LIES[said]), {"0": A})
+    said = "what it does not take" if said == "takes" else said.partition(",")[0]
+    tracemalloc.start()
+    with pytest.raises(InputError, match=said):
+        read_bytes(tmp_path, content)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20
+
+
+@pytest.mark.parametrize("numel", [-1, 25, 10**12, 2**62])
+def test_lies_of_a_legacy_storage(tmp_path, numel):
+    content = legacy_bytes({"a": Tensor(Storage("0", A), 0, (24,), (1,))}, {"0": A})
+    before = len(content) - 8 - A.nbytes
+    content = content[:before] + struct.pack("<q", numel) + content[before + 8 :]
+    with pytest.raises(InputError, match=r"beyond the file's end"):
+        read_bytes(tmp_path, content)
+
+
+def test_many_views_of_one_storage(tmp_path):
+    state = {str(i): Tensor(Storage("0", A), 0, (24,), (0,)) for i in range(40)}
+    content = zip_bytes(pickled(state), {"0": A})
+    assert len(read_bytes(tmp_path, content)) == 40
+    big = np.zeros(25_000, np.float32)
+    state = {str(i): Tensor(Storage("0", big), 0, (25_000,), (1,)) for i in range(40)}
+    with pytest.raises(InputError, match="claim more than 4 times the file's size"):
+        read_bytes(tmp_path, zip_bytes(pickled(state), {"0": big}))
+
+
+EXPENSIVE = {
+    "a huge memo": b"\x80\x02Nr\xff\xff\xff\xff.",
+    "a long string": b"\x80\x04\x8d" + struct.pack("<Q", 2**40) + b"a.",
+    "a long integer": b"\x80\x02\x8b" + struct.pack("<i", 2**30) + b"\x01.",
+    "long bytes": b"\x80\x04\x8e" + struct.pack("<Q", 2**62) + b"a.",
+    "a long bytearray": b"\x80\x05\x96" + struct.pack("<Q", 2**40) + b"a.",
+    "deep lists": b"\x80\x02" + b"]" * 50_000 + b"a" * 49_999 + b".",
+    "deep tuples": b"\x80\x02)" + b"\x85" * 50_000 + b".",
+    "deep marks": b"\x80\x02" + b"(" * 50_000 + b"t" * 50_000 + b".",
+    "2**200 leaves": b"\x80\x02)" + b"".join(b"q%ch%c\x86" % (i, i) for i in range(200)) + b".",
+    "those as a key": b"\x80\x02})" + b"".join(b"q%ch%c\x86" % (i, i) for i in range(200)) + b"Ns.",
+    "those as a name": b"\x80\x04)"
+    + b"".join(b"q%ch%c\x86" % (i, i) for i in range(200))
+    + b"\x8c\x01a\x93.",
+    "those as a storage": b"\x80\x04)"
+    + b"".join(b"q%ch%c\x86" % (i, i) for i in range(200))
+    + b"Q.",
+    "a list in itself": b"\x80\x02]q\x00h\x00a.",
+}
+
+
+@pytest.mark.parametrize("name", EXPENSIVE)
+def test_nothing_expensive_follows_from_a_few_bytes(tmp_path, name):
+    """Each reads as a harmless value or is refused: no crash, hang or large allocation."""
+    content = zip_bytes(EXPENSIVE[name], {})
+    tracemalloc.start()
+    try:
+        value = read_bytes(tmp_path, content)
+    except InputError:
+        value = None
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    refused = not name.startswith(("a huge", "deep", "2**", "a list in"))
+    assert (value is None) == (refused or name == "a huge memo")
+    assert peak < 200 * len(content) + 2**20
+
+
+def test_too_many_instructions(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch_pickle, "MAX_OPCODES", 1000)
+    with pytest.raises(InputError, match="more than 1,000 instructions"):
+        read_bytes(tmp_path, zip_bytes(b"\x80\x02" + b"N" * 1000 + b".", {}))
+
+
+SMALL = {"a": Tensor(Storage("0", A), 0, (4, 6), (6, 1)), "n": 1}
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_every_truncation_is_refused(tmp_path, legacy):
+    content = both(SMALL, {"0": A})[legacy]
+    read_bytes(tmp_path, content)
+    for size in range(len(content)):
+        with pytest.raises(InputError, match=r"file\.pth"):
+            read_bytes(tmp_path, content[:size])
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_damaged_bytes_are_refused_or_read(tmp_path, legacy, rng):
+    content = both(SMALL, {"0": A})[legacy]
+    refused = 0
+    for _ in range(1500):
+        damaged = bytearray(content)
+        for place in rng.integers(len(content), size=rng.integers(1, 4)):
+            damaged[place] = rng.integers(256)
+        try:
+            read_bytes(tmp_path, bytes(damaged))
+        except InputError:
+            refused += 1
+    assert refused > 100
+
+
+def test_zip_tricks(tmp_path):
+    with pytest.raises(InputError, match="compressed or encrypted"):
+        read_bytes(tmp_path, zip_bytes(pickled(SMALL), {"0": A}, compress=True))
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("a.npy", b"")
+    with pytest.raises(InputError, match=r"no data\.pkl"):
+        read_bytes(tmp_path, stream.getvalue())
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("m/data.pkl", pickled({}))
+        archive.writestr("m/byteorder", b"big")
+    with pytest.raises(InputError, match="big-endian"):
+        read_bytes(tmp_path, stream.getvalue())
+
+
+def test_files_that_are_none(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        torch_file.read(tmp_path / "absent.pth")
+    with pytest.raises(InputError, match="is a folder"):
+        torch_file.read(tmp_path)
+    for content in (b"", b"<!DOCTYPE html>", b"version https://git-lfs", pickle.dumps({"a": 1}, 2)):
+        with pytest.raises(InputError, match=r"file\.pth: cannot be read as a torch file"):
+            read_bytes(tmp_path, content)
+
+
+# Writing ------------------------------------------------------------------------------------------
+
+
+def test_written_files_come_back_exactly(tmp_path, rng):
+    tensors = {
+        name: (rng.standard_normal((3, 5)) * 50).astype(dtype)
+        for name, dtype in torch_pickle.DTYPES.items()
+    }
+    tensors |= {
+        "scalar": np.array(2.5, np.float32),
+        "empty": np.zeros((0, 3), np.float32),
+        "strided": rng.standard_normal((4, 6)).astype(np.float32).T[::2],
+        "bf16": np.arange(5).astype(ml_dtypes.bfloat16),
+    }
+    beside = {"epoch": 3, "lr": 1e-4, "note": "ünï", "none": None, "flag": True, "low": -(2**40)}
+    path = tmp_path / "out.pth"
+    torch_file.write(path, {"params_ema": tensors, **beside})
+    read = torch_file.read(path)
+    assert {key: read[key] for key in beside} == beside
+    assert list(read["params_ema"]) == list(tensors)
+    for name, tensor in tensors.items():
+        back = read["params_ema"][name]
+        assert (back.dtype, back.shape) == (tensor.dtype, tensor.shape)
+        assert back.tobytes() == tensor.tobytes()
+        assert back.ctypes.data % torch_file.ALIGNMENT == 0 or not back.size
+    assert [file.name for file in tmp_path.iterdir()] == ["out.pth"]
+
+
+def test_written_pickle_is_what_pickle_itself_writes(tmp_path):
+    """Python's unpickler, given torch's names, rebuilds the same calls from our bytes."""
+    torch_file.write(tmp_path / "out.pth", {"a": A.reshape(4, 6)})
+    with zipfile.ZipFile(tmp_path / "out.pth") as archive:
+        assert archive.testzip() is None
+        assert archive.read("archive/byteorder") == b"little"
+        assert archive.read("archive/version") == b"3\n"
+        assert archive.read("archive/data/0") == A.tobytes()
+        description = archive.read("archive/data.pkl")
+    calls = []
+    sys.modules["torch._utils"]._rebuild_tensor_v2 = lambda *arguments: calls.append(arguments)  # type: ignore
+
+    class Unpickler(pickle.Unpickler):
+        def persistent_load(self, pid):
+            return pid
+
+    assert Unpickler(io.BytesIO(description)).load() == OrderedDict(a=None)
+    pid = ("storage", sys.modules["torch"].FloatStorage, "0", "cpu", 24)
+    assert calls == [(pid, 0, (4, 6), (6, 1), False, OrderedDict())]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "out.pth"
+    torch_file.write(path, {"a": A})
+    before = path.read_bytes()
+    with pytest.raises(InputError, match="b: a torch file cannot hold elements of complex64"):
+        torch_file.write(path, {"a": A, "b": A.astype(np.complex64)})
+    with pytest.raises(InputError, match="b: a torch file cannot hold a set"):
+        torch_file.write(path, {"b": {1}})
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["out.pth"]
+    with pytest.raises(InputError, match="there is no folder"):
+        torch_file.write(tmp_path / "absent" / "out.pth", {"a": A})
+    with pytest.raises(InputError, match="it is a folder"):
+        torch_file.write(tmp_path, {"a": A})
