@@ -1,0 +1,78 @@
+"""Progress of long work: a bar on a terminal, one line a minute where there is none."""
+
+import sys
+import time
+from typing import Self
+
+from tqdm import tqdm
+
+LINE_SECONDS = 60.0
+
+
+class Progress:
+    """Counts `total` pieces of work, with the rate and the time left, on stderr.
+
+    Args:
+        total: Pieces of work in all.
+        unit: What one piece is called ("step", "picture").
+        label: What is being done, in front of every line.
+        initial: Pieces done by an earlier run; they do not count towards the rate.
+    """
+
+    def __init__(self, total: int, unit: str, label: str, initial: int = 0):
+        self.total, self.unit, self.label = total, unit, label
+        self.count = self.initial = initial
+        self.start = self.last_line = self.last_lap = time.monotonic()
+        self.lap_count = initial
+        self.note = ""
+        on_terminal = sys.stderr.isatty()
+        self.bar = (
+            tqdm(total=total, unit=unit, desc=label, initial=initial, dynamic_ncols=True)
+            if on_terminal
+            else None
+        )
+
+    @property
+    def rate(self) -> float:
+        """Pieces a second since the start."""
+        return (self.count - self.initial) / max(time.monotonic() - self.start, 1e-9)
+
+    def update(self, pieces: int = 1, note: str = "") -> None:
+        """Counts finished pieces; `note` stands behind the count until the next one."""
+        self.count += pieces
+        self.note = note or self.note
+        if self.bar is not None:
+            self.bar.set_postfix_str(self.note, refresh=False)
+            self.bar.update(pieces)
+        elif time.monotonic() - self.last_line >= LINE_SECONDS:
+            self._line()
+
+    def lap(self) -> float:
+        """Pieces a second since the last call, or since the start."""
+        pieces, seconds = self.count - self.lap_count, time.monotonic() - self.last_lap
+        self.lap_count, self.last_lap = self.count, time.monotonic()
+        return pieces / max(seconds, 1e-9)
+
+    def write(self, line: str) -> None:
+        """Prints a line without tearing the bar."""
+        tqdm.write(line, file=sys.stderr)
+
+    def _line(self) -> None:
+        self.last_line = time.monotonic()
+        done = self.count - self.initial
+        seconds = (self.total - self.count) / self.rate if done else 0
+        left = f", {tqdm.format_interval(seconds)} left" if seconds else ""
+        note = f", {self.note}" if self.note else ""
+        self.write(
+            f"{self.label}: {self.count}/{self.total} {self.unit}s, "
+            f"{self.rate:.2f} {self.unit}s/s{left}{note}"
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+        else:
+            self._line()

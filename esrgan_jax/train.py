@@ -1,0 +1,231 @@
+"""The training loop, read from top to bottom: build, restore, step, log, evaluate, save."""
+
+import contextlib
+import math
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+from etils import epath
+from jax.sharding import Mesh
+
+from esrgan_jax import checkpoint, run_config, sharding
+from esrgan_jax.data.pipeline import make_dataset
+from esrgan_jax.data.sources import Source, open_source
+from esrgan_jax.errors import InputError, RunError
+from esrgan_jax.interpolate import check_same_shapes
+from esrgan_jax.metric_writer import MetricWriter
+from esrgan_jax.progress import Progress
+from esrgan_jax.run_config import Config
+from esrgan_jax.stages import (
+    STAGES,
+    Stage,
+    check_run,
+    create_config_generator,
+    create_stage,
+    load_features,
+)
+from esrgan_jax.stopping import Stopped, StopRequest
+from esrgan_jax.train_state import Params, TrainState
+from esrgan_jax.validation import Validation
+
+
+def train_and_evaluate(config: Config, workdir: str) -> None:
+    """Trains the stages of `config.stage`, each in its folder below `workdir`.
+
+    A stage that finds its own checkpoints goes on from there, bit for bit; otherwise it starts
+    from the generator `init_from`; otherwise the GAN stage starts from the PSNR stage's generator
+    in the same workdir, and the PSNR stage from scratch.
+
+    Args:
+        config: What `configs/x4.py` returns.
+        workdir: Gets config.json, psnr/ and gan/.
+
+    Raises:
+        InputError: Something in the config cannot be used; said before the first step.
+        RunError: A loss was not finite; the checkpoints from before stay.
+        Stopped: A signal asked to stop; everything is saved.
+    """
+    folder = epath.Path(workdir).expanduser().resolve()
+    mesh = sharding.create_mesh()
+    check_run(config, mesh.size)
+    names = STAGES[config.stage]
+    vgg, vgg_params = load_features(config) if "gan" in names else (None, {})
+    vgg_params = jax.device_put(vgg_params, sharding.replicated(mesh))
+    source = _open_source(config)
+    validation = Validation.load(config.data.val, config.data.val_lr, config.scale)
+    stages = [create_stage(config, name, vgg) for name in names]
+    for stage in stages:
+        jax.eval_shape(stage.create, jax.random.key(0))  # what cannot be built is told now
+        made_here = stage.name == "gan" and "psnr" in names and not config.gan.init_from
+        if not made_here and _newest_step(folder / stage.name) is None:
+            _initial(config, stage, folder)
+    run_config.record(config, folder)
+
+    with StopRequest() as stop:
+        for stage in stages:
+            done, steps = _newest_step(folder / stage.name) or 0, config[stage.name].steps
+            if done >= steps:
+                print(f"{stage.name}: finished at step {done}, nothing to do")
+                continue
+            train_stage(config, stage, folder, source, validation, vgg_params, mesh, stop)
+            if stop.signal:  # it came when the last step was done
+                raise Stopped(
+                    f"stopped after the {stage.name} stage; all is saved in {folder}, and the "
+                    "same command goes on from there",
+                    stop.signal,
+                )
+
+
+def train_stage(
+    config: Config,
+    stage: Stage,
+    workdir: epath.Path,
+    source: Source,
+    validation: Validation,
+    vgg_params: Params,
+    mesh: Mesh,
+    stop: StopRequest,
+) -> None:
+    """Trains one stage to its last step; raises as `train_and_evaluate`."""
+    steps, batch_size = config[stage.name].steps, config[stage.name].batch_size
+    folder = workdir / stage.name
+    eval_generator = create_config_generator(config)
+
+    with (
+        contextlib.closing(iter(_batches(config, stage.name, source, mesh))) as data,
+        checkpoint.open_checkpoints(folder, config.keep) as checkpoints,
+    ):
+        state = _restore_or_create(config, stage, workdir, checkpoints, data, mesh)
+        start = int(state.step)
+        with (
+            MetricWriter(folder, start) as writer,
+            Progress(steps, "step", stage.name, initial=start) as progress,
+        ):
+
+            def look_at(step: int, metrics: dict[str, jax.Array]) -> None:
+                values = _finite(metrics, f"step {step} of the {stage.name} stage", folder)
+                progress.update()
+                loss = values.get("l_g_total", values["l_g_pix"])
+                progress.note = f"{progress.rate * batch_size:.1f} images/s, loss {loss:.4f}"
+                if step % config.log_every == 0 or step == steps:
+                    rates = {name: float(rate(step - 1)) for name, rate in stage.schedules.items()}
+                    writer.scalars(step, values | rates)
+                    writer.plot(step, {"steps_per_s": progress.lap()})
+
+            pending: tuple[int, dict[str, jax.Array]] | None = None
+            for step in range(start + 1, steps + 1):
+                state, metrics = stage.step(state, vgg_params, next(data))
+                # The device works on this step while the last one's numbers are looked at.
+                if pending:
+                    look_at(*pending)
+                pending = step, metrics
+                evaluates = step % config.eval_every == 0 or step == steps
+                if not (evaluates or step % config.checkpoint_every == 0 or stop.signal):
+                    continue
+                look_at(*pending)  # nothing is saved behind a loss or gradient that is not finite
+                pending, psnr_y = None, None
+                if evaluates and validation.pairs:
+                    scores, samples = validation.run(eval_generator, state.generator_variables())
+                    writer.scalars(step, scores)
+                    for name, picture in samples.items():
+                        writer.picture(step, name, picture)
+                    psnr_y = scores["val_psnr_y"]
+                    progress.write(f"{stage.name} step {step}: validation PSNR-Y {psnr_y:.3f} dB")
+                checkpoint.save(checkpoints, state, data, run_config.plain(config), psnr_y)
+                if stop.signal:
+                    raise Stopped(
+                        f"stopped after step {step} of the {stage.name} stage; all is saved in "
+                        f"{folder}, and the same command goes on from there",
+                        stop.signal,
+                    )
+
+
+def _restore_or_create(
+    config: Config, stage: Stage, workdir: epath.Path, checkpoints: Any, data: Any, mesh: Mesh
+) -> TrainState:
+    """The stage's own newest checkpoint, else with the generator to start from, else fresh."""
+    key, placement = jax.random.key(config.seed), sharding.replicated(mesh)
+    if checkpoints.latest is not None:
+        target = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placement),
+            jax.eval_shape(stage.create, key),
+        )
+        return checkpoint.restore(checkpoints, target, data)
+    state = jax.jit(stage.create, out_shardings=placement)(key)
+    variables = _initial(config, stage, workdir)
+    if variables is None:
+        return state
+    generator = state.generator.replace(**jax.device_put(variables, placement))
+    averaged = None if state.ema_params is None else jax.device_put(variables["params"], placement)
+    return state.replace(generator=generator, ema_params=averaged)
+
+
+def _initial(config: Config, stage: Stage, workdir: epath.Path) -> dict[str, Params] | None:
+    """Variables of the generator that a stage without checkpoints starts from; None: from scratch.
+
+    Raises:
+        InputError: It is not there, or not of the config's architecture.
+    """
+    model = config[stage.name].init_from
+    if not model and stage.name == "gan":
+        model = workdir / "psnr"
+        if checkpoint.find_checkpoint(model) is None:
+            raise InputError(
+                f"the GAN stage starts from a PSNR-oriented generator, and {model} holds none: "
+                "train --config.stage=psnr first, or give one by --config.gan.init_from=MODEL"
+            )
+    if not model:
+        return None
+    module, variables = checkpoint.load_generator(model)
+    if module.scale != config.scale:
+        raise InputError(f"{model}: its scale is {module.scale}, the config's {config.scale}")
+    network = jax.eval_shape(stage.create, jax.random.key(0)).generator
+    try:
+        check_same_shapes({"params": network.params, "batch_stats": network.batch_stats}, variables)
+    except InputError as error:
+        raise InputError(
+            f"{model} is not the config's generator (see --config.generator): {error}"
+        ) from None
+    return variables
+
+
+def _newest_step(folder: epath.Path) -> int | None:
+    newest = checkpoint.find_checkpoint(folder / checkpoint.FOLDER)
+    return None if newest is None else int(newest.name)
+
+
+def _finite(metrics: dict[str, jax.Array], where: str, folder: epath.Path) -> dict[str, float]:
+    """The metrics as numbers; RunError naming those that are not finite."""
+    values = {name: np.asarray(value).item() for name, value in metrics.items()}
+    broken = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
+    if broken:
+        raise RunError(
+            f"{where}: {', '.join(broken)}. The checkpoints in {folder} are from before; should "
+            "the newest have diverged already, remove it to go on from the one before it. A lower "
+            "learning rate, clip_norm or another seed may get past this step"
+        )
+    return values
+
+
+def _open_source(config: Config) -> Source:
+    lr_folders = config.data.train_lr.split(",") if config.data.train_lr else None
+    patch = max(config[name].hr_patch for name in STAGES[config.stage])
+    return open_source(config.data.train.split(","), lr_folders, scale=config.scale, min_size=patch)
+
+
+def _batches(config: Config, name: str, source: Source, mesh: Mesh) -> grain.IterDataset:
+    """Batches on the devices, two ahead."""
+    dataset = make_dataset(
+        source,
+        scale=config.scale,
+        hr_patch=config[name].hr_patch,
+        batch_size=config[name].batch_size,
+        seed=config.seed,
+        augment=config.data.augment,
+        num_workers=config.data.num_workers,
+        num_threads=config.data.num_threads,
+    )
+    placed = dataset.map(lambda batch: sharding.put_batch(batch, mesh))
+    return grain.experimental.ThreadPrefetchIterDataset(placed, prefetch_buffer_size=2)

@@ -1,0 +1,101 @@
+"""What training carries from step to step, and the optimisers that move it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from flax import struct
+
+Params = Any  # a pytree of arrays
+
+
+class Network(struct.PyTreeNode):
+    """One network in training: parameters, running batch statistics ({} if none), Adam's state."""
+
+    params: Params
+    batch_stats: Params
+    opt_state: optax.OptState
+
+    def updated(
+        self, gradients: Params, batch_stats: Params, optimizer: optax.GradientTransformation
+    ) -> "Network":
+        """The network after one optimiser update."""
+        updates, opt_state = optimizer.update(gradients, self.opt_state, self.params)
+        params = optax.apply_updates(self.params, updates)
+        return Network(params=params, batch_stats=batch_stats, opt_state=opt_state)
+
+
+class TrainState(struct.PyTreeNode):
+    """The whole state of a run: what is saved, donated and sharded.
+
+    Attributes:
+        step: Updates done, int32.
+        generator: The generator in training.
+        discriminator: The discriminator, or None in the PSNR stage.
+        ema_params: Exponential moving average of the generator's parameters, or None.
+    """
+
+    step: jax.Array
+    generator: Network
+    discriminator: Network | None = None
+    ema_params: Params | None = None
+
+    def generator_variables(self) -> dict[str, Params]:
+        """What `generator.apply` takes: the averaged parameters where there are any."""
+        params = self.generator.params if self.ema_params is None else self.ema_params
+        return {"params": params, "batch_stats": self.generator.batch_stats}
+
+
+def create_network(
+    module: nn.Module, key: jax.Array, picture: jax.Array, optimizer: optax.GradientTransformation
+) -> Network:
+    """A network with fresh parameters; `picture` is any (N, H, W, C) batch of the right size."""
+    variables = module.init(key, picture)
+    params = variables["params"]
+    return Network(params, variables.get("batch_stats", {}), optimizer.init(params))
+
+
+def create_optimizer(
+    learning_rate: optax.Schedule, *, b1: float = 0.9, b2: float = 0.999, clip_norm: float = 0.0
+) -> optax.GradientTransformation:
+    """Adam with torch's epsilon of 1e-8; `clip_norm` limits the gradients' global norm if > 0."""
+    adam = optax.adam(learning_rate, b1=b1, b2=b2, eps=1e-8)
+    return optax.chain(optax.clip_by_global_norm(clip_norm), adam) if clip_norm > 0 else adam
+
+
+def multistep_schedule(
+    learning_rate: float, milestones: Sequence[int], factor: float = 0.5
+) -> optax.Schedule:
+    """`learning_rate`, multiplied by `factor` from each milestone's step on."""
+    return optax.piecewise_constant_schedule(learning_rate, dict.fromkeys(milestones, factor))
+
+
+def cosine_schedule(
+    learning_rate: float, periods: Sequence[int], minimum: float = 0.0
+) -> optax.Schedule:
+    """Cosines from `learning_rate` down to `minimum`, restarting after each of `periods` steps.
+
+    A period begins with the step after its predecessor's minimum, as in BasicSR.
+    """
+    lengths = np.asarray(periods)
+    ends = np.cumsum(lengths)
+
+    def schedule(count: Any) -> Any:
+        index = jnp.minimum(jnp.searchsorted(ends, count), len(ends) - 1)
+        done = (count - jnp.take(ends - lengths, index)) / jnp.take(lengths, index)
+        return (
+            minimum + (learning_rate - minimum) * (1 + jnp.cos(jnp.pi * jnp.minimum(done, 1))) / 2
+        )
+
+    return schedule
+
+
+def moving_average(average: Params | None, params: Params, decay: float) -> Params | None:
+    """decay * average + (1 - decay) * params; None stays None."""
+    if average is None:
+        return None
+    return optax.incremental_update(params, average, jnp.float32(1 - decay))

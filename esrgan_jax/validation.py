@@ -1,0 +1,57 @@
+"""Validation while training: scores and sample pictures on a folder that is never trained on."""
+
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from flax import linen as nn
+
+from esrgan_jax.evaluate import Pair, bicubic, find_pairs, mean_scores, read_pair
+from esrgan_jax.metrics import scores
+from esrgan_jax.upscaler import Upscaler
+
+SAMPLES = 4
+SAMPLE_SIZE = 256
+
+
+class Validation(NamedTuple):
+    """The pictures to validate on, in memory: none, if no folder was given."""
+
+    pairs: list[Pair]
+    scale: int
+
+    @classmethod
+    def load(cls, hr: str | None, lr: str | None, scale: int) -> Self:
+        """Reads a folder of HR pictures; LR by MATLAB's bicubic where no folder is given.
+
+        Raises:
+            InputError: As `evaluate.find_pairs` and `evaluate.read_pair`.
+        """
+        if hr is None:
+            return cls([], scale)
+        paths = find_pairs(Path(hr), scale, Path(lr) if lr else None)
+        return cls([read_pair(*pair, scale) for pair in paths], scale)
+
+    def run(
+        self, generator: nn.Module, variables: Any
+    ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+        """Upscales all pictures.
+
+        Returns:
+            The means {"val_psnr_y", "val_ssim_y", "val_psnr_rgb"}, and of the first pictures, by
+            name, their middles as bicubic, SR and HR side by side.
+        """
+        upscale = Upscaler(generator, variables)
+        rows, samples = [], {}
+        for pair in self.pairs:
+            sr = upscale(pair.lr)
+            rows.append(scores(sr, pair.hr, self.scale))
+            if len(samples) < SAMPLES:
+                panels = (bicubic(self.scale)(pair.lr), sr, pair.hr)
+                samples[pair.name] = np.concatenate([_middle(p) for p in panels], axis=1)
+        return {f"val_{name}": score for name, score in mean_scores(rows).items()}, samples
+
+
+def _middle(picture: np.ndarray) -> np.ndarray:
+    top, left = (max(size - SAMPLE_SIZE, 0) // 2 for size in picture.shape[:2])
+    return picture[top : top + SAMPLE_SIZE, left : left + SAMPLE_SIZE]

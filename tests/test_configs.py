@@ -1,0 +1,187 @@
+"""Every config loads and builds; the recipes have the numbers of paper and code."""
+
+import importlib
+import itertools
+from pathlib import Path
+from typing import Any
+
+import jax
+import pytest
+from ml_collections import ConfigDict
+
+from configs import demo, x4
+from configs.ablations import before_activation, no_bn, ragan, rrdb, srgan_baseline
+from esrgan_jax.models.vgg import VGGFeatures
+from esrgan_jax.stages import check_run, gan_stage, psnr_stage
+
+ROOT = Path(__file__).parents[1]
+NAMES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in (ROOT / "configs").rglob("*.py")
+)
+LADDER = [srgan_baseline, no_bn, before_activation, ragan, rrdb]
+
+
+def flat(config: Any) -> dict[str, Any]:
+    """Every setting by its dotted key, as it is written on the command line."""
+    return {
+        f"{key}.{inner}" if inner else key: leaf
+        for key, value in config.items()
+        for inner, leaf in (flat(value) if isinstance(value, ConfigDict) else {"": value}).items()
+    }
+
+
+def size(tree: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def created(config: Any) -> tuple[Any, Any]:
+    """The fresh states of both stages, as shapes alone."""
+    stages = psnr_stage(config), gan_stage(config, VGGFeatures(tuple(config.gan.layer_weights)))
+    psnr, gan = (jax.eval_shape(stage.create, jax.random.key(0)) for stage in stages)
+    return psnr, gan
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_loads_and_passes_the_checks(name: str) -> None:
+    config = importlib.import_module(name).get_config()
+    assert config.stage == "both"
+    config.data.train = "photographs"
+    check_run(config, devices=8)
+    for stage in ("psnr", "gan"):
+        # A schedule that ends before the training would leave its last rate on for the rest.
+        settings = config[stage]
+        if settings.schedule == "cosine":
+            assert sum(settings.periods) == settings.steps
+        else:
+            assert max(settings.milestones) < settings.steps
+
+
+def test_paper_recipe() -> None:
+    """§4.1 of the paper and §4 of its supplement."""
+    config = x4.get_config()
+    generator = {"name": "rrdb", "num_features": 64, "num_growth": 32, "num_blocks": 23}
+    generator |= {"in_channels": 3, "out_channels": 3, "unshuffle": 1, "plus": False}
+    generator |= {"initializer": "msra_tenth", "remat": False, "dtype": "float32"}
+    assert config.generator.to_dict() == generator
+    assert config.scale == 4
+
+    psnr, gan = config.psnr, config.gan
+    assert (psnr.steps, psnr.batch_size, psnr.hr_patch) == (1_000_000, 16, 192)
+    assert (gan.steps, gan.batch_size, gan.hr_patch) == (400_000, 16, 128)
+    assert (psnr.learning_rate, gan.learning_rate, gan.d_learning_rate) == (2e-4, 1e-4, 1e-4)
+    assert psnr.milestones == (200_000, 400_000, 600_000, 800_000)
+    assert gan.milestones == (50_000, 100_000, 200_000, 300_000)
+    assert (gan.pixel_weight, gan.perceptual_weight, gan.gan_weight) == (1e-2, 1.0, 5e-3)
+    assert gan.layer_weights.to_dict() == {"conv5_4": 1.0}
+    assert gan.relativistic
+    assert not gan.stop_means
+    assert gan.perceptual_norm == "l1"
+    for stage in (psnr, gan):
+        assert stage.pixel_norm == "l1"
+        assert (stage.b1, stage.b2) == (0.9, 0.999)
+        assert (stage.schedule, stage.factor) == ("multistep", 0.5)
+        assert (stage.ema_decay, stage.clip_norm, stage.accumulation) == (0.0, 0.0, 1)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "differences"),
+    [
+        ("official2019", {"psnr.hr_patch": 128, "gan.steps": 500_000}),
+        (
+            "basicsr",
+            {
+                "generator.initializer": "basicsr",
+                "discriminator.initializer": "torch",
+                "discriminator.use_bias": False,
+                "psnr.hr_patch": 128,
+                "psnr.schedule": "cosine",
+                "psnr.b2": 0.99,
+                "psnr.ema_decay": 0.999,
+                "gan.b2": 0.99,
+                "gan.ema_decay": 0.999,
+                "gan.stop_means": True,
+            },
+        ),
+    ],
+)
+def test_other_recipes_differ_in_these_alone(recipe: str, differences: dict[str, Any]) -> None:
+    paper, other = flat(x4.get_config()), flat(x4.get_config(recipe))
+    assert paper.keys() == other.keys()
+    assert {key: other[key] for key in paper if paper[key] != other[key]} == {
+        "recipe": recipe,
+        **differences,
+    }
+
+
+def test_basicsr_restarts_its_cosine_four_times() -> None:
+    settings = x4.get_config("basicsr").psnr
+    rates = psnr_stage(x4.get_config("basicsr")).schedules["lr_g"]
+    assert settings.periods == (250_000,) * 4
+    tops, bottoms = (0, 250_001, 750_001), (250_000, 750_000)
+    assert [float(rates(step)) for step in tops] == pytest.approx([2e-4] * 3)
+    assert [float(rates(step)) for step in bottoms] == pytest.approx([1e-7] * 2)
+    middle = (2e-4 + 1e-7) / 2
+    assert [float(rates(step)) for step in (125_000, 875_000)] == pytest.approx([middle] * 2)
+    assert float(rates(1_000_000)) == pytest.approx(1e-7)
+
+
+def test_paper_halves_its_rates_at_the_milestones() -> None:
+    config = x4.get_config()
+    rate = psnr_stage(config).schedules["lr_g"]
+    steps = (0, 199_999, 200_000, 400_000, 600_000, 800_000, 999_999)
+    assert [float(rate(step)) for step in steps] == pytest.approx(
+        [2e-4, 2e-4, 1e-4, 5e-5, 2.5e-5, 1.25e-5, 1.25e-5]
+    )
+    for rate in gan_stage(config, None).schedules.values():
+        assert [float(rate(step)) for step in (49_999, 50_000, 399_999)] == pytest.approx(
+            [1e-4, 5e-5, 6.25e-6]
+        )
+
+
+def test_a_wrong_recipe_is_a_sentence() -> None:
+    with pytest.raises(ValueError, match="'ours': choose one of paper, official2019, basicsr"):
+        x4.get_config("ours")
+
+
+def test_each_rung_of_the_ladder_changes_one_thing() -> None:
+    configs = [flat(module.get_config()) for module in LADDER]
+    changes = [
+        {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)} - {"recipe"}
+        for old, new in itertools.pairwise(configs)
+    ]
+    assert changes[:3] == [
+        {"generator.normalize"},
+        {"gan.layer_weights.relu5_4", "gan.layer_weights.conv5_4"},
+        {"gan.relativistic"},
+    ]
+    assert {key.split(".")[0] for key in changes[3]} == {"generator"}
+    assert [config["recipe"] for config in configs] == [
+        module.__name__.split(".")[-1] for module in LADDER
+    ]
+
+
+def test_the_ladder_ends_at_the_paper() -> None:
+    last = rrdb.get_config()
+    last.recipe = "paper"
+    assert last == x4.get_config()
+
+
+@pytest.mark.parametrize("module", [*LADDER, demo], ids=lambda module: module.__name__)
+def test_both_stages_build(module: Any) -> None:
+    psnr, gan = created(module.get_config())
+    assert jax.tree.structure(psnr.generator) == jax.tree.structure(gan.generator)
+    assert bool(psnr.generator.batch_stats) == (module is srgan_baseline)
+    assert psnr.discriminator is None
+    assert gan.discriminator is not None
+
+
+@pytest.mark.parametrize(
+    ("recipe", "discriminator"),
+    [("paper", 14_502_281), ("official2019", 14_502_281), ("basicsr", 14_499_401)],
+)
+def test_networks_have_the_published_sizes(recipe: str, discriminator: int) -> None:
+    psnr, gan = created(x4.get_config(recipe))
+    assert size(psnr.generator.params) == size(gan.generator.params) == 16_697_987
+    assert size(gan.discriminator.params) == discriminator
+    assert (gan.ema_params is not None) == (recipe == "basicsr")

@@ -1,0 +1,127 @@
+"""The metrics of a run: its lines, what a resumed run keeps of them, and TensorBoard's files."""
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from tensorboardX.proto import event_pb2
+
+from esrgan_jax.metric_writer import JSONL, MetricWriter
+
+# Its classes are made at run time.
+Event: Any = event_pb2.Event  # pyright: ignore[reportAttributeAccessIssue]
+START = 1  # of SessionLog.SessionStatus
+
+
+def write(folder, first, last):
+    with MetricWriter(folder, first) as writer:
+        for step in range(first + 1, last + 1):
+            writer.scalars(step, {"l_g": 1 / step, "lr_g": 1e-4})
+
+
+def events(folder):
+    """All TensorBoard events below a folder: length (8 bytes), its checksum (4), data, checksum."""
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        data = path.read_bytes()
+        while data:
+            length = int.from_bytes(data[:8], "little")
+            yield Event.FromString(data[12 : 12 + length])
+            data = data[16 + length :]
+
+
+def test_one_line_for_each_step(tmp_path):
+    folder = tmp_path / "run" / "psnr"
+    write(folder, 0, 3)
+    lines = (folder / JSONL).read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"step": step, "l_g": 1 / step, "lr_g": 1e-4} for step in (1, 2, 3)
+    ]
+    assert lines[0].startswith('{"step": 1, "l_g": ')
+    assert [path.name for path in folder.glob("metrics*")] == [JSONL]
+
+
+def test_lines_are_there_at_once(tmp_path):
+    with MetricWriter(tmp_path, 0) as writer:
+        writer.scalars(1, {"l_g": 0.5})
+        assert (tmp_path / JSONL).read_text() == '{"step": 1, "l_g": 0.5}\n'
+
+
+@pytest.mark.parametrize("reached", [4, 7])
+def test_a_resumed_run_leaves_the_lines_of_one_never_stopped(tmp_path, reached):
+    write(tmp_path / "never_stopped", 0, 9)
+    write(tmp_path / "stopped", 0, reached)  # its last checkpoint was step 4
+    write(tmp_path / "stopped", 4, 9)
+    expected = (tmp_path / "never_stopped" / JSONL).read_text()
+    assert (tmp_path / "stopped" / JSONL).read_text() == expected
+
+
+def test_a_cut_last_line_is_dropped(tmp_path):
+    write(tmp_path, 0, 3)
+    path = tmp_path / JSONL
+    whole = path.read_text()
+    for cut in (whole[:-1], whole[:-9], whole + '{"step": 4, "l_'):
+        path.write_text(cut)
+        MetricWriter(tmp_path, 5).__exit__()
+        kept = whole.splitlines(True)[: 3 if cut.startswith(whole) else 2]
+        assert path.read_text() == "".join(kept)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b"\0" * 50 + b"\n", b'"l_g": 0.5}\n', b"\xff\xfe\n", b"\n", b"7\n", b"{}\n", b"\0" * 9],
+)
+def test_lines_that_a_power_failure_spoiled_are_dropped(tmp_path, damage):
+    write(tmp_path, 0, 3)
+    path = tmp_path / JSONL
+    lines = path.read_bytes().splitlines(True)
+    path.write_bytes(b"".join([*lines[:2], damage, lines[2]]))
+    MetricWriter(tmp_path, 5).__exit__()
+    whole = lines[:2] if damage[-1:] != b"\n" else lines
+    assert path.read_bytes().splitlines(True) == whole
+    write(tmp_path, 5, 6)
+
+
+def test_from_scratch_nothing_is_kept(tmp_path):
+    write(tmp_path, 0, 3)
+    MetricWriter(tmp_path, 0).__exit__()
+    assert (tmp_path / JSONL).read_text() == ""
+
+
+def test_what_is_not_finite_is_read_again(tmp_path):
+    with MetricWriter(tmp_path, 0) as writer:
+        writer.scalars(1, {"l_g": math.nan, "l_d": math.inf})
+    write(tmp_path, 1, 2)
+    first, second = map(json.loads, (tmp_path / JSONL).read_text().splitlines())
+    assert math.isnan(first["l_g"])
+    assert first["l_d"] == math.inf
+    assert second["step"] == 2
+
+
+def test_tensorboard_has_scalars_rates_and_pictures(tmp_path):
+    image = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+    with MetricWriter(tmp_path, 0) as writer:
+        writer.scalars(10, {"l_g": 0.25})
+        writer.plot(10, {"images_per_second": 3.0})
+        writer.picture(10, "baby", image)
+    values = {
+        value.tag: (event.step, value)
+        for event in events(tmp_path)
+        for value in event.summary.value
+    }
+    assert set(values) == {"l_g", "images_per_second", "baby"}
+    assert {step for step, _ in values.values()} == {10}
+    assert values["l_g"][1].simple_value == 0.25
+    assert values["images_per_second"][1].simple_value == 3
+    picture = values["baby"][1].image
+    assert (picture.height, picture.width, picture.colorspace) == (4, 6, 3)
+    assert "images_per_second" not in (tmp_path / JSONL).read_text()
+
+
+def test_tensorboard_is_told_what_a_resumed_run_makes_again(tmp_path):
+    write(tmp_path, 0, 7)
+    write(tmp_path, 4, 5)
+    starts = [event.step for event in events(tmp_path)
+              if event.session_log.status == START]  # fmt: skip
+    assert starts == [5]

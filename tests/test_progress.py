@@ -1,0 +1,117 @@
+"""Progress without a terminal, by a clock that we turn, and with one."""
+
+import contextlib
+import io
+import sys
+
+import pytest
+
+from esrgan_jax import progress
+from esrgan_jax.progress import Progress
+
+
+class Clock:
+    def __init__(self):
+        self.now = 1000.0
+
+    def monotonic(self):
+        return self.now
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    return clock
+
+
+def work(clock, seconds, bar, pieces=1, **arguments):
+    clock.now += seconds
+    bar.update(pieces, **arguments)
+
+
+def test_one_line_a_minute_and_one_at_the_end(clock, capsys):
+    with Progress(100, "step", "psnr") as bar:
+        for _ in range(100):
+            work(clock, 2, bar)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "psnr: 30/100 steps, 0.50 steps/s, 02:20 left",
+        "psnr: 60/100 steps, 0.50 steps/s, 01:20 left",
+        "psnr: 90/100 steps, 0.50 steps/s, 00:20 left",
+        "psnr: 100/100 steps, 0.50 steps/s",
+    ]
+
+
+def test_slow_work_has_a_line_for_each_piece(clock, capsys):
+    with Progress(2, "picture", "upscaling") as bar:
+        work(clock, 90, bar)
+        work(clock, 59, bar)
+    assert capsys.readouterr().err.splitlines() == [
+        "upscaling: 1/2 pictures, 0.01 pictures/s, 01:30 left",
+        "upscaling: 2/2 pictures, 0.01 pictures/s",
+    ]
+
+
+def test_pieces_of_an_earlier_run_do_not_count_towards_the_rate(clock, capsys):
+    with Progress(1000, "step", "gan", initial=700) as bar:
+        work(clock, 100, bar, pieces=100)
+        assert bar.rate == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "gan: 800/1000 steps, 1.00 steps/s, 03:20 left",
+        "gan: 800/1000 steps, 1.00 steps/s, 03:20 left",
+    ]
+
+
+def test_the_note_stays_until_the_next_one(clock, capsys):
+    bar = Progress(9, "step", "psnr")
+    work(clock, 60, bar, note="l_g 0.1")
+    work(clock, 60, bar)
+    work(clock, 60, bar, note="l_g 0.2")
+    notes = [line.split("left, ")[1] for line in capsys.readouterr().err.splitlines()]
+    assert notes == ["l_g 0.1", "l_g 0.1", "l_g 0.2"]
+
+
+def test_nothing_done(clock, capsys):
+    with Progress(3, "step", "psnr", initial=1):
+        pass
+    assert capsys.readouterr().err == "psnr: 1/3 steps, 0.00 steps/s\n"
+
+
+def test_interrupted_work_ends_with_what_was_done(clock, capsys):
+    with contextlib.suppress(RuntimeError), Progress(4, "step", "psnr") as bar:
+        work(clock, 1, bar)
+        raise RuntimeError
+    assert capsys.readouterr().err == "psnr: 1/4 steps, 1.00 steps/s, 00:03 left\n"
+
+
+def test_nothing_goes_to_standard_output(clock, capsys):
+    with Progress(1, "step", "psnr") as bar:
+        bar.write("a line")
+        bar.update()
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("a line\npsnr: 1/1 steps, ")
+
+
+def test_a_terminal_gets_a_bar(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Progress(4, "step", "psnr", initial=1) as bar:
+        bar.update(2, note="l_g 0.1")
+        bar.write("saved step 3")
+        bar.update(1)
+    shown = terminal.getvalue()
+    assert "psnr:  25%" in shown
+    assert "1/4 [" in shown
+    last = shown.split("\r")[-1]
+    assert "psnr: 100%" in last
+    assert "4/4 [" in last
+    assert "l_g 0.1" in last
+    assert "\nsaved step 3\n" in shown.replace("\r", "\n")
+    assert "psnr: 4/4 steps" not in shown  # the lines are for where there is no terminal

@@ -1,0 +1,75 @@
+"""Batches split over eight simulated devices, and gradients that are the same as on one."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType
+
+from esrgan_jax.models.conv import Conv
+from esrgan_jax.sharding import batched, create_mesh, put_batch, replicated
+
+
+def test_the_mesh_is_one_row_of_all_devices():
+    mesh = create_mesh()
+    assert mesh.axis_names == ("data",)
+    assert list(mesh.devices) == jax.devices()
+    assert mesh.size == 8
+    assert mesh.axis_types == (AxisType.Auto,)
+
+
+def test_a_mesh_of_some_devices():
+    some = jax.devices()[2:5]
+    assert list(create_mesh(some).devices) == some
+
+
+def test_batches_are_split_and_all_else_is_everywhere(rng):
+    mesh = create_mesh(jax.devices()[:4])
+    x = rng.random((8, 3), np.float32)
+    split = jax.device_put(x, batched(mesh))
+    whole = jax.device_put(x, replicated(mesh))
+    assert len(split.addressable_shards) == len(whole.addressable_shards) == 4
+    for index, device in enumerate(mesh.devices):
+        parts = {shard.device: shard.data for shard in split.addressable_shards}
+        np.testing.assert_array_equal(parts[device], x[2 * index : 2 * index + 2])
+    for shard in whole.addressable_shards:
+        np.testing.assert_array_equal(shard.data, x)
+
+
+def test_put_batch_keeps_the_tree_and_the_types(rng):
+    mesh = create_mesh()
+    batch = {
+        "hr": rng.integers(0, 256, (16, 4, 4, 3), dtype=np.uint8),
+        "lr": rng.random((16, 2, 2, 3), np.float32),
+    }
+    put = put_batch(batch, mesh)
+    assert set(put) == {"hr", "lr"}
+    for name, array in put.items():
+        assert array.sharding.is_equivalent_to(batched(mesh), array.ndim)
+        assert array.dtype == batch[name].dtype
+        np.testing.assert_array_equal(array, batch[name])
+
+
+def test_batches_that_do_not_divide_are_refused():
+    with pytest.raises(ValueError, match="partitioned 8 times, but the dimension size is 12"):
+        put_batch({"hr": np.zeros((12, 4, 4, 3), np.uint8)}, create_mesh())
+
+
+def test_gradients_are_those_of_one_device(rng):
+    network = Conv(4)
+    x, y = rng.random((8, 6, 6, 3), np.float32), rng.random((8, 6, 6, 4), np.float32)
+    params = network.init(jax.random.key(0), x)
+
+    @jax.jit
+    def value_and_grad(params, x, y):
+        return jax.value_and_grad(lambda p: jnp.mean(jnp.abs(network.apply(p, x) - y)))(params)
+
+    mesh = create_mesh()
+    expected = value_and_grad(params, x, y)
+    got = value_and_grad(
+        jax.device_put(params, replicated(mesh)), put_batch(x, mesh), put_batch(y, mesh)
+    )
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        assert a.sharding.is_fully_replicated
+        assert len(a.sharding.device_set) == 8
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)

@@ -1,0 +1,238 @@
+"""The two steps against the same mathematics written out, on one device and on eight."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from esrgan_jax import losses, sharding, steps
+from esrgan_jax.data.resize import imresize, margin
+from esrgan_jax.models.discriminator import Discriminator
+from esrgan_jax.models.rrdb import RRDBNet
+from esrgan_jax.models.srresnet import SRResNet
+from esrgan_jax.models.vgg import VGGFeatures
+from esrgan_jax.train_state import TrainState, create_network, create_optimizer
+
+SCALE, PATCH, BATCH = 2, 32, 8
+PIXEL_WEIGHT, GAN_WEIGHT = 0.1, 1.0  # so that no part of the loss hides behind another
+GENERATOR = RRDBNet(num_features=4, num_growth=2, num_blocks=1, scale=SCALE, unroll=True)
+DISCRIMINATOR = Discriminator(num_features=2)
+VGG = VGGFeatures(layers=("conv1_2",))
+OPTIMIZER = create_optimizer(optax.constant_schedule(1e-3))
+D_OPTIMIZER = create_optimizer(optax.constant_schedule(2e-3))
+
+
+@pytest.fixture(scope="module")
+def batch() -> dict[str, np.ndarray]:
+    side = PATCH + 2 * margin(SCALE)
+    hr = np.random.default_rng(1).integers(0, 256, (BATCH, side, side, 3), dtype=np.uint8)
+    return {"hr": hr}
+
+
+@pytest.fixture(scope="module")
+def state() -> TrainState:
+    def create(key):
+        lr = jnp.zeros((1, PATCH // SCALE, PATCH // SCALE, 3))
+        generator = create_network(GENERATOR, key, lr, OPTIMIZER)
+        hr = jnp.zeros((1, PATCH, PATCH, 3))
+        discriminator = create_network(DISCRIMINATOR, key, hr, D_OPTIMIZER)
+        return TrainState(jnp.int32(0), generator, discriminator, generator.params)
+
+    return jax.jit(create)(jax.random.key(0))
+
+
+@pytest.fixture(scope="module")
+def vgg_params() -> dict:
+    return jax.jit(VGG.init)(jax.random.key(2), jnp.zeros((1, 32, 32, 3)))["params"]
+
+
+@functools.cache  # compiling is what takes the time here
+def psnr_step(**options):
+    options = {"generator": GENERATOR, "optimizer": OPTIMIZER, "scale": SCALE} | options
+    options = {"ema_decay": 0.9} | options
+    return jax.jit(functools.partial(steps.psnr_step, **options))
+
+
+@functools.cache
+def gan_step(vgg=VGG, **options):
+    options = {
+        "generator": GENERATOR,
+        "discriminator": DISCRIMINATOR,
+        "vgg": vgg,
+        "layer_weights": {"conv1_2": 0.5},
+        "optimizer": OPTIMIZER,
+        "d_optimizer": D_OPTIMIZER,
+        "scale": SCALE,
+        "pixel_weight": PIXEL_WEIGHT,
+        "perceptual_weight": 1.0,
+        "gan_weight": GAN_WEIGHT,
+    } | options
+    return jax.jit(functools.partial(steps.gan_step, **options))
+
+
+def assert_trees_close(a, b, rtol=1e-4, atol=1e-6):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=rtol, atol=atol), a, b)
+
+
+def test_pictures_are_the_patch_and_its_lr(batch):
+    lr, hr = steps.pictures(batch, SCALE)
+    edge = margin(SCALE)
+    whole = imresize(batch["hr"][0], 1 / SCALE)
+    np.testing.assert_array_equal(np.round(lr[0] * 255), whole[2:-2, 2:-2])
+    np.testing.assert_array_equal(np.round(hr * 255), batch["hr"][:, edge:-edge, edge:-edge])
+
+
+def test_pictures_of_pairs_are_taken_as_they_are(rng):
+    pair = {
+        "lr": rng.integers(0, 256, (2, 4, 4, 3), dtype=np.uint8),
+        "hr": rng.integers(0, 256, (2, 8, 8, 3), dtype=np.uint8),
+    }
+    lr, hr = steps.pictures(pair, SCALE)
+    np.testing.assert_allclose(lr, pair["lr"] / 255.0, rtol=1e-6)
+    np.testing.assert_allclose(hr, pair["hr"] / 255.0, rtol=1e-6)
+
+
+def test_psnr_step_is_one_adam_update_of_the_l1_loss(state, batch):
+    lr, hr = steps.pictures(batch, SCALE)
+
+    def loss(params):
+        return jnp.mean(jnp.abs(GENERATOR.apply({"params": params}, lr) - hr))
+
+    value, grads = jax.jit(jax.value_and_grad(loss))(state.generator.params)
+    new, metrics = psnr_step()(state, batch)
+    np.testing.assert_allclose(metrics["l_g_pix"], value, rtol=1e-6)
+    np.testing.assert_allclose(metrics["grad_norm_g"], optax.tree.norm(grads), rtol=1e-5)
+    # Adam's first update: lr * g / (|g| + eps)
+    expected = jax.tree.map(
+        lambda p, g: p - 1e-3 * g / (jnp.abs(g) + 1e-8), state.generator.params, grads
+    )
+    significant = jax.tree.map(lambda g: jnp.abs(g) > 1e-6, grads)
+    got = jax.tree.map(jnp.where, significant, new.generator.params, expected)
+    assert_trees_close(got, expected)
+    average = jax.tree.map(lambda a, p: 0.9 * a + 0.1 * p, state.ema_params, new.generator.params)
+    assert_trees_close(new.ema_params, average)
+    assert int(new.step) == 1
+
+
+def reference_gan_step(state, vgg_params, batch, relativistic):
+    """Generator first, then the discriminator with the SR pictures from before, step by step."""
+    lr, hr = steps.pictures(batch, SCALE)
+    network, opponent = state.generator, state.discriminator
+    apply_d = functools.partial(DISCRIMINATOR.apply, train=True, mutable=["batch_stats"])
+
+    def logits(params, stats, picture):
+        y, updated = apply_d({"params": params, "batch_stats": stats}, picture)
+        return y, updated["batch_stats"]
+
+    def g_loss(params):
+        sr = GENERATOR.apply({"params": params}, lr)
+        real, stats = logits(opponent.params, opponent.batch_stats, hr)
+        fake, stats = logits(opponent.params, stats, sr)
+        features = [VGG.apply({"params": vgg_params}, x)["conv1_2"] for x in (sr, hr)]
+        pix = jnp.mean(jnp.abs(sr - hr))
+        percep = 0.5 * jnp.mean(jnp.abs(features[0] - features[1]))
+        if relativistic:
+            adv = losses.ragan_generator_loss(real, fake)
+        else:
+            adv = -jnp.mean(jax.nn.log_sigmoid(fake))
+        return PIXEL_WEIGHT * pix + percep + GAN_WEIGHT * adv, (sr, stats)
+
+    (total, (sr, stats)), g_grads = jax.value_and_grad(g_loss, has_aux=True)(network.params)
+
+    def d_loss(params, stats):
+        real, stats = logits(params, stats, hr)
+        fake, stats = logits(params, stats, jax.lax.stop_gradient(sr))
+        if relativistic:
+            return sum(losses.ragan_discriminator_losses(real, fake)), stats
+        return losses.real_loss(real) + losses.fake_loss(fake), stats
+
+    (d_total, stats), d_grads = jax.value_and_grad(d_loss, has_aux=True)(opponent.params, stats)
+    return total, g_grads, d_total, d_grads, stats
+
+
+@pytest.mark.parametrize("relativistic", [True, False])
+def test_gan_step_updates_generator_then_discriminator(state, vgg_params, batch, relativistic):
+    step = gan_step() if relativistic else gan_step(relativistic=False)
+    new, metrics = step(state, vgg_params, batch)
+    assert set(metrics) == {
+        *("l_g_pix", "l_g_percep", "l_g_gan", "l_g_total", "l_d_real", "l_d_fake", "l_d_total"),
+        *("out_d_real", "out_d_fake", "grad_norm_g", "grad_norm_d"),
+    }
+    total, g_grads, d_total, d_grads, stats = jax.jit(
+        functools.partial(reference_gan_step, relativistic=relativistic)
+    )(state, vgg_params, batch)
+    np.testing.assert_allclose(metrics["l_g_total"], total, rtol=1e-5)
+    np.testing.assert_allclose(metrics["l_d_total"], d_total, rtol=1e-5)
+    np.testing.assert_allclose(metrics["grad_norm_g"], optax.tree.norm(g_grads), rtol=1e-4)
+    np.testing.assert_allclose(metrics["grad_norm_d"], optax.tree.norm(d_grads), rtol=1e-4)
+    # Adam's first moment is 0.1 of the gradient: more telling than the update, which is a sign.
+    moment = new.generator.opt_state[0].mu
+    scale = optax.tree.norm(g_grads)
+    assert_trees_close(moment, jax.tree.map(lambda g: 0.1 * g, g_grads), 1e-3, 1e-6 * scale)
+    moment = new.discriminator.opt_state[0].mu
+    scale = optax.tree.norm(d_grads)
+    assert_trees_close(moment, jax.tree.map(lambda g: 0.1 * g, d_grads), 1e-3, 1e-6 * scale)
+    # Running statistics saw four calls: HR and SR for the generator, HR and SR again.
+    assert_trees_close(new.discriminator.batch_stats, stats)
+
+
+def test_stopped_means_change_the_gradient_of_the_discriminator_alone(state, vgg_params, batch):
+    _, metrics = gan_step()(state, vgg_params, batch)
+    _, stopped = gan_step(stop_means=True)(state, vgg_params, batch)
+    for name, value in metrics.items():
+        if name != "grad_norm_d":
+            np.testing.assert_allclose(stopped[name], value, rtol=1e-5, err_msg=name)
+    assert abs(stopped["grad_norm_d"] / metrics["grad_norm_d"] - 1) > 0.01
+
+
+def test_accumulation_takes_the_mean_of_the_parts(state, batch):
+    whole, metrics = psnr_step()(state, batch)
+    split, split_metrics = psnr_step(accumulation=4)(state, batch)
+    np.testing.assert_allclose(split_metrics["l_g_pix"], metrics["l_g_pix"], rtol=1e-5)
+    assert_trees_close(split.generator.opt_state[0].mu, whole.generator.opt_state[0].mu, 1e-3, 1e-6)
+
+
+def test_accumulation_passes_statistics_on_and_keeps_a_sharded_batch_in_place():
+    batch = {"hr": jnp.arange(8.0)}
+
+    def gradients(seen, part):
+        return seen * 10 + jnp.sum(part["hr"]), {"mean": jnp.mean(part["hr"] ** 2)}
+
+    seen, result = steps.accumulate(gradients, jnp.float32(0), batch, 2)
+    even, odd = np.arange(0, 8, 2.0), np.arange(1, 8, 2.0)  # part k takes every second picture
+    assert seen == even.sum() * 10 + odd.sum()
+    assert result["mean"] == (np.mean(even**2) + np.mean(odd**2)) / 2
+
+
+def test_a_generator_with_batch_normalisation_trains(batch):
+    generator = SRResNet(num_features=4, num_blocks=1, scale=SCALE)
+    lr = jnp.zeros((1, PATCH // SCALE, PATCH // SCALE, 3))
+    network = create_network(generator, jax.random.key(0), lr, OPTIMIZER)
+    state = TrainState(jnp.int32(0), network)
+    new, _ = psnr_step(generator=generator)(state, batch)
+    before, after = (jax.tree.leaves(s.generator.batch_stats) for s in (state, new))
+    assert before
+    assert not np.allclose(before[0], after[0])
+    assert new.discriminator is None
+    assert new.ema_params is None
+
+
+def test_steps_do_not_depend_on_the_number_of_devices(state, vgg_params, batch):
+    """Losses, relativistic means and batch statistics are those of the global batch."""
+    step = gan_step()
+    expected_state, expected = step(state, vgg_params, batch)
+    mesh = sharding.create_mesh(jax.devices()[:8])
+    assert mesh.size == 8
+    placed, frozen = jax.device_put((state, vgg_params), sharding.replicated(mesh))
+    compiled = step._cache_size()
+    got_state, got = step(placed, frozen, sharding.put_batch(batch, mesh))
+    step(got_state, frozen, sharding.put_batch(batch, mesh))
+    assert step._cache_size() == compiled + 1  # the second step did not compile again
+    assert_trees_close(got, expected, rtol=2e-4)
+    assert_trees_close(
+        got_state.discriminator.batch_stats, expected_state.discriminator.batch_stats
+    )

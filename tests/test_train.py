@@ -1,0 +1,293 @@
+"""Whole runs of a tiny network: both stages, stopping and going on bit for bit, bad input."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from orbax.checkpoint import v1 as ocp
+
+from configs import demo
+from esrgan_jax import train
+from esrgan_jax.checkpoint import find_checkpoint, load_generator
+from esrgan_jax.errors import InputError, RunError
+from esrgan_jax.picture import write_picture
+from esrgan_jax.stopping import Stopped
+from esrgan_jax.train import train_and_evaluate
+
+TINY = {
+    "generator.num_features": 4,
+    "generator.num_growth": 2,
+    "discriminator.num_features": 2,
+    "psnr.steps": 6,
+    "psnr.hr_patch": 16,
+    "psnr.batch_size": 8,
+    "psnr.ema_decay": 0.9,
+    "gan.steps": 4,
+    "gan.hr_patch": 32,
+    "gan.batch_size": 8,
+    "gan.ema_decay": 0.9,
+    "gan.perceptual_weight": 0.0,
+    "log_every": 1,
+    "eval_every": 4,
+    "checkpoint_every": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("photographs")
+    rng = np.random.default_rng(0)
+    for index in range(5):
+        coarse = rng.integers(0, 256, (8, 10, 3), dtype=np.uint8)
+        write_picture(folder / f"{index}.png", np.kron(coarse, np.ones((8, 8, 1), np.uint8)))
+    return folder
+
+
+@pytest.fixture
+def config(photographs):
+    config = demo.get_config()
+    config.update_from_flattened_dict(TINY)
+    config.data.train = config.data.val = str(photographs)
+    return config
+
+
+@pytest.fixture(scope="module")
+def finished(photographs, tmp_path_factory) -> Path:
+    """The workdir of a run that was never stopped."""
+    config = demo.get_config()
+    config.update_from_flattened_dict(TINY)
+    config.data.train = config.data.val = str(photographs)
+    workdir = tmp_path_factory.mktemp("finished")
+    train_and_evaluate(config, str(workdir))
+    return workdir
+
+
+def final_state(stage: Path) -> dict:
+    return ocp.load(find_checkpoint(stage), checkpointable_name="state")
+
+
+def assert_same_run(workdir: Path, expected: Path) -> None:
+    """The same logs and the same states, to the last bit."""
+    for stage in ("psnr", "gan"):
+        logs = [(folder / stage / "metrics.jsonl").read_text() for folder in (workdir, expected)]
+        assert logs[0] == logs[1]
+        states = [final_state(folder / stage) for folder in (workdir, expected)]
+        assert jax.tree.structure(states[0]) == jax.tree.structure(states[1])
+        jax.tree.map(np.testing.assert_array_equal, *states)
+
+
+def test_a_run_leaves_what_it_promises(finished):
+    for stage, steps in (("psnr", 6), ("gan", 4)):
+        rows = [
+            json.loads(r) for r in (finished / stage / "metrics.jsonl").read_text().splitlines()
+        ]
+        losses = [row for row in rows if "l_g_pix" in row]
+        assert [row["step"] for row in losses] == list(range(1, steps + 1))
+        scores = [row for row in rows if "val_psnr_y" in row]
+        assert [row["step"] for row in scores] == sorted({4, steps})
+        assert list((finished / stage).glob("events.out.tfevents.*"))
+        assert find_checkpoint(finished / stage).name == str(steps)
+    assert {"l_g_gan", "l_d_real", "l_d_fake", "out_d_real", "out_d_fake", "lr_g", "lr_d"} < set(
+        losses[0]
+    )
+    recorded = json.loads((finished / "config.json").read_text())
+    assert recorded["psnr"]["steps"] == 6
+    kept = sorted(int(p.name) for p in (finished / "psnr" / "checkpoints").iterdir())
+    assert kept == [2, 4, 6]
+
+
+def test_the_gan_stage_starts_from_the_averaged_psnr_generator(finished, config, tmp_path):
+    config.gan.steps = 1
+    config.gan.learning_rate = config.gan.minimum = 0.0
+    config.stage = "gan"
+    config.gan.init_from = str(finished / "psnr")
+    train_and_evaluate(config, str(tmp_path))
+    _, psnr = load_generator(finished / "psnr")
+    gan = final_state(tmp_path / "gan")["generator"]["params"]
+    jax.tree.map(np.testing.assert_array_equal, psnr["params"], gan)
+
+
+@pytest.mark.parametrize(
+    ("number", "stage", "step"), [(signal.SIGTERM, "psnr", 3), (signal.SIGINT, "gan", 1)]
+)
+def test_a_signal_saves_and_the_same_command_goes_on_bit_for_bit(
+    config, finished, tmp_path, monkeypatch, stage, step, number
+):
+    finite = train._finite
+
+    def interrupt(metrics, where, folder):
+        if where == f"step {step} of the {stage} stage":
+            os.kill(os.getpid(), number)
+        return finite(metrics, where, folder)
+
+    monkeypatch.setattr(train, "_finite", interrupt)
+    with pytest.raises(Stopped, match=f"of the {stage} stage"):
+        train_and_evaluate(config, str(tmp_path))
+    monkeypatch.undo()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    train_and_evaluate(config, str(tmp_path))
+    assert_same_run(tmp_path, finished)
+
+
+def test_a_signal_between_the_stages_is_not_lost(config, finished, tmp_path, monkeypatch):
+    leave = train.MetricWriter.__exit__
+
+    def interrupt(writer, *exception):
+        leave(writer, *exception)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(train.MetricWriter, "__exit__", interrupt)
+    with pytest.raises(Stopped, match="after the psnr stage"):
+        train_and_evaluate(config, str(tmp_path))
+    monkeypatch.undo()
+    assert not (tmp_path / "gan").exists()
+    train_and_evaluate(config, str(tmp_path))
+    assert_same_run(tmp_path, finished)
+
+
+def test_a_stage_with_checkpoints_needs_nothing_else(config, finished, tmp_path):
+    shutil.copytree(finished / "gan", tmp_path / "gan")
+    config.stage, config.gan.steps = "gan", 5
+    config.gan.periods = (5,)
+    train_and_evaluate(config, str(tmp_path))
+    assert find_checkpoint(tmp_path / "gan").name == "5"
+
+
+def test_the_best_checkpoint_stays_beside_the_newest(config, tmp_path, monkeypatch):
+    scores = iter([20.0, 25.0, 22.0, 21.0])
+    monkeypatch.setattr(
+        train.Validation, "run", lambda *_: ({"val_psnr_y": next(scores)}, {}), raising=True
+    )
+    config.stage, config.keep, config.eval_every = "psnr", 1, 2
+    config.psnr.steps = 4
+    train_and_evaluate(config, str(tmp_path))
+    config.psnr.steps = 8  # over a resume
+    train_and_evaluate(config, str(tmp_path))
+    kept = sorted(int(path.name) for path in (tmp_path / "psnr" / "checkpoints").iterdir())
+    assert kept == [4, 8]
+
+
+def test_a_killed_run_goes_on_bit_for_bit(photographs, tmp_path):
+    """kill -9 between two checkpoints, in a process of its own, on one device."""
+    flags = {**TINY, "data.train": photographs, "data.val": photographs, "psnr.steps": 200}
+    flags |= {"checkpoint_every": 30, "eval_every": 60}
+
+    def start(workdir: Path) -> subprocess.Popen:
+        command = [sys.executable, "-m", "esrgan_jax.main", "--config=configs/demo.py"]
+        command += [f"--workdir={workdir}", *(f"--config.{k}={v}" for k, v in flags.items())]
+        return subprocess.Popen(command, cwd=Path(__file__).parents[1])
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert start(whole).wait() == 0
+    process = start(killed)
+    while find_checkpoint(killed / "psnr") is None:
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.05)
+    time.sleep(0.3)  # some steps behind the checkpoint
+    process.kill()
+    process.wait()
+    assert int(find_checkpoint(killed / "psnr").name) < 200
+    assert start(killed).wait() == 0
+    assert_same_run(killed, whole)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(config, tmp_path):
+    config.psnr.learning_rate = 1e30
+    with pytest.raises(RunError, match=r"step \d of the psnr stage: .*l_g_pix is (nan|inf)"):
+        train_and_evaluate(config, str(tmp_path))
+    saved = find_checkpoint(tmp_path / "psnr")
+    if saved is not None:
+        _, variables = load_generator(saved)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stage": "sideways"}, "stage is 'sideways'"),
+        ({"data.train": None}, "--config.data.train"),
+        ({"data.train": "nowhere"}, "nowhere"),
+        ({"data.val": "nowhere"}, "nowhere"),
+        ({"gan.perceptual_weight": 1.0}, r"tools/convert_vgg.py"),
+        ({"gan.perceptual_weight": 1.0, "vgg": "nothing.safetensors"}, "nothing.safetensors"),
+        ({"psnr.batch_size": 3}, "psnr.batch_size is 3"),
+        ({"psnr.hr_patch": 18}, "psnr.hr_patch is 18"),
+        ({"gan.hr_patch": 48}, "multiple of 32"),
+        ({"psnr.hr_patch": 512}, "none of 5 pictures"),
+        ({"psnr.pixel_norm": "l3"}, "psnr.pixel_norm is 'l3'"),
+        ({"psnr.schedule": "linear"}, "psnr.schedule is 'linear'"),
+        ({"stage": "gan"}, "--config.gan.init_from"),
+        ({"psnr.init_from": "nothing.pth"}, "nothing.pth"),
+        ({"scale": 5}, "scale is 5"),
+        ({"generator.in_channels": 1}, "generator.in_channels is 1"),
+        ({"generator.dtype": "float31"}, "float31"),
+        ({"discriminator.dtype": "float31"}, "float31"),
+        ({"discriminator.initializer": "he"}, "he"),
+        ({"generator.initializer": "he"}, "he"),
+        ({"generator.name": "edsr"}, "edsr"),
+        ({"generator.name": "srresnet"}, "num_growth"),
+        ({"gan.init_from": "setup.cfg"}, "setup.cfg"),
+        ({"psnr.steps": 0}, "psnr.steps is 0"),
+        ({"psnr.steps": 5000}, "psnr.periods end at step 2400"),
+        ({"psnr.periods": (0, 2400)}, "psnr.periods are"),
+        ({"gan.learning_rate": -1.0}, "gan.learning_rate is -1.0"),
+        ({"data.num_workers": -1}, "num_workers"),
+        ({"log_every": 0}, "log_every is 0"),
+    ],
+)
+def test_bad_settings_are_told_before_the_first_step(config, tmp_path, changes, message):
+    config.update_from_flattened_dict(changes)
+    with pytest.raises(InputError, match=message):
+        train_and_evaluate(config, str(tmp_path))
+    assert not list(tmp_path.glob("*/metrics.jsonl"))
+
+
+def test_a_generator_of_another_architecture_is_refused(config, finished, tmp_path):
+    config.generator.num_features = 6
+    config.psnr.init_from = str(finished / "psnr")
+    with pytest.raises(InputError, match=r"not the config's generator .*rdb1/conv1/kernel"):
+        train_and_evaluate(config, str(tmp_path))
+
+
+def test_changed_settings_are_told_and_taken(config, tmp_path, capsys):
+    config.stage = "psnr"
+    config.psnr.steps = 2
+    train_and_evaluate(config, str(tmp_path))
+    config.psnr.steps, config.psnr.learning_rate = 3, 1e-4
+    train_and_evaluate(config, str(tmp_path))
+    err = capsys.readouterr().err
+    assert "psnr.steps 2 -> 3" in err
+    assert "psnr.learning_rate 0.002 -> 0.0001" in err
+    assert find_checkpoint(tmp_path).name == "3"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config=configs/demo.py"], "--workdir"),
+        (["--config=configs/none.py", "--workdir=x"], "configs/none.py"),
+        (["--config=configs/demo.py", "--workdir=x", "--config.psnr.stepz=1"], "stepz"),
+        (["--config=configs/x4.py:best", "--workdir=x"], "best"),
+        (["--config=configs/demo.py", "--workdir=x", "extra"], "extra"),
+        (["--config=configs/demo.py", "--workdir=x"], "data.train"),
+    ],
+)
+def test_the_command_line_ends_bad_input_with_a_sentence(arguments, message, tmp_path):
+    result = subprocess.run(
+        [sys.executable, "-m", "esrgan_jax.main", *arguments],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
