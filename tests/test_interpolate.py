@@ -1,0 +1,206 @@
+"""Network interpolation against its closed form, on networks, trees and pictures."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from esrgan_jax.checkpoint import load_generator, save_generator
+from esrgan_jax.errors import InputError
+from esrgan_jax.interpolate import blend, interpolate_params, load_mixture, main, mix_params
+from esrgan_jax.models.rrdb import RRDBNet
+from esrgan_jax.picture import read_picture, write_picture
+
+SMALL = {"num_features": 8, "num_growth": 4, "num_blocks": 2}
+
+
+def generator(seed, **fields):
+    """A small network with random parameters, drawn by NumPy since `init` compiles slowly."""
+    module = RRDBNet(**{**SMALL, **fields})
+    shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 4, 4, 3)))
+    rng = np.random.default_rng(seed)
+    return module, jax.tree.map(lambda s: rng.normal(0, 0.1, s.shape).astype(np.float32), shapes)
+
+
+def test_every_leaf_is_the_weighted_sum(rng):
+    a, b, c = ({"x": rng.normal(size=(2, 3)), "y": [rng.normal(size=4)]} for _ in range(3))
+    for alpha in (0.2, 0.5, -0.5, 1.7):
+        mixed = interpolate_params(a, b, alpha)
+        np.testing.assert_allclose(mixed["x"], (1 - alpha) * a["x"] + alpha * b["x"], rtol=1e-14)
+        np.testing.assert_allclose(mixed["y"][0], b["y"][0] * alpha + a["y"][0] * (1 - alpha))
+    mixed = mix_params([a, b, c], [0.5, 0.75, -0.25])
+    np.testing.assert_allclose(mixed["x"], 0.5 * a["x"] + 0.75 * b["x"] - 0.25 * c["x"])
+
+
+def test_ends_are_exact_and_dtypes_kept():
+    (_, psnr), (_, gan) = generator(0), generator(1)
+    for alpha, expected in [(0, psnr), (0.0, psnr), (1, gan), (np.float64(1), gan)]:
+        mixed = interpolate_params(psnr, gan, alpha)
+        assert jax.tree.all(jax.tree.map(lambda x, y: bool((x == y).all()), mixed, expected))
+    for kind in (np.float32, jnp.bfloat16):
+        tree = {"x": np.ones(3, kind)}
+        assert interpolate_params(tree, tree, np.float64(0.3))["x"].dtype == kind
+
+
+def test_ends_are_exact_bit_for_bit_whatever_the_other_network_holds():
+    tree = {"x": np.array([-0.0, np.inf, 1e-30], np.float32), "n": np.array([3])}
+    other = {"x": np.array([np.nan, np.nan, np.inf], np.float16), "n": np.array([4])}
+    for mixed in (interpolate_params(tree, other, 0), interpolate_params(other, tree, 1.0)):
+        assert mixed["x"].dtype == np.float32
+        assert mixed["x"].tobytes() == tree["x"].tobytes()
+        assert mixed["n"] == 3
+    unused = mix_params([tree["x"], other["x"], tree["x"]], [0.5, 0, 0.5])
+    assert unused.tobytes() == tree["x"].tobytes()
+
+
+def test_a_straight_line_of_networks_is_affine_in_the_last_bias():
+    """With all else equal, pictures mix as the parameters do: independent of the tree map."""
+    module, psnr = generator(0)
+    gan = jax.tree.map(lambda leaf: leaf, psnr)
+    gan["params"]["conv_last"]["bias"] = np.array([0.1, -0.2, 0.3], np.float32)
+    lr = jax.random.uniform(jax.random.key(2), (1, 5, 6, 3))
+    mixed = module.apply(interpolate_params(psnr, gan, 0.25), lr)
+    expected = 0.75 * module.apply(psnr, lr) + 0.25 * module.apply(gan, lr)
+    np.testing.assert_allclose(mixed, expected, atol=1e-6)
+
+
+def test_differing_trees_name_the_places():
+    _, psnr = generator(0)
+    _, gan = generator(0, num_features=12)
+    message = r"body/rdb1/conv1/kernel: \(2, 3, 3, 8, 4\) and \(2, 3, 3, 12, 4\), .* and \d+ more"
+    with pytest.raises(InputError, match=message):
+        interpolate_params(psnr, gan, 0.5)
+    lacking = {"params": {k: v for k, v in psnr["params"].items() if k != "conv_hr"}}
+    message = r"params/conv_hr/kernel: \(3, 3, 8, 8\) and absent"
+    with pytest.raises(InputError, match=message):
+        interpolate_params(psnr, lacking, 0.5)
+    with pytest.raises(InputError, match="different containers"):
+        interpolate_params(psnr, {**psnr, "batch_stats": {}}, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("count", "weights", "message"),
+    [
+        (2, [0.5, float("nan")], "finite"),
+        (2, [float("inf"), 0.0], "finite"),
+        (2, [0.5], "2 networks and 1 weights"),
+        (0, [], "0 networks"),
+        (2, [0.0, -0.0], "all weights are 0"),
+    ],
+)
+def test_unusable_weights_are_explained(count, weights, message):
+    with pytest.raises(InputError, match=message):
+        mix_params([{"x": np.ones(2)}] * count, weights)
+
+
+def test_integers_are_not_truncated():
+    for leaf in (np.array([1, 2]), jnp.array([True, False])):
+        with pytest.raises(InputError, match=f"a leaf of {leaf.dtype} cannot be mixed"):
+            interpolate_params({"n": leaf}, {"n": leaf}, 0.5)
+
+
+@pytest.fixture
+def models(tmp_path):
+    """Two small generators as files: (path, variables) of each."""
+    result = []
+    for seed in (0, 1):
+        module, variables = generator(seed)
+        path = tmp_path / f"model{seed}.safetensors"
+        save_generator(path, module, variables)
+        result.append((path, variables))
+    return result
+
+
+def test_command_writes_a_network_that_loads(models, tmp_path, capsys):
+    (psnr_path, psnr), (gan_path, gan) = models
+    output = tmp_path / "mixed.safetensors"
+    main([f"--psnr={psnr_path}", f"--gan={gan_path}", "--alpha=0.8", f"--output={output}"])
+    module, variables = load_generator(output)
+    assert (module.num_features, module.num_blocks, module.scale) == (8, 2, 4)
+    expected = jax.tree.map(lambda a, b: 0.2 * a + 0.8 * b, psnr, gan)
+    compare = lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7)  # noqa: E731
+    jax.tree.map(compare, variables["params"], expected["params"])
+    said = capsys.readouterr().out
+    assert "mixed.safetensors: a x4 RRDBNet, 0.2 · " in said
+
+
+def test_command_refuses_networks_of_two_kinds(models, tmp_path):
+    double = tmp_path / "x2.safetensors"
+    save_generator(double, *generator(0, scale=2))
+    arguments = [f"--psnr={models[0][0]}", f"--gan={double}", "--alpha=0.5", "--output=none.npz"]
+    with pytest.raises(InputError, match=r"a x4 RRDBNet and .*x2\.safetensors is a x2 RRDBNet"):
+        main(arguments)
+
+
+def test_a_network_is_not_mixed_with_itself(models, tmp_path):
+    run = tmp_path / "run"
+    for stage, seed in (("psnr", 0), ("gan", 1)):
+        (run / stage / "checkpoints").mkdir(parents=True)
+        save_generator(run / stage / "checkpoints" / "5", *generator(seed))
+    (tmp_path / "link.safetensors").symlink_to(models[0][0])
+    for psnr, gan in [
+        (run, run),  # a run is its GAN stage
+        (run, run / "gan"),
+        (run / "gan" / "checkpoints" / "5", run),
+        (tmp_path / "link.safetensors", models[0][0]),
+    ]:
+        with pytest.raises(InputError, match=r"are the same network; .*WORKDIR/psnr and"):
+            load_mixture(psnr, gan, 0.5)
+    _, mixed = load_mixture(run / "psnr", run, 1.0)
+    jax.tree.map(np.testing.assert_array_equal, mixed["params"], generator(1)[1]["params"])
+
+
+def test_command_refuses_an_infinite_alpha():
+    with pytest.raises(InputError, match="--alpha=nan"):
+        main(["--psnr=a.npz", "--gan=b.npz", "--alpha=nan", "--output=c.npz"])
+
+
+def test_pictures_blend_with_one_rounding():
+    levels = np.arange(256, dtype=np.uint8)
+    psnr, gan = (levels.repeat(256).reshape(256, 256), np.tile(levels, (256, 1)))
+    for alpha in (0.0, 0.3, 0.5, 1.0, 1.5):
+        exact = psnr + alpha * (gan.astype(float) - psnr)
+        error = np.abs(blend(psnr, gan, alpha) - exact.clip(0, 255))
+        assert error.max() <= 0.5 + 1e-12
+    np.testing.assert_array_equal(blend(psnr, gan, 0), psnr)
+    np.testing.assert_array_equal(blend(psnr, gan, 1), gan)
+    assert blend(psnr, gan, 0.5).mean() == pytest.approx(127.5, abs=0.01)  # ties lean nowhere
+
+
+def test_command_blends_folders_by_relative_name(tmp_path, rng):
+    pictures = {}
+    for folder in ("psnr", "gan"):
+        for name in ("a.png", "sub/b.png"):
+            pictures[folder, name] = rng.integers(0, 256, (5, 6, 3), dtype=np.uint8)
+            write_picture(tmp_path / folder / name, pictures[folder, name])
+    psnr, gan, output = (tmp_path / name for name in ("psnr", "gan", "out"))
+    main(["--images", f"--psnr={psnr}", f"--gan={gan}", "--alpha=0.25", f"--output={output}"])
+    for name in ("a.png", "sub/b.png"):
+        expected = np.rint(0.75 * pictures["psnr", name] + 0.25 * pictures["gan", name])
+        np.testing.assert_array_equal(read_picture(output / name), expected)
+
+    single = tmp_path / "single.png"
+    files = [f"--psnr={psnr / 'a.png'}", f"--gan={gan / 'a.png'}", f"--output={single}"]
+    main(["--images", "--alpha=1", *files])
+    np.testing.assert_array_equal(read_picture(single), pictures["gan", "a.png"])
+
+
+def test_unusable_pictures_are_explained(tmp_path):
+    for name, size in [("p/a.png", 4), ("p/b.png", 4), ("g/a.png", 5), ("g/c.png", 5)]:
+        write_picture(tmp_path / name, np.zeros((size, size, 3), np.uint8))
+    p, g = tmp_path / "p", tmp_path / "g"
+
+    def run(psnr, gan, output="out.png"):
+        output = tmp_path / output
+        main(["--images", f"--psnr={psnr}", f"--gan={gan}", "--alpha=0.5", f"--output={output}"])
+
+    for arguments, message in [
+        ((p, g), r"do not share b\.png, c\.png"),
+        ((p / "a.png", g), "two pictures or two folders"),
+        ((p / "a.png", g / "a.png"), "4x4 px and .* 5x5 px"),
+        ((p / "a.png", g / "none.png"), "no picture or folder .*none.png"),
+        ((p / "a.png", p / "b.png", "out"), r"one file, named \*\.png"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            run(*arguments)
+    assert not list(tmp_path.glob("out*"))

@@ -1,0 +1,199 @@
+"""The upscaler against networks whose answer is known, and tiles against the whole picture."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from esrgan_jax.errors import InputError, RunError
+from esrgan_jax.models.rrdb import RRDBNet
+from esrgan_jax.upscaler import Upscaler, spans
+
+traces = []  # shapes that a network was traced for
+
+
+class Affine(nn.Module):
+    """gain · lr + shift, each pixel repeated: what comes out is known in closed form."""
+
+    scale: int = 2
+    gain: float = 1.0
+    shift: float = 0.0
+    in_channels: int = 3
+    out_channels: int = 3
+
+    def __call__(self, lr):
+        return (self.gain * lr + self.shift).repeat(self.scale, axis=1).repeat(self.scale, axis=2)
+
+
+class Smooth(nn.Module):
+    """Two 3x3 means with zero padding, so the receptive field is 5 px, then x2."""
+
+    scale: int = 2
+    in_channels: int = 3
+    out_channels: int = 3
+
+    def __call__(self, lr):
+        traces.append(lr.shape)
+        kernel = jnp.tile(jnp.eye(3) / 9, (3, 3, 1, 1))
+        for _ in range(2):
+            lr = jax.lax.conv_general_dilated(
+                lr, kernel, (1, 1), [(1, 1), (1, 1)], dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
+        return lr.repeat(2, axis=1).repeat(2, axis=2)
+
+
+def repeated(image, scale):
+    return image.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64])
+def test_every_level_comes_back_in_its_own_dtype(rng, dtype):
+    image = rng.uniform(0, 1, (64, 352, 3))
+    if np.issubdtype(dtype, np.integer):
+        image = np.arange(64 * 352 * 3).reshape(64, 352, 3) % (np.iinfo(dtype).max + 1)
+    image = image.astype(dtype)
+    result = Upscaler(Affine(), {})(image)
+    assert result.dtype == dtype
+    assert result.shape == (128, 704, 3)
+    expected = image if np.issubdtype(dtype, np.integer) else image.astype(np.float32)
+    np.testing.assert_array_equal(result, repeated(expected, 2))
+
+
+def test_results_are_clamped_and_rounded():
+    image = np.array([[[0, 10, 11], [200, 255, 12]]], np.uint8)
+    result = Upscaler(Affine(gain=2.0, shift=-0.1), {})(image)[::2, ::2]
+    expected = np.rint((2.0 * image / 255 - 0.1).clip(0, 1) * 255)
+    np.testing.assert_array_equal(result, expected)
+    assert {0, 255} <= set(result.ravel().tolist())
+    over = Upscaler(Affine(gain=2.0), {})(np.full((2, 2, 3), 0.75, np.float32))
+    assert (over == 1).all()
+
+
+@pytest.mark.parametrize("multiple", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("size", "tile", "overlap"), [(100, 64, 32), (65, 64, 0), (1000, 36, 32), (129, 64, 7)]
+)
+def test_tiles_are_equal_long_even_and_overlap_enough(size, tile, overlap, multiple):
+    size += -size % multiple
+    parts = spans(size, tile, overlap, multiple)
+    starts = np.array([part[0] for part in parts])
+    assert starts[0] == 0
+    assert parts[-1][1] == size
+    assert all(end - start == tile for start, end, *_ in parts)
+    assert (starts % multiple == 0).all()
+    steps = np.diff(starts)
+    assert steps.max() <= tile - overlap
+    assert steps.max() - steps.min() <= multiple  # no thin last tile
+    assert len(parts) == 1 + int(np.ceil((size - tile) / ((tile - overlap) // multiple * multiple)))
+    kept = [position for *_, begin, end in parts for position in range(begin, end)]
+    assert kept == list(range(size))  # every position once
+    for start, end, begin, finish in parts:
+        assert begin == 0 or begin - start >= overlap // 2
+        assert finish == size or end - finish >= overlap // 2
+
+
+@pytest.mark.parametrize("shape", [(40, 50), (16, 90), (17, 17), (90, 5)])
+def test_tiles_with_the_receptive_field_equal_the_whole(rng, shape):
+    """Borders included: the network sees the picture's own edge, nothing else's."""
+    image = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+    whole = Upscaler(Smooth(), {})(image)
+    tiled = Upscaler(Smooth(), {}, tile=16, overlap=4)(image)
+    np.testing.assert_array_equal(tiled, whole)
+
+
+def test_all_tiles_of_all_pictures_have_one_shape(rng):
+    jax.clear_caches()
+    traces.clear()
+    upscaler = Upscaler(Smooth(), {}, tile=16, overlap=4)
+    for shape in [(33, 50), (100, 17), (16, 16)]:
+        upscaler(rng.integers(0, 256, (*shape, 3), dtype=np.uint8))
+    assert traces == [(1, 16, 16, 3)]
+
+
+@pytest.fixture(scope="module")
+def folding():
+    """A small x2 network that folds 2 x 2 pixels, as Real-ESRGAN's x2 does."""
+    module = RRDBNet(num_features=8, num_growth=4, num_blocks=1, scale=2, unshuffle=2)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 4, 4, 3)))
+    rng = np.random.default_rng(0)
+    draw = lambda shape: rng.normal(0, np.prod(shape[:-1]) ** -0.5, shape)  # noqa: E731
+    variables = jax.tree.map(lambda s: draw(s.shape).astype(np.float32), shapes)
+    variables["params"]["conv_last"]["bias"] += np.float32(0.5)
+    return module, variables
+
+
+def test_sizes_that_do_not_fold_are_mirrored_and_cut(folding, rng):
+    image = rng.uniform(0, 1, (7, 9, 3)).astype(np.float32)
+    result = Upscaler(*folding)(image)
+    mirrored = np.concatenate([image, image[-2:-1]], axis=0)
+    mirrored = np.concatenate([mirrored, mirrored[:, -2:-1]], axis=1)
+    module, variables = folding
+    expected = np.asarray(module.apply(variables, mirrored[None])[0]).clip(0, 1)[:14, :18]
+    assert result.shape == (14, 18, 3)
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-6)
+
+
+def test_tiles_of_a_folding_network_lie_on_its_grid(folding, rng):
+    image = rng.uniform(0, 1, (101, 33, 3)).astype(np.float32)
+    whole = Upscaler(*folding)(image)
+    assert whole.std() > 0.01
+    # 36.5 px around a pixel: 17 convolutions at half size, 1 at LR size, 3 at twice the size.
+    tiled = Upscaler(*folding, tile=80, overlap=76)(image)
+    np.testing.assert_allclose(tiled, whole, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 5, 3), (3, 1, 3)])
+def test_smallest_pictures(folding, shape):
+    assert Upscaler(*folding)(np.zeros(shape, np.uint8)).shape == (2 * shape[0], 2 * shape[1], 3)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((4, 4), np.uint8), r"shape \(height, width, channels\), got \(4, 4\)"),
+        (np.zeros((0, 4, 3), np.uint8), "got"),
+        (np.zeros((4, 4, 4), np.uint8), "3 channels, got 4"),
+        (np.zeros((4, 4, 3), np.int32), "int32"),
+        (np.full((4, 4, 3), 255.0), r"\[0, 1\].*255"),
+        (np.full((4, 4, 3), -0.5), r"\[0, 1\].*-0.5"),
+        (np.full((4, 4, 3), np.nan), r"\[0, 1\].*nan"),
+    ],
+)
+def test_unusable_pictures_are_explained(image, message):
+    with pytest.raises(InputError, match=message):
+        Upscaler(Affine(), {})(image)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("gain", [float("nan"), float("inf"), float("-inf")])
+def test_a_network_that_is_not_finite_fails(dtype, gain):
+    with pytest.raises(RunError, match="not finite; its weights are damaged"):
+        Upscaler(Affine(gain=gain), {}, tile=8, overlap=2)(np.ones((9, 9, 3), dtype))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tile": 32, "overlap": 32}, "tile of 32 px must be 34 px or more"),
+        ({"tile": 0}, "tile of 0 px"),
+        ({"tile": -5, "overlap": 0}, "tile of -5 px"),
+        ({"tile": 61}, "multiple of 2"),
+        ({"tile": 64, "overlap": -1}, "overlap of -1 px"),
+    ],
+)
+def test_unusable_tiles_are_explained(folding, options, message):
+    with pytest.raises(InputError, match=message):
+        Upscaler(*folding, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"alpha": 0.5}, "alpha without psnr_model"),
+        ({"psnr_model": "psnr.npz"}, "psnr_model without alpha"),
+    ],
+)
+def test_interpolation_needs_both_options(options, message):
+    with pytest.raises(InputError, match=message):
+        Upscaler.load("gan.npz", **options)
