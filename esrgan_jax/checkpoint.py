@@ -16,7 +16,7 @@ from flax import linen as nn
 from orbax.checkpoint import v1 as ocp
 
 from esrgan_jax.errors import InputError
-from esrgan_jax.interop import rrdb_names, weight_file
+from esrgan_jax.interop import rrdb_names, torch_file, weight_file
 from esrgan_jax.models import RRDBNet, create_generator
 from esrgan_jax.train_state import TrainState
 
@@ -119,15 +119,24 @@ def load_generator(model: str | os.PathLike) -> tuple[nn.Module, dict[str, Any]]
 
 
 def save_generator(
-    path: str | os.PathLike, module: nn.Module, variables: Mapping[str, Any]
+    path: str | os.PathLike,
+    module: nn.Module,
+    variables: Mapping[str, Any],
+    naming: str = "basicsr",
+    wrap: str = "",
+    dtype: str = "float32",
 ) -> None:
     """Writes a generator alone.
 
     Args:
-        path: A weight file, .safetensors, .npz or .pth, with BasicSR's names (RRDBNet only), or,
-            without a suffix, an Orbax directory, which must not exist.
+        path: A weight file, .safetensors, .npz or .pth (RRDBNet only), or, without a suffix, an
+            Orbax directory, which must not exist.
         module: The generator.
         variables: Its variables, {"params", "batch_stats"}.
+        naming: Of a weight file's tensors: "basicsr", "bsrgan" or "old".
+        wrap: The key above the tensors of a .pth: "params_ema", "params" or "none"; left out,
+            "params_ema", which Real-ESRGAN wants and all else accepts. Other files have none.
+        dtype: Of a weight file's elements: "float32", "float16" or "bfloat16".
 
     Raises:
         InputError: The path cannot be used, or the network has no published naming.
@@ -142,7 +151,16 @@ def save_generator(
             )
         fields = _architecture(module)
         fields.pop("name")
-        weight_file.write_tensors(path, rrdb_names.to_torch(fields, variables["params"]))
+        tensors = rrdb_names.to_torch(fields, variables["params"], naming)
+        tensors = {name: tensor.astype(np.dtype(dtype)) for name, tensor in tensors.items()}
+        if path.suffix.lower() not in weight_file.TORCH_SUFFIXES:
+            if wrap not in ("", "none"):
+                raise InputError(f"{path}: only .pth files have a key above the tensors")
+            weight_file.write_tensors(path, tensors)
+        elif wrap == "none":
+            torch_file.write(path, tensors)
+        else:
+            torch_file.write(path, {wrap or "params_ema": tensors})
         return
     if path.exists():
         raise InputError(f"{path}: exists already; give a new path or a file name with a suffix")

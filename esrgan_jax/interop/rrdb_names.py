@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from absl import logging
 from flax.traverse_util import flatten_dict
 
 from esrgan_jax.errors import InputError, listed
@@ -119,15 +120,24 @@ def from_torch(
 
     Raises:
         InputError: Another network (named where it is a known one), or tensors that are missing,
-            left over or of the wrong shape or type.
+            left over or of the wrong shape or type. In the two newer namings, tensors that are
+            plainly not the network's own are left out with a warning.
 
     With 4 or 16 times as many input as output channels the network is taken to unshuffle, as every
     reader of such files does: the names do not tell.
     """
-    naming = _naming(tensors, source)
+    naming = find_naming(tensors, source)
+    tensors = _in_one_naming(tensors, naming)
     fields = _fields(tensors, naming, source)
     layers = list(_layers(fields, naming))
     expected = {name: shape for layer in layers for name, (_, shape) in layer.tensors().items()}
+    if naming != "old" and expected.keys() <= tensors.keys():
+        own = {pattern.partition(".")[0].removesuffix("{u}") for pattern in NAMINGS[naming].values()}
+        roots = {name: name.partition(".")[0].rstrip("0123456789") for name in tensors}
+        foreign = [name for name, root in roots.items() if root not in own]
+        if foreign:
+            logging.warning("%s: no part of an RRDB network, ignored: %s", source, listed(foreign))
+            tensors = {name: tensors[name] for name in tensors if name not in foreign}
     check_tensors(tensors, expected, f"{source}: nearly an RRDB network")
 
     params: dict[str, Any] = {}
@@ -177,7 +187,29 @@ def to_torch(
     return tensors
 
 
-def _naming(tensors: Mapping[str, np.ndarray], source: str) -> str:
+def reader_notes(fields: Mapping[str, Any], naming: str) -> list[str]:
+    """What other programs would make of such a file, where they cannot take it; [] if they can.
+
+    The rules are spandrel's, which ComfyUI, chaiNNer and most others read through.
+    """
+    columns = fields["in_channels"] * fields["unshuffle"] ** 2
+    taken = next((s for s in (2, 4) if columns == s * s * fields["out_channels"]), 1)
+    notes = {
+        f"they expect 32 growth channels, not {fields['num_growth']}": fields["num_growth"] != 32,
+        f"they drop ESRGAN+'s 1x1 convolutions under {naming} names: use the old naming": (
+            fields["plus"] and naming != "old"
+        ),
+        f"they take it for a network that unshuffles by {taken}": taken != fields["unshuffle"],
+    }
+    return [note for note, applies in notes.items() if applies]
+
+
+def find_naming(tensors: Mapping[str, np.ndarray], source: str = "the state_dict") -> str:
+    """Which of NAMINGS the names of an RRDB network follow.
+
+    Raises:
+        InputError: Another network (named where it is a known one).
+    """
     for pattern, network in LOOK_ALIKES:
         if any(re.fullmatch(pattern, name) for name in tensors):
             raise InputError(f"{source}: holds {network}, not an RRDB network of the ESRGAN family")
@@ -188,6 +220,21 @@ def _naming(tensors: Mapping[str, np.ndarray], source: str) -> str:
     raise InputError(
         f"{source}: no RRDB network: none of {known} is there, but {listed(list(tensors))}"
     )
+
+
+def _in_one_naming(tensors: Mapping[str, np.ndarray], naming: str) -> dict[str, np.ndarray]:
+    """The same tensors; files that mix the two newer namings get the names of one."""
+    if naming == "old":
+        return dict(tensors)
+    own, other = NAMINGS[naming], NAMINGS["bsrgan" if naming == "basicsr" else "basicsr"]
+    renamed = {}
+    for name, tensor in tensors.items():
+        layer, dot, leaf = name.rpartition(".")
+        for kind in ("body", "up", "hr"):
+            if match := re.fullmatch(other[kind].replace("{u}", r"(?P<u>\d+)"), layer):
+                layer = own[kind].format(**match.groupdict())
+        renamed[f"{layer}{dot}{leaf}"] = tensor
+    return renamed if len(renamed) == len(tensors) else dict(tensors)
 
 
 def _fields(tensors: Mapping[str, np.ndarray], naming: str, source: str) -> dict[str, Any]:

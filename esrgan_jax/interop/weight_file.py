@@ -43,15 +43,21 @@ COUNTERS = ("n_averaged", "step_counter")
 MAX_WRAPPINGS = 16
 
 
-def read_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
+def read_tensors(path: str | os.PathLike, key: str = "") -> dict[str, np.ndarray]:
     """The tensors of one network in a weight file, by name, in the file's order.
 
+    Args:
+        path: The file.
+        key: Which of several networks in it: a key of its mappings (`params`, `state_dict/params`)
+            or what names begin with before a dot. Left out, averaged (EMA) weights are preferred.
+
     The content decides how the file is read. Mappings around the tensors are unwrapped and shared
-    prefixes of the names stripped; where the file has averaged (EMA) weights, they are taken.
+    prefixes of the names stripped.
     Arrays may be read-only views of the file.
 
     Raises:
-        InputError: No such file, a suffix that is none of SUFFIXES, a damaged file, or no tensors.
+        InputError: No such file, a suffix that is none of SUFFIXES, a damaged file, no such key,
+            or no tensors.
     """
     path = Path(path)
     if not path.exists():
@@ -59,7 +65,7 @@ def read_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
     if path.is_dir():
         raise InputError(f"{path}: is a folder, not a weight file")
     _check_suffix(path)
-    tensors = _network(_unwrap(_read(path)))
+    tensors = _network(_unwrap(_under(_read(path), key, path)))
     if not tensors:
         raise InputError(f"{path}: holds no tensors under names")
     return tensors
@@ -183,6 +189,20 @@ def _read_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
             raise ValueError(f"{member.filename} holds {dtype}, not numbers")
         content = file.read()
     return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran_order else "C")
+
+
+def _under(state: Any, key: str, path: Path) -> Any:
+    """What a file has under a key, or under names that begin with it."""
+    for part in filter(None, key.split("/")):
+        names = [name for name in state if isinstance(name, str)] if isinstance(state, dict) else []
+        flat = {n: state[n] for n in names if n.startswith(f"{part}.")}
+        if part not in names and not flat:
+            raise InputError(f"{path}: has no key {part}, but {listed(names)}")
+        if part in names:
+            state = state[part]
+        else:
+            state = {name.removeprefix(f"{part}."): value for name, value in flat.items()}
+    return state
 
 
 def _unwrap(state: Any) -> dict[str, np.ndarray]:
