@@ -1,0 +1,147 @@
+"""Converts an RRDB generator between all the forms it is kept in."""
+
+import argparse
+import datetime
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from esrgan_jax.errors import InputError, run_command
+from esrgan_jax.files import replacing
+
+DESCRIPTION = """Converts an RRDB generator between all the forms it is kept in.
+
+SRC is a weight file in any naming (.pth, .pt, .ckpt, .safetensors, .npz) or the directory of a run
+or checkpoint. DST's suffix says what is written: .pth, .safetensors or .npz, or, without a suffix,
+an Orbax directory that training starts from (--config.psnr.init_from=DST)."""
+
+
+FIELDS = (
+    *("num_features", "num_growth", "num_blocks", "in_channels", "out_channels"),
+    *("scale", "unshuffle", "plus"),
+)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", metavar="SRC", type=Path, help="the generator to read")
+    parser.add_argument("target", metavar="DST", type=Path, help="the file or directory to write")
+    parser.add_argument(
+        "--naming",
+        choices=("basicsr", "bsrgan", "old"),
+        default="basicsr",
+        help="names of the tensors: body.0.rdb1 (basicsr, the default), RRDB_trunk.0.RDB1 "
+        "(bsrgan) or model.1.sub.0.RDB1 (old)",
+    )
+    parser.add_argument(
+        "--wrap",
+        choices=("params_ema", "params", "none"),
+        default="",
+        help="key above the tensors of a .pth (default: params_ema)",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "float16", "bfloat16"),
+        default="float32",
+        help="element type of a weight file (default: float32)",
+    )
+    parser.add_argument(
+        "--key", default="", help="which network of SRC, such as params (default: averaged weights)"
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write an OpenModelDB entry for DST, a file"
+    )
+    args = parser.parse_args(argv)
+    if args.target.exists() and args.source.exists() and args.target.samefile(args.source):
+        raise InputError(f"{args.target}: SRC and DST are the same")
+    if args.json and not args.target.suffix:
+        raise InputError("--json describes a weight file: give DST a suffix")
+
+    import jax
+
+    from esrgan_jax.checkpoint import load_generator, save_generator
+    from esrgan_jax.interop import rrdb_names, weight_file
+    from esrgan_jax.models.rrdb import RRDBNet
+
+    if args.source.is_dir():
+        if args.key:
+            raise InputError("--key chooses in a weight file; a directory holds one generator")
+        naming = "a checkpoint"
+        module, variables = load_generator(args.source)
+        if not isinstance(module, RRDBNet):
+            raise InputError(f"{args.source}: holds an SRResNet, not an RRDB network")
+        fields = {k: getattr(module, k) for k in FIELDS}
+    else:
+        tensors = weight_file.read_tensors(args.source, args.key)
+        naming = rrdb_names.find_naming(tensors, str(args.source))
+        fields, params = rrdb_names.from_torch(tensors, str(args.source))
+        module, variables = RRDBNet(**fields), {"params": params, "batch_stats": {}}
+    save_generator(args.target, module, variables, args.naming, args.wrap, args.dtype)
+
+    count = sum(array.size for array in jax.tree.leaves(variables["params"]))
+    print(f"naming        {naming}")
+    print(f"architecture  RRDB, {_architecture(fields)}")
+    print(f"scale         {fields['scale']}x")
+    print(f"parameters    {count:,}")
+    if args.source.is_file():
+        print(f"sha256        {_sha256(args.source)}  {args.source.name}")
+    print(f"written       {args.target}")
+    if args.target.suffix:
+        print(f"sha256        {_sha256(args.target)}  {args.target.name}")
+        for note in rrdb_names.reader_notes(fields, args.naming):
+            print(f"note          other programs cannot read this file as it is: {note}")
+    if args.json:
+        entry = json.dumps(_entry(args.target, fields), indent=2)
+        with replacing(args.json) as partial:
+            partial.write_text(entry + "\n", encoding="utf-8")
+        print(f"written       {args.json}: name, author, license, tags and urls are yours to add")
+
+
+def _architecture(fields: dict[str, Any]) -> str:
+    parts = [
+        f"{fields['num_features']}nf {fields['num_blocks']}nb {fields['num_growth']}gc",
+        f"{fields['in_channels']} to {fields['out_channels']} channels",
+    ]
+    if fields["unshuffle"] > 1:
+        parts.append(f"pixel-unshuffle by {fields['unshuffle']}")
+    if fields["plus"]:
+        parts.append("ESRGAN+")
+    return ", ".join(parts)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _entry(path: Path, fields: dict[str, Any]) -> dict[str, Any]:
+    """What OpenModelDB's schema asks for; empty where only the author knows."""
+    resource = {
+        "platform": "pytorch",
+        "type": path.suffix.removeprefix("."),
+        "size": path.stat().st_size,
+        "sha256": _sha256(path),
+        "urls": [],
+    }
+    return {
+        "name": path.stem,
+        "author": "",
+        "license": None,
+        "tags": [],
+        "description": "",
+        "date": datetime.date.today().isoformat(),
+        "architecture": "esrgan+" if fields["plus"] else "esrgan",
+        "size": [f"{fields['num_features']}nf", f"{fields['num_blocks']}nb"],
+        "scale": fields["scale"],
+        "inputChannels": fields["in_channels"],
+        "outputChannels": fields["out_channels"],
+        "resources": [resource],
+        "images": [],
+    }
+
+
+if __name__ == "__main__":
+    run_command(main)
