@@ -11,7 +11,7 @@ comma := ,
 python = $(VENV)/bin/python
 installed = $(VENV)/.installed-$(extras)
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format peers clean
 
 demo: $(installed)
 	$(python) -m tools.demo --workdir=$(WORKDIR) $(if $(VGG),--vgg=$(VGG))
@@ -35,6 +35,11 @@ $(installed): setup.cfg pyproject.toml
 	$(python) -m pip install --quiet --upgrade pip
 	$(python) -m pip install --quiet --editable '.[$(extras)]'
 	@touch $@
+
+# PyTorch and spandrel, which tests compare with where they are installed; nobody else needs them.
+peers: $(installed)
+	$(python) -m pip install --quiet torch==2.13.0 einops typing_extensions
+	$(python) -m pip install --quiet --no-deps spandrel==0.4.2
 
 clean:
 	rm -rf $(VENV) build demo

@@ -35,3 +35,21 @@ def shared_data() -> Path:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def random_generator():
+    """Makes small RRDB networks: (rng, **fields) -> (all fields, params, BasicSR's tensors)."""
+    from esrgan_jax.interop.rrdb_names import to_torch
+    from esrgan_jax.models.rrdb import RRDBNet
+
+    def make(rng: np.random.Generator, **given):
+        module = RRDBNet(**{"num_features": 4, "num_growth": 2, "num_blocks": 2, **given})
+        lr = np.zeros((1, 4, 4, module.in_channels), np.float32)
+        shapes = jax.eval_shape(module.init, jax.random.key(0), lr)["params"]
+        params = jax.tree.map(lambda s: rng.standard_normal(s.shape).astype(np.float32), shapes)
+        names = ("num_features", "num_growth", "num_blocks", "in_channels", "out_channels")
+        fields = {k: getattr(module, k) for k in (*names, "scale", "unshuffle", "plus")}
+        return fields, params, to_torch(fields, params)
+
+    return make

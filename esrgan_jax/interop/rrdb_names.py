@@ -132,7 +132,7 @@ def from_torch(
     layers = list(_layers(fields, naming))
     expected = {name: shape for layer in layers for name, (_, shape) in layer.tensors().items()}
     if naming != "old" and expected.keys() <= tensors.keys():
-        own = {pattern.partition(".")[0].removesuffix("{u}") for pattern in NAMINGS[naming].values()}
+        own = {form.partition(".")[0].removesuffix("{u}") for form in NAMINGS[naming].values()}
         roots = {name: name.partition(".")[0].rstrip("0123456789") for name in tensors}
         foreign = [name for name, root in roots.items() if root not in own]
         if foreign:

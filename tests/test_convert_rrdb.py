@@ -1,0 +1,114 @@
+"""tools/convert_rrdb.py: every form of a generator into every other, exactly."""
+
+import hashlib
+import json
+
+import jax
+import ml_dtypes  # noqa: F401  (makes bfloat16 a NumPy type)
+import numpy as np
+import pytest
+
+from esrgan_jax.checkpoint import load_generator
+from esrgan_jax.errors import InputError
+from esrgan_jax.interop import torch_file
+from esrgan_jax.interop.rrdb_names import NAMINGS, find_naming
+from esrgan_jax.interop.weight_file import read_tensors, write_tensors
+from tools import convert_rrdb
+
+DTYPES = ("float32", "float16", "bfloat16")
+
+
+@pytest.fixture(scope="module")
+def generator(random_generator):
+    return random_generator(np.random.default_rng(0))
+
+
+@pytest.fixture
+def source(tmp_path, generator):
+    path = tmp_path / "source.npz"
+    write_tensors(path, generator[2])
+    return path
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("suffix", "wrap"),
+    [
+        *((".pth", wrap) for wrap in ("params_ema", "params", "none")),
+        *((suffix, "none") for suffix in (".safetensors", ".npz")),
+    ],
+)
+@pytest.mark.parametrize("naming", NAMINGS)
+def test_every_form(tmp_path, source, generator, naming, suffix, wrap, dtype):
+    target = tmp_path / f"target{suffix}"
+    options = [f"--naming={naming}", f"--wrap={wrap}", f"--dtype={dtype}"]
+    if suffix == ".npz" and dtype == "bfloat16":
+        with pytest.raises(InputError, match="cannot hold bfloat16"):
+            convert_rrdb.main([str(source), str(target), *options])
+        return
+    convert_rrdb.main([str(source), str(target), *options])
+    tensors = read_tensors(target)
+    assert find_naming(tensors) == naming
+    assert {tensor.dtype.name for tensor in tensors.values()} == {dtype}
+    if suffix == ".pth":
+        top = next(iter(tensors)) if wrap == "none" else wrap
+        assert next(iter(torch_file.read(target))) == top
+
+    back = tmp_path / "back.npz"  # and from there to where it came from
+    convert_rrdb.main([str(target), str(back)])
+    expected = {n: t.astype(np.dtype(dtype)).astype(np.float32) for n, t in generator[2].items()}
+    returned = read_tensors(back)
+    assert list(returned) == list(expected)
+    for name, tensor in expected.items():
+        np.testing.assert_array_equal(returned[name], tensor, name)
+
+
+def test_orbax_directory_and_back(tmp_path, source, generator, capsys):
+    convert_rrdb.main([str(source), str(tmp_path / "orbax")])
+    module, variables = load_generator(tmp_path / "orbax")
+    assert {name: getattr(module, name) for name in convert_rrdb.FIELDS} == generator[0]
+    jax.tree.map(np.testing.assert_array_equal, variables["params"], generator[1])
+    convert_rrdb.main([str(tmp_path / "orbax"), str(tmp_path / "back.safetensors")])
+    for name, tensor in read_tensors(tmp_path / "back.safetensors").items():
+        np.testing.assert_array_equal(tensor, generator[2][name], name)
+
+
+def test_says_what_it_found(tmp_path, source, generator, capsys):
+    target = tmp_path / "4x-Small.pth"
+    entry = tmp_path / "4x-Small.json"
+    convert_rrdb.main([str(source), str(target), "--naming=old", f"--json={entry}"])
+    said = capsys.readouterr().out
+    count = sum(tensor.size for tensor in generator[2].values())
+    sha256 = hashlib.sha256(target.read_bytes()).hexdigest()
+    for part in ("basicsr", "4nf 2nb 2gc", "4x", f"{count:,}", sha256, "32 growth channels"):
+        assert part in said
+    model = json.loads(entry.read_text())
+    assert (model["architecture"], model["size"]) == ("esrgan", ["4nf", "2nb"])
+    assert (model["scale"], model["inputChannels"], model["outputChannels"]) == (4, 3, 3)
+    (resource,) = model["resources"]
+    assert (resource["sha256"], resource["size"]) == (sha256, target.stat().st_size)
+
+
+def test_key_chooses_the_network(tmp_path, generator):
+    other = {name: tensor + 1 for name, tensor in generator[2].items()}
+    source = tmp_path / "both.pth"
+    torch_file.write(source, {"params": other, "params_ema": generator[2]})
+    for options, expected in (([], generator[2]), (["--key=params"], other)):
+        convert_rrdb.main([str(source), str(tmp_path / "one.npz"), *options])
+        for name, tensor in read_tensors(tmp_path / "one.npz").items():
+            np.testing.assert_array_equal(tensor, expected[name], name)
+    with pytest.raises(InputError, match="has no key params_g, but params, params_ema"):
+        convert_rrdb.main([str(source), str(tmp_path / "one.npz"), "--key=params_g"])
+
+
+def test_refusals(tmp_path, source):
+    for arguments, message in (
+        ([source, source], "the same"),
+        ([source, tmp_path / "x.safetensors", "--wrap=params"], "only .pth"),
+        ([source, tmp_path / "x", f"--json={tmp_path / 'x.json'}"], "give DST a suffix"),
+        ([tmp_path / "none.pth", tmp_path / "x.pth"], "no such file"),
+        ([tmp_path, tmp_path / "x.pth"], "holds no checkpoint"),
+    ):
+        with pytest.raises(InputError, match=message):
+            convert_rrdb.main([str(argument) for argument in arguments])
+    assert not (tmp_path / "x.pth").exists()

@@ -1,0 +1,54 @@
+"""The authors' own weights give the authors' own results."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from esrgan_jax import evaluate
+from esrgan_jax.checkpoint import load_generator
+from esrgan_jax.interop.rrdb_names import to_torch
+from esrgan_jax.interop.weight_file import read_tensors
+from esrgan_jax.interpolate import interpolate_params
+from esrgan_jax.picture import read_picture
+from esrgan_jax.upscaler import Upscaler
+
+FIELDS = {
+    **{"num_features": 64, "num_growth": 32, "num_blocks": 23, "in_channels": 3},
+    **{"out_channels": 3, "scale": 4, "unshuffle": 1, "plus": False},
+}
+
+
+def test_baboon(shared_data):
+    upscaler = Upscaler.load(shared_data / "weights" / "RRDB_ESRGAN_x4.npz")
+    sr = upscaler(read_picture(shared_data / "official" / "LR_baboon.png"))
+    theirs = read_picture(shared_data / "official" / "baboon_ESRGAN.png")
+    difference = np.abs(sr.astype(int) - theirs.astype(int))
+    assert difference.max() <= 1
+    assert (difference == 0).mean() >= 0.999
+
+
+@pytest.mark.parametrize(
+    ("weights", "published"), [("RRDB_PSNR_x4.npz", 32.73), ("RRDB_ESRGAN_x4.npz", 30.47)]
+)
+def test_set5(shared_data, tmp_path, weights, published):
+    report = tmp_path / "scores.json"
+    model, hr = shared_data / "weights" / weights, shared_data / "set5"
+    evaluate.main([f"--model={model}", f"--hr={hr}", f"--json={report}"])
+    assert json.loads(report.read_text())["mean"]["psnr_y"] == pytest.approx(published, abs=0.01)
+
+
+def test_interpolation_of_the_two(shared_data):
+    files = [shared_data / "weights" / f"RRDB_{kind}_x4.npz" for kind in ("PSNR", "ESRGAN")]
+    psnr, gan = (load_generator(file)[1]["params"] for file in files)
+    tensors = [read_tensors(file) for file in files]
+    mixed = to_torch(FIELDS, interpolate_params(psnr, gan, 0.8), "bsrgan")
+    assert mixed.keys() == tensors[0].keys()
+    for name, tensor in mixed.items():
+        parts = [0.2 * tensors[0][name].astype(np.float64), 0.8 * tensors[1][name]]
+        # One rounding of each product and one of the sum; the two networks nearly cancel in places.
+        bound = 2 * np.finfo(np.float32).eps * (abs(parts[0]) + abs(parts[1]))
+        assert np.all(abs(tensor - (parts[0] + parts[1])) <= bound), name
+    for alpha, end in ((0.0, psnr), (1.0, gan)):
+        jax.tree.map(np.testing.assert_array_equal, interpolate_params(psnr, gan, alpha), end)
