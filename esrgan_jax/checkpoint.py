@@ -6,6 +6,7 @@ the data and the config. A generator saved alone is a checkpoint of its paramete
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -100,7 +101,8 @@ def load_generator(model: str | os.PathLike) -> tuple[nn.Module, dict[str, Any]]
     Args:
         model: The directory of a run, of one stage or of one checkpoint (the newest step; averaged
             weights where there are any), or a weight file: .safetensors, .npz, .pth, .pt or .ckpt
-            in any naming.
+            in any naming. The tensors of an x3 network do not tell it from an x2 one: it is one
+            if the file's name has 3x in it.
 
     Returns:
         The module, with the architecture and the scale read from the file, and its variables:
@@ -114,7 +116,8 @@ def load_generator(model: str | os.PathLike) -> tuple[nn.Module, dict[str, Any]]
         raise InputError(f"{path}: no such file or directory, wanted a generator")
     if path.is_dir():
         return _load_directory(path)
-    fields, params = rrdb_names.from_torch(weight_file.read_tensors(path), source=str(path))
+    scale = 3 if re.search(r"(^|[^0-9a-z])3x", path.stem.lower()) else 0
+    fields, params = rrdb_names.from_torch(weight_file.read_tensors(path), str(path), scale)
     return RRDBNet(**fields), {"params": params, "batch_stats": {}}
 
 

@@ -49,7 +49,9 @@ def random_generator():
         shapes = jax.eval_shape(module.init, jax.random.key(0), lr)["params"]
         params = jax.tree.map(lambda s: rng.standard_normal(s.shape).astype(np.float32), shapes)
         names = ("num_features", "num_growth", "num_blocks", "in_channels", "out_channels")
-        fields = {k: getattr(module, k) for k in (*names, "scale", "unshuffle", "plus")}
+        fields = {
+            k: getattr(module, k) for k in (*names, "scale", "unshuffle", "plus", "upsampler")
+        }
         return fields, params, to_torch(fields, params)
 
     return make

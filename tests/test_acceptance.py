@@ -144,14 +144,28 @@ def test_refused_with_a_reason(tmp_path, random_generator, rng, case):
     assert str(path) in str(error.value)
 
 
-def test_old_names_with_extra_tensors_or_pixelshuffle(tmp_path, random_generator, rng):
+def test_old_names_with_extra_tensors(tmp_path, random_generator, rng):
     fields, params, _ = random_generator(rng)
     old = to_torch(fields, params, "old")
     path = tmp_path / "model.pth"
     torch_file.write(path, {**old, "extra.weight": zeros(3)})
     with pytest.raises(InputError, match=r"left over: extra\.weight"):
         load_generator(path)
-    shuffled = {**old, "model.2.weight": zeros(16, 4, 3, 3), "model.2.bias": zeros(16)}
-    torch_file.write(path, shuffled)
-    with pytest.raises(InputError, match="pixelshuffle"):
-        load_generator(path)
+
+
+def test_x3_is_told_by_the_files_name(tmp_path, random_generator, rng):
+    fields, params, _ = random_generator(rng, scale=3)
+    old = to_torch(fields, params, "old")
+    torch_file.write(tmp_path / "3x_Small.pth", old)
+    assert_is(tmp_path / "3x_Small.pth", fields, params)
+    torch_file.write(tmp_path / "Small.pth", old)  # as every reader has it
+    assert_is(tmp_path / "Small.pth", fields | {"scale": 2}, params)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4, 8])
+def test_pixelshuffle(tmp_path, random_generator, rng, scale):
+    fields, params, _ = random_generator(rng, scale=scale, upsampler="pixelshuffle")
+    old = to_torch(fields, params, "old")
+    assert old["model.2.weight"].shape == (4 * (9 if scale == 3 else 4), 4, 3, 3)
+    torch_file.write(tmp_path / "model.pth", old)
+    assert_is(tmp_path / "model.pth", fields, params)

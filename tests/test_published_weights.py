@@ -17,6 +17,7 @@ from esrgan_jax.upscaler import Upscaler
 FIELDS = {
     **{"num_features": 64, "num_growth": 32, "num_blocks": 23, "in_channels": 3},
     **{"out_channels": 3, "scale": 4, "unshuffle": 1, "plus": False},
+    "upsampler": "upconv",
 }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from esrgan_jax.errors import InputError
-from esrgan_jax.models.rrdb import RRDBNet, nearest_x2, pixel_unshuffle
+from esrgan_jax.models.rrdb import RRDBNet, nearest, pixel_shuffle, pixel_unshuffle
 
 # The compiler's optimisations cost far more time here than they save.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -63,10 +63,15 @@ def test_output_shapes(scale, unshuffle):
 
 
 @pytest.mark.parametrize(
-    "fields", [{"scale": 3}, {"scale": 32}, {"scale": 0}, {"unshuffle": 3}, {"unshuffle": 0}]
+    "fields",
+    [
+        {"scale": 3, "unshuffle": 2},
+        *({"scale": scale} for scale in (0, 5, 32)),
+        *({"unshuffle": unshuffle} for unshuffle in (0, 3)),
+    ],
 )
 def test_other_scales_are_refused(fields):
-    with pytest.raises(InputError, match="RRDBNet has scales 1, 2, 4, 8, 16 and unshuffle 1, 2, 4"):
+    with pytest.raises(InputError, match="RRDBNet has scales 1, 2, 4, 8, 16 with unshuffle"):
         jax.eval_shape(RRDBNet(**TINY, **fields).init, jax.random.key(0), jnp.zeros((1, 12, 12, 3)))
 
 
@@ -263,9 +268,9 @@ def test_pixel_unshuffle_refuses_remainders():
         pixel_unshuffle(jnp.zeros((1, 6, 8, 3)), 4)
 
 
-def test_nearest_x2():
+def test_nearest():
     x = jnp.arange(12.0).reshape(1, 2, 3, 2)
-    y = nearest_x2(x)
+    y = nearest(x, 2)
     assert y.shape == (1, 4, 6, 2)
     for _, row, column, c in np.ndindex(y.shape):
         assert y[0, row, column, c] == x[0, row // 2, column // 2, c]
@@ -287,3 +292,18 @@ def test_remat_keeps_nothing_but_the_input_of_each_block(unroll):
     )
     assert 0 < kept(True, 4) - kept(True, 3) <= params + 16 * 16 * TINY["num_features"]
     assert kept(False, 4) - kept(False, 3) > 5 * (params + 16 * 16 * TINY["num_features"])
+
+
+def test_pixel_shuffle_undoes_pixel_unshuffle(rng):
+    x = rng.random((2, 6, 12, 5), np.float32)
+    for factor in (2, 3):
+        np.testing.assert_array_equal(pixel_shuffle(pixel_unshuffle(x, factor), factor), x)
+
+
+@pytest.mark.parametrize("upsampler", ["upconv", "pixelshuffle"])
+def test_scale_3(upsampler):
+    module = RRDBNet(num_features=4, num_growth=2, num_blocks=1, scale=3, upsampler=upsampler)
+    sr, variables = module.init_with_output(jax.random.key(0), jnp.zeros((1, 5, 7, 3)))
+    assert sr.shape == (1, 15, 21, 3)
+    rows = {"upconv": 4, "pixelshuffle": 36}[upsampler]
+    assert variables["params"]["conv_up1"]["kernel"].shape == (3, 3, 4, rows)

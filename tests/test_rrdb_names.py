@@ -19,6 +19,7 @@ DEFAULTS = {
     "scale": 4,
     "unshuffle": 1,
     "plus": False,
+    "upsampler": "upconv",
 }
 ARCHITECTURES = {
     "x1": {"scale": 1},
@@ -30,6 +31,8 @@ ARCHITECTURES = {
     "realesrgan x1": {"scale": 1, "unshuffle": 4},
     "unshuffled x4": {"scale": 4, "unshuffle": 2},
     "plus": {"plus": True},
+    "pixelshuffle": {"upsampler": "pixelshuffle"},
+    "pixelshuffle x3": {"scale": 3, "upsampler": "pixelshuffle"},
     "plus, unshuffled": {"plus": True, "scale": 2, "unshuffle": 2},
     "grey": {"in_channels": 1, "out_channels": 1},
     "grey to colour": {"in_channels": 1, "out_channels": 3},
@@ -193,8 +196,6 @@ LOOK_ALIKES = {
     "Compact": {"body.0.weight": zeros(8, 3, 3, 3), "body.1.weight": zeros(8)},
     "srdb": {"model.1.sub.0.srdb1.conv1.0.weight": zeros(1)},
     "2C2": OLD_BLOCK | {"model.0.weight": zeros(8, 3, 2, 2)},
-    "pixelshuffle": OLD_BLOCK | {"model.2.weight": zeros(32, 8, 3, 3)},
-    r"pixelshuffle \(model.2.weight \(72": OLD_BLOCK | {"model.2.weight": zeros(72, 8, 3, 3)},
     "a discriminator of ESRGAN": {"conv0_0.weight": zeros(1)},
     "U-Net discriminator": {"conv0.weight": zeros(1), "conv9.weight": zeros(1)},
     "convert_vgg": {"features.0.weight": zeros(64, 3, 3, 3)},

@@ -19,7 +19,7 @@ an Orbax directory that training starts from (--config.psnr.init_from=DST)."""
 
 FIELDS = (
     *("num_features", "num_growth", "num_blocks", "in_channels", "out_channels"),
-    *("scale", "unshuffle", "plus"),
+    *("scale", "unshuffle", "plus", "upsampler"),
 )
 
 
@@ -52,6 +52,13 @@ def main(argv: list[str] | None = None) -> None:
         "--key", default="", help="which network of SRC, such as params (default: averaged weights)"
     )
     parser.add_argument(
+        "--scale",
+        type=int,
+        default=0,
+        choices=(3,),
+        help="SRC enlarges three times, which its tensors do not tell (call DST 3x-NAME then)",
+    )
+    parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write an OpenModelDB entry for DST, a file"
     )
     args = parser.parse_args(argv)
@@ -77,7 +84,7 @@ def main(argv: list[str] | None = None) -> None:
     else:
         tensors = weight_file.read_tensors(args.source, args.key)
         naming = rrdb_names.find_naming(tensors, str(args.source))
-        fields, params = rrdb_names.from_torch(tensors, str(args.source))
+        fields, params = rrdb_names.from_torch(tensors, str(args.source), args.scale)
         module, variables = RRDBNet(**fields), {"params": params, "batch_stats": {}}
     save_generator(args.target, module, variables, args.naming, args.wrap, args.dtype)
 
@@ -107,6 +114,8 @@ def _architecture(fields: dict[str, Any]) -> str:
     ]
     if fields["unshuffle"] > 1:
         parts.append(f"pixel-unshuffle by {fields['unshuffle']}")
+    if fields["upsampler"] != "upconv":
+        parts.append(fields["upsampler"])
     if fields["plus"]:
         parts.append("ESRGAN+")
     return ", ".join(parts)

@@ -10,6 +10,7 @@ from flax.traverse_util import flatten_dict
 
 from esrgan_jax.errors import InputError, listed
 from esrgan_jax.interop.weight_file import check_tensors
+from esrgan_jax.models.rrdb import RRDBNet
 
 # n is the number of x2 steps, nb that of blocks; u counts steps and r, c within a block from 1.
 NAMINGS = {
@@ -80,10 +81,12 @@ def _layers(fields: Mapping[str, Any], naming: str) -> Iterator[_Layer]:
     """All convolutions in the natural order of their names, from the input to the output."""
     names, nb, nf = NAMINGS[naming], fields["num_blocks"], fields["num_features"]
     gc, out = fields["num_growth"], fields["out_channels"]
-    ups = (fields["scale"] * fields["unshuffle"]).bit_length() - 1
+    factors = RRDBNet(scale=fields["scale"], unshuffle=fields["unshuffle"]).up_factors
+    ups, shuffles = len(factors), fields["upsampler"] == "pixelshuffle"
 
     def edge(kind: str, path: str, rows: int, columns: int, u: int = 0) -> _Layer:
-        numbers = {"u": u, "u3": 3 * u, "hr": 3 * ups + 2, "last": 3 * ups + 4, "nb": nb}
+        # Of the layers of a step, nearest x2 comes before its convolution, pixelshuffle behind.
+        numbers = {"u": u, "u3": 3 * u - shuffles, "hr": 3 * ups + 2, "last": 3 * ups + 4, "nb": nb}
         return _Layer(names[kind].format(**numbers), (path,), None, (rows, columns, 3, 3))
 
     yield edge("first", "conv_first", nf, fields["in_channels"] * fields["unshuffle"] ** 2)
@@ -97,24 +100,26 @@ def _layers(fields: Mapping[str, Any], naming: str) -> Iterator[_Layer]:
                 name = names["plus"].format(k=k, r=r)
                 yield _Layer(name, ("body", f"rdb{r}", "conv1x1"), k, (gc, nf, 1, 1))
     yield edge("body", "conv_body", nf, nf)
-    for u in range(1, ups + 1):
-        yield edge("up", f"conv_up{u}", nf, nf, u)
+    for u, factor in enumerate(factors, 1):
+        yield edge("up", f"conv_up{u}", nf * factor**2 if shuffles else nf, nf, u)
     yield edge("hr", "conv_hr", nf, nf)
     yield edge("last", "conv_last", out, nf)
 
 
 def from_torch(
-    tensors: Mapping[str, np.ndarray], source: str = "the state_dict"
+    tensors: Mapping[str, np.ndarray], source: str = "the state_dict", scale: int = 0
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The architecture and the parameters of an RRDB generator, in any naming.
 
     Args:
         tensors: Unwrapped, by torch's names, kernels OIHW, of any floating-point type.
         source: Where they come from, for the messages.
+        scale: 3 says that a network with one upsampling step enlarges three times: the tensors
+            look exactly as where it doubles. Otherwise the tensors decide.
 
     Returns:
         fields: num_features, num_growth, num_blocks, in_channels and out_channels (of pictures),
-            scale (SR over LR), unshuffle and plus: the arguments of `RRDBNet`.
+            scale (SR over LR), unshuffle, plus and upsampler: the arguments of `RRDBNet`.
         params: Its parameters, float32, kernels HWIO, blocks stacked along a leading axis. Torch's
             order of unshuffled channels (c·s² + dy·s + dx) is RRDBNet's too.
 
@@ -128,7 +133,7 @@ def from_torch(
     """
     naming = find_naming(tensors, source)
     tensors = _in_one_naming(tensors, naming)
-    fields = _fields(tensors, naming, source)
+    fields = _fields(tensors, naming, source, scale)
     layers = list(_layers(fields, naming))
     expected = {name: shape for layer in layers for name, (_, shape) in layer.tensors().items()}
     if naming != "old" and expected.keys() <= tensors.keys():
@@ -199,6 +204,8 @@ def reader_notes(fields: Mapping[str, Any], naming: str) -> list[str]:
         f"they drop ESRGAN+'s 1x1 convolutions under {naming} names: use the old naming": (
             fields["plus"] and naming != "old"
         ),
+        "they take x3 for x2": fields["scale"] == 3,
+        "they know no pixelshuffle": fields["upsampler"] != "upconv",
         f"they take it for a network that unshuffles by {taken}": taken != fields["unshuffle"],
     }
     return [note for note, applies in notes.items() if applies]
@@ -237,7 +244,9 @@ def _in_one_naming(tensors: Mapping[str, np.ndarray], naming: str) -> dict[str, 
     return renamed if len(renamed) == len(tensors) else dict(tensors)
 
 
-def _fields(tensors: Mapping[str, np.ndarray], naming: str, source: str) -> dict[str, Any]:
+def _fields(
+    tensors: Mapping[str, np.ndarray], naming: str, source: str, scale: int
+) -> dict[str, Any]:
     names = NAMINGS[naming]
 
     def kernel_shape(layer: str) -> tuple[int, ...]:
@@ -256,17 +265,17 @@ def _fields(tensors: Mapping[str, np.ndarray], naming: str, source: str) -> dict
     block = re.escape(names["block"]).replace(r"\{k\}", r"(\d+)")
     num_blocks = len(indices(block.replace(r"\{r\}", "1").replace(r"\{c\}", "1")))
     if naming == "old":
-        second = np.shape(tensors.get("model.2.weight", 0))
-        if second[:1] in ((4 * num_features,), (9 * num_features,)):
-            raise InputError(
-                f"{source}: enlarges by pixelshuffle (model.2.weight {second}); "
-                "RRDBNet enlarges by nearest neighbour and convolution"
-            )
         steps = max(0, len(indices(r"model\.(\d+)")) - 3)  # less the first, hr and last
     else:
         steps = len(indices(names["up"].replace("{u}", r"(\d+)")))
+    # Pixelshuffle's convolution, "model.2" in the oldest names, has factor² times the rows.
+    first_up = "model.2" if naming == "old" else names["up"].format(u=1)
+    rows = np.shape(tensors.get(f"{first_up}.weight", 0))[:1]
+    factor = {(4 * num_features,): 2, (9 * num_features,): 3}.get(rows)
+    upsampler = "pixelshuffle" if steps and factor else "upconv"
+    triples = steps == 1 and (factor == 3 if factor else scale == 3)
     out_channels = kernel_shape(names["last"].format(last=3 * steps + 4))[0]
-    folds = (s for s in (2, 4) if columns == s * s * out_channels and 2**steps >= s)
+    folds = (s for s in (2, 4) if columns == s * s * out_channels and 2**steps >= s and not triples)
     unshuffle = next(folds, 1)
     if 2**steps > MAX_SCALE * unshuffle:
         raise InputError(f"{source}: enlarges 2^{steps} times; RRDBNet up to {MAX_SCALE} times")
@@ -276,7 +285,8 @@ def _fields(tensors: Mapping[str, np.ndarray], naming: str, source: str) -> dict
         "num_blocks": num_blocks,
         "in_channels": columns // unshuffle**2,
         "out_channels": out_channels,
-        "scale": 2**steps // unshuffle,
+        "scale": 3 if triples else 2**steps // unshuffle,
         "unshuffle": unshuffle,
         "plus": any(".conv1x1." in name for name in tensors),
+        "upsampler": upsampler,
     }

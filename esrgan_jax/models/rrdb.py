@@ -79,10 +79,12 @@ class RRDBNet(nn.Module):
         num_blocks: RRDBs in the trunk (nb); 23 in the released networks, 6 in the anime model.
         in_channels: Channels of the LR picture.
         out_channels: Channels of the SR picture.
-        scale: SR size over LR size, a power of two from 1 to 16.
+        scale: SR size over LR size, a power of two from 1 to 16, or 3 without unshuffle.
         unshuffle: 1, 2 or 4: fold blocks of unshuffle² LR pixels into channels first, as
             Real-ESRGAN's x2 and x1 networks do; LR height and width must then be multiples of it.
         plus: ESRGAN+'s extra residuals.
+        upsampler: "upconv", nearest neighbour and a convolution as everywhere, or "pixelshuffle",
+            a convolution to factor² times the channels, rearranged, as in some early models.
         initializer: "msra_tenth" is the paper's (MSRA times 0.1 everywhere), "basicsr" that of
             today's BasicSR (that in the dense blocks alone, torch's default elsewhere).
         unroll: Write the loop over the blocks out. The parameters are the same (stacked along a
@@ -104,20 +106,25 @@ class RRDBNet(nn.Module):
     scale: int = 4
     unshuffle: int = 1
     plus: bool = False
+    upsampler: str = "upconv"
     initializer: str = "msra_tenth"
     unroll: bool = False
     remat: bool = False
     dtype: jnp.dtype = jnp.dtype("float32")
 
     @property
-    def num_up(self) -> int:
-        """Number of nearest x2 + convolution steps."""
+    def up_factors(self) -> tuple[int, ...]:
+        """How much each upsampling step enlarges."""
+        if self.upsampler not in ("upconv", "pixelshuffle"):
+            raise InputError(f"RRDBNet has no upsampler {self.upsampler}: upconv or pixelshuffle")
+        if (self.scale, self.unshuffle) == (3, 1):
+            return (3,)
         if self.scale not in (1, 2, 4, 8, 16) or self.unshuffle not in (1, 2, 4):
             raise InputError(
-                f"RRDBNet has scales 1, 2, 4, 8, 16 and unshuffle 1, 2, 4; "
+                "RRDBNet has scales 1, 2, 4, 8, 16 with unshuffle 1, 2, 4, and scale 3 without; "
                 f"not scale {self.scale} with unshuffle {self.unshuffle}"
             )
-        return int(math.log2(self.scale * self.unshuffle))
+        return (2,) * int(math.log2(self.scale * self.unshuffle))
 
     @nn.compact
     def __call__(self, lr: jax.Array, train: bool = False) -> jax.Array:
@@ -125,7 +132,7 @@ class RRDBNet(nn.Module):
 
         `train` changes nothing here: there is no batch normalisation.
         """
-        num_up = self.num_up
+        up_factors = self.up_factors
         block_init, edge_init = self.initializer, self.initializer
         if self.initializer == "basicsr":
             block_init, edge_init = "msra_tenth", "torch"
@@ -135,8 +142,13 @@ class RRDBNet(nn.Module):
 
         first = conv(self.num_features, "conv_first")(pixel_unshuffle(lr, self.unshuffle))
         x = conv(self.num_features, "conv_body")(self._body(first, block_init)) + first
-        for index in range(1, num_up + 1):
-            x = leaky_relu(conv(self.num_features, f"conv_up{index}")(nearest_x2(x)))
+        for index, factor in enumerate(up_factors, 1):
+            if self.upsampler == "upconv":
+                x = conv(self.num_features, f"conv_up{index}")(nearest(x, factor))
+            else:
+                x = conv(self.num_features * factor**2, f"conv_up{index}")(x)
+                x = pixel_shuffle(x, factor)
+            x = leaky_relu(x)
         x = leaky_relu(conv(self.num_features, "conv_hr")(x))
         return conv(self.out_channels, "conv_last", jnp.dtype("float32"))(x)
 
@@ -154,9 +166,16 @@ class RRDBNet(nn.Module):
         return loop(block(*fields, name="body"), x, None)[0]
 
 
-def nearest_x2(x: jax.Array) -> jax.Array:
-    """Each pixel four times: (N, H, W, C) -> (N, 2H, 2W, C)."""
-    return x.repeat(2, axis=1).repeat(2, axis=2)
+def nearest(x: jax.Array, factor: int) -> jax.Array:
+    """Each pixel factor² times: (N, H, W, C) -> (N, fH, fW, C)."""
+    return x.repeat(factor, axis=1).repeat(factor, axis=2)
+
+
+def pixel_shuffle(x: jax.Array, factor: int) -> jax.Array:
+    """(N, H, W, C f²) -> (N, fH, fW, C), the inverse of `pixel_unshuffle`."""
+    n, h, w, c = x.shape
+    x = x.reshape(n, h, w, c // factor**2, factor, factor).transpose(0, 1, 4, 2, 5, 3)
+    return x.reshape(n, h * factor, w * factor, c // factor**2)
 
 
 def pixel_unshuffle(x: jax.Array, factor: int) -> jax.Array:
