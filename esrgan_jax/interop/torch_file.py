@@ -4,7 +4,6 @@ A torch file is a pickle that describes tensors, beside the raw bytes of their s
 of a zip archive since torch 1.6, one after the other in a plain file before.
 """
 
-import io
 import math
 import mmap
 import os
@@ -12,17 +11,18 @@ import struct
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import numpy as np
 
 from esrgan_jax.errors import InputError
 from esrgan_jax.files import replacing
 from esrgan_jax.interop import torch_pickle
+from esrgan_jax.interop.mapped_file import Stream, find_member, map_file, open_zip
 from esrgan_jax.interop.torch_pickle import Storage
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-MAX_SHARING = 4  # bytes that all tensors may claim together, in sizes of the file
+MAX_SHARING = 2  # bytes that all tensors may claim together, in sizes of the file
 MAX_AXES = 32
 ALIGNMENT = 64  # of the storages in a zip file, as torch has it
 
@@ -48,10 +48,9 @@ def read(path: str | os.PathLike) -> Any:
     if not path.is_file():
         raise InputError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
     try:
-        with path.open("rb") as file:
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        data = map_file(path)
         if data[:4] == b"PK\x03\x04":
-            return _read_zip(path, data)
+            return _read_zip(data)
         if data[:1] == b"\x80":
             return _read_legacy(data)
         raise ValueError("it begins like neither of torch's formats")
@@ -64,39 +63,29 @@ def read(path: str | os.PathLike) -> Any:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _read_zip(path: Path, data: mmap.mmap) -> Any:
-    with zipfile.ZipFile(path) as archive:
-        members = {member.filename: member for member in archive.infolist()}
+def _read_zip(data: mmap.mmap) -> Any:
+    members = {member.filename: member for member in open_zip(data).infolist()}
     folders = [name.removesuffix("data.pkl") for name in members if name.endswith("/data.pkl")]
     if len(folders) != 1:
         raise ValueError("the zip archive holds no data.pkl of torch")
 
     def span(name: str) -> tuple[int, int]:
-        """First byte and size of a member; its checksum may be void, an option of torch."""
-        member = members.get(folders[0] + name)
-        if member is None:
+        if (member := members.get(folders[0] + name)) is None:
             raise ValueError(f"the zip archive lacks {name:.40}")
-        if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
-            raise ValueError(f"{name:.40} is compressed or encrypted, which torch never does")
-        start, size = member.header_offset, member.file_size
-        signature, name_size, extra_size = struct.unpack("<4s22xHH", data[start : start + 30])
-        start += 30 + name_size + extra_size
-        if signature != b"PK\x03\x04" or start + size > len(data):
-            raise ValueError(f"{name:.40} should have {size} bytes, beyond the end of the file")
-        return start, size
+        return find_member(data, member)
 
-    def content(name: str) -> bytes:
+    def stream(name: str) -> Stream:
         start, size = span(name)
-        return data[start : start + size]
+        return Stream(data, start, start + size)
 
-    if folders[0] + "byteorder" in members and content("byteorder") != b"little":
+    if folders[0] + "byteorder" in members and stream("byteorder").read() != b"little":
         raise ValueError("it was written on a big-endian machine")
     make_tensor = _viewer(data, lambda key: span(f"data/{key}"))
-    return torch_pickle.load(io.BytesIO(content("data.pkl")), make_tensor)
+    return torch_pickle.load(stream("data.pkl"), make_tensor)
 
 
 def _read_legacy(data: mmap.mmap) -> Any:
-    stream = cast(BinaryIO, data)  # an mmap reads no more than there is, whatever is asked for
+    stream = Stream(data)
     magic, _version, system = (torch_pickle.load(stream, _no_tensor) for _ in range(3))
     if magic != LEGACY_MAGIC:
         raise ValueError("it is a pickle, but not one of torch")
@@ -110,11 +99,11 @@ def _read_legacy(data: mmap.mmap) -> Any:
     def note(storage: Storage, *_: Any) -> None:
         dtypes.setdefault(storage.key, storage.dtype)
 
-    pickle_start = data.tell()
+    pickle_start = stream.tell()
     torch_pickle.load(stream, note)
     keys = torch_pickle.load(stream, _no_tensor)
     spans: dict[str, tuple[int, int]] = {}
-    position = data.tell()
+    position = stream.tell()
     for key in keys:
         if not isinstance(key, str) or key not in dtypes:
             raise ValueError("it holds a storage that no tensor uses")
@@ -124,7 +113,7 @@ def _read_legacy(data: mmap.mmap) -> Any:
             raise ValueError(f"storage {key:.40} has {numel} elements, beyond the file's end")
         spans[key] = start, size
         position = start + size
-    data.seek(pickle_start)
+    stream = Stream(data, pickle_start)
     return torch_pickle.load(stream, _viewer(data, spans.__getitem__))
 
 

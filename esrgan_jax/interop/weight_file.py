@@ -1,23 +1,26 @@
 """Named tensors in and out of weight files: .pth, .pt, .ckpt, .safetensors and .npz."""
 
+import mmap
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from esrgan_jax.errors import InputError, RunError, listed
 from esrgan_jax.files import replacing
-from esrgan_jax.interop import torch_file
+from esrgan_jax.interop import npz_file, torch_file
+from esrgan_jax.interop.mapped_file import Stream, map_file, open_zip
 
 TORCH_SUFFIXES = (".pth", ".pt", ".ckpt")
 SUFFIXES = (*TORCH_SUFFIXES, ".safetensors", ".npz")
-MAX_INFLATION = 100  # of a compressed .npz; one of weights shrinks by a tenth
 
 # Under which keys trainers keep the generator, averaged weights first.
 WRAPPERS = (
@@ -32,11 +35,17 @@ NETWORK_PREFIXES = (
 )
 # Put before every name by what was wrapped around the network: DataParallel, torch.compile.
 SHARED_PREFIXES = ("module.", "_orig_mod.")
-NUMBER_KINDS = "fiub"  # NumPy's own; bfloat16 would come back from .npz as bytes
+SAFETENSORS_DTYPES = {
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    **{f"F{bits}": np.dtype(f"<f{bits // 8}") for bits in (16, 32, 64)},
+    **{f"I{bits}": np.dtype(f"<i{bits // 8}") for bits in (8, 16, 32, 64)},
+    **{f"U{bits}": np.dtype(f"<u{bits // 8}") for bits in (8, 16, 32, 64)},
+    "BOOL": np.dtype(np.bool_),
+}
 # All that zipfile, zlib, NumPy and safetensors raise on damaged files.
 UNREADABLE = (
-    *(ValueError, TypeError, LookupError, OSError, EOFError, RuntimeError),
-    *(zipfile.BadZipFile, zlib.error, SafetensorError),
+    *(ValueError, TypeError, LookupError, OSError, EOFError, RuntimeError, MemoryError),
+    *(struct.error, zipfile.BadZipFile, zlib.error, SafetensorError),
 )
 FLOATS = ("float32", "float16", "bfloat16", "float64")
 COUNTERS = ("n_averaged", "step_counter")
@@ -94,23 +103,12 @@ def write_tensors(
         return
     with replacing(path) as partial:
         if path.suffix.lower() == ".npz":
-            _write_npz(partial, arrays)
+            npz_file.write(partial, arrays)
         else:
             try:
                 save_file(arrays, partial, dict(metadata or {}))
             except SafetensorError as error:
                 raise RunError(f"{path}: could not be written: {error}") from error
-
-
-def _write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    for name, array in arrays.items():
-        if array.dtype.kind not in NUMBER_KINDS:
-            raise InputError(f"{name}: .npz cannot hold {array.dtype}: write .safetensors")
-    # np.savez would take a tensor of the name "file" for an argument of its own.
-    with path.open("xb") as file, zipfile.ZipFile(file, "w") as archive:
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, array, allow_pickle=False)
 
 
 def read_metadata(path: str | os.PathLike) -> dict[str, str]:
@@ -160,35 +158,33 @@ def _check_suffix(path: Path) -> None:
 
 def _read(path: Path) -> Any:
     try:
-        with path.open("rb") as file:
-            head = file.read(9)
-        if head[:4] == b"PK\x03\x04":
-            with zipfile.ZipFile(path) as archive:
-                arrays = [m for m in archive.infolist() if m.filename.endswith(".npy")]
-                if sum(m.file_size for m in arrays) > MAX_INFLATION * path.stat().st_size:
-                    raise ValueError(f"it would unpack to over {MAX_INFLATION} times its size")
-                if arrays:
-                    return {m.filename.removesuffix(".npy"): _read_npy(archive, m) for m in arrays}
-        elif head[8:] == b"{":
-            with safe_open(path, framework="np") as file:
-                return {name: file.get_tensor(name) for name in file.offset_keys()}
+        data = map_file(path)
+        if data[:4] == b"PK\x03\x04":
+            if any(name.endswith(npz_file.SUFFIX) for name in open_zip(data).namelist()):
+                return npz_file.read(path, data)
+        elif data[8:9] == b"{":
+            return _read_safetensors(path, data)
     except UNREADABLE as error:
-        raise InputError(f"{path}: cannot be read: {error}. Download or write it again") from error
+        raise InputError(
+            f"{path}: cannot be read: {error!s:.300}. Download or write it again"
+        ) from error
     return torch_file.read(path)
 
 
-def _read_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
-    """One array of a .npz. NumPy's own reader would allocate what the header claims."""
-    with archive.open(member) as file:
-        version = np.lib.format.read_magic(file)
-        if version == (1, 0):
-            shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
-        else:
-            shape, fortran_order, dtype = np.lib.format.read_array_header_2_0(file)
-        if dtype.kind not in NUMBER_KINDS:
-            raise ValueError(f"{member.filename} holds {dtype}, not numbers")
-        content = file.read()
-    return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran_order else "C")
+def _read_safetensors(path: Path, data: mmap.mmap) -> dict[str, np.ndarray]:
+    """Views of the file. The library checks the header: tensors lie end to end in it."""
+    position = 8 + int.from_bytes(data[:8], "little")
+    Stream(data, 8).read(position - 8)  # whose bounds also suit a header of JSON
+    tensors = {}
+    with safe_open(path, framework="np") as file:
+        for name in file.offset_keys():
+            part = file.get_slice(name)
+            if part.get_dtype() not in SAFETENSORS_DTYPES:
+                raise ValueError(f"{name:.80} has elements of {part.get_dtype()}")
+            dtype = SAFETENSORS_DTYPES[part.get_dtype()]
+            tensors[name] = np.ndarray(part.get_shape(), dtype, data, position)
+            position += tensors[name].nbytes
+    return tensors
 
 
 def _under(state: Any, key: str, path: Path) -> Any:
@@ -234,7 +230,7 @@ def _unwrap(state: Any) -> dict[str, np.ndarray]:
 
 def _network(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The generator's tensors alone where the names tell networks apart, prefixes stripped."""
-    while tensors:
+    for _ in range(MAX_WRAPPINGS):
         prefix = next((p for p in NETWORK_PREFIXES if any(n.startswith(p) for n in tensors)), "")
         if not prefix:
             shared = (p for p in SHARED_PREFIXES if all(n.startswith(p) for n in tensors))

@@ -1,0 +1,98 @@
+"""Files mapped into memory: read as little as is used, and never more than their size justifies.
+
+What a file says about itself may be a lie. Readers of this package take tensors as views of the
+map, and everything else through a `Stream`, which bounds the memory that can come of it.
+"""
+
+import mmap
+import struct
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+MEBIBYTE = 2**20
+LONGEST_LINE = 1024  # of the names of globals, all that a pickle has on lines
+# What reading n bytes as an object can come to: an empty mapping, or four bytes a character.
+OBJECT_BYTES, CHARACTER_BYTES = 128, 4
+LOCAL_HEADER = struct.Struct("<4s22xHH")
+
+
+def map_file(path: Path) -> mmap.mmap:
+    """The file's bytes, read-only. ValueError for an empty file, OSError for an unreadable one."""
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+class Stream:
+    """A part of a mapped file to be parsed, with `read`, `readline`, `tell` and `seek`.
+
+    Raises ValueError once what was read could have become more than 32 MiB and the file's own size
+    in memory, or for a single piece of more than 1 MiB and a 64th of it. A 23-block generator of
+    67 MB needs 5 MB of this.
+    """
+
+    def __init__(self, data: mmap.mmap, start: int = 0, end: int | None = None):
+        self.data, self.start, self.position = data, start, start
+        self.end = len(data) if end is None else end
+        self.longest = MEBIBYTE + len(data) // 64
+        self.left = 32 * MEBIBYTE + len(data)
+
+    def read(self, size: int = -1) -> bytes:
+        rest = self.end - self.position
+        size = rest if size < 0 else min(size, rest)
+        self.left -= OBJECT_BYTES + CHARACTER_BYTES * size
+        if size > self.longest or self.left < 0:
+            raise ValueError("what describes its tensors is far larger than they justify")
+        self.position += size
+        return self.data[self.position - size : self.position]
+
+    def readline(self) -> bytes:
+        limit = min(self.end, self.position + LONGEST_LINE)
+        newline = self.data.find(b"\n", self.position, limit)
+        return self.read((newline + 1 if newline >= 0 else limit) - self.position)
+
+    def tell(self) -> int:
+        return self.position - self.start
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        base = (self.start, self.position, self.end)[whence]
+        if not self.start <= base + offset <= self.end:
+            raise OSError("a part of it lies outside the file")  # as files say it, for zipfile
+        self.position = base + offset
+        return self.tell()
+
+
+class Member(NamedTuple):
+    """A member of a zip archive, stored as it is from the byte `start` on."""
+
+    start: int
+    size: int
+
+
+def open_zip(data: mmap.mmap) -> zipfile.ZipFile:
+    """The archive in a mapped file.
+
+    Raises:
+        ValueError: Its members overlap: a few bytes can unpack to any number then.
+        zipfile.BadZipFile, struct.error, …: It is malformed.
+    """
+    archive = zipfile.ZipFile(Stream(data))  # pyright: ignore[reportArgumentType]
+    if sum(member.compress_size for member in archive.infolist()) > len(data):
+        raise ValueError("the members of its zip archive overlap or reach beyond its end")
+    return archive
+
+
+def find_member(data: mmap.mmap, member: zipfile.ZipInfo) -> Member:
+    """Where an uncompressed member lies. ValueError where it is not, or is said to reach too far.
+
+    Its checksum is not looked at: that would read it, and torch can leave it void.
+    """
+    name = f"{member.filename:.80}"
+    if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
+        raise ValueError(f"{name} is compressed or encrypted")
+    start, size = member.header_offset, member.file_size
+    signature, name_size, extra_size = LOCAL_HEADER.unpack(data[start : start + LOCAL_HEADER.size])
+    start += LOCAL_HEADER.size + name_size + extra_size
+    if signature != b"PK\x03\x04" or start + size > len(data):
+        raise ValueError(f"{name} should have {size} bytes, beyond the end of the file")
+    return Member(start, size)
