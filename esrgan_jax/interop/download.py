@@ -1,0 +1,93 @@
+"""One file from the web, with progress, verified; and in plain words why not."""
+
+from pathlib import Path
+
+from esrgan_jax.files import sha256
+from esrgan_jax.progress import Progress
+
+TIMEOUT = 30.0  # seconds without a byte from the server
+MEGABYTE = 10**6
+
+
+def download(url: str, target: Path, label: str, size: int, digest: str) -> str:
+    """Downloads a file and compares it with what it should be.
+
+    Args:
+        url: Where it is.
+        target: Where to; what is there after a failure is of no use.
+        label: What the progress calls it.
+        size: Bytes to expect where the server announces none.
+        digest: Its sha256, or how that begins.
+
+    Returns:
+        "" or, to stand behind the URL in a sentence, what went wrong.
+
+    Raises:
+        OSError: The target cannot be written.
+    """
+    import pooch
+    import requests
+
+    bar = _Bar(label, size)
+    downloader = pooch.HTTPDownloader(
+        progressbar=bar,  # pyright: ignore[reportArgumentType]  (annotated as bool alone)
+        chunk_size=MEGABYTE,
+        timeout=TIMEOUT,
+        headers={"Accept-Encoding": "identity"},  # a compressed length would count wrongly
+    )
+    try:
+        downloader(url, str(target), None)
+    except requests.RequestException as error:
+        return f"could not be downloaded: {_reason(error)}"
+    finally:
+        bar.close()
+    found = sha256(target)
+    if found.startswith(digest):
+        return ""
+    with target.open("rb") as file:
+        page = file.read(64).lstrip().startswith(b"<")
+    what = "a web page instead of the file, so open it in a browser" if page else "another file"
+    return f"sent {what} ({target.stat().st_size:,} bytes of sha256 {found}, wanted {digest})"
+
+
+def _reason(error: Exception) -> str:
+    """What stopped a download. The texts of requests' errors are about its own objects."""
+    import requests
+
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return f"the server answered {error.response.status_code} {error.response.reason}"
+    if "timed out" in str(error):  # while reading a body that is not requests.Timeout
+        return f"the server sent nothing for {TIMEOUT:g} s"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "the connection broke before the end of the file"
+    innermost: BaseException = error
+    while (cause := innermost.__cause__ or innermost.__context__) is not None:
+        innermost = cause
+    return f"no connection ({getattr(innermost, 'strerror', None) or innermost})"
+
+
+class _Bar:
+    """What pooch's downloader asks of a progress bar, as our Progress in megabytes."""
+
+    total = 0  # the bytes that the server announces; pooch sets it
+
+    def __init__(self, label: str, size: int):
+        self.label, self.size, self.received = label, size, 0
+        self.progress: Progress | None = None
+
+    def update(self, count: int) -> None:
+        self.received += count
+        if self.progress is None:
+            megabytes = round((self.total or self.size) / MEGABYTE)
+            self.progress = Progress(megabytes, "megabyte", self.label)
+        # pooch counts the last, shorter piece as a whole one, and in the end the total once more.
+        done = min(self.received // MEGABYTE, self.progress.total)
+        self.progress.update(done - self.progress.count)
+
+    def reset(self) -> None:
+        """pooch sets back a finished bar to fill it for good, which `update` has done."""
+
+    def close(self) -> None:
+        if self.progress is not None:
+            self.progress.__exit__()
+            self.progress = None

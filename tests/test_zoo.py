@@ -1,0 +1,441 @@
+"""The zoo against a server on this machine: what goes right, and every way it goes wrong."""
+
+import hashlib
+import io
+import os
+import re
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from esrgan_jax import progress
+from esrgan_jax.checkpoint import load_generator, save_generator
+from esrgan_jax.errors import InputError, RunError
+from esrgan_jax.interop import download, zoo
+from esrgan_jax.interpolate import interpolate_params, load_mixture
+from esrgan_jax.models import RRDBNet
+
+CONTENT = bytes(range(256)) * 20  # 5120 bytes
+SPDX = ("Apache-2.0", "BSD-3-Clause")
+
+
+class Server(ThreadingHTTPServer):
+    """Serves one file at every path; the path's last part says what goes wrong."""
+
+    daemon_threads = True
+
+    def __init__(self, content):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.content, self.requests, self.gate = content, 0, lambda: None
+        self.closing = threading.Event()
+        self.thread = threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True)
+        self.thread.start()
+
+    def url(self, trouble="none"):
+        return f"http://127.0.0.1:{self.server_address[1]}/{trouble}"
+
+    def stop(self):
+        self.closing.set()
+        self.shutdown()
+        self.server_close()
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self):
+        server, trouble = self.server, self.path.rpartition("/")[2]
+        server.requests += 1
+        server.gate()
+        if trouble == "missing":
+            self.send_error(404)
+            return
+        body = b"\n<!DOCTYPE html><html>Too large to scan" if trouble == "page" else server.content
+        self.send_response(200)
+        if trouble != "unannounced":
+            self.send_header("Content-Length", str(len(body) + 1000 * (trouble == "broken")))
+        self.end_headers()
+        half = len(body) // 2
+        self.wfile.write(body[:half])
+        if trouble == "stalled":
+            server.closing.wait(5)
+            return
+        self.wfile.write(body[half:])
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    folder = tmp_path / "cache"
+    monkeypatch.setenv(zoo.CACHE_VARIABLE, str(folder))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    return folder
+
+
+@pytest.fixture
+def server(cache):
+    server = Server(CONTENT)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def publish(monkeypatch):
+    """Makes a name of the zoo lead to a server, with the hash of what it serves."""
+
+    def publish(server, name="esrgan-x4", trouble="none", **fields):
+        sha256 = hashlib.sha256(server.content).hexdigest()
+        given = {"url": server.url(trouble), "sha256": sha256, "file": f"{name}.pth", **fields}
+        monkeypatch.setitem(zoo.ZOO, name, zoo.ZOO[name]._replace(**given))
+        return given["url"]
+
+    return publish
+
+
+def left_in(cache):
+    return sorted(str(path.relative_to(cache)) for path in cache.rglob("*"))
+
+
+def fails(cache, url, reason):
+    """The one sentence of a failed download, checked: where from, why, and where to by hand."""
+    with pytest.raises(RunError) as failure:
+        zoo.fetch("esrgan-x4")
+    message = str(failure.value)
+    assert message.startswith(f"esrgan-x4: {url} ")
+    assert re.search(reason, message)
+    assert message.endswith(f" put it at {cache / 'esrgan-x4.pth'}")
+    assert "\n" not in message
+    return message
+
+
+# What goes right.
+
+
+def test_downloaded_once_and_then_used_without_the_network(server, cache, publish, capsys):
+    url = publish(server)
+    path = zoo.fetch("esrgan-x4")
+    assert path == cache / "esrgan-x4.pth"
+    assert path.read_bytes() == CONTENT
+    assert left_in(cache) == ["esrgan-x4.pth"]
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == f"esrgan-x4: downloading {url} to {path}"
+    assert lines[1].startswith("esrgan-x4: 0/0 megabytes, ")  # the end of the progress
+    assert lines[2:] == ["esrgan-x4: sha256 verified, licence Apache-2.0"]
+
+    server.stop()
+    assert zoo.fetch("esrgan-x4") == path
+    assert server.requests == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_others_may_read_the_file_as_the_umask_says(server, cache, publish):
+    publish(server)
+    umask = os.umask(0o022)
+    try:
+        assert zoo.fetch("esrgan-x4").stat().st_mode & 0o777 == 0o644
+    finally:
+        os.umask(umask)
+
+
+def test_a_published_prefix_is_checked_and_said_to_be_no_more(server, cache, publish, capsys):
+    digest = hashlib.sha256(CONTENT).hexdigest()
+    publish(server, sha256=digest[:8])
+    assert zoo.fetch("esrgan-x4").read_bytes() == CONTENT
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("esrgan-x4: verified by the 8 digits of its sha256 that are published")
+
+    zoo.cached_path("esrgan-x4").unlink()
+    wrong = digest[:7] + ("0" if digest[7] != "0" else "1")
+    url = publish(server, sha256=wrong)
+    fails(cache, url, f"sent another file .*sha256 {digest}, wanted {wrong}")
+    assert left_in(cache) == []
+
+
+def test_a_file_put_there_by_hand_is_as_good(cache, server, publish):
+    publish(server)
+    server.stop()
+    cache.mkdir()
+    (cache / "esrgan-x4.pth").write_bytes(CONTENT)
+    assert zoo.fetch("esrgan-x4") == cache / "esrgan-x4.pth"
+
+
+def test_a_changed_file_is_downloaded_again_with_a_note(cache, server, publish, capsys):
+    publish(server)
+    path = zoo.fetch("esrgan-x4")
+    path.write_bytes(CONTENT[:-1] + b"x")  # of the same size
+    capsys.readouterr()
+    assert zoo.fetch("esrgan-x4").read_bytes() == CONTENT
+    assert server.requests == 2
+    note = capsys.readouterr().err.splitlines()[0]
+    assert note.startswith(f"{path}: is not esrgan-x4 as published")
+    assert note.endswith("downloaded again")
+
+
+def test_two_downloads_at_once(cache, server, publish):
+    publish(server)
+    server.gate = threading.Barrier(2, timeout=5).wait  # neither is served before both have asked
+    paths = []
+    threads = [threading.Thread(target=lambda: paths.append(zoo.fetch("esrgan-x4"))) for _ in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert paths == [cache / "esrgan-x4.pth"] * 2
+    assert server.requests == 2
+    assert paths[0].read_bytes() == CONTENT
+    assert left_in(cache) == ["esrgan-x4.pth"]
+
+
+def test_the_cache_is_the_users_unless_the_variable_says_otherwise(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv(zoo.CACHE_VARIABLE, raising=False)
+    assert zoo.cache_folder().name == "esrgan_jax"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv(zoo.CACHE_VARIABLE, "~/weights")
+    assert zoo.cache_folder() == tmp_path / "weights"
+
+
+# Progress.
+
+
+@pytest.mark.parametrize("trouble", ["none", "unannounced"])
+def test_lines_where_there_is_no_terminal(cache, server, publish, monkeypatch, capsys, trouble):
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    monkeypatch.setattr(download, "MEGABYTE", 1024)
+    publish(server, trouble=trouble, size=5120)
+    zoo.fetch("esrgan-x4")
+    counts = re.findall(r"esrgan-x4: (\d/\d) megabytes, \d", capsys.readouterr().err)
+    assert counts[:5] == ["1/5", "2/5", "3/5", "4/5", "5/5"]
+    assert set(counts[5:]) == {"5/5"}
+
+
+def test_a_bar_on_a_terminal(cache, server, publish, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(download, "MEGABYTE", 1000)
+    publish(server)
+    zoo.fetch("esrgan-x4")
+    last = next(s for s in reversed(re.split(r"[\r\n]", terminal.getvalue())) if "|" in s)
+    assert last.startswith("esrgan-x4: 100%")
+    assert "5/5 [" in last
+
+
+# What goes wrong.
+
+
+@pytest.mark.parametrize(
+    ("trouble", "reason"),
+    [
+        ("broken", "could not be downloaded: the connection broke before the end of the file"),
+        ("missing", "could not be downloaded: the server answered 404 Not Found"),
+        ("stalled", r"could not be downloaded: the server sent nothing for 0\.2 s"),
+        ("page", "sent a web page instead of the file, so open it in a browser"),
+    ],
+)
+def test_failed_downloads_leave_nothing(cache, server, publish, monkeypatch, trouble, reason):
+    monkeypatch.setattr(download, "TIMEOUT", 0.2)
+    fails(cache, publish(server, trouble=trouble), reason)
+    assert left_in(cache) == []
+
+
+def test_a_server_that_takes_no_connections(cache, server, publish):
+    url = publish(server)
+    server.stop()
+    fails(cache, url, r"could not be downloaded: no connection \(Connection refused\)")
+    assert left_in(cache) == []
+
+
+def test_a_host_that_has_no_address(cache, server, publish, monkeypatch):
+    def unknown(*args, **kwargs):
+        raise OSError(-2, "Name or service not known")
+
+    url = publish(server)
+    monkeypatch.setattr("socket.getaddrinfo", unknown)
+    fails(cache, url, r"no connection \(Name or service not known\)")
+
+
+def test_another_file_than_the_published_one(cache, server, publish):
+    expected = hashlib.sha256(b"another").hexdigest()
+    message = fails(cache, publish(server, sha256=expected), "sent another file")
+    assert f"5,120 bytes of sha256 {hashlib.sha256(CONTENT).hexdigest()}" in message
+    assert f"wanted {expected})" in message
+    assert left_in(cache) == []
+
+
+def test_a_changed_file_without_the_network_stays(cache, server, publish, capsys):
+    url = publish(server)
+    server.stop()
+    cache.mkdir()
+    (cache / "esrgan-x4.pth").write_bytes(b"mine")
+    fails(cache, url, "no connection")
+    assert "is not esrgan-x4 as published" in capsys.readouterr().err
+    assert left_in(cache) == ["esrgan-x4.pth"]
+    assert (cache / "esrgan-x4.pth").read_bytes() == b"mine"
+
+
+def test_an_interrupt_leaves_nothing(cache, server, publish, monkeypatch):
+    def interrupt(self, count):
+        assert left_in(cache)[1:]  # a file is being written
+        raise KeyboardInterrupt
+
+    publish(server)
+    monkeypatch.setattr(download._Bar, "update", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        zoo.fetch("esrgan-x4")
+    assert left_in(cache) == []
+
+
+def test_a_cache_that_cannot_be_written(cache, server, publish, monkeypatch, tmp_path):
+    publish(server)
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv(zoo.CACHE_VARIABLE, str(tmp_path / "file" / "below"))
+    with pytest.raises(RunError, match=r"file/below/.*: the cache cannot be used: Not a directory"):
+        zoo.fetch("esrgan-x4")
+    assert server.requests == 0
+
+
+def test_a_folder_in_the_place_of_the_file(cache, server, publish):
+    publish(server)
+    (cache / "esrgan-x4.pth").mkdir(parents=True)
+    with pytest.raises(RunError, match=r"esrgan-x4\.pth: the cache cannot be used: Is a directory"):
+        zoo.fetch("esrgan-x4")
+
+
+# Names where a model is wanted.
+
+
+def test_load_generator_and_mixtures_by_name(cache, publish, random_generator, rng, tmp_path):
+    fields, params, _ = random_generator(rng)
+    trees = {"esrgan-x4": params, "esrgan-psnr-x4": jax.tree.map(lambda leaf: leaf / 2, params)}
+    for name, params in trees.items():
+        file = tmp_path / "generator.pth"
+        save_generator(file, RRDBNet(**fields), {"params": params})
+        server = Server(file.read_bytes())
+        publish(server, name)
+        module, variables = load_generator(name)
+        server.stop()
+        assert (module.scale, module.num_blocks) == (4, 2)
+        jax.tree.map(np.testing.assert_array_equal, variables["params"], params)
+    _, mixture = load_mixture("esrgan-psnr-x4", "esrgan-x4", 0.8)
+    expected = interpolate_params(trees["esrgan-psnr-x4"], trees["esrgan-x4"], 0.8)
+    jax.tree.map(np.testing.assert_array_equal, mixture["params"], expected)
+
+
+def test_a_path_that_exists_wins(cache, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("esrgan-x4").mkdir()
+    assert zoo.resolve("esrgan-x4") == Path("esrgan-x4")
+    with pytest.raises(InputError, match="holds no checkpoint"):
+        load_generator("esrgan-x4")
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("esrgan_x4", "esrgan-x4"),
+        ("RealESRGAN_x4plus.pth", "realesrgan-x4plus"),
+        ("RealESRGAN_x4plus_anime_6B.pth", "realesrgan-x4plus-anime"),
+        ("weights/BSRGAN-x4", "bsrgan-x4"),
+        ("workdir/gan", None),
+        ("photo.png", None),
+    ],
+)
+def test_a_name_that_is_nothing(cache, written, meant):
+    with pytest.raises(InputError) as failure:
+        load_generator(written)
+    message = str(failure.value)
+    assert message.startswith(f"{written}: no such file or directory, wanted a generator: ")
+    assert all(name in message for name in zoo.ZOO if name != "vgg19")
+    assert message.partition(" Did you mean ")[2] == (f"{meant}?" if meant else "")
+
+
+def test_weights_of_another_kind(cache):
+    with pytest.raises(InputError, match=r"vgg19: is a VGG .*, wanted a generator: .*esrgan-x4"):
+        load_generator("vgg19")
+    with pytest.raises(InputError, match=r"esrgan-x4: is a generator, wanted a VGG .* vgg19"):
+        zoo.resolve("esrgan-x4", "vgg")
+    with pytest.raises(InputError, match=r"vgg-19: no such .*, wanted a VGG .* mean vgg19\?"):
+        zoo.resolve("vgg-19", "vgg")
+
+
+def test_a_vgg_by_name(cache, server, publish):
+    publish(server, "vgg19")
+    assert zoo.resolve("vgg19", "vgg").read_bytes() == CONTENT
+
+
+# The command and the table.
+
+
+def test_the_command_fetches(cache, server, publish, capsys):
+    publish(server)
+    zoo.main(["esrgan-x4"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == str(cache / "esrgan-x4.pth")
+    assert lines[1].split() == ["licence", "Apache-2.0"]
+    assert lines[2].endswith("arXiv:1809.00219")
+
+
+def test_no_name_is_wrong_before_any_is_fetched(cache, server, publish):
+    publish(server)
+    with pytest.raises(InputError, match=r"esrgan-x5: is not in the zoo, .* mean esrgan-x4\?"):
+        zoo.main(["esrgan-x4", "esrgan-x5"])
+    assert server.requests == 0
+
+
+def test_the_list_on_the_command_line(cache):
+    cache.mkdir()
+    (cache / "BSRGAN.pth").write_bytes(b"")
+    done = subprocess.run(
+        [sys.executable, "-m", "esrgan_jax.interop.zoo"], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    rows = {line.split()[0]: line for line in lines[1 : 1 + len(zoo.ZOO)]}
+    assert list(rows) == list(zoo.ZOO)
+    assert [name for name, row in rows.items() if row.endswith("  yes")] == ["bsrgan-x4"]
+    assert re.search(r" 2x +67 +BSD-3-Clause +xinntao/Real-ESRGAN ", rows["realesrgan-x2plus"])
+    assert all(len(line) <= 100 for line in lines[: 1 + len(rows)])
+    assert str(cache) in lines[-1]
+
+
+def test_importing_it_loads_nothing_of_the_network():
+    code = (
+        "import sys, esrgan_jax.interop.zoo; "
+        "sys.exit(str({'pooch', 'requests', 'jax', 'numpy'} & {*sys.modules} or ''))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.strip() == ""
+
+
+@pytest.mark.parametrize("name", zoo.ZOO)
+def test_every_entry_is_well_formed(cache, name):
+    weights = zoo.ZOO[name]
+    assert weights.url.startswith("https://")
+    assert re.fullmatch(r"[0-9a-f]{8}|[0-9a-f]{64}", weights.sha256)
+    assert weights.licence in SPDX
+    assert re.search(r" 20[12]\d, arXiv:\d{4}\.\d{4,5}$", weights.citation)
+    assert zoo.cached_path(name).suffix == ".pth"
+    assert zoo.cached_path(name).parent == cache
+    assert (weights.scale > 0) == (weights.kind == "generator")
+    # float32, and the container around the numbers is small
+    assert weights.size == 0 or 0 <= weights.size - 4 * weights.parameters < 300_000
+    # A name with the first digits of the hash in it agrees with the hash.
+    published = re.search(r"-([0-9a-f]{8})\.pth$", zoo.cached_path(name).name)
+    assert published is None or weights.sha256.startswith(published[1])
+
+
+def test_no_two_share_a_file(cache):
+    assert len({zoo.cached_path(name) for name in zoo.ZOO}) == len(zoo.ZOO)
+    assert len({weights.sha256 for weights in zoo.ZOO.values()}) == len(zoo.ZOO)
