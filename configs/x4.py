@@ -80,6 +80,7 @@ def get_config(recipe: str = "paper") -> Any:
     stage = ConfigDict(stage.to_dict())
     config.gan = stage
     stage.init_from = config_dict.placeholder(str)  # left out: the PSNR stage of this workdir
+    stage.d_init_from = config_dict.placeholder(str)  # left out: a fresh discriminator
     stage.steps = 400_000
     stage.hr_patch = 128
     stage.learning_rate = 1e-4

@@ -17,7 +17,7 @@ from flax import linen as nn
 from orbax.checkpoint import v1 as ocp
 
 from esrgan_jax.errors import InputError
-from esrgan_jax.interop import rrdb_names, torch_file, weight_file
+from esrgan_jax.interop import discriminator_names, rrdb_names, weight_file, zoo
 from esrgan_jax.models import RRDBNet, create_generator
 from esrgan_jax.train_state import TrainState
 
@@ -95,14 +95,21 @@ def restore(checkpoints: ocp.training.Checkpointer, target: TrainState, data: An
         ) from None
 
 
-def load_generator(model: str | os.PathLike) -> tuple[nn.Module, dict[str, Any]]:
+def load_generator(
+    model: str | os.PathLike, *, key: str = "", scale: int = 0, unshuffle: int = 0
+) -> tuple[nn.Module, dict[str, Any]]:
     """A generator from anywhere.
 
     Args:
         model: The directory of a run, of one stage or of one checkpoint (the newest step; averaged
             weights where there are any), or a weight file: .safetensors, .npz, .pth, .pt or .ckpt
-            in any naming. The tensors of an x3 network do not tell it from an x2 one: it is one
-            if the file's name has 3x in it.
+            in any naming; or, where there is no such path, a name of the zoo, whose file is
+            downloaded once.
+        key: Which network of a weight file; left out, averaged weights are preferred.
+        scale: 3 for a weight file that enlarges three times. Its tensors do not tell that from
+            doubling; left out, it does if the file's name has 3x in it.
+        unshuffle: By how much a weight file's network folds its input, where that is not what
+            `rrdb_names.from_torch` takes it for.
 
     Returns:
         The module, with the architecture and the scale read from the file, and its variables:
@@ -110,14 +117,19 @@ def load_generator(model: str | os.PathLike) -> tuple[nn.Module, dict[str, Any]]
 
     Raises:
         InputError: There is nothing that can be read, or not a generator.
+        RunError: A file of the zoo cannot be downloaded.
     """
     path = epath.Path(model)
     if not path.exists():
-        raise InputError(f"{path}: no such file or directory, wanted a generator")
+        path = epath.Path(zoo.resolve(model))
     if path.is_dir():
+        if key or scale or unshuffle:
+            raise InputError(f"{path}: key, scale and unshuffle are for weight files, not folders")
         return _load_directory(path)
-    scale = 3 if re.search(r"(^|[^0-9a-z])3x", path.stem.lower()) else 0
-    fields, params = rrdb_names.from_torch(weight_file.read_tensors(path), str(path), scale)
+    if not scale and re.search(r"(^|[^0-9a-z])3x", path.stem.lower()):
+        scale = 3
+    tensors = weight_file.read_tensors(path, key)
+    fields, params = rrdb_names.from_torch(tensors, str(path), scale, unshuffle)
     return RRDBNet(**fields), {"params": params, "batch_stats": {}}
 
 
@@ -139,7 +151,7 @@ def save_generator(
         naming: Of a weight file's tensors: "basicsr", "bsrgan" or "old".
         wrap: The key above the tensors of a .pth: "params_ema", "params" or "none"; left out,
             "params_ema", which Real-ESRGAN wants and all else accepts. Other files have none.
-        dtype: Of a weight file's elements: "float32", "float16" or "bfloat16".
+        dtype: Of a weight file's elements: "float32", "float16", "bfloat16" or "float64".
 
     Raises:
         InputError: The path cannot be used, or the network has no published naming.
@@ -156,14 +168,7 @@ def save_generator(
         fields.pop("name")
         tensors = rrdb_names.to_torch(fields, variables["params"], naming)
         tensors = {name: tensor.astype(np.dtype(dtype)) for name, tensor in tensors.items()}
-        if path.suffix.lower() not in weight_file.TORCH_SUFFIXES:
-            if wrap not in ("", "none"):
-                raise InputError(f"{path}: only .pth files have a key above the tensors")
-            weight_file.write_tensors(path, tensors)
-        elif wrap == "none":
-            torch_file.write(path, tensors)
-        else:
-            torch_file.write(path, {wrap or "params_ema": tensors})
+        weight_file.write_network(path, tensors, wrap)
         return
     if path.exists():
         raise InputError(f"{path}: exists already; give a new path or a file name with a suffix")
@@ -186,32 +191,87 @@ def find_checkpoint(path: epath.Path) -> epath.Path | None:
     return None
 
 
+def load_discriminator(
+    model: str | os.PathLike, *, key: str = ""
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The VGG style discriminator of a run's GAN stage or of a weight file with BasicSR's names.
+
+    Args:
+        model: The directory of a run, of its GAN stage or of one checkpoint, or a weight file.
+        key: Which network of a weight file, where there are several.
+
+    Returns:
+        in_channels, num_features, use_bias and hr_patch, read from the shapes, and the variables
+        {"params", "batch_stats"} of `Discriminator`.
+
+    Raises:
+        InputError: There is nothing that can be read, or no discriminator.
+    """
+    path = epath.Path(model)
+    if not path.is_dir():
+        return discriminator_names.from_torch(weight_file.read_tensors(path, key), str(path))
+    step, _, saved = _describe(path)
+    if saved.get("discriminator") is None:
+        raise InputError(f"{step}: has no discriminator; the checkpoints of a GAN stage have one")
+    places = ("discriminator/params/", "discriminator/batch_stats/")
+    network = _load_part(step, saved, places)["discriminator"]
+    variables = {name: network[name] for name in ("params", "batch_stats")}
+    return discriminator_names.fields(variables), variables
+
+
+def save_discriminator(
+    path: str | os.PathLike, variables: Mapping[str, Any], wrap: str = ""
+) -> None:
+    """Writes a discriminator as a weight file with BasicSR's names.
+
+    Args:
+        path: .safetensors, .npz or .pth.
+        variables: Its variables, {"params", "batch_stats"}.
+        wrap: The key above the tensors of a .pth; left out, "params", as BasicSR has it.
+
+    Raises:
+        InputError: The path cannot be used.
+    """
+    variables = jax.tree.map(np.asarray, dict(variables))
+    tensors = discriminator_names.to_torch(discriminator_names.fields(variables), variables)
+    if not wrap and epath.Path(path).suffix.lower() in weight_file.TORCH_SUFFIXES:
+        wrap = "params"
+    weight_file.write_network(path, tensors, wrap)
+
+
 def _load_directory(path: epath.Path) -> tuple[nn.Module, dict[str, Any]]:
+    step, config, saved = _describe(path)
+    fields = {k: v for k, v in config["generator"].items() if k not in _COMPUTATION}
+    averaged = saved.get("ema_params") is not None
+    params_at = "ema_params/" if averaged else "generator/params/"
+    state = _load_part(step, saved, (params_at, "generator/batch_stats/"))
+    params = state["ema_params"] if averaged else state["generator"]["params"]
+    batch_stats = state["generator"].get("batch_stats") or {}
+    return create_generator(**fields), {"params": params, "batch_stats": batch_stats}
+
+
+def _describe(path: epath.Path) -> tuple[epath.Path, dict[str, Any], Any]:
+    """The newest checkpoint in a directory, its config, and the tree of its arrays' metadata."""
     step = find_checkpoint(path)
     if step is None:
         raise InputError(f"{path}: holds no checkpoint of a run or of a generator")
     try:
         with _context():
             config = ocp.load_checkpointables(step, {"config": None})["config"]
-            saved = ocp.metadata(step, checkpointable_name="state").metadata
+            return step, config, ocp.metadata(step, checkpointable_name="state").metadata
     except (KeyError, ValueError, OSError) as error:
         raise InputError(f"{step}: is not a checkpoint of a generator ({error})") from error
-    fields = {k: v for k, v in config["generator"].items() if k not in _COMPUTATION}
-    averaged = saved.get("ema_params") is not None
-    params_at = "ema_params/" if averaged else "generator/params/"
+
+
+def _load_part(step: epath.Path, saved: Any, places: tuple[str, ...]) -> Any:
+    """The arrays whose names begin so; all others, such as Adam's moments, stay on the disk."""
 
     def target(keys: Any, leaf: Any) -> Any:
         name = jax.tree_util.keystr(keys, simple=True, separator="/")
-        if name.startswith((params_at, "generator/batch_stats/")):
-            return np.empty(leaf.shape, leaf.dtype)
-        return ocp.PLACEHOLDER  # Adam's moments and the discriminator stay on the disk
+        return np.empty(leaf.shape, leaf.dtype) if name.startswith(places) else ocp.PLACEHOLDER
 
-    state = ocp.load(
-        step, jax.tree_util.tree_map_with_path(target, saved), checkpointable_name="state"
-    )
-    params = state["ema_params"] if averaged else state["generator"]["params"]
-    batch_stats = state["generator"].get("batch_stats") or {}
-    return create_generator(**fields), {"params": params, "batch_stats": batch_stats}
+    wanted = jax.tree_util.tree_map_with_path(target, saved)
+    return ocp.load(step, wanted, checkpointable_name="state")
 
 
 def _architecture(module: nn.Module) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from jax.sharding import Mesh
 from esrgan_jax import checkpoint, run_config, sharding
 from esrgan_jax.data.pipeline import make_dataset
 from esrgan_jax.data.sources import Source, open_source
-from esrgan_jax.errors import InputError, RunError
-from esrgan_jax.interpolate import check_same_shapes
+from esrgan_jax.errors import RunError
+from esrgan_jax.initial import initial_discriminator, initial_generator
 from esrgan_jax.metric_writer import MetricWriter
 from esrgan_jax.progress import Progress
 from esrgan_jax.run_config import Config
@@ -59,8 +59,10 @@ def train_and_evaluate(config: Config, workdir: str) -> None:
     for stage in stages:
         jax.eval_shape(stage.create, jax.random.key(0))  # what cannot be built is told now
         made_here = stage.name == "gan" and "psnr" in names and not config.gan.init_from
-        if not made_here and _newest_step(folder / stage.name) is None:
-            _initial(config, stage, folder)
+        if _newest_step(folder / stage.name) is None:
+            if not made_here:
+                initial_generator(config, stage, folder)
+            initial_discriminator(config, stage)
     run_config.record(config, folder)
 
     with StopRequest() as stop:
@@ -145,7 +147,7 @@ def train_stage(
 def _restore_or_create(
     config: Config, stage: Stage, workdir: epath.Path, checkpoints: Any, data: Any, mesh: Mesh
 ) -> TrainState:
-    """The stage's own newest checkpoint, else with the generator to start from, else fresh."""
+    """The stage's own newest checkpoint, else with the networks to start from, else fresh."""
     key, placement = jax.random.key(config.seed), sharding.replicated(mesh)
     if checkpoints.latest is not None:
         target = jax.tree.map(
@@ -154,41 +156,16 @@ def _restore_or_create(
         )
         return checkpoint.restore(checkpoints, target, data)
     state = jax.jit(stage.create, out_shardings=placement)(key)
-    variables = _initial(config, stage, workdir)
-    if variables is None:
-        return state
-    generator = state.generator.replace(**jax.device_put(variables, placement))
-    averaged = None if state.ema_params is None else jax.device_put(variables["params"], placement)
-    return state.replace(generator=generator, ema_params=averaged)
-
-
-def _initial(config: Config, stage: Stage, workdir: epath.Path) -> dict[str, Params] | None:
-    """Variables of the generator that a stage without checkpoints starts from; None: from scratch.
-
-    Raises:
-        InputError: It is not there, or not of the config's architecture.
-    """
-    model = config[stage.name].init_from
-    if not model and stage.name == "gan":
-        model = workdir / "psnr"
-        if checkpoint.find_checkpoint(model) is None:
-            raise InputError(
-                f"the GAN stage starts from a PSNR-oriented generator, and {model} holds none: "
-                "train --config.stage=psnr first, or give one by --config.gan.init_from=MODEL"
-            )
-    if not model:
-        return None
-    module, variables = checkpoint.load_generator(model)
-    if module.scale != config.scale:
-        raise InputError(f"{model}: its scale is {module.scale}, the config's {config.scale}")
-    network = jax.eval_shape(stage.create, jax.random.key(0)).generator
-    try:
-        check_same_shapes({"params": network.params, "batch_stats": network.batch_stats}, variables)
-    except InputError as error:
-        raise InputError(
-            f"{model} is not the config's generator (see --config.generator): {error}"
-        ) from None
-    return variables
+    if variables := initial_generator(config, stage, workdir):
+        generator = state.generator.replace(**jax.device_put(variables, placement))
+        # Not the generator's own buffers, since the step donates both.
+        averaged = state.ema_params and jax.device_put(variables["params"], placement)
+        state = state.replace(generator=generator, ema_params=averaged)
+    if variables := initial_discriminator(config, stage):
+        assert state.discriminator is not None
+        discriminator = state.discriminator.replace(**jax.device_put(variables, placement))
+        state = state.replace(discriminator=discriminator)
+    return state
 
 
 def _newest_step(folder: epath.Path) -> int | None:

@@ -45,7 +45,7 @@ def random_generator():
 
     def make(rng: np.random.Generator, **given):
         module = RRDBNet(**{"num_features": 4, "num_growth": 2, "num_blocks": 2, **given})
-        lr = np.zeros((1, 4, 4, module.in_channels), np.float32)
+        lr = np.zeros((1, 8, 8, module.in_channels), np.float32)
         shapes = jax.eval_shape(module.init, jax.random.key(0), lr)["params"]
         params = jax.tree.map(lambda s: rng.standard_normal(s.shape).astype(np.float32), shapes)
         names = ("num_features", "num_growth", "num_blocks", "in_channels", "out_channels")

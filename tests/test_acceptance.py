@@ -14,13 +14,15 @@ from esrgan_jax.interop.rrdb_names import NAMINGS, to_torch
 from esrgan_jax.interop.weight_file import write_tensors
 
 ARCHITECTURES = {
-    **{f"{scale}x": {"scale": scale} for scale in (1, 2, 4, 8, 16)},
+    **{f"{scale}x": {"scale": scale} for scale in (1, 2, 4, 8, 16, 32)},
     "12 inputs, one step": {"scale": 1, "unshuffle": 2},
     "12 inputs, two steps": {"scale": 2, "unshuffle": 2},
     "12 inputs, three steps": {"scale": 4, "unshuffle": 2},
     "48 inputs, two steps": {"scale": 1, "unshuffle": 4},
     "48 inputs, three steps": {"scale": 2, "unshuffle": 4},
     "48 inputs, four steps": {"scale": 4, "unshuffle": 4},
+    "192 inputs, three steps": {"scale": 1, "unshuffle": 8},
+    "192 inputs, five steps": {"scale": 4, "unshuffle": 8},
     "RGBA 16 to 4": {"in_channels": 4, "out_channels": 4, "scale": 2, "unshuffle": 2},
     "gray 4 to 1": {"in_channels": 1, "out_channels": 1, "scale": 2, "unshuffle": 2},
     "gray 16 to 1": {"in_channels": 1, "out_channels": 1, "scale": 1, "unshuffle": 4},
@@ -169,3 +171,15 @@ def test_pixelshuffle(tmp_path, random_generator, rng, scale):
     assert old["model.2.weight"].shape == (4 * (9 if scale == 3 else 4), 4, 3, 3)
     torch_file.write(tmp_path / "model.pth", old)
     assert_is(tmp_path / "model.pth", fields, params)
+
+
+def test_what_only_looks_as_if_it_unshuffled(tmp_path, random_generator, rng):
+    fields, _, tensors = random_generator(rng, in_channels=4, out_channels=1, scale=2)
+    torch_file.write(tmp_path / "model.pth", tensors)
+    module, variables = load_generator(tmp_path / "model.pth", unshuffle=1)
+    assert {name: getattr(module, name) for name in fields} == fields
+    for name, tensor in to_torch(fields, variables["params"]).items():
+        np.testing.assert_array_equal(tensor, tensors[name], name)
+    for wrong in (4, 8):
+        with pytest.raises(InputError, match=f"does not unshuffle by {wrong}"):
+            load_generator(tmp_path / "model.pth", unshuffle=wrong)

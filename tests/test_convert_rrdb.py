@@ -15,7 +15,7 @@ from esrgan_jax.interop.rrdb_names import NAMINGS, find_naming
 from esrgan_jax.interop.weight_file import read_tensors, write_tensors
 from tools import convert_rrdb
 
-DTYPES = ("float32", "float16", "bfloat16")
+DTYPES = ("float32", "float16", "bfloat16", "float64")
 
 
 @pytest.fixture(scope="module")
@@ -112,3 +112,24 @@ def test_refusals(tmp_path, source):
         with pytest.raises(InputError, match=message):
             convert_rrdb.main([str(argument) for argument in arguments])
     assert not (tmp_path / "x.pth").exists()
+
+
+def test_three_times_by_flag_or_name(tmp_path, random_generator, rng, capsys):
+    _, _, tensors = random_generator(rng, scale=3)
+    for source, options in (("3x_Net.npz", []), ("Net.npz", ["--scale=3"])):
+        write_tensors(tmp_path / source, tensors)
+        target = tmp_path / f"3x-{source[:2]}.pth"
+        convert_rrdb.main([str(tmp_path / source), str(target), *options])
+        assert "they take x3 for x2" in capsys.readouterr().out
+        assert load_generator(target)[0].scale == 3
+
+
+def test_a_directory_keeps_what_no_weight_file_tells(tmp_path, random_generator, rng, capsys):
+    fields, _, tensors = random_generator(rng, in_channels=4, out_channels=1, scale=2)
+    write_tensors(tmp_path / "net.npz", tensors)
+    convert_rrdb.main([str(tmp_path / "net.npz"), str(tmp_path / "net"), "--unshuffle=1"])
+    assert load_generator(tmp_path / "net")[0].in_channels == fields["in_channels"]
+    convert_rrdb.main([str(tmp_path / "net"), str(tmp_path / "back.pth")])
+    assert "a network that unshuffles by 2" in capsys.readouterr().out
+    with pytest.raises(InputError, match="for weight files, not folders"):
+        convert_rrdb.main([str(tmp_path / "net"), str(tmp_path / "x.pth"), "--unshuffle=1"])

@@ -240,10 +240,10 @@ def test_any_lost_tensor_is_missed(naming, rng):
 
 
 def test_enlarging_too_much():
-    ups = {f"conv_up{u}.weight": zeros(8, 8, 3, 3) for u in range(1, 6)}
+    ups = {f"conv_up{u}.weight": zeros(8, 8, 3, 3) for u in range(1, 7)}
     block = {"body.0.rdb1.conv1.weight": zeros(4, 8, 3, 3)}
     edges = {"conv_first.weight": zeros(8, 3, 3, 3), "conv_last.weight": zeros(3, 8, 3, 3)}
-    with pytest.raises(InputError, match=r"enlarges 2\^5 times; RRDBNet up to 16 times"):
+    with pytest.raises(InputError, match=r"enlarges 2\^6 times; RRDBNet up to 32 times"):
         from_torch(edges | block | ups)
 
 

@@ -352,7 +352,8 @@ def test_a_pickle_is_bounded_by_its_file(tmp_path):
         tracemalloc.stop()
         assert peak < 33 * 2**20 + len(description)
     # Beside a larger file the same is in proportion.
-    assert read_bytes(tmp_path, zip_bytes(text, {"0": np.zeros(2**24, np.uint8)})) == "a" * 5 * 2**18
+    content = zip_bytes(text, {"0": np.zeros(2**24, np.uint8)})
+    assert read_bytes(tmp_path, content) == "a" * 5 * 2**18
 
 
 SMALL = {"a": Tensor(Storage("0", A), 0, (4, 6), (6, 1)), "n": 1}

@@ -21,6 +21,7 @@ from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.picture import write_picture
 from esrgan_jax.stopping import Stopped
 from esrgan_jax.train import train_and_evaluate
+from tools import convert_discriminator
 
 TINY = {
     "generator.num_features": 4,
@@ -113,6 +114,30 @@ def test_the_gan_stage_starts_from_the_averaged_psnr_generator(finished, config,
     _, psnr = load_generator(finished / "psnr")
     gan = final_state(tmp_path / "gan")["generator"]["params"]
     jax.tree.map(np.testing.assert_array_equal, psnr["params"], gan)
+
+
+def test_the_gan_stage_starts_from_a_given_discriminator(finished, config, tmp_path):
+    """From a run, and from the file of BasicSR's names that it was converted into."""
+    convert_discriminator.main([str(finished), str(tmp_path / "net_d.pth")])
+    config.stage = "gan"
+    config.gan.steps = 1
+    config.gan.d_learning_rate = config.gan.minimum = 0.0
+    config.gan.init_from = str(finished)
+    expected = final_state(finished / "gan")["discriminator"]["params"]
+    for source in (finished / "gan", tmp_path / "net_d.pth"):
+        config.gan.d_init_from = str(source)
+        workdir = tmp_path / f"from_{source.name}"
+        train_and_evaluate(config, str(workdir))
+        found = final_state(workdir / "gan")["discriminator"]
+        jax.tree.map(np.testing.assert_array_equal, found["params"], expected)
+
+    config.gan.d_init_from = str(finished / "psnr")
+    with pytest.raises(InputError, match="has no discriminator"):
+        train_and_evaluate(config, str(tmp_path / "refused"))
+    config.gan.d_init_from = str(tmp_path / "net_d.pth")
+    config.gan.hr_patch = 64
+    with pytest.raises(InputError, match="its hr_patch is 32, the config's 64"):
+        train_and_evaluate(config, str(tmp_path / "refused"))
 
 
 @pytest.mark.parametrize(
@@ -235,6 +260,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(config, tmp_path):
         ({"generator.name": "edsr"}, "edsr"),
         ({"generator.name": "srresnet"}, "num_growth"),
         ({"gan.init_from": "setup.cfg"}, "setup.cfg"),
+        ({"gan.d_init_from": "nothing.pth"}, "nothing.pth"),
         ({"psnr.steps": 0}, "psnr.steps is 0"),
         ({"psnr.steps": 5000}, "psnr.periods end at step 2400"),
         ({"psnr.periods": (0, 2400)}, "psnr.periods are"),

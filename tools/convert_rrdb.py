@@ -2,19 +2,19 @@
 
 import argparse
 import datetime
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from esrgan_jax.errors import InputError, run_command
-from esrgan_jax.files import replacing
+from esrgan_jax.files import replacing, sha256
 
 DESCRIPTION = """Converts an RRDB generator between all the forms it is kept in.
 
-SRC is a weight file in any naming (.pth, .pt, .ckpt, .safetensors, .npz) or the directory of a run
-or checkpoint. DST's suffix says what is written: .pth, .safetensors or .npz, or, without a suffix,
-an Orbax directory that training starts from (--config.psnr.init_from=DST)."""
+SRC is a weight file in any naming (.pth, .pt, .ckpt, .safetensors, .npz), the directory of a run or
+checkpoint, or a name of the zoo (python -m esrgan_jax.interop.zoo lists them). DST's suffix says
+what is written: .pth, .safetensors or .npz, or, without a suffix, an Orbax directory that training
+starts from (--config.psnr.init_from=DST)."""
 
 
 FIELDS = (
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument(
         "--dtype",
-        choices=("float32", "float16", "bfloat16"),
+        choices=("float32", "float16", "bfloat16", "float64"),
         default="float32",
         help="element type of a weight file (default: float32)",
     )
@@ -59,6 +59,14 @@ def main(argv: list[str] | None = None) -> None:
         help="SRC enlarges three times, which its tensors do not tell (call DST 3x-NAME then)",
     )
     parser.add_argument(
+        "--unshuffle",
+        type=int,
+        default=0,
+        choices=(1, 2, 4, 8),
+        help="by how much SRC folds its input, 1 for not at all (default: by s where it has s² "
+        "times as many input as output channels); an Orbax DST keeps it, no weight file does",
+    )
+    parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write an OpenModelDB entry for DST, a file"
     )
     args = parser.parse_args(argv)
@@ -70,22 +78,19 @@ def main(argv: list[str] | None = None) -> None:
     import jax
 
     from esrgan_jax.checkpoint import load_generator, save_generator
-    from esrgan_jax.interop import rrdb_names, weight_file
+    from esrgan_jax.interop import rrdb_names, weight_file, zoo
     from esrgan_jax.models.rrdb import RRDBNet
 
-    if args.source.is_dir():
-        if args.key:
-            raise InputError("--key chooses in a weight file; a directory holds one generator")
-        naming = "a checkpoint"
-        module, variables = load_generator(args.source)
-        if not isinstance(module, RRDBNet):
-            raise InputError(f"{args.source}: holds an SRResNet, not an RRDB network")
-        fields = {k: getattr(module, k) for k in FIELDS}
-    else:
-        tensors = weight_file.read_tensors(args.source, args.key)
-        naming = rrdb_names.find_naming(tensors, str(args.source))
-        fields, params = rrdb_names.from_torch(tensors, str(args.source), args.scale)
-        module, variables = RRDBNet(**fields), {"params": params, "batch_stats": {}}
+    source = zoo.resolve(args.source)
+    module, variables = load_generator(
+        source, key=args.key, scale=args.scale, unshuffle=args.unshuffle
+    )
+    if not isinstance(module, RRDBNet):
+        raise InputError(f"{source}: holds an SRResNet, not an RRDB network")
+    fields = {k: getattr(module, k) for k in FIELDS}
+    naming = "a checkpoint"
+    if source.is_file():
+        naming = rrdb_names.find_naming(weight_file.read_tensors(source, args.key))
     save_generator(args.target, module, variables, args.naming, args.wrap, args.dtype)
 
     count = sum(array.size for array in jax.tree.leaves(variables["params"]))
@@ -93,11 +98,11 @@ def main(argv: list[str] | None = None) -> None:
     print(f"architecture  RRDB, {_architecture(fields)}")
     print(f"scale         {fields['scale']}x")
     print(f"parameters    {count:,}")
-    if args.source.is_file():
-        print(f"sha256        {_sha256(args.source)}  {args.source.name}")
+    if source.is_file():
+        print(f"sha256        {sha256(source)}  {source.name}")
     print(f"written       {args.target}")
     if args.target.suffix:
-        print(f"sha256        {_sha256(args.target)}  {args.target.name}")
+        print(f"sha256        {sha256(args.target)}  {args.target.name}")
         for note in rrdb_names.reader_notes(fields, args.naming):
             print(f"note          other programs cannot read this file as it is: {note}")
     if args.json:
@@ -121,18 +126,13 @@ def _architecture(fields: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _entry(path: Path, fields: dict[str, Any]) -> dict[str, Any]:
     """What OpenModelDB's schema asks for; empty where only the author knows."""
     resource = {
         "platform": "pytorch",
         "type": path.suffix.removeprefix("."),
         "size": path.stat().st_size,
-        "sha256": _sha256(path),
+        "sha256": sha256(path),
         "urls": [],
     }
     return {

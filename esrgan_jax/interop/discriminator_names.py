@@ -46,26 +46,21 @@ def from_torch(
         raise InputError(f"{source}: a VGG or the 2018 code's discriminator, not BasicSR's")
     first = np.shape(tensors.get("conv0_0.weight", 0))
     dense = np.shape(tensors.get("linear1.weight", 0))
-    if len(first) != 4 or len(dense) != 2:
+    if len(first) != 4 or len(dense) != 2 or 0 in first + dense:
         raise InputError(
             f"{source}: no discriminator: conv0_0.weight and linear1.weight are needed, "
             f"there are {listed(list(tensors))}"
         )
-    fields = {
-        "in_channels": first[1],
-        "num_features": first[0],
-        "use_bias": "conv0_1.bias" in tensors,
-        "hr_patch": 32 * math.isqrt(dense[1] // (8 * first[0])),
-    }
+    found = _fields(first[1], first[0], "conv0_1.bias" in tensors, dense[1])
     tensors = {n: t for n, t in tensors.items() if not n.endswith(".num_batches_tracked")}
-    expected = {name: shape for name, _, shape in _tensors(fields)}
+    expected = {name: shape for name, _, shape in _tensors(found)}
     check_tensors(tensors, expected, f"{source}: nearly BasicSR's discriminator")
 
     variables: dict[str, Any] = {"params": {}, "batch_stats": {}}
-    for name, (collection, layer, leaf), _ in _tensors(fields):
-        array = _to_flax(np.asarray(tensors[name], np.float32), name, fields)
+    for name, (collection, layer, leaf), _ in _tensors(found):
+        array = _to_flax(np.asarray(tensors[name], np.float32), name, found)
         variables[collection].setdefault(layer, {})[leaf] = np.ascontiguousarray(array)
-    return fields, variables
+    return found, variables
 
 
 def to_torch(fields: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -89,6 +84,24 @@ def to_torch(fields: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[st
             counter = name.replace("running_var", "num_batches_tracked")
             tensors[counter] = np.zeros((), np.int64)
     return tensors
+
+
+def fields(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """in_channels, num_features, use_bias and hr_patch of a discriminator's variables."""
+    params = variables["params"]
+    *_, in_channels, num_features = np.shape(params["conv0_0"]["kernel"])
+    flat = np.shape(params["linear1"]["kernel"])[0]
+    return _fields(in_channels, num_features, "bias" in params["conv0_1"], flat)
+
+
+def _fields(in_channels: int, num_features: int, use_bias: bool, flat: int) -> dict[str, Any]:
+    hr_patch = 32 * math.isqrt(flat // (8 * num_features))
+    return {
+        "in_channels": in_channels,
+        "num_features": num_features,
+        "use_bias": use_bias,
+        "hr_patch": hr_patch,
+    }
 
 
 def _tensors(

@@ -10,7 +10,7 @@ from flax.traverse_util import flatten_dict
 
 from esrgan_jax.errors import InputError, listed
 from esrgan_jax.interop.weight_file import check_tensors
-from esrgan_jax.models.rrdb import RRDBNet
+from esrgan_jax.models.rrdb import SCALES, UNSHUFFLES, RRDBNet
 
 # n is the number of x2 steps, nb that of blocks; u counts steps and r, c within a block from 1.
 NAMINGS = {
@@ -56,7 +56,6 @@ LOOK_ALIKES = (
     (r"conv0\.weight", "a U-Net discriminator of Real-ESRGAN"),
     (r"features\.0\.weight", "a VGG (tools/convert_vgg.py reads those) or a discriminator"),
 )
-MAX_SCALE = 16
 
 
 class _Layer(NamedTuple):
@@ -107,7 +106,10 @@ def _layers(fields: Mapping[str, Any], naming: str) -> Iterator[_Layer]:
 
 
 def from_torch(
-    tensors: Mapping[str, np.ndarray], source: str = "the state_dict", scale: int = 0
+    tensors: Mapping[str, np.ndarray],
+    source: str = "the state_dict",
+    scale: int = 0,
+    unshuffle: int = 0,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The architecture and the parameters of an RRDB generator, in any naming.
 
@@ -116,6 +118,9 @@ def from_torch(
         source: Where they come from, for the messages.
         scale: 3 says that a network with one upsampling step enlarges three times: the tensors
             look exactly as where it doubles. Otherwise the tensors decide.
+        unshuffle: By how much the network folds its input, 1 for not at all. Left out, it does so
+            by s where it has s² times as many input as output channels, as every reader of such
+            files takes it: neither names nor shapes tell.
 
     Returns:
         fields: num_features, num_growth, num_blocks, in_channels and out_channels (of pictures),
@@ -127,13 +132,10 @@ def from_torch(
         InputError: Another network (named where it is a known one), or tensors that are missing,
             left over or of the wrong shape or type. In the two newer namings, tensors that are
             plainly not the network's own are left out with a warning.
-
-    With 4 or 16 times as many input as output channels the network is taken to unshuffle, as every
-    reader of such files does: the names do not tell.
     """
     naming = find_naming(tensors, source)
     tensors = _in_one_naming(tensors, naming)
-    fields = _fields(tensors, naming, source, scale)
+    fields = _fields(tensors, naming, source, scale, unshuffle)
     layers = list(_layers(fields, naming))
     expected = {name: shape for layer in layers for name, (_, shape) in layer.tensors().items()}
     if naming != "old" and expected.keys() <= tensors.keys():
@@ -199,6 +201,7 @@ def reader_notes(fields: Mapping[str, Any], naming: str) -> list[str]:
     """
     columns = fields["in_channels"] * fields["unshuffle"] ** 2
     taken = next((s for s in (2, 4) if columns == s * s * fields["out_channels"]), 1)
+    takes = f"unshuffles by {taken}" if taken > 1 else f"has {columns} input channels"
     notes = {
         f"they expect 32 growth channels, not {fields['num_growth']}": fields["num_growth"] != 32,
         f"they drop ESRGAN+'s 1x1 convolutions under {naming} names: use the old naming": (
@@ -206,7 +209,7 @@ def reader_notes(fields: Mapping[str, Any], naming: str) -> list[str]:
         ),
         "they take x3 for x2": fields["scale"] == 3,
         "they know no pixelshuffle": fields["upsampler"] != "upconv",
-        f"they take it for a network that unshuffles by {taken}": taken != fields["unshuffle"],
+        f"they take it for a network that {takes}": taken != fields["unshuffle"],
     }
     return [note for note, applies in notes.items() if applies]
 
@@ -245,13 +248,13 @@ def _in_one_naming(tensors: Mapping[str, np.ndarray], naming: str) -> dict[str, 
 
 
 def _fields(
-    tensors: Mapping[str, np.ndarray], naming: str, source: str, scale: int
+    tensors: Mapping[str, np.ndarray], naming: str, source: str, scale: int, unshuffle: int
 ) -> dict[str, Any]:
     names = NAMINGS[naming]
 
     def kernel_shape(layer: str) -> tuple[int, ...]:
         shape = np.shape(tensors.get(f"{layer}.weight", 0))
-        if len(shape) != 4:
+        if len(shape) != 4 or 0 in shape:
             raise InputError(f"{source}: {layer}.weight is missing or no kernel of a convolution")
         return shape
 
@@ -275,10 +278,16 @@ def _fields(
     upsampler = "pixelshuffle" if steps and factor else "upconv"
     triples = steps == 1 and (factor == 3 if factor else scale == 3)
     out_channels = kernel_shape(names["last"].format(last=3 * steps + 4))[0]
-    folds = (s for s in (2, 4) if columns == s * s * out_channels and 2**steps >= s and not triples)
-    unshuffle = next(folds, 1)
-    if 2**steps > MAX_SCALE * unshuffle:
-        raise InputError(f"{source}: enlarges 2^{steps} times; RRDBNet up to {MAX_SCALE} times")
+    if not unshuffle:
+        folds = (s for s in UNSHUFFLES[1:] if columns == s * s * out_channels and 2**steps >= s)
+        unshuffle = 1 if triples else next(folds, 1)
+    if columns % unshuffle**2 or 2**steps < unshuffle or (triples and unshuffle > 1):
+        raise InputError(
+            f"{source}: a network of {columns} inputs and {steps} upsampling steps "
+            f"does not unshuffle by {unshuffle}"
+        )
+    if 2**steps > SCALES[-1] * unshuffle:
+        raise InputError(f"{source}: enlarges 2^{steps} times; RRDBNet up to {SCALES[-1]} times")
     return {
         "num_features": num_features,
         "num_growth": kernel_shape(names["block"].format(k=0, r=1, c=1))[0],

@@ -111,6 +111,23 @@ def write_tensors(
                 raise RunError(f"{path}: could not be written: {error}") from error
 
 
+def write_network(
+    path: str | os.PathLike, tensors: Mapping[str, np.ndarray], wrap: str = ""
+) -> None:
+    """`write_tensors` as readers of a network expect it: the tensors of a .pth under a key.
+
+    `wrap` is that key, or "none" for none; left out, "params_ema", which Real-ESRGAN wants and all
+    else accepts. InputError for a key in another kind of file.
+    """
+    path = Path(path)
+    if path.suffix.lower() in TORCH_SUFFIXES and wrap != "none":
+        torch_file.write(path, {wrap or "params_ema": tensors})
+    elif wrap in ("", "none"):
+        write_tensors(path, tensors)
+    else:
+        raise InputError(f"{path}: only .pth files have a key above the tensors")
+
+
 def read_metadata(path: str | os.PathLike) -> dict[str, str]:
     """What the header of a .safetensors file says beside its tensors; {} for any other file."""
     try:

@@ -10,6 +10,8 @@ from esrgan_jax.errors import InputError
 from esrgan_jax.models.conv import Conv, leaky_relu
 
 BETA = 0.2  # residual scaling, at both levels (supplement §2)
+SCALES = (1, 2, 4, 8, 16, 32)
+UNSHUFFLES = (1, 2, 4, 8)
 
 
 class RDB(nn.Module):
@@ -79,8 +81,8 @@ class RRDBNet(nn.Module):
         num_blocks: RRDBs in the trunk (nb); 23 in the released networks, 6 in the anime model.
         in_channels: Channels of the LR picture.
         out_channels: Channels of the SR picture.
-        scale: SR size over LR size, a power of two from 1 to 16, or 3 without unshuffle.
-        unshuffle: 1, 2 or 4: fold blocks of unshuffle² LR pixels into channels first, as
+        scale: SR size over LR size, a power of two from 1 to 32, or 3 without unshuffle.
+        unshuffle: 1, 2, 4 or 8: fold blocks of unshuffle² LR pixels into channels first, as
             Real-ESRGAN's x2 and x1 networks do; LR height and width must then be multiples of it.
         plus: ESRGAN+'s extra residuals.
         upsampler: "upconv", nearest neighbour and a convolution as everywhere, or "pixelshuffle",
@@ -119,9 +121,10 @@ class RRDBNet(nn.Module):
             raise InputError(f"RRDBNet has no upsampler {self.upsampler}: upconv or pixelshuffle")
         if (self.scale, self.unshuffle) == (3, 1):
             return (3,)
-        if self.scale not in (1, 2, 4, 8, 16) or self.unshuffle not in (1, 2, 4):
+        if self.scale not in SCALES or self.unshuffle not in UNSHUFFLES:
             raise InputError(
-                "RRDBNet has scales 1, 2, 4, 8, 16 with unshuffle 1, 2, 4, and scale 3 without; "
+                f"RRDBNet has scales {', '.join(map(str, SCALES))} with unshuffle "
+                f"{', '.join(map(str, UNSHUFFLES))}, and scale 3 without; "
                 f"not scale {self.scale} with unshuffle {self.unshuffle}"
             )
         return (2,) * int(math.log2(self.scale * self.unshuffle))

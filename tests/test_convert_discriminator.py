@@ -1,0 +1,66 @@
+"""tools/convert_discriminator.py: BasicSR's names into every container and back, exactly."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from esrgan_jax.checkpoint import load_discriminator
+from esrgan_jax.errors import InputError
+from esrgan_jax.interop import torch_file
+from esrgan_jax.interop.discriminator_names import fields, to_torch
+from esrgan_jax.models.discriminator import Discriminator
+from tools import convert_discriminator
+
+
+@pytest.fixture
+def network(rng):
+    module = Discriminator(num_features=4, use_bias=False)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    return jax.tree.map(lambda s: rng.standard_normal(s.shape).astype(np.float32), dict(shapes))
+
+
+@pytest.mark.parametrize("target", ["d.pth", "d.safetensors", "d.npz"])
+def test_every_container(tmp_path, network, target, capsys):
+    source = tmp_path / "source.pth"
+    torch_file.write(source, {"net_d": to_torch(fields(network), network)})
+    convert_discriminator.main([str(source), str(tmp_path / target)])
+    said = capsys.readouterr().out
+    for part in ("4nf, without biases", "hr_patch      64", "sha256", target):
+        assert part in said
+    found, variables = load_discriminator(tmp_path / target)
+    assert found == {"in_channels": 3, "num_features": 4, "use_bias": False, "hr_patch": 64}
+    jax.tree.map(np.testing.assert_array_equal, variables, network)
+    if target == "d.pth":
+        assert list(torch_file.read(tmp_path / target)) == ["params"]
+
+
+def test_torch_loads_it(tmp_path, network):
+    torch = pytest.importorskip("torch", reason="needs torch: make peers")
+    source = tmp_path / "source.npz"
+    from esrgan_jax.checkpoint import save_discriminator
+
+    save_discriminator(source, network)
+    convert_discriminator.main([str(source), str(tmp_path / "d.pth"), "--wrap=none"])
+    state = torch.load(tmp_path / "d.pth", weights_only=True)
+    expected = to_torch(fields(network), network)
+    assert list(state) == list(expected)
+    for name, tensor in expected.items():
+        np.testing.assert_array_equal(state[name].numpy(), tensor)
+    assert state["bn1_0.num_batches_tracked"].shape == ()
+
+
+def test_refusals(tmp_path, network):
+    source = tmp_path / "source.pth"
+    torch_file.write(source, to_torch(fields(network), network))
+    for arguments, message in (
+        ([source, source], "the same"),
+        ([source, tmp_path / "folder"], "DST must end in"),
+        ([source, tmp_path / "x.npz", "--wrap=params"], "only .pth"),
+        ([source, tmp_path / "x.npz", "--key=net_g"], "has no key net_g"),
+        ([tmp_path, tmp_path / "x.npz"], "holds no checkpoint"),
+        ([tmp_path / "none.pth", tmp_path / "x.npz"], "no such file"),
+    ):
+        with pytest.raises(InputError, match=message):
+            convert_discriminator.main([str(argument) for argument in arguments])
+    assert not (tmp_path / "x.npz").exists()

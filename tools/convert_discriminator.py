@@ -1,0 +1,58 @@
+"""Converts a VGG style discriminator from and to BasicSR's names."""
+
+import argparse
+from pathlib import Path
+
+from esrgan_jax.errors import InputError, run_command
+from esrgan_jax.files import sha256
+from esrgan_jax.interop.weight_file import SUFFIXES
+
+DESCRIPTION = """Converts a VGG style discriminator from and to BasicSR's names.
+
+SRC is the directory of a run or of a checkpoint of its GAN stage, or a weight file with the names
+of BasicSR's VGGStyleDiscriminator (.pth, .pt, .ckpt, .safetensors, .npz). DST is a .pth,
+.safetensors or .npz file that BasicSR reads. Training starts from either, by
+--config.gan.d_init_from=PATH."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", metavar="SRC", type=Path, help="the discriminator to read")
+    parser.add_argument("target", metavar="DST", type=Path, help="the file to write")
+    parser.add_argument("--key", default="", help="which network of SRC, such as net_d")
+    parser.add_argument(
+        "--wrap",
+        choices=("params", "params_ema", "none"),
+        default="",
+        help="key above the tensors of a .pth (default: params)",
+    )
+    args = parser.parse_args(argv)
+    if args.target.suffix.lower() not in SUFFIXES:
+        raise InputError(f"{args.target}: DST must end in one of {', '.join(SUFFIXES)}")
+    if args.target.exists() and args.source.exists() and args.target.samefile(args.source):
+        raise InputError(f"{args.target}: SRC and DST are the same")
+
+    import jax
+
+    from esrgan_jax.checkpoint import load_discriminator, save_discriminator
+
+    fields, variables = load_discriminator(args.source, key=args.key)
+    save_discriminator(args.target, variables, args.wrap)
+    count = sum(array.size for array in jax.tree.leaves(variables["params"]))
+    biases = "with" if fields["use_bias"] else "without"
+    print(
+        f"architecture  VGG style discriminator, {fields['num_features']}nf, {biases} biases in "
+        f"front of normalisation, {fields['in_channels']} channels"
+    )
+    print(f"hr_patch      {fields['hr_patch']}")
+    print(f"parameters    {count:,}")
+    if args.source.is_file():
+        print(f"sha256        {sha256(args.source)}  {args.source.name}")
+    print(f"written       {args.target}")
+    print(f"sha256        {sha256(args.target)}  {args.target.name}")
+
+
+if __name__ == "__main__":
+    run_command(main)
