@@ -138,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m esrgan_jax.evaluate",
         description="PSNR and SSIM on luma and PSNR on RGB of a model, beside bicubic.",
-        epilog="MODEL is a run or checkpoint directory or a weight file; "
+        epilog="MODEL is a run or checkpoint directory, a weight file or a name of the zoo; "
         "the scale is read from it.",
     )
     parser.add_argument("--model", metavar="MODEL", required=True, help="the generator")

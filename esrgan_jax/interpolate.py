@@ -212,7 +212,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m esrgan_jax.interpolate",
         description="Mix a PSNR-oriented and a GAN generator: (1 - alpha) PSNR + alpha GAN.",
-        epilog="MODEL is a run or checkpoint directory or a weight file.",
+        epilog="MODEL is a run or checkpoint directory, a weight file or a name of the zoo.",
     )
     parser.add_argument("--psnr", metavar="MODEL", required=True, help="the PSNR generator")
     parser.add_argument("--gan", metavar="MODEL", required=True, help="the GAN generator")

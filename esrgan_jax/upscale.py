@@ -6,7 +6,7 @@ from pathlib import Path
 
 from esrgan_jax.errors import InputError, RunError, run_command
 from esrgan_jax.interpolate import add_mixture_arguments
-from esrgan_jax.picture import SUFFIXES, find_pictures, read_picture, write_picture
+from esrgan_jax.picture import SUFFIXES, find_pictures, read_picture, to_channels, write_picture
 from esrgan_jax.progress import Progress
 
 
@@ -73,8 +73,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m esrgan_jax.upscale",
         description="Upscale pictures and folders of pictures with an ESRGAN generator, into PNG.",
-        epilog="MODEL is a run or checkpoint directory or a weight file; "
-        "the scale is read from it.",
+        epilog="MODEL is a run or checkpoint directory, a weight file or a name of the zoo "
+        "(python -m esrgan_jax.interop.zoo lists them); the scale is read from it.",
     )
     parser.add_argument("inputs", metavar="INPUT", nargs="+", type=_path, help="picture or folder")
     parser.add_argument(
@@ -98,7 +98,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.model is None:
         raise InputError(
-            "no --model: give a run or a weight file (none ships with this package yet)"
+            "no --model: give a run, a weight file or a name of the zoo "
+            "(none ships with this package yet)"
         )
     jobs = plan(args.inputs, args.output)
 
@@ -117,7 +118,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     with Progress(len(jobs), "picture", "upscaling") as progress:
         for source, target in jobs:
             try:
-                write_picture(target, upscaler(read_picture(source)))
+                lr = to_channels(read_picture(source), upscaler.module.in_channels)
+                write_picture(target, upscaler(lr))
             except (InputError, RunError) as error:
                 failed.append(source)
                 progress.write(f"not done: {source}: {str(error).removeprefix(f'{source}: ')}")

@@ -156,3 +156,28 @@ def test_wrong_options_end_with_code_2_and_a_sentence(photos, tmp_path, options,
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+VARIETIES = {
+    **{f"x{scale}": {"scale": scale} for scale in (1, 2, 3, 4, 8, 16, 32)},
+    "pixelshuffle": {"upsampler": "pixelshuffle"},
+    "folds by 2": {"scale": 2, "unshuffle": 2},
+    "folds by 4": {"scale": 1, "unshuffle": 4},
+    "folds by 8": {"scale": 1, "unshuffle": 8},
+    "gray": {"in_channels": 1, "out_channels": 1},
+    "gray to colour": {"in_channels": 1, "out_channels": 3},
+    "RGBA": {"in_channels": 4, "out_channels": 4, "scale": 2},
+    "ESRGAN+": {"plus": True},
+}
+
+
+@pytest.mark.parametrize("variety", VARIETIES)
+def test_every_variety_of_network(tmp_path, rng, random_generator, variety):
+    fields, params, _ = random_generator(rng, **VARIETIES[variety])
+    params = jax.tree.map(lambda a: a * np.float32(0.1), params)
+    model = tmp_path / ("3x_model.pth" if fields["scale"] == 3 else "model.pth")
+    save_generator(model, RRDBNet(**fields), {"params": params}, naming="old")
+    write_picture(tmp_path / "a.png", rng.integers(0, 256, (9, 13, 3), dtype=np.uint8))
+    main([str(tmp_path / "a.png"), f"--output={tmp_path / 'b.png'}", f"--model={model}"])
+    scale = fields["scale"]
+    assert read_picture(tmp_path / "b.png").shape == (9 * scale, 13 * scale, 3)
