@@ -108,7 +108,8 @@ def test_preprocessing_closed_form(preset, rng):
     if preset == "torchvision":
         expected = (rgb - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     else:
-        expected = (255 * rgb[..., ::-1] - [103.939, 116.779, 123.68]) / 12.75
+        mean = {"caffe": [103.939, 116.779, 123.68], "minc": [104, 117, 124]}[preset]
+        expected = (255 * rgb[..., ::-1] - mean) / 12.75
     np.testing.assert_allclose(seen, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -142,8 +143,31 @@ def test_other_networks_are_refused_with_lists(said):
 
 
 def test_unknown_preset():
-    with pytest.raises(InputError, match="no preset keras; there are torchvision, caffe"):
+    with pytest.raises(InputError, match="no preset keras; there are torchvision, caffe, minc"):
         from_torch(torch_vgg(19, 1), "keras")
+
+
+def test_presets_of_read_vgg(tmp_path):
+    """Torchvision's names imply one, and it can be given; Keras' and Caffe's files: see there."""
+    path = tmp_path / "vgg.npz"
+    weight_file.write_tensors(path, torch_vgg(19, 1))
+    for given, preset in ((None, "torchvision"), ("minc", "minc")):
+        depth, params, found = vgg_names.read_vgg(path, given)
+        assert (depth, found) == (19, preset)
+        np.testing.assert_allclose(params["input"]["mean"], vgg_names.PRESETS[preset]["mean"])
+
+
+def test_files_that_read_vgg_refuses(tmp_path):
+    (tmp_path / "vgg.pb").write_bytes(b"")
+    (tmp_path / "folder.h5").mkdir()
+    for name, said in (
+        ("absent.h5", "no such file"),
+        ("absent.caffemodel", "no such file"),
+        ("folder.h5", "is a folder"),
+        ("vgg.pb", r"\.pb is no weight file; accepted are .*\.npz, \.h5, .*\.caffemodel"),
+    ):
+        with pytest.raises(InputError, match=f"{name}: {said}"):
+            vgg_names.read_vgg(tmp_path / name)
 
 
 def test_files_that_load_vgg_refuses(tmp_path):
@@ -179,7 +203,7 @@ def run_tool(*arguments):
 def test_the_command_on_the_real_file(shared_data, tmp_path):
     source = shared_data / "vgg" / "vgg19_caffe_conv.npz"
     path = tmp_path / "vgg19.safetensors"
-    done = run_tool(source, path, "--preset=caffe")
+    done = run_tool(source, path, "--preset=caffe")  # torchvision's names would imply its preset
     assert (done.returncode, done.stderr) == (0, "")
     sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
     for said in ("VGG19", "conv1_1 to conv5_4 (16 conv", "20,024,384", "caffe", sha256):
@@ -209,6 +233,7 @@ def test_the_command_on_every_container(tmp_path, suffix):
     done = run_tool(source, path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "conv1_1 to conv2_1 (3 convolutions)" in done.stdout
+    assert "preset      torchvision" in done.stdout
     assert load_vgg(path)[1]["conv2_1"]["kernel"].shape == (3, 3, 64, 128)
 
 
@@ -220,10 +245,12 @@ def test_the_command_refuses_with_a_sentence(tmp_path):
         ((source, target), "no VGG16 or VGG19"),
         ((source, tmp_path / "vgg.npz"), "DST must end in .safetensors"),
         ((tmp_path / "absent.npz", target), "no such file"),
+        ((TOOL, target), ".py is no weight file"),
+        ((source, target, "--preset=keras"), "'torchvision', 'caffe', 'minc'"),
     ):
         done = run_tool(*arguments)
         assert done.returncode == 2
-        assert done.stderr.startswith("error: ")
+        assert done.stderr.startswith(("error: ", "usage: "))
         assert said in done.stderr
         assert "Traceback" not in done.stderr
     assert [file.name for file in tmp_path.iterdir()] == ["source.npz"]

@@ -1,18 +1,26 @@
 """Converts the weights of a VGG16 or VGG19 for the perceptual loss."""
 
 import argparse
-import hashlib
 from pathlib import Path
 
 from esrgan_jax.errors import InputError, run_command
+from esrgan_jax.files import sha256
 
 DESCRIPTION = """Converts the weights of a VGG16 or VGG19 for the perceptual loss.
 
-SRC has torchvision's names (features.0.weight …) in a .pth, .pt, .ckpt, .safetensors or .npz file;
-DST is the .safetensors file that training reads. What the network expects as input is recorded
-in DST, so the preset must fit the weights: "torchvision" for those that torchvision trained (RGB,
-ImageNet's mean and standard deviation), "caffe" for the original ones of Oxford (BGR, 0 to 255,
-mean-subtracted), whose features are then divided by 12.75 as in SRGAN."""
+SRC is one of
+  torchvision's  features.0.weight … in a .pth, .pt, .ckpt, .safetensors or .npz file
+  Keras'         .h5 of weights or of a whole model, layers block1_conv1 …; needs h5py
+  Caffe's        .caffemodel, layers conv1_1 …
+  vgg19          torchvision's file, downloaded (python -m esrgan_jax.interop.zoo)
+with or without its classifier and its upper layers. DST is the .safetensors file that training
+reads. What the network expects as input is recorded in DST, so the preset must fit the weights:
+  torchvision  RGB, 0 to 1, minus ImageNet's mean, over its standard deviation
+  caffe        BGR, 0 to 255, minus (103.939, 116.779, 123.68): the original weights of Oxford,
+               which Keras has too; features are divided by 12.75, as in SRGAN
+  minc         BGR, 0 to 255, minus (104, 117, 124), as the README of minc-vgg16.caffemodel says;
+               features are divided by 12.75 as for caffe, without a measurement
+Left out, it is torchvision for torchvision's names and caffe for Keras' and Caffe's files."""
 
 
 def main() -> None:
@@ -23,9 +31,8 @@ def main() -> None:
     parser.add_argument("target", metavar="DST", type=Path, help="the .safetensors file to write")
     parser.add_argument(
         "--preset",
-        choices=("torchvision", "caffe"),
-        default="torchvision",
-        help="what the weights were trained on (default: torchvision)",
+        choices=("torchvision", "caffe", "minc"),
+        help="what the weights were trained on (default: as SRC's form implies)",
     )
     args = parser.parse_args()
     if args.target.suffix != ".safetensors":
@@ -33,18 +40,12 @@ def main() -> None:
     if args.target.exists() and args.source.exists() and args.target.samefile(args.source):
         raise InputError(f"{args.target}: SRC and DST are the same file")
 
-    from esrgan_jax.interop import vgg_names, weight_file
+    from esrgan_jax.interop import vgg_names, zoo
 
-    tensors = weight_file.read_tensors(args.source)
-    depth, params = vgg_names.from_torch(tensors, args.preset, str(args.source))
-    with args.source.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    metadata = {
-        "depth": str(depth),
-        "preset": args.preset,
-        "source": args.source.name,
-        "sha256": sha256,
-    }
+    source = zoo.resolve(args.source, "vgg")
+    depth, params, preset = vgg_names.read_vgg(source, args.preset)
+    digest = sha256(source)
+    metadata = {"depth": str(depth), "preset": preset, "source": source.name, "sha256": digest}
     vgg_names.save_vgg(args.target, params, metadata)
 
     layers = vgg_names.present_layers(params)
@@ -52,8 +53,8 @@ def main() -> None:
     print(f"network     VGG{depth}")
     print(f"layers      {layers[0]} to {layers[-1]} ({len(layers)} convolutions)")
     print(f"parameters  {count:,}")
-    print(f"preset      {args.preset}")
-    print(f"sha256      {sha256}  {args.source.name}")
+    print(f"preset      {preset}")
+    print(f"sha256      {digest}  {source.name}")
     print(f"written     {args.target}")
 
 

@@ -1,4 +1,4 @@
-"""VGG16 and VGG19 between torchvision's names and the parameters of VGGFeatures, and their file."""
+"""VGG16 and VGG19 from torchvision's, Keras' and Caffe's names to VGGFeatures, and their file."""
 
 import os
 import re
@@ -10,10 +10,11 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from esrgan_jax.errors import InputError
-from esrgan_jax.interop import weight_file
+from esrgan_jax.interop import caffe_file, keras_file, weight_file
 from esrgan_jax.models.vgg import STAGES, WIDTHS, layer_names
 
 FORMAT = "esrgan_jax.vgg/1"  # in the header of our files
+CAFFE_SUFFIX = ".caffemodel"
 
 # What the weights want to see: x = (rgb in [0, 1] * scale)[order], then (x - mean) / std. The
 # features are multiplied with feature_scale, so that a perceptual weight means the same for both.
@@ -31,6 +32,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         "mean": (103.939, 116.779, 123.68),
         "std": (1.0, 1.0, 1.0),
         "feature_scale": 1 / 12.75,  # SRGAN (arXiv 1609.04802 §2.2.1)
+    },
+    "minc": {  # Oxford's VGG16 trained further on materials (paper §3.3); mean from its README
+        "order": (2, 1, 0),
+        "scale": 255.0,
+        "mean": (104.0, 117.0, 124.0),
+        "std": (1.0, 1.0, 1.0),
+        "feature_scale": 1 / 12.75,  # as what it was trained from
     },
 }
 
@@ -90,28 +98,100 @@ def from_torch(
         for name, tensor in tensors.items()
         if not name.startswith("classifier.")
     }
-    kernels = (re.fullmatch(r"features\.(\d{1,4})\.weight", name) for name in features)
-    found = {int(match[1]) for match in kernels if match}
-    candidates = {depth: convolutions(depth) for depth in (19, 16)}
-    depth = max(
-        candidates, key=lambda d: len(found & {index for index, _ in candidates[d].values()})
-    )
-    top = max(found, default=0)
-    layers = {name: layer for name, layer in candidates[depth].items() if layer[0] <= top}
-    expected = {
-        f"features.{index}.{kind}": shape[:axes]
-        for index, shape in layers.values()
-        for kind, axes in (("weight", 4), ("bias", 1))
-    }
-    claim = f"{source}: no VGG16 or VGG19 with torchvision's names (VGG{depth} is the nearest)"
-    weight_file.check_tensors(features, expected, claim)
+    return from_layers(features, "torchvision", preset, source)
+
+
+def from_layers(
+    tensors: Mapping[str, np.ndarray],
+    naming: str,
+    preset: str,
+    source: str = "the tensors",
+) -> tuple[int, dict[str, Any]]:
+    """The depth and the parameters of a VGG whose layers have another program's names.
+
+    Args:
+        tensors: `LAYER.weight` and `LAYER.bias` for every convolution and nothing else. The upper
+            layers may be absent.
+        naming: What LAYER and the axes of the kernels are: "torchvision" (features.0, OIHW),
+            "Caffe" (conv1_1, OIHW) or "Keras" (block1_conv1, HWIO).
+        preset: A key of PRESETS, what the weights were trained on.
+        source: Where they come from, for the messages.
+
+    Returns and raises: as `from_torch`.
+    """
+    candidates = []
+    for depth in (19, 16):
+        layers = convolutions(depth)
+        names = {layer: _foreign_name(layer, index, naming) for layer, (index, _) in layers.items()}
+        present = [layer for layer in layers if f"{names[layer]}.weight" in tensors]
+        top = list(layers).index(present[-1]) if present else 0
+        candidates.append((len(present), -top, depth, dict(list(names.items())[: top + 1])))
+    # VGG16's names can all be VGG19's too: then the one with fewer layers missing is meant.
+    _, _, depth, names = max(candidates, key=lambda candidate: candidate[:3])
+
+    expected: dict[str, tuple[int, ...]] = {}
+    for layer, name in names.items():
+        rows, columns, *size = convolutions(depth)[layer][1]
+        kernel = (*size, columns, rows) if naming == "Keras" else (rows, columns, *size)
+        expected |= {f"{name}.weight": kernel, f"{name}.bias": (rows,)}
+    claim = f"{source}: no VGG16 or VGG19 with {naming}'s names (VGG{depth} is the nearest)"
+    weight_file.check_tensors(tensors, expected, claim)
 
     params: dict[str, Any] = {}
-    for name, (index, _) in layers.items():
-        kernel = np.asarray(features[f"features.{index}.weight"], np.float32).transpose(2, 3, 1, 0)
-        bias = np.asarray(features[f"features.{index}.bias"], np.float32)
-        params[name] = {"kernel": np.ascontiguousarray(kernel), "bias": bias}
+    for layer, name in names.items():
+        kernel = tensors[f"{name}.weight"]
+        if naming != "Keras":
+            kernel = kernel.transpose(2, 3, 1, 0)
+        # Copies, as a view of a mapped file may be unaligned.
+        params[layer] = {
+            "kernel": np.array(kernel, np.float32, order="C"),
+            "bias": np.array(tensors[f"{name}.bias"], np.float32),
+        }
     return depth, params | _preprocessing(preset)
+
+
+def _foreign_name(layer: str, index: int, naming: str) -> str:
+    stage, number = layer.removeprefix("conv").split("_")
+    names = {
+        "torchvision": f"features.{index}",
+        "Caffe": layer,
+        "Keras": f"block{stage}_conv{number}",
+    }
+    return names[naming]
+
+
+def read_vgg(path: str | os.PathLike, preset: str | None = None) -> tuple[int, dict[str, Any], str]:
+    """A published VGG16 or VGG19: torchvision's names, a Keras .h5 or a .caffemodel.
+
+    Args:
+        path: The file. Its suffix says whose it is.
+        preset: A key of PRESETS. Left out, what such files are trained on as a rule: "torchvision"
+            for torchvision's names, "caffe" for Keras and Caffe.
+
+    Returns:
+        (depth, parameters of VGGFeatures, preset). The upper layers may be absent;
+        `present_layers` says which are there.
+
+    Raises:
+        InputError: No such file, another suffix, a damaged file or another network.
+    """
+    path = Path(path)
+    suffixes = (*weight_file.SUFFIXES, *keras_file.SUFFIXES, CAFFE_SUFFIX)
+    suffix = path.suffix.lower()
+    if not path.is_file():
+        raise InputError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
+    if suffix not in suffixes:
+        raise InputError(
+            f"{path}: {suffix or 'a name without suffix'} is no weight file; "
+            f"accepted are {', '.join(suffixes)}"
+        )
+    if suffix in weight_file.SUFFIXES:
+        preset = preset or "torchvision"
+        return *from_torch(weight_file.read_tensors(path), preset, str(path)), preset
+    preset = preset or "caffe"
+    if suffix == CAFFE_SUFFIX:
+        return *from_layers(caffe_file.read(path), "Caffe", preset, str(path)), preset
+    return *from_layers(keras_file.read(path), "Keras", preset, str(path)), preset
 
 
 def _preprocessing(preset: str) -> dict[str, Any]:

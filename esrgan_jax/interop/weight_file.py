@@ -3,6 +3,7 @@
 import mmap
 import os
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -45,7 +46,7 @@ SAFETENSORS_DTYPES = {
 # All that zipfile, zlib, NumPy and safetensors raise on damaged files.
 UNREADABLE = (
     *(ValueError, TypeError, LookupError, OSError, EOFError, RuntimeError, MemoryError),
-    *(struct.error, zipfile.BadZipFile, zlib.error, SafetensorError),
+    *(struct.error, zipfile.BadZipFile, zlib.error, tokenize.TokenError, SafetensorError),
 )
 FLOATS = ("float32", "float16", "bfloat16", "float64")
 COUNTERS = ("n_averaged", "step_counter")

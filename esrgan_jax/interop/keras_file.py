@@ -1,0 +1,164 @@
+"""Convolutions in the HDF5 files of Keras 1, 2 and 3 (.h5), read without Keras."""
+
+import mmap
+import os
+import re
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from esrgan_jax.errors import InputError, listed
+from esrgan_jax.interop.mapped_file import map_file
+from esrgan_jax.interop.weight_file import UNREADABLE
+
+if TYPE_CHECKING:
+    import h5py
+
+SUFFIXES = (".h5", ".hdf5", ".keras")
+# What Keras 1, 2 and 3 call the tensors of a convolution.
+KINDS = {
+    **{"W": "weight", "kernel": "weight", "vars/0": "weight"},
+    **{"b": "bias", "bias": "bias", "vars/1": "bias"},
+}
+# VGG19 with its classifier and optimizer has some hundred objects, four deep, with short names.
+MAX_OBJECTS, MAX_DEPTH, MAX_NAME = 10_000, 16, 200
+THEANO = (
+    "has kernels in Theano's form; take the file whose name ends in "
+    "tf_dim_ordering_tf_kernels.h5 or tf_dim_ordering_tf_kernels_notop.h5"
+)
+
+
+def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """The layers `blockN_convM` of a Keras file: `blockN_convM.weight` (HWIO) and `.bias` (O,).
+
+    Other layers are skipped. Weights alone, whole models and models inside others are understood,
+    of any version of Keras that names the layers. HDF5 only tells where in the file the tensors
+    are: they are read-only views of the mapped file, so no link, source or filter of HDF5's can
+    bring in anything else, nor claim more than there is. A tf_dim_ordering_th_kernels.h5 that was
+    renamed is the one file of Theano's that cannot be told from a good one.
+
+    Raises:
+        InputError: No such file, no HDF5, a damaged file, Theano's kernels, no such layers, or
+            h5py is not installed.
+    """
+    path = Path(path)
+    try:
+        import h5py
+    except ImportError as error:
+        raise InputError(
+            f"{path}: Keras' files are read by h5py; pip install 'esrgan_jax[keras]'"
+        ) from error
+    if re.search("th_dim_ordering|th_kernels", path.name):
+        raise InputError(f"{path}: {THEANO}")
+    try:
+        data = map_file(path)
+        if data[:4] == b"PK\x03\x04":
+            raise InputError(
+                f"{path}: is an archive of Keras 3; give the file model.weights.h5 in it "
+                f"(unzip {path.name} model.weights.h5)"
+            )
+        with h5py.File(path, "r", locking=False) as file:
+            return _tensors(file, data, path)
+    except InputError:
+        raise
+    except UNREADABLE as error:
+        raise InputError(
+            f"{path}: cannot be read as a Keras file (HDF5): {error!s:.300}. "
+            "Download it again, or save it by Keras"
+        ) from error
+
+
+def _tensors(file: "h5py.File", data: mmap.mmap, path: Path) -> dict[str, np.ndarray]:
+    tensors: dict[str, np.ndarray] = {}
+    others: dict[str, None] = {}
+    for place, dataset in _datasets(file):
+        name = _tensor_name(place)
+        if not name:
+            others[place.rpartition("/")[0] or place] = None
+            continue
+        if name in tensors:
+            raise ValueError(f"{name} is there twice, the second time as {place}")
+        tensors[name] = _view(dataset, data, place)
+    if not tensors:
+        advice = "give a VGG16 or VGG19"
+        if any(place.endswith("layers/conv2d/vars") for place in others):
+            advice = "some files of Keras 3 do not name their layers; save the model as .h5"
+        raise InputError(
+            f"{path}: has no layers block1_conv1, block1_conv2, …, but "
+            f"{listed(list(others)) or 'none at all'}; {advice}"
+        )
+    if sum(tensor.nbytes for tensor in tensors.values()) > len(data):
+        raise ValueError("its tensors share the same bytes")
+    # Kernels of another order of axes, or turned round, which the backend alone tells. Attributes
+    # are not read: HDF5 looks for their texts in heaps, and in damaged ones without end.
+    roots: tuple[Any, ...] = (file, file.get("model_weights", file))
+    named = any("backend" in root.attrs for root in roots)
+    if (named and data.find(b"theano") >= 0) or any(
+        tensor.ndim == 4 and tensor.shape[:2] != (3, 3) == tensor.shape[2:]
+        for tensor in tensors.values()
+    ):
+        raise InputError(f"{path}: {THEANO}")
+    return tensors
+
+
+def _datasets(file: "h5py.File") -> Iterator[tuple[str, "h5py.Dataset"]]:
+    """(path, dataset) of all of a file, each once; the optimizer's, with the same names, are not.
+
+    ValueError for links that are not plain ones: Keras writes none, and they may lead anywhere.
+    """
+    import h5py
+    from h5py import h5o  # pyright: ignore[reportAttributeAccessIssue]
+
+    groups: deque[tuple[str, Any]] = deque([("", file)])
+    seen = set()
+    while groups:
+        place, group = groups.popleft()
+        if len(group) + len(seen) > MAX_OBJECTS or place.count("/") > MAX_DEPTH:
+            raise ValueError("it has far more in it than a VGG")
+        for name in group:
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink) or len(name) > MAX_NAME:
+                raise ValueError(f"{place}{name:.{MAX_NAME}} is a link to elsewhere")
+            item = group[name]
+            address = h5o.get_info(item.id).addr
+            if address in seen or (not place and name.startswith("optimizer")):
+                continue
+            seen.add(address)
+            if isinstance(item, h5py.Group):
+                groups.append((f"{place}{name}/", item))
+            elif isinstance(item, h5py.Dataset):
+                yield place + name, item
+
+
+def _tensor_name(place: str) -> str:
+    """`block1_conv1.weight` for the many forms of it; empty for what is in no such layer.
+
+    They are block1_conv1/block1_conv1_W_1:0 (Keras 1), block1_conv1/block1_conv1/kernel:0
+    (Keras 2) and layers/block1_conv1/vars/0 (Keras 3), with any groups before them.
+    """
+    *groups, leaf = place.split("/")
+    layer = next((group for group in groups if re.fullmatch("block[0-9]_conv[0-9]", group)), "")
+    if groups[-1:] == ["vars"]:
+        leaf = f"vars/{leaf}"
+    leaf = re.sub(r"(_[0-9]+)?(:0)?$", "", leaf.removeprefix(f"{layer}_"))
+    return layer and f"{layer}.{KINDS.get(leaf, leaf)}"
+
+
+def _view(dataset: "h5py.Dataset", data: mmap.mmap, place: str) -> np.ndarray:
+    """The dataset as a view of the mapped file."""
+    import h5py
+
+    plan = dataset.id.get_create_plist()
+    # Asked for before the shape, which of a virtual dataset can depend on other files.
+    offset = dataset.id.get_offset() if plan.get_layout() == h5py.h5d.CONTIGUOUS else None
+    if offset is None or plan.get_external_count():
+        raise ValueError(
+            f"{place} is not in the file in one piece, as Keras writes it, but chunked, "
+            "compressed, elsewhere or not at all"
+        )
+    dtype = dataset.dtype
+    if dtype.kind != "f" or not h5py.h5t.py_create(dtype).equal(dataset.id.get_type()):
+        raise ValueError(f"{place} has elements of {dtype!s:.80}, not floating-point numbers")
+    return np.ndarray(dataset.shape, dtype, data, offset)

@@ -1,0 +1,336 @@
+"""Caffe models: written by protobuf from Caffe's own message definitions, read by ours."""
+
+import subprocess
+import sys
+import time
+import tracemalloc
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
+
+from esrgan_jax.errors import InputError
+from esrgan_jax.interop import caffe_file, vgg_names, weight_file
+from esrgan_jax.models.vgg import VGGFeatures
+
+TOOL = Path(__file__).parents[1] / "tools" / "convert_vgg.py"
+CONVOLUTION = 4  # of V1LayerParameter.LayerType
+# name, number, repeated, packed; a type in capitals is protobuf's, else a message
+MESSAGES = {
+    "BlobShape": [("dim", 1, "INT64", True, True)],
+    "BlobProto": [
+        *[
+            (n, i, "INT32", False, False)
+            for i, n in enumerate(("num", "channels", "height", "width"), 1)
+        ],
+        ("data", 5, "FLOAT", True, True),
+        ("diff", 6, "FLOAT", True, True),
+        ("shape", 7, "BlobShape", False, False),
+        ("double_data", 8, "DOUBLE", True, True),
+        ("raw_data_type", 10, "INT32", False, False),
+        ("raw_data", 12, "BYTES", False, False),
+    ],
+    "V1LayerParameter": [
+        ("bottom", 2, "STRING", True, False),
+        ("top", 3, "STRING", True, False),
+        ("name", 4, "STRING", False, False),
+        ("type", 5, "INT32", False, False),
+        ("blobs", 6, "BlobProto", True, False),
+        ("blobs_lr", 7, "FLOAT", True, False),
+    ],
+    "LayerParameter": [
+        ("name", 1, "STRING", False, False),
+        ("type", 2, "STRING", False, False),
+        ("blobs", 7, "BlobProto", True, False),
+    ],
+    "NetParameter": [
+        ("name", 1, "STRING", False, False),
+        ("layers", 2, "V1LayerParameter", True, False),
+        ("input", 3, "STRING", True, False),
+        ("input_dim", 4, "INT32", True, False),
+        ("layer", 100, "LayerParameter", True, False),
+    ],
+}
+
+
+def caffe_classes(packing):
+    """protobuf's classes for the messages above, with or without packed lists."""
+    kinds = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name="caffe.proto", package="caffe", syntax="proto2")
+    for name, fields in MESSAGES.items():
+        message = file.message_type.add(name=name)
+        for field, number, kind, repeated, packed in fields:
+            label = kinds.LABEL_REPEATED if repeated else kinds.LABEL_OPTIONAL
+            added = message.field.add(name=field, number=number, label=label)
+            if kind.isupper():
+                added.type = getattr(kinds, f"TYPE_{kind}")
+            else:
+                added.type, added.type_name = kinds.TYPE_MESSAGE, f".caffe.{kind}"
+            if packed:
+                added.options.packed = packing
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return {
+        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"caffe.{name}"))
+        for name in MESSAGES
+    }
+
+
+PACKED, UNPACKED = caffe_classes(True), caffe_classes(False)
+
+
+def fill(blob, array, legacy):
+    if legacy:
+        dims = (1,) * (4 - array.ndim) + array.shape
+        blob.num, blob.channels, blob.height, blob.width = dims
+    else:
+        blob.shape.dim.extend(array.shape)
+    (blob.double_data if array.dtype == np.float64 else blob.data).extend(array.ravel().tolist())
+
+
+def model(layers, form="layer", classes=PACKED):
+    """A NetParameter of {layer: arrays}; layers without arrays, as Caffe has many, between them."""
+    net = classes["NetParameter"](name="VGG", input=["data"], input_dim=[10, 3, 224, 224])
+    for name, arrays in layers.items():
+        layer = getattr(net, form).add(name=name)
+        layer.type = CONVOLUTION if form == "layers" else "Convolution"
+        if form == "layers":
+            layer.bottom.append("data")
+            layer.blobs_lr.extend([1, 2])
+        for array in arrays:
+            fill(layer.blobs.add(), array, form == "layers")
+        getattr(net, form).add(name=f"relu_{name}")
+    return net
+
+
+def convolutions(rng, depth=19, count=3):
+    layers = list(vgg_names.convolutions(depth).items())[:count]
+    return {
+        name: [rng.standard_normal(s, np.float32) / 50 for s in (shape, shape[:1])]
+        for name, (_, shape) in layers
+    }
+
+
+def as_torch(layers, depth=19):
+    indices = vgg_names.convolutions(depth)
+    return {
+        f"features.{indices[name][0]}.{kind}": array
+        for name, arrays in layers.items()
+        for kind, array in zip(("weight", "bias"), arrays, strict=True)
+    }
+
+
+def write(path, net):
+    path.write_bytes(net if isinstance(net, bytes) else net.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize("classes", [PACKED, UNPACKED], ids=["packed", "unpacked"])
+@pytest.mark.parametrize("form", ["layers", "layer"])
+def test_both_forms_give_the_same_features_as_torchs_names(tmp_path, rng, form, classes):
+    layers = convolutions(rng)
+    classifier = {"fc8-20": [np.zeros((23, 8), np.float32), np.zeros(23, np.float32)]}
+    path = write(tmp_path / "vgg.caffemodel", model(layers | classifier, form, classes))
+    depth, params, preset = vgg_names.read_vgg(path)
+    assert (depth, preset) == (19, "caffe")
+    expected = vgg_names.from_torch(as_torch(layers), "caffe")[1]
+    jax.tree.map(np.testing.assert_array_equal, params, expected)
+    rgb = rng.random((1, 8, 8, 3), np.float32)
+    network = VGGFeatures(("conv2_1",))
+    np.testing.assert_array_equal(
+        network.apply({"params": params}, rgb)["conv2_1"],
+        network.apply({"params": expected}, rgb)["conv2_1"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("depth", "count", "found"), [(16, 13, 16), (19, 16, 19), (16, 8, 16), (16, 7, 19), (19, 9, 19)]
+)
+def test_depths_are_told_apart(depth, count, found):
+    """The names of VGG16 are all names of VGG19 too. No memory is behind these tensors."""
+    tensors = {}
+    for name, (_, shape) in list(vgg_names.convolutions(depth).items())[:count]:
+        tensors[f"{name}.weight"] = np.broadcast_to(np.float32(count), shape)
+        tensors[f"{name}.bias"] = np.zeros(shape[0], np.float32)
+    assert vgg_names.from_layers(tensors, "Caffe", "minc")[0] == found
+    del tensors["conv2_1.weight"]
+    with pytest.raises(InputError, match=r"Caffe's names .*: missing: conv2_1\.weight$"):
+        vgg_names.from_layers(tensors, "Caffe", "minc")
+
+
+def test_arrays_are_views_in_any_type(tmp_path, rng):
+    kernel = rng.standard_normal((64, 3, 3, 3))
+    net = model({"conv1_1": [kernel, np.ones(64, np.float32)]})
+    tensors = caffe_file.read(write(tmp_path / "vgg.caffemodel", net))
+    assert list(tensors) == ["conv1_1.weight", "conv1_1.bias"]
+    np.testing.assert_array_equal(tensors["conv1_1.weight"], kernel)
+    assert not any(array.flags.owndata or array.flags.writeable for array in tensors.values())
+
+
+def test_lists_in_several_parts(tmp_path, rng):
+    """Serialised messages that follow each other are one message: protobuf's rule."""
+    kernel, bias = convolutions(rng, count=1)["conv1_1"]
+    numbers = kernel.ravel().tolist()
+    blob = b"".join(
+        classes["BlobProto"](**fields).SerializeToString()
+        for classes, fields in (
+            (PACKED, {"data": numbers[:5]}),
+            (UNPACKED, {"data": numbers[5:700], "shape": {"dim": kernel.shape}}),
+            (PACKED, {"data": numbers[700:]}),
+        )
+    )
+    second = PACKED["BlobProto"](data=bias.tolist(), shape={"dim": bias.shape}).SerializeToString()
+    path = write(tmp_path / "vgg.caffemodel", net_of(blob_of(blob), blob_of(second)))
+    tensors = caffe_file.read(path)
+    np.testing.assert_array_equal(tensors["conv1_1.weight"], kernel)
+    np.testing.assert_array_equal(tensors["conv1_1.bias"], bias)
+
+
+def varint(number):
+    low = [number >> shift & 0x7F for shift in range(0, max(1, number.bit_length()), 7)]
+    return bytes([byte | 0x80 for byte in low[:-1]] + low[-1:])
+
+
+def net_of(*fields):
+    """A layer conv1_1 with more fields, in wire format."""
+    layer = b"\x0a\x07conv1_1" + b"".join(fields)
+    return b"\xa2\x06" + varint(len(layer)) + layer
+
+
+def blob_of(*fields):
+    blob = b"".join(fields)
+    return b"\x3a" + varint(len(blob)) + blob
+
+
+ONE = np.float32(1).tobytes()
+HOSTILE = {
+    "empty file": b"",
+    "it is another kind of file": bytes(100),
+    "unknown wire type 4": b"<html>, as a failed download",
+    "a layer is a number": b"\x10\x01",
+    "a layer's name is a number": b"\xa2\x06\x02\x08\x01",
+    "a blob is a number": net_of(b"\x38\x01"),
+    "a blob's data is a number": net_of(blob_of(b"\x28\x01")),
+    "a shape is a number": net_of(blob_of(b"\x38\x01")),
+    "an endless number": b"\x08" + b"\xff" * 40,
+    "ends too early": b"\x12" + varint(2**62) + b"\x00",
+    "weight has no data": net_of(blob_of(b"\x08\x01")),
+    "raw form of NVCaffe": net_of(blob_of(b"\x50\x02\x62\x04" + ONE)),
+    "middle of a number": net_of(blob_of(b"\x2a\x03abc")),
+    r"has 1 numbers for the shape \[9223372036854775808\]": net_of(
+        blob_of(b"\x2a\x04", ONE, b"\x3a\x0c\x0a\x0a" + b"\x80" * 9 + b"\x01")
+    ),
+    r"has 1 numbers for the shape \[0, 0, 0, 0\]": net_of(blob_of(b"\x2a\x04", ONE)),
+    r"for the shape \[1, 1, 1, 1, 1, 1, 1, 1\]": net_of(
+        blob_of(b"\x2a\x04", ONE, b"\x3a\x64\x0a\x62", b"\x01" * 98)
+    ),
+    "has more than weights and a bias": net_of(*[blob_of(b"\x2a\x04", ONE)] * 100),
+    "over 4096 fields": b"\x08\x00" * 10_000,
+    "conv1_1 is there twice": net_of(blob_of(b"\x2a\x04", ONE, b"\x3a\x02\x08\x01")) * 2,
+    r"has no layers conv1_1, .* but none at all": b"\x08\x00",
+    r"no layers conv1_1, .* but res2a, ,.*Give a VGG16": b"\xa2\x06\x07\x0a\x05res2a\xa2\x06\x00"
+    * 5,
+}
+
+
+@pytest.mark.parametrize("said", HOSTILE)
+def test_malformed_files_get_a_sentence(tmp_path, said):
+    path = write(tmp_path / "vgg.caffemodel", HOSTILE[said])
+    with pytest.raises(InputError, match=rf"vgg\.caffemodel: .*{said}"):
+        vgg_names.read_vgg(path)
+
+
+def test_other_networks_are_refused_with_lists(tmp_path, rng):
+    (kernel, bias) = convolutions(rng, count=1)["conv1_1"]
+    for layers, said in (
+        ({"conv1_1": [kernel]}, r"missing: conv1_1\.bias"),
+        ({"conv1_1": [kernel[:32], bias]}, r"conv1_1\.weight \(32, 3, 3, 3\) for \(64, 3, 3, 3\)"),
+        ({"conv1_1": [kernel, bias], "conv6_1": [bias]}, r"left over: conv6_1\.weight"),
+    ):
+        path = write(tmp_path / "vgg.caffemodel", model(layers))
+        with pytest.raises(InputError, match=rf"vgg\.caffemodel: no VGG16 or VGG19.*{said}"):
+            vgg_names.read_vgg(path)
+
+
+@pytest.mark.parametrize("form", ["layers", "layer"])
+def test_truncated_anywhere(tmp_path, rng, form):
+    """A file cut between two layers is one with the lower layers alone; all others are refused."""
+    content = model(convolutions(rng, count=2), form).SerializeToString()
+    end = len(content)
+    ends = {*range(120), *range(0, end, 997), *range(end - 60, end + 1)}
+    found = {}
+    for size in sorted(ends):
+        path = write(tmp_path / "vgg.caffemodel", content[:size])
+        try:
+            found[size] = len(vgg_names.present_layers(vgg_names.read_vgg(path)[1]))
+        except InputError as error:
+            assert str(path) in str(error)  # noqa: PT017
+    assert found[end] == 2
+    for size in ends:
+        try:
+            net = PACKED["NetParameter"].FromString(content[:size])
+        except DecodeError:
+            assert size not in found
+        else:
+            layers = [layer for layer in getattr(net, form) if layer.blobs]
+            assert found.get(size, 0) == len(layers)
+
+
+def test_random_damage(tmp_path, rng):
+    content = model(convolutions(rng, count=1)).SerializeToString()
+    for _ in range(300):
+        damaged = bytearray(content)
+        for place in rng.integers(0, 80, rng.integers(1, 4)):
+            damaged[place] = rng.integers(256)
+        path = write(tmp_path / "vgg.caffemodel", bytes(damaged))
+        try:
+            vgg_names.read_vgg(path)
+        except InputError as error:
+            assert str(path) in str(error)  # noqa: PT017
+
+
+def test_claims_cost_neither_memory_nor_time(tmp_path):
+    """Files of 2 MB made of the smallest pieces that the format has."""
+    many = {
+        "empty layers": b"\x12\x00" * 1_000_000,
+        "empty blobs": net_of(b"\x3a\x00" * 1_000_000),
+        "empty lists": net_of(blob_of(b"\x2a\x00" * 1_000_000)),
+        "dimensions": net_of(
+            blob_of(b"\x3a" + varint(2_000_002) + b"\x0a" + varint(1_999_998), b"\x01" * 1_999_998)
+        ),
+        "mixed tags": net_of(blob_of((b"\x2d" + ONE + b"\x35" + ONE) * 200_000)),
+    }
+    for content in many.values():
+        path = write(tmp_path / "vgg.caffemodel", content)
+        tracemalloc.start()
+        start = time.process_time()
+        with pytest.raises(InputError):
+            vgg_names.read_vgg(path)
+        assert time.process_time() - start < 5
+        assert tracemalloc.get_traced_memory()[1] < 2 * len(content)
+        tracemalloc.stop()
+
+
+def test_the_command_on_the_real_weights(shared_data, tmp_path):
+    """They are those of Oxford's .caffemodel; the classifier is left out here."""
+    original = shared_data / "vgg" / "vgg19_caffe_conv.npz"
+    tensors = weight_file.read_tensors(original)
+    net = PACKED["NetParameter"](name="VGG_ILSVRC_19_layers")
+    for name, (index, _) in vgg_names.convolutions(19).items():
+        layer = net.layers.add(name=name, type=CONVOLUTION)
+        for kind in ("weight", "bias"):
+            fill(layer.blobs.add(), tensors[f"features.{index}.{kind}"], True)
+    path = write(tmp_path / "VGG_ILSVRC_19_layers.caffemodel", net)
+    target = tmp_path / "vgg19.safetensors"
+    command = [sys.executable, str(TOOL), str(path), str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    for said in ("VGG19", "conv1_1 to conv5_4 (16 conv", "20,024,384", "preset      caffe"):
+        assert said in done.stdout
+    expected = vgg_names.from_torch(tensors, "caffe")[1]
+    jax.tree.map(np.testing.assert_array_equal, vgg_names.load_vgg(target)[1], expected)
+    assert weight_file.read_metadata(target)["preset"] == "caffe"
+    path.unlink()  # pytest would keep 80 MB of each of the last runs
