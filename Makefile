@@ -11,7 +11,9 @@ comma := ,
 python = $(VENV)/bin/python
 installed = $(VENV)/.installed-$(extras)
 
-.PHONY: demo test lint format peers clean
+PEER ?= torch,onnxruntime
+
+.PHONY: demo test lint format peers bench clean
 
 demo: $(installed)
 	$(python) -m tools.demo --workdir=$(WORKDIR) $(if $(VGG),--vgg=$(VGG))
@@ -36,10 +38,17 @@ $(installed): setup.cfg pyproject.toml
 	$(python) -m pip install --quiet --editable '.[$(extras)]'
 	@touch $@
 
-# PyTorch and spandrel, which tests compare with where they are installed; nobody else needs them.
+# What tests and benchmarks compare with where it is installed; nobody else needs it.
 peers: $(installed)
-	$(python) -m pip install --quiet torch==2.13.0 einops typing_extensions
+	$(python) -m pip install --quiet torch==2.13.0 einops typing_extensions onnx onnxruntime
 	$(python) -m pip install --quiet --no-deps spandrel==0.4.2
+
+# Speed beside PyTorch and, on a CPU, ONNX Runtime: an hour. On a GPU: EXTRA=cuda PEER=torch.
+bench: peers
+	@mkdir -p build/bench
+	$(python) -m benchmarks.upscale --peer=$(PEER) > build/bench/upscale.jsonl
+	$(python) -m benchmarks.train_step > build/bench/train_step.jsonl
+	$(python) -m benchmarks.table build/bench/upscale.jsonl build/bench/train_step.jsonl
 
 clean:
 	rm -rf $(VENV) build demo

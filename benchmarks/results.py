@@ -1,0 +1,143 @@
+"""The commands' common part: cases one after the other, each a line of JSON on stdout."""
+
+import argparse
+import contextlib
+import importlib.util
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from benchmarks import timing
+from esrgan_jax.errors import InputError
+
+PEERS = {"torch": ("torch",), "onnxruntime": ("torch", "onnx", "onnxruntime")}
+OURS = "ours"
+
+
+def result_line(
+    benchmark: str,
+    case: dict[str, Any],
+    sides: dict[str, dict[str, Any]],
+    *,
+    flop: int,
+    amount: float,
+    unit: str,
+) -> dict[str, Any]:
+    """What is printed of a case.
+
+    Args:
+        benchmark: "upscale" or "train_step".
+        case: What was done.
+        sides: From `timing.measure`; every "result" is left out.
+        flop: Counted operations of one run.
+        amount: Of output of one run.
+        unit: Of the amount in a second, as the key of each side's rate.
+    """
+    peaks = {
+        dtype: timing.matmul_tflops(dtype)
+        for dtype in {side["precision"].split()[0] for side in sides.values()}
+    }
+    for side in sides.values():
+        side.pop("result", None)
+        if side["ms"] is not None:
+            seconds = side["ms"] / 1e3
+            side[unit] = amount / seconds
+            side["tflops"] = flop / seconds / 1e12
+            side["of_matmul_peak"] = side["tflops"] / peaks[side["precision"].split()[0]]
+    ours = sides[OURS]["ms"]
+    ratios = {
+        name: side["ms"] / ours if ours and side["ms"] else None
+        for name, side in sides.items()
+        if name != OURS
+    }
+    return {
+        "benchmark": benchmark,
+        **timing.machine(),
+        "case": case,
+        "tflop": flop / 1e12,
+        "matmul_tflops": peaks,
+        "sides": sides,
+        "speedup_over": ratios,  # their time over ours
+    }
+
+
+def run_cases(measure_case: Callable[..., dict[str, Any]], cases: Iterable[dict[str, Any]]) -> None:
+    """Prints `measure_case(**case)` of every case as it comes, each from a process of its own."""
+    for case in cases:
+        print(f"{case}", file=sys.stderr, flush=True)
+        line = timing.in_fresh_process(_measured, measure_case, case)
+        print(json.dumps(_rounded(line)), flush=True)
+
+
+def _measured(measure_case: Callable[..., dict[str, Any]], case: dict[str, Any]) -> dict[str, Any]:
+    with contextlib.ExitStack() as stack:
+        # Exporters talk on stdout, which is for the results.
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        # An empty cache: torch.compile would not compile what it did in an earlier run.
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
+        return measure_case(**case)
+
+
+def _rounded(value: Any) -> Any:
+    """Four digits: no timing has more."""
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def add_common_arguments(parser: argparse.ArgumentParser, peers: Sequence[str]) -> None:
+    parser.add_argument(
+        "--dtype",
+        type=comma_list(str),
+        help="our computation: float32, bfloat16 or both (default: both on accelerators)",
+    )
+    parser.add_argument(
+        "--peer",
+        type=comma_list(str),
+        default=["torch"],
+        help=f"what to compare with: {', '.join(peers)} or none (default: torch)",
+    )
+    parser.add_argument(
+        "--repeats", type=int, help="timed runs of each side, of which the median is taken"
+    )
+    parser.add_argument("--num_features", type=int, default=64, help="channels (default 64)")
+    parser.add_argument("--num_growth", type=int, default=32, help="growth channels (default 32)")
+
+
+def check_common_arguments(args: argparse.Namespace, peers: Sequence[str]) -> None:
+    """Puts defaults in; InputError for what cannot be measured here."""
+    import jax
+
+    on_cpu = jax.default_backend() == "cpu"
+    args.dtype = args.dtype or (["float32"] if on_cpu else ["float32", "bfloat16"])
+    args.peer = [] if args.peer == ["none"] else args.peer
+    for peer in args.peer:
+        if peer not in peers:
+            raise InputError(f"--peer={peer}: choose {', '.join(peers)} or none")
+        if absent := missing(peer):
+            raise InputError(
+                f"--peer={peer} needs {', '.join(absent)}: pip install '.[bench]', "
+                "or measure alone by --peer=none"
+            )
+    if "onnxruntime" in args.peer and not on_cpu:
+        raise InputError("--peer=onnxruntime is measured on the CPU: set JAX_PLATFORMS=cpu")
+    if args.repeats is not None and args.repeats < 1:
+        raise InputError(f"--repeats={args.repeats}: take 1 or more")
+
+
+def missing(peer: str) -> list[str]:
+    """Packages that a peer needs and that are not installed."""
+    return [name for name in PEERS[peer] if importlib.util.find_spec(name) is None]
+
+
+def comma_list(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
+    """For argparse: "a,b" as [kind("a"), kind("b")]."""
+
+    def split(text: str) -> list[Any]:
+        return [kind(part) for part in text.split(",")]
+
+    return split

@@ -1,0 +1,104 @@
+"""Lines of results as markdown: python -m benchmarks.table upscale.jsonl train_step.jsonl"""
+
+import argparse
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from esrgan_jax.errors import InputError, run_command
+
+NAMES = {
+    "ours": "ours",
+    "our_upscaler": "ours, `Upscaler`",
+    "torch_shipped": "PyTorch, as shipped",
+    "torch_tuned": "PyTorch, tuned",
+    "onnxruntime": "ONNX Runtime",
+}
+TITLES = {"upscale": "Upscaling", "train_step": "Training steps"}
+RATES = {"upscale": ("output_mpx_per_s", "output MP/s"), "train_step": ("images_per_s", "images/s")}
+
+
+def read_lines(paths: Iterable[Path]) -> list[dict[str, Any]]:
+    """The results in files of the two commands.
+
+    Raises:
+        InputError: A file is missing, or a line is none of theirs.
+    """
+    lines = []
+    for path in paths:
+        try:
+            texts = path.read_text().splitlines()
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror}") from None
+        for number, text in enumerate(texts, 1):
+            try:
+                line = json.loads(text)
+            except ValueError:
+                line = None
+            if not isinstance(line, dict) or line.get("benchmark") not in TITLES:
+                raise InputError(f"{path}, line {number}: no result of a benchmark")
+            lines.append(line)
+    return lines
+
+
+def tables(lines: Sequence[Mapping[str, Any]]) -> str:
+    """One table for each benchmark and machine, a row for each side."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for line in lines:
+        groups.setdefault((line["benchmark"], _machine(line)), []).append(line)
+    return "\n\n".join(_table(*key, group) for key, group in groups.items())
+
+
+def _table(benchmark: str, machine: str, lines: Sequence[Mapping[str, Any]]) -> str:
+    key, unit = RATES[benchmark]
+    head = ["work", "side", "precision", "ms", unit, "TFLOP/s", "of matmul", "peak MB"]
+    head += ["compile s", "its time / ours"]
+    rows = [head, ["---"] * 3 + ["---:"] * (len(head) - 3)]
+    reasons = []
+    for line in lines:
+        for name, side in line["sides"].items():
+            row = [_work(line), NAMES.get(name, name), side["precision"]]
+            if side["ms"] is None:
+                rows.append(row + ["–"] * (len(head) - 3))
+                reasons.append(f"- {_work(line)}, {NAMES.get(name, name)}: {side['reason']}")
+                continue
+            ratio = line["speedup_over"].get(name)
+            row += [_number(side["ms"]), _number(side[key]), _number(side["tflops"])]
+            row += [f"{side['of_matmul_peak']:.0%}", f"{side['peak_mb']:.0f}"]
+            row += [_number(side["compile_s"]), "" if ratio is None else f"{ratio:.2f}"]
+            rows.append(row)
+    text = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    parts = [f"### {TITLES[benchmark]}", machine, text]
+    return "\n\n".join(parts + (["\n".join(dict.fromkeys(reasons))] if reasons else []))
+
+
+def _work(line: Mapping[str, Any]) -> str:
+    case = line["case"]
+    if line["benchmark"] == "upscale":
+        return f"{case['blocks']} blocks, {case['width']}×{case['height']} px"
+    work = f"{case['stage'].upper()}, batch {case['batch']}, {case['hr_patch']} px"
+    return work if case["blocks"] == 23 else f"{work}, {case['blocks']} blocks"
+
+
+def _machine(line: Mapping[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in line["versions"].items())
+    devices = f"{line['devices']} × " if line["devices"] > 1 else ""
+    return f"{devices}{line['device']}, {line['threads']} CPU threads; {versions}."
+
+
+def _number(value: float) -> str:
+    """Three digits."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.table", description="Print results as markdown tables."
+    )
+    parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="lines of JSON")
+    print(tables(read_lines(parser.parse_args(argv).files)))
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,171 @@
+"""Rivals measured in turn: time, compilation and memory of each, and what the machine could do."""
+
+import contextlib
+import ctypes
+import functools
+import gc
+import os
+import platform
+import re
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from importlib import metadata
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+Run = Callable[[], Any]
+
+
+class Side(NamedTuple):
+    """One way to do the work.
+
+    Attributes:
+        name: Its key in the results.
+        precision: Of its computation, for the reader.
+        build: Makes the run, a function that does the work once and returns when it is done.
+        peak: Memory that one run takes, in bytes; see `host_peak` and `jax_peak`.
+    """
+
+    name: str
+    precision: str
+    build: Callable[[], Run]
+    peak: Callable[[Run], int]
+
+
+def measure(sides: Sequence[Side], repeats: int) -> dict[str, dict[str, Any]]:
+    """All sides in one process, their timed runs one after the other, A B A B …
+
+    Each has its first run, which compiles, and a second, for the memory, before any is timed.
+
+    Returns:
+        By name {"precision", "ms" (median), "fastest_ms", "compile_s" (the first run less a median
+        one), "peak_mb", "result" (what the first run returned)}, or {"precision", "ms": None,
+        "reason"} of a side that failed.
+    """
+    results: dict[str, dict[str, Any]] = {}
+    runs: dict[str, Run] = {}
+    for side in sides:
+        print(f"  {side.name}: first runs", file=sys.stderr, flush=True)
+        found: dict[str, Any] = {"precision": side.precision, "ms": None}
+        results[side.name] = found
+        try:
+            run = side.build()
+            began = time.perf_counter()
+            found["result"] = run()
+            found["compile_s"] = time.perf_counter() - began
+            found["peak_mb"] = side.peak(run) / 1e6
+            runs[side.name] = run
+        # No compiler, no memory, another version: whatever it is, the other sides go on.
+        except Exception as error:
+            found["reason"] = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for number in range(repeats):
+        print(f"  round {number + 1} of {repeats}", file=sys.stderr, flush=True)
+        for name, run in runs.items():
+            time.sleep(0.05)  # idle threads of the one before spin for a while
+            began = time.perf_counter()
+            run()
+            times[name].append(time.perf_counter() - began)
+    for name, seconds in times.items():
+        median = statistics.median(seconds)
+        results[name]["ms"], results[name]["fastest_ms"] = 1e3 * median, 1e3 * min(seconds)
+        results[name]["compile_s"] = max(0.0, results[name]["compile_s"] - median)
+    return results
+
+
+def host_peak(run: Run) -> int:
+    """Growth of the process's resident memory during one run, at its highest.
+
+    What lies there before counts not: weights, pictures, optimiser states. What the allocator kept
+    of earlier runs is given back first, so that it does not hide the growth.
+    """
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # sets the high-water mark back
+    except OSError as error:
+        raise NotImplementedError(f"memory is measured on Linux alone ({error})") from None
+    before = _status("VmRSS")
+    run()
+    return max(0, _status("VmHWM") - before)
+
+
+def jax_peak(run: Run) -> int:
+    """Peak of the device's memory over what is in use before: of the process so far, or the host's.
+
+    JAX does not set the peak of a GPU back, so its side has to come first in a fresh process.
+    """
+    device = jax.devices()[0]
+    if device.platform == "cpu":
+        return host_peak(run)
+    before = device.memory_stats()["bytes_in_use"]
+    run()
+    return device.memory_stats()["peak_bytes_in_use"] - before
+
+
+def _status(key: str) -> int:
+    match = re.search(rf"{key}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert match
+    return 1024 * int(match[1])
+
+
+def matmul_tflops(dtype: str) -> float:
+    """The fastest of several products of large square matrices, 10^12 operations a second."""
+    size = 2048 if jax.default_backend() == "cpu" else 8192
+    # Random, since a GPU is faster on constants, which take less power.
+    a = jax.random.normal(jax.random.key(0), (size, size)).astype(dtype)
+    product = jax.jit(jnp.matmul)
+    product(a, a).block_until_ready()
+    best = float("inf")
+    for _ in range(10):
+        began = time.perf_counter()
+        product(a, a).block_until_ready()
+        best = min(best, time.perf_counter() - began)
+    return 2 * size**3 / best / 1e12
+
+
+def cores() -> int:
+    """Those that this process may use, which is how many threads every side gets."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine() -> dict[str, Any]:
+    """What was measured on, for every line of results."""
+    device = jax.devices()[0]
+    versions = {"python": platform.python_version()}
+    for package in ("jax", "jaxlib", "flax", "torch", "onnxruntime"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return {
+        "platform": device.platform,
+        "device": _processor() if device.platform == "cpu" else device.device_kind,
+        "devices": jax.device_count(),
+        "processor": _processor(),
+        "threads": cores(),
+        "versions": versions,
+    }
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        match = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M)
+        if match:
+            return match[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """`function(*arguments)` in a new process: nothing of another case is in its memory.
+
+    Unlike a program of its own it raises what the function raises.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
+        return executor.submit(functools.partial(function, *arguments)).result()

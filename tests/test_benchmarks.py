@@ -1,0 +1,198 @@
+"""The counted operations against published figures, and the commands on a tiny case."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from benchmarks import flops, results, table, timing, train_step, upscale
+from esrgan_jax.errors import InputError
+from esrgan_jax.models.discriminator import Discriminator
+from esrgan_jax.models.rrdb import RRDBNet
+from esrgan_jax.models.vgg import VGGFeatures
+
+ROOT = Path(__file__).parents[1]
+
+
+def generator_macs(nf, gc, nb):
+    """Per LR pixel, x4, by hand: 3x3 kernels; conv_up1 on 4 pixels, the last three on 16."""
+    dense = sum((nf + index * gc) * (gc if index < 4 else nf) for index in range(5))
+    trunk = 3 * nf + nb * 3 * dense + nf * nf
+    return 9 * (trunk + 4 * nf * nf + 16 * (nf * nf + nf * nf + 3 * nf))
+
+
+@pytest.mark.parametrize(("nf", "gc", "nb"), [(64, 32, 23), (64, 32, 6), (8, 5, 2)])
+@pytest.mark.parametrize("form", [{}, {"unroll": True}, {"remat": True}])
+def test_generator_count(nf, gc, nb, form):
+    module = RRDBNet(num_features=nf, num_growth=gc, num_blocks=nb, **form)
+    assert flops.forward_macs(module, (2, 8, 6, 3)) == 96 * generator_macs(nf, gc, nb)
+
+
+def test_counts_are_the_published_ones():
+    generator, discriminator, vgg = RRDBNet(), Discriminator(), VGGFeatures()
+    hr = (1, 128, 128, 3)
+    assert 2e-6 * flops.forward_macs(generator, (1, 1, 1, 3)) == pytest.approx(35.85, abs=5e-3)
+    assert flops.forward_macs(discriminator, hr) / 1e9 == pytest.approx(2.23, abs=5e-3)
+    assert flops.forward_macs(vgg, hr) / 1e9 == pytest.approx(6.37, abs=5e-3)
+    assert flops.psnr_step_flop(generator, 16, 32) / 1e12 == pytest.approx(1.76, abs=5e-3)
+    assert flops.psnr_step_flop(generator, 16, 48) / 1e12 == pytest.approx(3.97, abs=5e-3)
+    step = flops.gan_step_flop(generator, discriminator, vgg, 16, 128)
+    assert step / 1e12 == pytest.approx(3.09, abs=5e-3)
+
+
+def test_count_of_gradients_and_products():
+    x, w = jnp.zeros((5, 7)), jnp.zeros((7, 3))
+    assert flops.count_macs(jnp.matmul, x, w) == 5 * 7 * 3
+    loop = lambda x, w: jax.lax.scan(lambda c, _: (c @ w @ w.T, None), x, None, 4)[0]  # noqa: E731
+    assert flops.count_macs(loop, x, w) == 4 * 2 * 5 * 7 * 3
+    gradient = jax.grad(lambda w, x: jnp.sum(jnp.sin(x @ w)))
+    assert flops.count_macs(gradient, w, x) == 2 * 5 * 7 * 3
+
+
+def side(name, run, build=None):
+    return timing.Side(name, "float32", build or (lambda: run), timing.host_peak)
+
+
+def test_sides_take_turns_and_one_that_fails_stays_alone():
+    calls = []
+
+    def fails():
+        raise RuntimeError("no\ncompiler")
+
+    sides = [side("a", lambda: calls.append("a")), side("b", fails), side("c", None, fails)]
+    sides.append(side("d", lambda: calls.append("d") or 3.0))
+    found = timing.measure(sides, 2)
+    assert "".join(calls) == "aaddadad"  # the first, the one for the memory, then in turn
+    assert found["b"]["ms"] is found["c"]["ms"] is None
+    assert found["b"]["reason"] == found["c"]["reason"] == "RuntimeError: no compiler"
+    assert found["d"]["result"] == 3.0
+    assert 0 < found["a"]["fastest_ms"] <= found["a"]["ms"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_host_peak_is_what_a_run_takes():
+    def run():
+        np.ones(40_000_000, np.uint8)
+        np.ones(30_000_000, np.uint8)
+
+    # Linux counts resident memory to a few dozen pages for each thread.
+    assert 39e6 < timing.host_peak(run) < 45e6
+
+
+TINY = ["--blocks=1", "--num_features=4", "--num_growth=2", "--repeats=1"]
+
+
+def run(module, *flags):
+    # torch.compile takes most of a minute, and does nothing under this variable.
+    environment = os.environ | {"TORCHDYNAMO_DISABLE": "1"}
+    command = [sys.executable, "-m", f"benchmarks.{module}", *TINY, *flags]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+def check_line(line, sides, unit, tflop):
+    assert list(line["sides"]) == sides
+    assert line["platform"] == "cpu"
+    assert line["threads"] >= 1
+    assert {"jax", "python"} <= line["versions"].keys()
+    assert line["tflop"] == pytest.approx(tflop, rel=1e-3)
+    for name, measured in line["sides"].items():
+        assert measured["ms"] > 0, measured
+        rate = line["tflop"] / measured["ms"] * 1e3
+        assert measured["tflops"] == pytest.approx(rate, rel=2e-3)
+        peak = line["matmul_tflops"][measured["precision"]]
+        assert measured["of_matmul_peak"] == pytest.approx(rate / peak, rel=2e-3)
+        assert measured["compile_s"] >= 0
+        assert measured["peak_mb"] >= 0
+        assert measured[unit] > 0
+        if name != "ours":
+            ratio = measured["ms"] / line["sides"]["ours"]["ms"]
+            assert line["speedup_over"][name] == pytest.approx(ratio, rel=2e-3)
+
+
+def test_upscale_command(tmp_path):
+    pytest.importorskip("torch", reason="needs torch: make peers")
+    peers = "torch,onnxruntime" if results.missing("onnxruntime") == [] else "torch"
+    done = run("upscale", "--size=8x6", f"--peer={peers}")
+    assert done.returncode == 0, done.stderr
+    line = json.loads(done.stdout)
+    sides = ["ours", "our_upscaler", "torch_shipped", "torch_tuned"]
+    sides += ["onnxruntime"] if "onnx" in peers else []
+    check_line(line, sides, "output_mpx_per_s", 2e-12 * 48 * generator_macs(4, 2, 1))
+    ours = line["sides"]["ours"]
+    assert ours["output_mpx_per_s"] == pytest.approx(48 * 16e-3 / ours["ms"], rel=2e-3)
+    assert all(line["sides"][name]["difference"] < 1e-4 for name in sides[2:])
+
+    file = tmp_path / "results.jsonl"
+    file.write_text(done.stdout)
+    rows = [text.split(" | ") for text in table.tables(table.read_lines([file])).splitlines()]
+    rows = [row for row in rows if row[0].startswith("| 1 blocks, 8×6 px")]
+    assert [row[1] for row in rows] == [table.NAMES[name] for name in sides]
+    assert float(rows[2][3]) == pytest.approx(line["sides"]["torch_shipped"]["ms"], rel=1e-2)
+
+
+def test_train_step_command():
+    pytest.importorskip("torch", reason="needs torch: make peers")
+    done = run("train_step", "--batch=2", "--patch=32", "--features=conv1_2", "--stage=gan")
+    assert done.returncode == 0, done.stderr
+    line = json.loads(done.stdout)
+    generator = RRDBNet(num_features=4, num_growth=2, num_blocks=1)
+    discriminator, vgg = Discriminator(num_features=4), VGGFeatures(("conv1_2",))
+    flop = flops.gan_step_flop(generator, discriminator, vgg, 2, 32)
+    check_line(line, ["ours", "torch_shipped", "torch_tuned"], "images_per_s", flop / 1e12)
+    # The peer does the same work: from the same weights it has the same loss.
+    losses = [measured["first_loss"] for measured in line["sides"].values()]
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-3)
+
+
+def test_psnr_step_alone():
+    line = train_step.measure_case("psnr", 8, 32, 1, (), None, "float32", (), 1, 4, 2)
+    generator = RRDBNet(num_features=4, num_growth=2, num_blocks=1)
+    check_line(line, ["ours"], "images_per_s", flops.psnr_step_flop(generator, 8, 8) / 1e12)
+    assert line["speedup_over"] == {}
+
+
+def test_table_tells_why_a_side_is_missing(tmp_path):
+    line = upscale.measure_case(1, "8", "float32", (), 1, 4, 2)
+    line["sides"]["torch_tuned"] = {"precision": "float32", "ms": None, "reason": "no compiler"}
+    file = tmp_path / "results.jsonl"
+    file.write_text(json.dumps(line))
+    text = table.tables(table.read_lines([file]))
+    assert "| PyTorch, tuned | float32 | – |" in text
+    assert "- 1 blocks, 8×8 px, PyTorch, tuned: no compiler" in text
+
+
+@pytest.mark.parametrize(
+    ("main", "flags", "message"),
+    [
+        (upscale.main, ["--size=64x"], "--size=64x: give sizes such as 64"),
+        (upscale.main, ["--peer=tensorflow"], "choose torch, onnxruntime or none"),
+        (upscale.main, ["--repeats=0", "--peer=none"], "--repeats=0: take 1"),
+        (upscale.main, ["--dtype=float16", "--peer=none"], "--dtype=float16: choose of"),
+        (train_step.main, ["--patch=100", "--peer=none"], "multiple of 32"),
+        (train_step.main, ["--stage=both", "--peer=none"], "choose of psnr, gan"),
+        (train_step.main, ["--features=conv9_9", "--peer=none"], "choose of conv1_1"),
+        (train_step.main, ["--batch=3", "--peer=none"], "multiple of the 8 devices"),
+        (table.main, ["none.jsonl"], "none.jsonl: No such file"),
+    ],
+)
+def test_wrong_input(main, flags, message):
+    with pytest.raises(InputError, match=message):
+        main(flags)
+
+
+def test_missing_peer(monkeypatch):
+    monkeypatch.setattr(results.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"needs torch: pip install '\.\[bench\]'"):
+        upscale.main(["--peer=torch"])
+
+
+def test_lines_of_others_are_refused(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"benchmark": "another"}\n')
+    with pytest.raises(InputError, match="line 1: no result of a benchmark"):
+        table.read_lines([tmp_path / "a.jsonl"])
