@@ -33,7 +33,8 @@ class Upscaler:
     def __init__(
         self, module: Any, variables: Any, *, tile: int | None = None, overlap: int = OVERLAP
     ):
-        self.module, self.variables = module, variables
+        # On the device once, instead of with every tile.
+        self.module, self.variables = module, jax.device_put(variables)
         self.scale: int = module.scale
         self.multiple: int = getattr(module, "unshuffle", 1)
         self.tile, self.overlap = tile, overlap
