@@ -42,6 +42,8 @@ def test_round_trip(tmp_path, suffix, rng):
     same(read_tensors(path), tensors)
     assert read_metadata(path) == ({"made": "by hand"} if suffix == ".safetensors" else {})
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    (tmp_path / "another").touch()
+    assert path.stat().st_mode == (tmp_path / "another").stat().st_mode
 
 
 def test_npz_of_numpy(tmp_path):

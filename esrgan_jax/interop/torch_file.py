@@ -56,7 +56,7 @@ def read(path: str | os.PathLike) -> Any:
         raise ValueError("it begins like neither of torch's formats")
     except MALFORMED as error:
         raise InputError(
-            f"{path}: cannot be read as a torch file: {error}. Download it again, "
+            f"{path}: cannot be read as a torch file: {error!s:.300}. Download it again, "
             "or save its state_dict alone with torch.save"
         ) from error
     except OSError as error:

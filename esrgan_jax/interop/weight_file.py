@@ -106,8 +106,11 @@ def write_tensors(
         if path.suffix.lower() == ".npz":
             npz_file.write(partial, arrays)
         else:
+            partial.touch()
+            mode = partial.stat().st_mode  # the library's file would be its owner's alone
             try:
                 save_file(arrays, partial, dict(metadata or {}))
+                partial.chmod(mode)
             except SafetensorError as error:
                 raise RunError(f"{path}: could not be written: {error}") from error
 
