@@ -4,6 +4,8 @@ Each row makes a file as other programs write it and says what must come of it. 
 spandrel refuses or takes wrongly, and that can be read without doubt, are read here.
 """
 
+import jax
+import ml_dtypes  # noqa: F401  (makes bfloat16 a NumPy type)
 import numpy as np
 import pytest
 
@@ -60,6 +62,7 @@ WRAPPINGS = {
     "generator.": prefixed("generator."),
     "net_g.": prefixed("net_g."),
     "_orig_mod.": prefixed("_orig_mod."),
+    "an unknown key beside others": lambda t: {"foo": t, "bar": {"lr": 0.1}, "epoch": 3},
     "SWA": lambda t: {"n_averaged": np.zeros(()), **prefixed("module.module.")(t)},
     "mmagic": lambda t: {
         **prefixed("generator_ema.")(t),
@@ -183,3 +186,79 @@ def test_what_only_looks_as_if_it_unshuffled(tmp_path, random_generator, rng):
     for wrong in (4, 8):
         with pytest.raises(InputError, match=f"does not unshuffle by {wrong}"):
             load_generator(tmp_path / "model.pth", unshuffle=wrong)
+
+
+NEW_NAMES = [naming for naming in NAMINGS if naming != "old"]
+
+
+@pytest.mark.parametrize("naming", NEW_NAMES)
+def test_model_before_the_newer_names(tmp_path, random_generator, rng, naming):
+    """Before the oldest ones it would be part of them: model.0."""
+    fields, params, _ = random_generator(rng)
+    torch_file.write(tmp_path / "a.pth", prefixed("model.")(to_torch(fields, params, naming)))
+    assert_is(tmp_path / "a.pth", fields, params)
+
+
+@pytest.mark.parametrize("naming", NEW_NAMES)
+def test_esrgan_plus_in_the_newer_names(tmp_path, random_generator, rng, naming):
+    """spandrel drops its 1x1 convolutions in silence."""
+    fields, params, _ = random_generator(rng, plus=True)
+    torch_file.write(tmp_path / "a.pth", {"params": to_torch(fields, params, naming)})
+    assert_is(tmp_path / "a.pth", fields, params)
+
+
+def saved_by_torch(torch, tensors):
+    """(How torch.save is called, what it is given) of each row."""
+    from argparse import Namespace
+    from collections import OrderedDict
+    from datetime import datetime
+
+    given = OrderedDict((n, torch.from_numpy(t.copy())) for n, t in tensors.items())
+    parameters = {n: torch.nn.Parameter(t.clone()) for n, t in given.items()}
+    adam = torch.optim.Adam(list(parameters.values()))
+    sum(parameter.sum() for parameter in parameters.values()).backward()
+    adam.step()
+    training = {"epoch": 3, "iter": 10, "optimizers": [adam.state_dict()], "best": None}
+    turned = {n: t.transpose(0, -1).contiguous().transpose(0, -1) for n, t in given.items()}
+    return {
+        "OrderedDict": given,
+        "dict": dict(given),
+        "Parameter": {n: torch.nn.Parameter(t) for n, t in given.items()},
+        "a whole training": {"params_ema": given, **training, "rng": torch.get_rng_state()},
+        "both networks from one": {"params": given, "params_ema": given},
+        "transposed": turned,
+        "refused: numpy": {"params": given, "loss": np.float64(1)},
+        "refused: argparse.Namespace": {"params": given, "args": Namespace(lr=1)},
+        "refused: datetime.datetime": {"params": given, "date": datetime(2020, 1, 1)},
+    }
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_files_of_torch_itself(tmp_path, random_generator, rng, legacy):
+    torch = pytest.importorskip("torch", reason="needs torch: make peers")
+    fields, params, tensors = random_generator(rng)
+    path = tmp_path / "model.pth"
+    for row, state in saved_by_torch(torch, tensors).items():
+        torch.save(state, path, _use_new_zipfile_serialization=not legacy)
+        if row.startswith("refused: "):
+            with pytest.raises(InputError, match=f"asks for {row.removeprefix('refused: ')}"):
+                load_generator(path)
+        else:
+            assert_is(path, fields, params)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_element_types_of_torch(tmp_path, random_generator, rng, dtype):
+    torch = pytest.importorskip("torch", reason="needs torch: make peers")
+    fields, params, tensors = random_generator(rng)
+    given = {n: torch.from_numpy(t.copy()).to(getattr(torch, dtype)) for n, t in tensors.items()}
+    torch.save({"params": given}, tmp_path / "a.pth")
+    rounded = jax.tree.map(lambda a: a.astype(np.dtype(dtype)).astype(np.float32), params)
+    assert_is(tmp_path / "a.pth", fields, rounded)
+
+
+def test_a_torchscript_is_refused(tmp_path):
+    torch = pytest.importorskip("torch", reason="needs torch: make peers")
+    torch.jit.trace(torch.nn.Conv2d(3, 3, 3), torch.zeros(1, 3, 8, 8)).save(tmp_path / "a.pt")
+    with pytest.raises(InputError, match="__torch__"):
+        load_generator(tmp_path / "a.pt")

@@ -236,7 +236,7 @@ def _unwrap(state: Any) -> dict[str, np.ndarray]:
         known = next((inside[key] for key in WRAPPERS if key in inside), None)
         if known is not None:
             state = known
-        elif len(state) == 1 and inside:
+        elif len(inside) == 1 and not any(isinstance(v, np.ndarray) for v in state.values()):
             (state,) = inside.values()
         else:
             return {
