@@ -72,8 +72,8 @@ def read_tensors(path: str | os.PathLike, key: str = "") -> dict[str, np.ndarray
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: no such file")
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder, not a weight file")
+    if not path.is_file():
+        raise InputError(f"{path}: is {'a folder' if path.is_dir() else 'no file'}, not weights")
     _check_suffix(path)
     tensors = _network(_unwrap(_under(_read(path), key, path)))
     if not tensors:
