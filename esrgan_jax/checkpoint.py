@@ -6,7 +6,7 @@ the data and the config. A generator saved alone is a checkpoint of its paramete
 
 import json
 import os
-import re
+import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +16,7 @@ from etils import epath
 from flax import linen as nn
 from orbax.checkpoint import v1 as ocp
 
-from esrgan_jax.errors import InputError
+from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.interop import discriminator_names, rrdb_names, weight_file, zoo
 from esrgan_jax.models import RRDBNet, create_generator
 from esrgan_jax.train_state import TrainState
@@ -120,16 +120,19 @@ def load_generator(
         RunError: A file of the zoo cannot be downloaded.
     """
     path = epath.Path(model)
+    if not os.fspath(model):
+        raise InputError("the generator's name is empty: give a run, a weight file or a zoo name")
     if not path.exists():
         path = epath.Path(zoo.resolve(model))
     if path.is_dir():
         if key or scale or unshuffle:
             raise InputError(f"{path}: key, scale and unshuffle are for weight files, not folders")
         return _load_directory(path)
-    if not scale and re.search(r"(^|[^0-9a-z])3x", path.stem.lower()):
-        scale = 3
     tensors = weight_file.read_tensors(path, key)
-    fields, params = rrdb_names.from_torch(tensors, str(path), scale, unshuffle)
+    by_name = 3 if rrdb_names.says_x3(path) else 0
+    fields, params = rrdb_names.from_torch(tensors, str(path), scale or by_name, unshuffle)
+    if scale and fields["scale"] != scale:
+        raise InputError(f"{path}: enlarges {fields['scale']} times, and cannot {scale} times")
     return RRDBNet(**fields), {"params": params, "batch_stats": {}}
 
 
@@ -167,15 +170,19 @@ def save_generator(
         fields = _architecture(module)
         fields.pop("name")
         tensors = rrdb_names.to_torch(fields, variables["params"], naming)
-        tensors = {name: tensor.astype(np.dtype(dtype)) for name, tensor in tensors.items()}
-        weight_file.write_network(path, tensors, wrap)
+        weight_file.write_network(path, weight_file.cast(tensors, dtype), wrap)
         return
     if path.exists():
         raise InputError(f"{path}: exists already; give a new path or a file name with a suffix")
     network = {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
     items = {"state": {"generator": network}, "config": {"generator": _architecture(module)}}
-    with _context():
-        ocp.save_checkpointables(path.resolve(), items)
+    try:
+        # Orbax's threads would wait for ever where they cannot make the directory.
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".esrgan_jax-"), _context():
+            ocp.save_checkpointables(path.resolve(), items)
+    except OSError as error:
+        raise RunError(f"{path}: could not be written: {error.strerror or error}") from error
 
 
 def find_checkpoint(path: epath.Path) -> epath.Path | None:
@@ -260,7 +267,9 @@ def _describe(path: epath.Path) -> tuple[epath.Path, dict[str, Any], Any]:
             config = ocp.load_checkpointables(step, {"config": None})["config"]
             return step, config, ocp.metadata(step, checkpointable_name="state").metadata
     except (KeyError, ValueError, OSError) as error:
-        raise InputError(f"{step}: is not a checkpoint of a generator ({error})") from error
+        raise InputError(
+            f"{step}: is not a checkpoint of a generator, or damaged ({error!s:.300})"
+        ) from error
 
 
 def _load_part(step: epath.Path, saved: Any, places: tuple[str, ...]) -> Any:
@@ -271,7 +280,10 @@ def _load_part(step: epath.Path, saved: Any, places: tuple[str, ...]) -> Any:
         return np.empty(leaf.shape, leaf.dtype) if name.startswith(places) else ocp.PLACEHOLDER
 
     wanted = jax.tree_util.tree_map_with_path(target, saved)
-    return ocp.load(step, wanted, checkpointable_name="state")
+    try:
+        return ocp.load(step, wanted, checkpointable_name="state")
+    except (KeyError, ValueError, OSError) as error:
+        raise InputError(f"{step}: is damaged, take another checkpoint ({error!s:.300})") from error
 
 
 def _architecture(module: nn.Module) -> dict[str, Any]:

@@ -26,6 +26,12 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def refuse_same(source: Path, target: Path) -> None:
+    """InputError where a command would overwrite what it reads."""
+    if target.exists() and source.exists() and target.samefile(source):
+        raise InputError(f"{target}: would overwrite what is read; give another name")
+
+
 def sha256(path: str | os.PathLike) -> str:
     """The SHA-256 of a file's content, in hexadecimal."""
     with Path(path).open("rb") as file:

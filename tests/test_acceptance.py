@@ -218,14 +218,27 @@ def saved_by_torch(torch, tensors):
     adam = torch.optim.Adam(list(parameters.values()))
     sum(parameter.sum() for parameter in parameters.values()).backward()
     adam.step()
-    training = {"epoch": 3, "iter": 10, "optimizers": [adam.state_dict()], "best": None}
+    schedule = torch.optim.lr_scheduler.MultiStepLR(adam, [5, 10])
+    training = {
+        "schedulers": [schedule.state_dict()],
+        "losses": [0.5] * 1000,
+        "epoch": 3,
+        "iter": 10,
+        "optimizers": [adam.state_dict()],
+        "best": None,
+    }
     turned = {n: t.transpose(0, -1).contiguous().transpose(0, -1) for n, t in given.items()}
     return {
         "OrderedDict": given,
         "dict": dict(given),
         "Parameter": {n: torch.nn.Parameter(t) for n, t in given.items()},
         "a whole training": {"params_ema": given, **training, "rng": torch.get_rng_state()},
-        "both networks from one": {"params": given, "params_ema": given},
+        "three names of one": {"params": given, "params_ema": given, "net_g": given},
+        "shape and device": {
+            "params": given,
+            "shape": torch.Size((3, 4)),
+            "on": torch.device("cpu"),
+        },
         "transposed": turned,
         "refused: numpy": {"params": given, "loss": np.float64(1)},
         "refused: argparse.Namespace": {"params": given, "args": Namespace(lr=1)},
@@ -260,5 +273,5 @@ def test_element_types_of_torch(tmp_path, random_generator, rng, dtype):
 def test_a_torchscript_is_refused(tmp_path):
     torch = pytest.importorskip("torch", reason="needs torch: make peers")
     torch.jit.trace(torch.nn.Conv2d(3, 3, 3), torch.zeros(1, 3, 8, 8)).save(tmp_path / "a.pt")
-    with pytest.raises(InputError, match="__torch__"):
+    with pytest.raises(InputError, match="it is a TorchScript program"):
         load_generator(tmp_path / "a.pt")

@@ -54,7 +54,7 @@ def test_refusals(tmp_path, network):
     source = tmp_path / "source.pth"
     torch_file.write(source, to_torch(fields(network), network))
     for arguments, message in (
-        ([source, source], "the same"),
+        ([source, source], "would overwrite"),
         ([source, tmp_path / "folder"], "DST must end in"),
         ([source, tmp_path / "x.npz", "--wrap=params"], "only .pth"),
         ([source, tmp_path / "x.npz", "--key=net_g"], "has no key net_g"),

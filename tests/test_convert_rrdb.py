@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from esrgan_jax.checkpoint import load_generator
-from esrgan_jax.errors import InputError
+from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.interop import torch_file
 from esrgan_jax.interop.rrdb_names import NAMINGS, find_naming
 from esrgan_jax.interop.weight_file import read_tensors, write_tensors
@@ -101,17 +101,47 @@ def test_key_chooses_the_network(tmp_path, generator):
         convert_rrdb.main([str(source), str(tmp_path / "one.npz"), "--key=params_g"])
 
 
-def test_refusals(tmp_path, source):
+def test_refusals(tmp_path, source, generator):
     for arguments, message in (
-        ([source, source], "the same"),
+        ([source, source], "would overwrite what is read"),
         ([source, tmp_path / "x.safetensors", "--wrap=params"], "only .pth"),
-        ([source, tmp_path / "x", f"--json={tmp_path / 'x.json'}"], "give DST a suffix"),
+        ([source, tmp_path / "x", f"--json={tmp_path / 'x.json'}"], "--json describes one of .pth"),
+        ([source, tmp_path / "x.npz", f"--json={tmp_path / 'x.json'}"], "--json describes one of .pth"),
+        ([source, tmp_path / "x.pth", f"--json={source}"], "ends in .json"),
+        ([source, tmp_path / "x.pth", f"--json={tmp_path / 'no' / 'x.json'}"], "that is there"),
+        ([source, tmp_path / "v1.2"], "has no dot for a directory"),
+        ([source, tmp_path / "x", "--dtype=float16"], "are of weight files"),
+        ([source, tmp_path / "x.pth", "--scale=3"], "as 3x_x.pth"),
+        ([source, tmp_path / "3x_x.pth", "--scale=3"], "enlarges 4 times, and cannot 3"),
+        (["", tmp_path / "x.pth"], "holds no checkpoint"),
         ([tmp_path / "none.pth", tmp_path / "x.pth"], "no such file"),
         ([tmp_path, tmp_path / "x.pth"], "holds no checkpoint"),
     ):
         with pytest.raises(InputError, match=message):
             convert_rrdb.main([str(argument) for argument in arguments])
     assert not (tmp_path / "x.pth").exists()
+    assert list(read_tensors(source)) == list(generator[2])
+
+
+def test_an_orbax_directory_that_cannot_be(tmp_path, source):
+    with pytest.raises(RunError, match=r"x: could not be written: (Not a directory|File exists)"):
+        convert_rrdb.main([str(source), str(source / "x")])
+
+
+def test_a_damaged_orbax_directory(tmp_path, source):
+    convert_rrdb.main([str(source), str(tmp_path / "orbax")])
+    for part in (tmp_path / "orbax" / "state").glob("ocdbt.process_0/d/*"):
+        part.write_bytes(part.read_bytes()[:10])
+    with pytest.raises(InputError, match="is damaged, take another checkpoint"):
+        load_generator(tmp_path / "orbax")
+
+
+def test_values_that_an_element_type_cannot_hold(tmp_path, source, generator):
+    tensors = generator[2] | {"conv_last.bias": np.full(3, 1e6, np.float32)}
+    write_tensors(source, tensors)
+    with pytest.raises(InputError, match=r"conv_last\.bias: has values that float16 cannot hold"):
+        convert_rrdb.main([str(source), str(tmp_path / "x.pth"), "--dtype=float16"])
+    convert_rrdb.main([str(source), str(tmp_path / "x.pth"), "--dtype=bfloat16"])
 
 
 def test_three_times_by_flag_or_name(tmp_path, random_generator, rng, capsys):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from esrgan_jax.errors import InputError
-from esrgan_jax.interop import vgg_names, weight_file
+from esrgan_jax.interop import safetensors_file, vgg_names, weight_file
 from esrgan_jax.interop.vgg_names import from_torch, load_vgg, save_vgg
 from esrgan_jax.models.vgg import VGGFeatures
 
@@ -208,7 +208,7 @@ def test_the_command_on_the_real_file(shared_data, tmp_path):
     sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
     for said in ("VGG19", "conv1_1 to conv5_4 (16 conv", "20,024,384", "caffe", sha256):
         assert said in done.stdout
-    assert weight_file.read_metadata(path) == {
+    assert safetensors_file.read_metadata(path) == {
         "format": "esrgan_jax.vgg/1",
         "depth": "19",
         "preset": "caffe",

@@ -10,7 +10,8 @@ import pytest
 
 from esrgan_jax.errors import InputError
 from esrgan_jax.interop import torch_file, weight_file
-from esrgan_jax.interop.weight_file import SUFFIXES, read_metadata, read_tensors, write_tensors
+from esrgan_jax.interop.safetensors_file import read_metadata
+from esrgan_jax.interop.weight_file import SUFFIXES, read_tensors, write_tensors
 
 W = np.arange(6, dtype=np.float32).reshape(2, 3)
 NET = {"conv_first.weight": W, "conv_first.bias": W[0]}
@@ -151,6 +152,32 @@ def test_missing_folder_and_empty(tmp_path):
         torch_file.write(tmp_path / "a.pth", state)
         with pytest.raises(InputError, match="holds no tensors"):
             read_tensors(tmp_path / "a.pth")
+
+
+def test_several_networks_are_named(tmp_path):
+    torch_file.write(tmp_path / "a.pth", {"G": NET, "D": OLD})
+    with pytest.raises(InputError, match="holds no tensors under names, but G, D: choose by --key"):
+        read_tensors(tmp_path / "a.pth")
+    same(read_tensors(tmp_path / "a.pth", "D"), OLD)
+
+
+def test_a_key_is_looked_for_inside_what_is_around(tmp_path):
+    flat = {f"net_d.{name}": tensor for name, tensor in NET.items()}
+    flat |= {f"net_g.{name}": tensor for name, tensor in EMA.items()}
+    torch_file.write(tmp_path / "a.ckpt", {"state_dict": flat, "epoch": 3})
+    same(read_tensors(tmp_path / "a.ckpt", "net_d"), NET)
+    same(read_tensors(tmp_path / "a.ckpt", "state_dict/net_d"), NET)
+    with pytest.raises(InputError, match="has no key net_x, but state_dict, epoch"):
+        read_tensors(tmp_path / "a.ckpt", "net_x")
+
+
+def test_long_headers(tmp_path):
+    """A workflow of megabytes is welcome, one that is out of all proportion is not parsed."""
+    write_tensors(tmp_path / "a.safetensors", NET, {"workflow": "x" * 3_000_000})
+    same(read_tensors(tmp_path / "a.safetensors"), NET)
+    write_tensors(tmp_path / "a.safetensors", NET, {"workflow": "x" * 6_000_000})
+    with pytest.raises(InputError, match="far larger than tensors need"):
+        read_tensors(tmp_path / "a.safetensors")
 
 
 def test_mappings_without_end(tmp_path):

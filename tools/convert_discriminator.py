@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from esrgan_jax.errors import InputError, run_command
-from esrgan_jax.files import sha256
+from esrgan_jax.files import refuse_same, sha256
 from esrgan_jax.interop.weight_file import SUFFIXES
 
 DESCRIPTION = """Converts a VGG style discriminator from and to BasicSR's names.
@@ -31,8 +31,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.target.suffix.lower() not in SUFFIXES:
         raise InputError(f"{args.target}: DST must end in one of {', '.join(SUFFIXES)}")
-    if args.target.exists() and args.source.exists() and args.target.samefile(args.source):
-        raise InputError(f"{args.target}: SRC and DST are the same")
+    refuse_same(args.source, args.target)
 
     import jax
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from esrgan_jax.errors import InputError, run_command
-from esrgan_jax.files import replacing, sha256
+from esrgan_jax.files import refuse_same, replacing, sha256
+from esrgan_jax.interop.rrdb_names import says_x3
+from esrgan_jax.interop.weight_file import SUFFIXES
 
 DESCRIPTION = """Converts an RRDB generator between all the forms it is kept in.
 
@@ -17,6 +19,8 @@ what is written: .pth, .safetensors or .npz, or, without a suffix, an Orbax dire
 starts from (--config.psnr.init_from=DST)."""
 
 
+# What OpenModelDB calls the kinds of files.
+RESOURCE_TYPES = {".pth": "pth", ".pt": "pth", ".ckpt": "pth", ".safetensors": "safetensors"}
 FIELDS = (
     *("num_features", "num_growth", "num_blocks", "in_channels", "out_channels"),
     *("scale", "unshuffle", "plus", "upsampler"),
@@ -32,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--naming",
         choices=("basicsr", "bsrgan", "old"),
-        default="basicsr",
+        default="",
         help="names of the tensors: body.0.rdb1 (basicsr, the default), RRDB_trunk.0.RDB1 "
         "(bsrgan) or model.1.sub.0.RDB1 (old)",
     )
@@ -45,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--dtype",
         choices=("float32", "float16", "bfloat16", "float64"),
-        default="float32",
+        default="",
         help="element type of a weight file (default: float32)",
     )
     parser.add_argument(
@@ -70,10 +74,7 @@ def main(argv: list[str] | None = None) -> None:
         "--json", type=Path, metavar="FILE", help="write an OpenModelDB entry for DST, a file"
     )
     args = parser.parse_args(argv)
-    if args.target.exists() and args.source.exists() and args.target.samefile(args.source):
-        raise InputError(f"{args.target}: SRC and DST are the same")
-    if args.json and not args.target.suffix:
-        raise InputError("--json describes a weight file: give DST a suffix")
+    _check(args)
 
     import jax
 
@@ -91,7 +92,8 @@ def main(argv: list[str] | None = None) -> None:
     naming = "a checkpoint"
     if source.is_file():
         naming = rrdb_names.find_naming(weight_file.read_tensors(source, args.key))
-    save_generator(args.target, module, variables, args.naming, args.wrap, args.dtype)
+    written = args.naming or "basicsr"
+    save_generator(args.target, module, variables, written, args.wrap, args.dtype or "float32")
 
     count = sum(array.size for array in jax.tree.leaves(variables["params"]))
     print(f"naming        {naming}")
@@ -103,13 +105,40 @@ def main(argv: list[str] | None = None) -> None:
     print(f"written       {args.target}")
     if args.target.suffix:
         print(f"sha256        {sha256(args.target)}  {args.target.name}")
-        for note in rrdb_names.reader_notes(fields, args.naming):
+        for note in rrdb_names.reader_notes(fields, written):
             print(f"note          other programs cannot read this file as it is: {note}")
     if args.json:
         entry = json.dumps(_entry(args.target, fields), indent=2)
         with replacing(args.json) as partial:
             partial.write_text(entry + "\n", encoding="utf-8")
         print(f"written       {args.json}: name, author, license, tags and urls are yours to add")
+
+
+def _check(args: argparse.Namespace) -> None:
+    """What can be told before anything is read."""
+    refuse_same(args.source, args.target)
+    suffix = args.target.suffix.lower()
+    if suffix and suffix not in SUFFIXES:
+        raise InputError(
+            f"{args.target}: DST ends in {', '.join(SUFFIXES)}, or has no dot for a directory"
+        )
+    if not suffix and (args.naming or args.wrap or args.dtype):
+        raise InputError("--naming, --wrap and --dtype are of weight files: give DST a suffix")
+    if args.scale == 3 and suffix and not says_x3(args.target):
+        raise InputError(
+            f"{args.target}: only its name can say that it enlarges three times: let it begin with "
+            f"3x, as 3x_{args.target.name}"
+        )
+    if not args.json:
+        return
+    if suffix not in RESOURCE_TYPES:
+        raise InputError(
+            f"--json describes one of {', '.join(RESOURCE_TYPES)}: give DST such a suffix"
+        )
+    if args.json.suffix.lower() != ".json" or not args.json.parent.is_dir():
+        raise InputError(
+            f"--json={args.json}: give a name that ends in .json, in a folder that is there"
+        )
 
 
 def _architecture(fields: dict[str, Any]) -> str:
@@ -130,7 +159,7 @@ def _entry(path: Path, fields: dict[str, Any]) -> dict[str, Any]:
     """What OpenModelDB's schema asks for; empty where only the author knows."""
     resource = {
         "platform": "pytorch",
-        "type": path.suffix.removeprefix("."),
+        "type": RESOURCE_TYPES[path.suffix.lower()],
         "size": path.stat().st_size,
         "sha256": sha256(path),
         "urls": [],

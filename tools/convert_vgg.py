@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from esrgan_jax.errors import InputError, run_command
-from esrgan_jax.files import sha256
+from esrgan_jax.files import refuse_same, sha256
 
 DESCRIPTION = """Converts the weights of a VGG16 or VGG19 for the perceptual loss.
 
@@ -37,8 +37,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.target.suffix != ".safetensors":
         raise InputError(f"{args.target}: DST must end in .safetensors")
-    if args.target.exists() and args.source.exists() and args.target.samefile(args.source):
-        raise InputError(f"{args.target}: SRC and DST are the same file")
+    refuse_same(args.source, args.target)
 
     from esrgan_jax.interop import vgg_names, zoo
 

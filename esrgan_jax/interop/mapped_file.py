@@ -15,10 +15,17 @@ LONGEST_LINE = 1024  # of the names of globals, all that a pickle has on lines
 # What reading n bytes as an object can come to: an empty mapping, or four bytes a character.
 OBJECT_BYTES, CHARACTER_BYTES = 128, 4
 LOCAL_HEADER = struct.Struct("<4s22xHH")
+# All that zipfile, struct, pickletools, Unicode and NumPy raise on malformed bytes.
+MALFORMED = (
+    *(ValueError, TypeError, LookupError, EOFError, OverflowError),
+    *(struct.error, zipfile.BadZipFile, NotImplementedError),
+)
 
 
 def map_file(path: Path) -> mmap.mmap:
     """The file's bytes, read-only. ValueError for an empty file, OSError for an unreadable one."""
+    if not path.stat().st_size:
+        raise ValueError("it is empty")
     with path.open("rb") as file:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
@@ -40,7 +47,8 @@ class Stream:
     def read(self, size: int = -1) -> bytes:
         rest = self.end - self.position
         size = rest if size < 0 else min(size, rest)
-        self.left -= OBJECT_BYTES + CHARACTER_BYTES * size
+        # Numbers of up to 8 bytes are arguments, of the object that one byte asked for before.
+        self.left -= size if 1 < size <= 8 else OBJECT_BYTES + CHARACTER_BYTES * size
         if size > self.longest or self.left < 0:
             raise ValueError("what describes its tensors is far larger than they justify")
         self.position += size
@@ -73,10 +81,14 @@ def open_zip(data: mmap.mmap) -> zipfile.ZipFile:
     """The archive in a mapped file.
 
     Raises:
-        ValueError: Its members overlap: a few bytes can unpack to any number then.
-        zipfile.BadZipFile, struct.error, …: It is malformed.
+        ValueError: Its directory, which lies at the end, is not there, or its members overlap: a
+            few bytes can unpack to any number then.
+        struct.error, …: It is malformed.
     """
-    archive = zipfile.ZipFile(Stream(data))  # pyright: ignore[reportArgumentType]
+    try:
+        archive = zipfile.ZipFile(Stream(data))  # pyright: ignore[reportArgumentType]
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"its zip archive is truncated or damaged ({error})") from error
     if sum(member.compress_size for member in archive.infolist()) > len(data):
         raise ValueError("the members of its zip archive overlap or reach beyond its end")
     return archive

@@ -1,7 +1,9 @@
 """RRDB generators between torch's state_dicts, in their three namings, and RRDBNet's parameters."""
 
+import os
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,6 +11,7 @@ from absl import logging
 from flax.traverse_util import flatten_dict
 
 from esrgan_jax.errors import InputError, listed
+from esrgan_jax.interop.look_alikes import find_look_alike
 from esrgan_jax.interop.weight_file import check_tensors
 from esrgan_jax.models.rrdb import SCALES, UNSHUFFLES, RRDBNet
 
@@ -42,20 +45,6 @@ NAMINGS = {
         "last": "model.{last}",
     },
 }
-# Names that only the network after them has.
-LOOK_ALIKES = (
-    (r"f_HR_conv1\.0\.weight", "SPSR"),
-    (r"OFR\..*", "SOFVSR"),
-    (r"am_list\..*", "MMRealSR"),
-    (r"model\.1\.sub\.0\.res\.0\.weight", "SRResNet"),
-    (r"body\.0\.conv1\.weight", "SRResNet (MSRResNet of BasicSR)"),
-    (r"body\.0\.weight", "Compact (SRVGGNet)"),
-    (r".*srdb.*", "an ESRGAN with other dense blocks (srdb)"),
-    (r"layers\.0\.residual_group\..*", "SwinIR or a relative of it"),
-    (r"conv0_0\.weight", "a discriminator of ESRGAN"),
-    (r"conv0\.weight", "a U-Net discriminator of Real-ESRGAN"),
-    (r"features\.0\.weight", "a VGG (tools/convert_vgg.py reads those) or a discriminator"),
-)
 
 
 class _Layer(NamedTuple):
@@ -214,15 +203,19 @@ def reader_notes(fields: Mapping[str, Any], naming: str) -> list[str]:
     return [note for note, applies in notes.items() if applies]
 
 
+def says_x3(path: str | os.PathLike) -> bool:
+    """Whether a file's name has 3x in it, as in 3x_Name.pth: no tensor tells that from doubling."""
+    return re.search(r"(^|[^0-9a-z])3x", Path(path).stem.lower()) is not None
+
+
 def find_naming(tensors: Mapping[str, np.ndarray], source: str = "the state_dict") -> str:
     """Which of NAMINGS the names of an RRDB network follow.
 
     Raises:
         InputError: Another network (named where it is a known one).
     """
-    for pattern, network in LOOK_ALIKES:
-        if any(re.fullmatch(pattern, name) for name in tensors):
-            raise InputError(f"{source}: holds {network}, not an RRDB network of the ESRGAN family")
+    if network := find_look_alike(tensors):
+        raise InputError(f"{source}: holds {network}, not an RRDB network of the ESRGAN family")
     for naming, names in NAMINGS.items():
         if names["block"].format(k=0, r=1, c=1) + ".weight" in tensors:
             return naming

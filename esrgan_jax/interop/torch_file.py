@@ -18,27 +18,21 @@ import numpy as np
 from esrgan_jax.errors import InputError
 from esrgan_jax.files import replacing
 from esrgan_jax.interop import torch_pickle
-from esrgan_jax.interop.mapped_file import Stream, find_member, map_file, open_zip
+from esrgan_jax.interop.mapped_file import MALFORMED, Stream, find_member, map_file, open_zip
 from esrgan_jax.interop.torch_pickle import Storage
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-MAX_SHARING = 2  # bytes that all tensors may claim together, in sizes of the file
 MAX_AXES = 32
 ALIGNMENT = 64  # of the storages in a zip file, as torch has it
-
-# All that zipfile, struct, pickletools and NumPy raise on malformed bytes.
-MALFORMED = (
-    *(ValueError, TypeError, LookupError, EOFError, OverflowError),
-    *(struct.error, zipfile.BadZipFile, NotImplementedError),
-)
 
 
 def read(path: str | os.PathLike) -> Any:
     """The object in a torch file, its tensors as NumPy arrays.
 
     The arrays are read-only views of the file mapped into memory, so a tensor is read from the
-    disk when it is first used. Mappings of all kinds come as `dict`. Nothing in the file is ever
-    executed, and nothing is allocated because the file claims to need it.
+    disk when it is first used; those that share a storage, or repeat it by strides of 0, may have
+    more elements together than the file. Mappings of all kinds come as `dict`. Nothing in the file
+    is ever executed, and nothing is allocated because the file claims to need it.
 
     Raises:
         InputError: The file is missing, malformed or truncated, claims more than it holds, or its
@@ -53,7 +47,7 @@ def read(path: str | os.PathLike) -> Any:
             return _read_zip(data)
         if data[:1] == b"\x80":
             return _read_legacy(data)
-        raise ValueError("it begins like neither of torch's formats")
+        raise ValueError(_other_kind(data))
     except MALFORMED as error:
         raise InputError(
             f"{path}: cannot be read as a torch file: {error!s:.300}. Download it again, "
@@ -61,6 +55,15 @@ def read(path: str | os.PathLike) -> Any:
         ) from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _other_kind(data: mmap.mmap) -> str:
+    """What a file is that does not begin as torch's do: the usual accidents of downloads."""
+    if data[:64].lstrip()[:1] == b"<":
+        return "it is a web page, not the file that it stands for"
+    if data[:24] == b"version https://git-lfs.":
+        return "it is a pointer of Git LFS: `git lfs pull` brings the file itself"
+    return "it begins like neither of torch's formats"
 
 
 def _read_zip(data: mmap.mmap) -> Any:
@@ -123,10 +126,8 @@ def _no_tensor(*_: Any) -> None:
 
 def _viewer(data: mmap.mmap, span: Callable[[str], tuple[int, int]]) -> Callable[..., np.ndarray]:
     """What makes tensors: views of the file, once all that they claim is checked."""
-    claimed = 0
 
     def view(storage: Storage, offset: Any, shape: tuple, strides: tuple) -> np.ndarray:
-        nonlocal claimed
         start, size = span(storage.key)
         item, key = storage.dtype.itemsize, f"{storage.key:.40}"
         numbers = (storage.start, storage.numel, offset, *shape, *strides)
@@ -140,10 +141,6 @@ def _viewer(data: mmap.mmap, span: Callable[[str], tuple[int, int]]) -> Callable
         last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
         if count and last >= storage.numel:
             raise ValueError(f"a tensor of shape {shape} reaches beyond its storage {key}")
-        # Strides of 0 and shared storages cost nothing here, but they would whoever copies them.
-        claimed += count * item
-        if claimed > MAX_SHARING * len(data):
-            raise ValueError(f"its tensors claim more than {MAX_SHARING} times the file's size")
         if not count:
             return np.empty(shape, storage.dtype)
         place = start + (storage.start + offset) * item

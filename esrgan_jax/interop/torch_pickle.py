@@ -32,9 +32,12 @@ DTYPES = {
 }
 FUNCTIONS = (
     "collections OrderedDict",
+    "collections Counter",  # the milestones of a schedule
     "torch._utils _rebuild_tensor",  # torch before 0.4
     "torch._utils _rebuild_tensor_v2",
     "torch._utils _rebuild_parameter",
+    "torch Size",
+    "torch device",
 )
 PUSHED = {  # opcodes that only put their argument on the stack; the strings are Python 2's
     *("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT"),
@@ -145,6 +148,8 @@ def load(stream: Stream, make_tensor: Callable[..., Any]) -> Any:
 def _find(module: Any, name: Any) -> np.dtype | _Function:
     if not (isinstance(module, str) and isinstance(name, str)):
         raise ValueError("its pickle asks for a global without a name")
+    if module.startswith("__torch__"):
+        raise ValueError("it is a TorchScript program, not the weights alone")
     if module == "torch" and name in DTYPES:
         return DTYPES[name]
     if f"{module} {name}" in FUNCTIONS:
@@ -163,6 +168,13 @@ def _call(function: Any, arguments: Any, make_tensor: Callable[..., Any]) -> Any
             mapping: dict[Any, Any] = {}
             _assign(mapping, pairs)
             return mapping
+        # As they are: a copy of what the memo has could be asked for any number of times.
+        case _Function("collections Counter"), (dict(items),):
+            return items
+        case _Function("torch Size"), (tuple(items),):
+            return items
+        case _Function("torch device"), (str(kind), *_):
+            return kind
         case _Function("torch._utils _rebuild_parameter"), (np.ndarray() | None as tensor, *_):
             return tensor
         case (

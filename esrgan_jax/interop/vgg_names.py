@@ -10,7 +10,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from esrgan_jax.errors import InputError
-from esrgan_jax.interop import caffe_file, keras_file, weight_file
+from esrgan_jax.interop import caffe_file, keras_file, safetensors_file, weight_file
 from esrgan_jax.models.vgg import STAGES, WIDTHS, layer_names
 
 FORMAT = "esrgan_jax.vgg/1"  # in the header of our files
@@ -234,7 +234,7 @@ def load_vgg(path: str | os.PathLike) -> tuple[int, dict[str, Any]]:
         InputError: No such file, or another kind of file; the message says how to make one.
     """
     tensors = weight_file.read_tensors(path)
-    metadata = weight_file.read_metadata(path)
+    metadata = safetensors_file.read_metadata(path)
     if metadata.get("format") != FORMAT or metadata.get("depth") not in ("16", "19"):
         raise InputError(
             f"{path}: these are not converted VGG weights; make them with "

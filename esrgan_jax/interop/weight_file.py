@@ -1,32 +1,27 @@
 """Named tensors in and out of weight files: .pth, .pt, .ckpt, .safetensors and .npz."""
 
-import mmap
 import os
-import struct
 import tokenize
-import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors import SafetensorError
 
-from esrgan_jax.errors import InputError, RunError, listed
+from esrgan_jax.errors import InputError, listed
 from esrgan_jax.files import replacing
-from esrgan_jax.interop import npz_file, torch_file
-from esrgan_jax.interop.mapped_file import Stream, map_file, open_zip
+from esrgan_jax.interop import npz_file, safetensors_file, torch_file
+from esrgan_jax.interop.mapped_file import MALFORMED, map_file, open_zip
 
 TORCH_SUFFIXES = (".pth", ".pt", ".ckpt")
 SUFFIXES = (*TORCH_SUFFIXES, ".safetensors", ".npz")
 
 # Under which keys trainers keep the generator, averaged weights first.
 WRAPPERS = (
-    *("params_ema", "params-ema", "generator_ema", "net_g_ema", "g_ema", "ema"),
-    *("params", "params_g", "generator", "net_g", "netG"),
+    *("params_ema", "params-ema", "generator_ema", "net_g_ema", "network_g_ema", "g_ema", "ema"),
+    *("params", "params_g", "generator", "generator_state_dict", "net_g", "network_g", "netG"),
     *("model_state_dict", "state_dict", "model", "net"),
 )
 # Put before the names of one network among several in a flat mapping, averaged weights first.
@@ -36,18 +31,12 @@ NETWORK_PREFIXES = (
 )
 # Put before every name by what was wrapped around the network: DataParallel, torch.compile.
 SHARED_PREFIXES = ("module.", "_orig_mod.")
-SAFETENSORS_DTYPES = {
-    "BF16": np.dtype(ml_dtypes.bfloat16),
-    **{f"F{bits}": np.dtype(f"<f{bits // 8}") for bits in (16, 32, 64)},
-    **{f"I{bits}": np.dtype(f"<i{bits // 8}") for bits in (8, 16, 32, 64)},
-    **{f"U{bits}": np.dtype(f"<u{bits // 8}") for bits in (8, 16, 32, 64)},
-    "BOOL": np.dtype(np.bool_),
-}
 # All that zipfile, zlib, NumPy and safetensors raise on damaged files.
 UNREADABLE = (
-    *(ValueError, TypeError, LookupError, OSError, EOFError, RuntimeError, MemoryError),
-    *(struct.error, zipfile.BadZipFile, zlib.error, tokenize.TokenError, SafetensorError),
+    *(*MALFORMED, OSError, RuntimeError, MemoryError),
+    *(zlib.error, tokenize.TokenError, SafetensorError),
 )
+MAX_SHARING = 2  # bytes that a network's tensors may claim together, in sizes of the file
 FLOATS = ("float32", "float16", "bfloat16", "float64")
 COUNTERS = ("n_averaged", "step_counter")
 MAX_WRAPPINGS = 16
@@ -75,9 +64,16 @@ def read_tensors(path: str | os.PathLike, key: str = "") -> dict[str, np.ndarray
     if not path.is_file():
         raise InputError(f"{path}: is {'a folder' if path.is_dir() else 'no file'}, not weights")
     _check_suffix(path)
-    tensors = _network(_unwrap(_under(_read(path), key, path)))
+    state, most = _read(path)
+    tensors = _network(_unwrap(_under(state, key, path)))
     if not tensors:
-        raise InputError(f"{path}: holds no tensors under names")
+        items = state.items() if isinstance(state, dict) else ()
+        inside = [k for k, v in items if v and isinstance(v, dict) and isinstance(k, str)]
+        several = f", but {listed(inside)}: choose by --key of the converters" if inside else ""
+        raise InputError(f"{path}: holds no tensors under names{several}")
+    # Tensors that share or repeat their bytes cost nothing here, but whoever copies them.
+    if sum(tensor.nbytes for tensor in tensors.values()) > most * path.stat().st_size:
+        raise InputError(f"{path}: its tensors claim over {most} times the size of the file")
     return tensors
 
 
@@ -106,13 +102,20 @@ def write_tensors(
         if path.suffix.lower() == ".npz":
             npz_file.write(partial, arrays)
         else:
-            partial.touch()
-            mode = partial.stat().st_mode  # the library's file would be its owner's alone
-            try:
-                save_file(arrays, partial, dict(metadata or {}))
-                partial.chmod(mode)
-            except SafetensorError as error:
-                raise RunError(f"{path}: could not be written: {error}") from error
+            safetensors_file.write(partial, arrays, metadata or {})
+
+
+def cast(tensors: Mapping[str, np.ndarray], dtype: str) -> dict[str, np.ndarray]:
+    """The tensors in another element type. InputError where a value has no place in it."""
+    result = {}
+    for name, tensor in tensors.items():
+        with np.errstate(over="ignore"):
+            result[name] = tensor.astype(np.dtype(dtype))
+        if not np.isfinite(result[name]).all() and np.isfinite(tensor).all():
+            raise InputError(
+                f"{name}: has values that {dtype} cannot hold; take bfloat16 or float32"
+            )
+    return result
 
 
 def write_network(
@@ -130,15 +133,6 @@ def write_network(
         write_tensors(path, tensors)
     else:
         raise InputError(f"{path}: only .pth files have a key above the tensors")
-
-
-def read_metadata(path: str | os.PathLike) -> dict[str, str]:
-    """What the header of a .safetensors file says beside its tensors; {} for any other file."""
-    try:
-        with safe_open(path, framework="np") as file:
-            return dict(file.metadata() or {})
-    except (OSError, SafetensorError):
-        return {}
 
 
 def check_tensors(
@@ -177,40 +171,26 @@ def _check_suffix(path: Path) -> None:
         )
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path) -> tuple[Any, int]:
+    """What a file holds, and how many times its size that may be."""
     try:
         data = map_file(path)
         if data[:4] == b"PK\x03\x04":
             if any(name.endswith(npz_file.SUFFIX) for name in open_zip(data).namelist()):
-                return npz_file.read(path, data)
+                return npz_file.read(path, data), npz_file.MAX_INFLATION
         elif data[8:9] == b"{":
-            return _read_safetensors(path, data)
+            return safetensors_file.read(path, data), MAX_SHARING
     except UNREADABLE as error:
         raise InputError(
             f"{path}: cannot be read: {error!s:.300}. Download or write it again"
         ) from error
-    return torch_file.read(path)
-
-
-def _read_safetensors(path: Path, data: mmap.mmap) -> dict[str, np.ndarray]:
-    """Views of the file. The library checks the header: tensors lie end to end in it."""
-    position = 8 + int.from_bytes(data[:8], "little")
-    Stream(data, 8).read(position - 8)  # whose bounds also suit a header of JSON
-    tensors = {}
-    with safe_open(path, framework="np") as file:
-        for name in file.offset_keys():
-            part = file.get_slice(name)
-            if part.get_dtype() not in SAFETENSORS_DTYPES:
-                raise ValueError(f"{name:.80} has elements of {part.get_dtype()}")
-            dtype = SAFETENSORS_DTYPES[part.get_dtype()]
-            tensors[name] = np.ndarray(part.get_shape(), dtype, data, position)
-            position += tensors[name].nbytes
-    return tensors
+    return torch_file.read(path), MAX_SHARING
 
 
 def _under(state: Any, key: str, path: Path) -> Any:
     """What a file has under a key, or under names that begin with it."""
     for part in filter(None, key.split("/")):
+        state = _around(state, part)
         names = [name for name in state if isinstance(name, str)] if isinstance(state, dict) else []
         flat = {n: state[n] for n in names if n.startswith(f"{part}.")}
         if part not in names and not flat:
@@ -219,6 +199,18 @@ def _under(state: Any, key: str, path: Path) -> Any:
             state = state[part]
         else:
             state = {name.removeprefix(f"{part}."): value for name, value in flat.items()}
+    return state
+
+
+def _around(state: Any, key: str) -> Any:
+    """The mapping that has a key, or names that begin with it: this one, or inside known ones."""
+    found = state
+    for _ in range(MAX_WRAPPINGS):
+        if not isinstance(found, dict):
+            break
+        if any(isinstance(n, str) and (n == key or n.startswith(f"{key}.")) for n in found):
+            return found
+        found = next((found[w] for w in WRAPPERS if isinstance(found.get(w), dict)), None)
     return state
 
 

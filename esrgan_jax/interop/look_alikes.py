@@ -1,0 +1,27 @@
+"""Networks that are taken for an RRDB generator, told by a name that only they have."""
+
+import re
+from collections.abc import Iterable
+
+LOOK_ALIKES = (
+    (r"f_HR_conv1\.0\.weight", "SPSR"),
+    (r"OFR\..*", "SOFVSR"),
+    (r"am_list\..*", "MMRealSR"),
+    (r"model\.1\.sub\.0\.res\.0\.weight", "SRResNet"),
+    (r"body\.0\.conv1\.weight", "SRResNet (MSRResNet of BasicSR)"),
+    (r"body\.0\.weight", "Compact (SRVGGNet)"),
+    (r".*srdb.*", "an ESRGAN with other dense blocks (srdb)"),
+    (r"layers\.0\.residual_group\..*", "SwinIR or a relative of it"),
+    (r"conv0_0\.weight", "a discriminator of ESRGAN"),
+    (r"conv0\.weight", "a U-Net discriminator of Real-ESRGAN"),
+    (r"features\.0\.weight", "a VGG (tools/convert_vgg.py reads those) or a discriminator"),
+)
+
+
+def find_look_alike(names: Iterable[str]) -> str:
+    """What the network with tensors of these names is; "" if it is none of LOOK_ALIKES."""
+    names = list(names)
+    for pattern, network in LOOK_ALIKES:
+        if any(re.fullmatch(pattern, name) for name in names):
+            return network
+    return ""
