@@ -13,7 +13,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
 from esrgan_jax.errors import InputError
-from esrgan_jax.interop import caffe_file, vgg_names, weight_file
+from esrgan_jax.interop import caffe_file, safetensors_file, vgg_names, weight_file
 from esrgan_jax.models.vgg import VGGFeatures
 
 TOOL = Path(__file__).parents[1] / "tools" / "convert_vgg.py"
@@ -207,7 +207,7 @@ def blob_of(*fields):
 
 ONE = np.float32(1).tobytes()
 HOSTILE = {
-    "empty file": b"",
+    "is empty": b"",
     "it is another kind of file": bytes(100),
     "unknown wire type 4": b"<html>, as a failed download",
     "a layer is a number": b"\x10\x01",
@@ -332,5 +332,5 @@ def test_the_command_on_the_real_weights(shared_data, tmp_path):
         assert said in done.stdout
     expected = vgg_names.from_torch(tensors, "caffe")[1]
     jax.tree.map(np.testing.assert_array_equal, vgg_names.load_vgg(target)[1], expected)
-    assert weight_file.read_metadata(target)["preset"] == "caffe"
+    assert safetensors_file.read_metadata(target)["preset"] == "caffe"
     path.unlink()  # pytest would keep 80 MB of each of the last runs

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from esrgan_jax.errors import InputError
-from esrgan_jax.interop import keras_file, vgg_names, weight_file
+from esrgan_jax.interop import keras_file, safetensors_file, vgg_names, weight_file
 from esrgan_jax.models.vgg import VGGFeatures
 
 TOOL = Path(__file__).parents[1] / "tools" / "convert_vgg.py"
@@ -281,7 +281,7 @@ HOSTILE = {
     "ResNet": (resnet, r"no layers block1_conv1.*, but .*res2a_branch2a.*; give a VGG16 or VGG19"),
     "no layer's name": (lambda path, t: keras3(path, t, name="conv2d"), r"Keras 3 do not name"),
     "no HDF5": (lambda path, _: path.write_bytes(b"<html>"), r"cannot be read as a Keras file"),
-    "empty": (lambda path, _: path.write_bytes(b""), r"empty file"),
+    "empty": (lambda path, _: path.write_bytes(b""), r"is empty"),
 }
 
 
@@ -356,5 +356,5 @@ def test_the_command_on_the_real_weights(shared_data, tmp_path):
         assert said in done.stdout
     expected = vgg_names.from_torch(tensors, "caffe")[1]
     jax.tree.map(np.testing.assert_array_equal, vgg_names.load_vgg(target)[1], expected)
-    assert weight_file.read_metadata(target)["preset"] == "caffe"
+    assert safetensors_file.read_metadata(target)["preset"] == "caffe"
     path.unlink()  # pytest would keep 80 MB of each of the last runs
