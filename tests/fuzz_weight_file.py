@@ -37,6 +37,7 @@ TOKENS = (
     *(b"cos\nsystem\n", b"cbuiltins\neval\n", b"\x8c\x02os\x8c\x06system\x93", b"ctorch\nload\n"),
     *(b"(X\x04\x00\x00\x00truetR", b"ccollections\nOrderedDict\n)R", b"ctorch\nHalfStorage\n"),
     *(b"ctorch._utils\n_rebuild_tensor_v2\n", b"ctorch._utils\n_rebuild_parameter\n"),
+    *(b"ccollections\nCounter\n", b"ctorch\nSize\n", b"ctorch\ndevice\n"),
     *(b"}", b"]", b")", b"(", b"t", b"\x85", b"\x86", b"\x87", b"R", b"Q", b"b", b"s", b"u", b"a"),
     *(b"0", b"2", b"1", b"N", b"\x88", b"K\xff", b"M\xff\xff", b"J\xff\xff\xff\xff", b"h\x00"),
     *(b"q\x00", b"r\xff\xff\xff\x7f", b"\x94", b"e", b"\x81", b"\x92", b"\x82\x01", b"P1\n", b"."),
