@@ -6,7 +6,6 @@ the data and the config. A generator saved alone is a checkpoint of its paramete
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -178,8 +177,9 @@ def save_generator(
     items = {"state": {"generator": network}, "config": {"generator": _architecture(module)}}
     try:
         # Orbax's threads would wait for ever where they cannot make the directory.
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".esrgan_jax-"), _context():
+        path.mkdir(parents=True)
+        path.rmtree()
+        with _context():
             ocp.save_checkpointables(path.resolve(), items)
     except OSError as error:
         raise RunError(f"{path}: could not be written: {error.strerror or error}") from error
