@@ -146,7 +146,7 @@ def test_the_gan_stage_starts_from_a_given_discriminator(finished, config, tmp_p
 def test_a_signal_saves_and_the_same_command_goes_on_bit_for_bit(
     config, finished, tmp_path, monkeypatch, stage, step, number
 ):
-    finite = train._finite
+    finite, before = train._finite, signal.getsignal(number)
 
     def interrupt(metrics, where, folder):
         if where == f"step {step} of the {stage} stage":
@@ -157,7 +157,7 @@ def test_a_signal_saves_and_the_same_command_goes_on_bit_for_bit(
     with pytest.raises(Stopped, match=f"of the {stage} stage"):
         train_and_evaluate(config, str(tmp_path))
     monkeypatch.undo()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(number) is before
     train_and_evaluate(config, str(tmp_path))
     assert_same_run(tmp_path, finished)
 
