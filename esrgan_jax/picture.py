@@ -1,21 +1,21 @@
 """Picture files in and out: sRGB, eight bits, through libvips."""
 
-import logging
 import os
 from pathlib import Path
 
 import numpy as np
 import pyvips
-from PIL import Image, UnidentifiedImageError
 
-from esrgan_jax.errors import InputError, RunError
-from esrgan_jax.files import replacing
+from esrgan_jax.errors import InputError
+from esrgan_jax.picture_metadata import field
+from esrgan_jax.picture_reader import explained, kind_of, open_picture
+from esrgan_jax.picture_writer import write_rows
+from esrgan_jax.vips_file import LOADERS, load
 
-pyvips.cache_set_max(0)  # it would give back the old pixels of a file written anew
-logging.getLogger("pyvips").setLevel(logging.ERROR)  # its warnings name no file, our errors do
-PILLOW_SUFFIXES = (".bmp", ".ppm")  # libvips' wheel is built without these two
-SUFFIXES = (".avif", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp", *PILLOW_SUFFIXES)
-UNREADABLE = (pyvips.Error, OSError, ValueError, Image.DecompressionBombError)
+SUFFIXES = (
+    *(".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jpe", ".jpeg", ".jpg"),
+    *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+)
 
 
 def read_picture(path: str | os.PathLike) -> np.ndarray:
@@ -31,18 +31,17 @@ def read_picture(path: str | os.PathLike) -> np.ndarray:
         InputError: The file is missing, truncated or no picture.
     """
     path = Path(path)
-    try:
-        if path.suffix.lower() in PILLOW_SUFFIXES:
-            with Image.open(_existing(path)) as picture:
-                return np.array(picture.convert("RGB"))
-        # "error" includes "truncated"; with that alone half a TIFF is filled up with black.
-        image = _open(path, fail_on="error").autorot()
+    with explained(str(path)):
+        kind, _ = kind_of(path)
+        if kind in LOADERS:
+            image = _first_frame(path, kind).autorot()
+        else:
+            array = np.concatenate(list(open_picture(path).rows()))
+            image = pyvips.Image.new_from_array(array)
         if image.interpretation in ("rgb16", "grey16"):  # libvips would cut off the low byte
             eight = "srgb" if image.interpretation == "rgb16" else "b-w"
             image = (image / 257).rint().cast("uchar").copy(interpretation=eight)
         return image.colourspace("srgb").cast("uchar").numpy()[..., :3].copy()
-    except UNREADABLE as error:
-        raise _unreadable(path, error) from error
 
 
 def to_channels(rgb: np.ndarray, channels: int) -> np.ndarray:
@@ -74,15 +73,14 @@ def picture_size(path: str | os.PathLike) -> tuple[int, int]:
         InputError: The file is missing or its header is none of a picture.
     """
     path = Path(path)
-    try:
-        if path.suffix.lower() in PILLOW_SUFFIXES:
-            with Image.open(_existing(path)) as picture:
-                return picture.height, picture.width
-        image = _open(path)
-    except UNREADABLE as error:
-        raise _unreadable(path, error) from error
-    lying = image.get_typeof("orientation") and image.get("orientation") in (5, 6, 7, 8)
-    return (image.width, image.height) if lying else (image.height, image.width)
+    with explained(str(path)):
+        kind, _ = kind_of(path)
+        if kind not in LOADERS:
+            picture = open_picture(path)
+            return picture.height, picture.width
+        image = _first_frame(path, kind)
+        lying = field(image, "orientation", 1) >= 5
+        return (image.width, image.height) if lying else (image.height, image.width)
 
 
 def write_picture(path: str | os.PathLike, array: np.ndarray) -> None:
@@ -105,15 +103,8 @@ def write_picture(path: str | os.PathLike, array: np.ndarray) -> None:
         )
     if array.dtype not in (np.uint8, np.uint16):
         raise InputError(f"{path}: a picture is uint8 or uint16, not {array.dtype}")
-    deep, gray = array.dtype == np.uint16, array.shape[2] == 1
-    interpretation = ("grey16" if deep else "b-w") if gray else ("rgb16" if deep else "srgb")
-    image = pyvips.Image.new_from_array(np.ascontiguousarray(array), interpretation=interpretation)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial:
-            image.pngsave(str(partial), compression=6)
-    except (pyvips.Error, OSError) as error:
-        raise RunError(f"{path}: could not be written: {_reason(error)}") from error
+    height, width, bands = array.shape
+    write_rows(path, [array], height=height, width=width, bands=bands, dtype=array.dtype)
 
 
 def find_pictures(folder: str | os.PathLike) -> list[Path]:
@@ -145,27 +136,5 @@ def find_pictures(folder: str | os.PathLike) -> list[Path]:
     return sorted(found)
 
 
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise OSError("no such file")
-    return path
-
-
-def _open(path: Path, fail_on: str = "none") -> pyvips.Image:
-    image = pyvips.Image.new_from_file(str(_existing(path)), fail_on=fail_on)
-    assert isinstance(image, pyvips.Image)
-    return image
-
-
-def _unreadable(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path}: cannot be read as a picture: {_reason(error)}")
-
-
-def _reason(error: Exception) -> str:
-    """The line of an error that says most: libvips' own, without its preamble."""
-    if isinstance(error, pyvips.Error):
-        lines = [line.strip() for line in (error.detail or "").splitlines() if line.strip()]
-        return lines[-1] if lines else error.message
-    if isinstance(error, UnidentifiedImageError):
-        return "not a known format"
-    return getattr(error, "strerror", None) or str(error)
+def _first_frame(path: Path, kind: str) -> pyvips.Image:
+    return load(path, kind, **({"n": 1} if "n" in LOADERS[kind] else {}))

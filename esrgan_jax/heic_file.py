@@ -1,0 +1,74 @@
+"""HEIC, the photographs of phones, through pi-heif: libvips' wheel has no decoder for HEVC."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from esrgan_jax.errors import InputError
+
+
+class Heic(NamedTuple):
+    """An open HEIC file, turned upright by its own orientation.
+
+    Attributes:
+        dtype: uint8, or uint16 with white at 65535.
+        pictures: How many it holds; the one meant to be shown is opened.
+        pixels: Decodes it: (height, width, bands).
+    """
+
+    height: int
+    width: int
+    bands: int
+    dtype: np.dtype
+    pictures: int
+    exif: bytes | None
+    xmp: bytes | None
+    icc: bytes | None
+    pixels: Callable[[], np.ndarray]
+
+
+def open_heic(source: Path | bytes) -> Heic:
+    """Reads the header of a HEIC file.
+
+    Raises:
+        InputError: pi-heif is not installed.
+        ValueError: The file is damaged; also OSError, EOFError, SyntaxError or RuntimeError.
+    """
+    try:
+        import pi_heif
+    except ImportError as error:
+        name = "standard input" if isinstance(source, bytes) else source
+        raise InputError(f"{name}: HEIC is read by pi-heif: run pip install pi-heif") from error
+
+    def decoder() -> "pi_heif.HeifFile":
+        what = io.BytesIO(source) if isinstance(source, bytes) else str(source)
+        return pi_heif.open_heif(what, convert_hdr_to_8bit=False)
+
+    header = decoder()
+    width, height = header.size
+    mode, _, deep = header.mode.partition(";")
+    dtype = np.dtype(np.uint16 if deep else np.uint8)
+    bits = header.info["bit_depth"]
+
+    def pixels() -> np.ndarray:
+        file = decoder()
+        array = np.atleast_3d(np.array(file))  # a copy: the memory goes with the file
+        if deep and bits < 16:  # shifted up, but white is 65535
+            scale = np.float32(65535 / (65536 - (1 << (16 - bits))))
+            array = np.rint(array * scale).astype(np.uint16)
+        return array
+
+    return Heic(
+        height,
+        width,
+        {"L": 1, "I": 1, "LA": 2, "RGB": 3, "RGBA": 4}[mode],
+        dtype,
+        len(header),
+        header.info.get("exif"),
+        header.info.get("xmp"),
+        header.info.get("icc_profile"),
+        pixels,
+    )

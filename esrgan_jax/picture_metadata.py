@@ -1,0 +1,121 @@
+"""What is known about a picture beside its pixels, as the fields that libvips has for it.
+
+A profile, EXIF, XMP, IPTC, text and timing: {name: (GType, value)}.
+"""
+
+import io
+import re
+import struct
+from typing import Any
+
+import pyvips
+from PIL import Image
+
+Metadata = dict[str, tuple[int, Any]]
+
+TEXT, NUMBER, BLOB = (
+    pyvips.GValue.gstr_type,
+    pyvips.GValue.gint_type,
+    pyvips.GValue.blob_type,
+)
+# A picture's own: not what libvips says of the file that it was in.
+CARRIED = re.compile(
+    r"exif-(?!ifd1-|ifd0-Orientation).*|xmp-data|iptc-data|icc-profile-data|resolution-unit"
+    r"|image-description|png-comment-.*|delay|loop"
+)
+EXIF_TAIL = " (, ASCII, 1 components, 1 bytes)"  # libvips cuts a text at its last parenthesis
+PHOTOSHOP = b"Photoshop 3.0\0"
+UNKNOWN_RESOLUTION = 72 / 25.4  # pixels per millimetre
+
+
+def field(image: pyvips.Image, name: str, default: int) -> int:
+    value = image.get(name) if image.get_typeof(name) else default
+    return value if isinstance(value, int) else default
+
+
+def carried(image: pyvips.Image) -> Metadata:
+    """What of an opened file's metadata belongs to the picture, its orientation left out."""
+    names = [name for name in image.get_fields() if CARRIED.fullmatch(name)]
+    return {name: (image.get_typeof(name), image.get(name)) for name in names}
+
+
+def exif_fields(exif: bytes | None) -> Metadata:
+    """An EXIF block as fields: from the block alone libvips would write none of it."""
+    if exif is None:
+        return {}
+    file = io.BytesIO()
+    Image.new("L", (1, 1)).save(file, "png", exif=exif)
+    found = carried(pyvips.Image.pngload_buffer(file.getvalue()))
+    return {name: value for name, value in found.items() if name.startswith("exif-")}
+
+
+def upright_xmp(metadata: Metadata) -> Metadata:
+    """The metadata of a picture that has been turned: XMP, too, may say how it lay."""
+    if "xmp-data" not in metadata:
+        return metadata
+    gtype, xmp = metadata["xmp-data"]
+    upright = re.sub(rb"(tiff:Orientation(?:\s*=\s*[\"']|>))[2-8]", rb"\g<1>1", xmp)
+    return metadata | {"xmp-data": (gtype, upright)}
+
+
+def dressed(
+    image: pyvips.Image,
+    saver: str,
+    metadata: Metadata,
+    *,
+    page_height: int | None,
+    resolution: tuple[float, float] | None,
+    software: str | None,
+) -> tuple[pyvips.Image, str]:
+    """An image with the metadata that a format takes, and what its saver is told to keep.
+
+    Args:
+        saver: libvips' name of the format: "png", "heif", …
+        page_height: Rows of one frame of an animation; None for a picture that stands still.
+        resolution: Pixels per millimetre, (across, down).
+        software: What the picture was made with.
+    """
+    metadata = dict(metadata)
+    across, down = resolution or (UNKNOWN_RESOLUTION, UNKNOWN_RESOLUTION)
+    image = image.copy(xres=across, yres=down)
+    for name in ("resolution-unit", "bits-per-sample", "n-pages", "orientation"):
+        image.remove(name)
+    space = b"GRAY" if image.bands < 3 else b"RGB "
+    if "icc-profile-data" in metadata and metadata["icc-profile-data"][1][16:20] != space:
+        del metadata["icc-profile-data"]  # one of gray says nothing about RGB
+    if saver == "tiff":  # see append_exif
+        metadata.pop("iptc-data", None)
+    elif "iptc-data" in metadata:
+        metadata["iptc-data"] = (BLOB, iptc_for(saver, metadata["iptc-data"][1]))
+    if software is not None:
+        metadata["exif-ifd0-Software"] = (TEXT, software + EXIF_TAIL)
+        if saver == "png":
+            metadata["png-comment-0-Software"] = (TEXT, software)
+    if any(name.startswith("exif-") for name in metadata):
+        metadata["orientation"] = (NUMBER, 1)  # the block itself still says how the picture lay
+    if page_height is None:
+        metadata = {name: v for name, v in metadata.items() if name not in ("delay", "loop")}
+    else:
+        metadata["page-height"] = (NUMBER, page_height)
+    for name, (gtype, value) in metadata.items():
+        image.set_type(gtype, name, value)
+    # EXIF is written even where there is nothing to say in it, with made-up values.
+    return image, "all" if "orientation" in metadata else "xmp|iptc|icc|other"
+
+
+def iptc_for(saver: str, data: bytes) -> bytes:
+    """IPTC as a format wants it: JPEG among Photoshop's resources, TIFF by itself."""
+    if saver == "jpeg" and not data.startswith(PHOTOSHOP):
+        padding = b"\0" * (len(data) % 2)
+        return PHOTOSHOP + struct.pack(">4sHHI", b"8BIM", 0x0404, 0, len(data)) + data + padding
+    if saver == "tiff" and data.startswith(PHOTOSHOP):
+        at = len(PHOTOSHOP)
+        while data[at : at + 4] == b"8BIM" and at + 12 <= len(data):
+            (kind,) = struct.unpack_from(">H", data, at + 4)
+            at += 6 + (data[at + 6] + 2) // 2 * 2  # a name, padded to an even length
+            (size,) = struct.unpack_from(">I", data.ljust(at + 4, b"\0"), at)
+            if kind == 0x0404:
+                return data[at + 4 : at + 4 + size]
+            at += 4 + size + size % 2
+        return b""
+    return data

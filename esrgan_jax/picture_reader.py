@@ -1,0 +1,251 @@
+"""Opens picture files of any kind strip by strip, in the channels and bits that they have."""
+
+import io
+import re
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from dataclasses import field as member
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import pyvips
+from PIL import Image
+from PIL.BmpImagePlugin import BmpImageFile
+
+from esrgan_jax.errors import InputError
+from esrgan_jax.exif import read_tiff_exif
+from esrgan_jax.gif_file import require_whole_gif
+from esrgan_jax.heic_file import open_heic
+from esrgan_jax.picture_metadata import BLOB, Metadata, carried, exif_fields, field, upright_xmp
+from esrgan_jax.pnm_file import pnm_rows, read_pnm_header
+from esrgan_jax.vips_file import DTYPES, PLAIN, STRIP, image_rows, load, plain, reason, upright
+
+UNREADABLE = (
+    *(pyvips.Error, OSError, ValueError, RuntimeError, EOFError, SyntaxError, struct.error),
+    Image.DecompressionBombError,
+)
+HEVC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
+HIGHEST_HDR = 16  # floats above it are no light but 8-bit or 16-bit numbers
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An open picture, upright.
+
+    Attributes:
+        name: The file, for messages.
+        height: Rows of one frame.
+        bands: 1 gray, 2 gray and alpha, 3 RGB, 4 RGBA.
+        dtype: np.uint8, np.uint16 (white is 65535) or np.float32 (in [0, 1]).
+        frames: 1, or those of an animation; each has the full size.
+        notes: What the user should be told of the reading, each a sentence without its stop.
+        metadata: What `write_rows` carries over, as libvips' fields: {name: (GType, value)}.
+        resolution: Pixels per millimetre, (across, down); None where the file does not say.
+        white: Floating-point values were divided by it to be in [0, 1].
+    """
+
+    name: str
+    height: int
+    width: int
+    bands: int
+    dtype: np.dtype
+    strips: Callable[[], Iterator[np.ndarray]] = member(repr=False)
+    frames: int = 1
+    notes: tuple[str, ...] = ()
+    metadata: Metadata = member(default_factory=dict, repr=False)
+    resolution: tuple[float, float] | None = None
+    white: float = 1.0
+
+    def rows(self) -> Iterator[np.ndarray]:
+        """Yields strips (n, width, bands), top to bottom, frame after frame; none crosses two.
+
+        Each call reads the file anew.
+
+        Raises:
+            InputError: The file is truncated or damaged, or is gone.
+        """
+        with explained(self.name):
+            yield from self.strips()
+
+
+def open_picture(source: Path | bytes) -> Picture:
+    """Opens a picture file; what kind it is of, its content says and not its name.
+
+    Raises:
+        InputError: The file is missing, truncated, no picture, or one that has no place here.
+    """
+    name = str(source) if isinstance(source, Path) else "standard input"
+    with explained(name):
+        kind, head = kind_of(source)
+        if kind == "pnm":
+            return _open_pnm(name, source)
+        if kind == "bmp":
+            return _open_bmp(name, source)
+        if kind == "heic":
+            return _open_heic(name, source)
+        if kind == "gif":
+            with open_source(source) as file:
+                require_whole_gif(file)
+        notes = ()
+        if kind == "png" and b"acTL" in head.partition(b"IDAT")[0]:
+            notes = ("of the animated PNG only the first frame is taken",)
+        return _open_vips(name, source, kind, notes)
+
+
+def kind_of(source: Path | bytes) -> tuple[str, bytes]:
+    """The kind of a file, see `sniff`, and its first bytes; ValueError or OSError if it is none."""
+    if isinstance(source, Path) and not source.is_file():
+        raise OSError("it is a folder" if source.is_dir() else "no such file")
+    with open_source(source) as file:
+        head = file.read(4096)
+    kind = sniff(head)
+    if kind is None:
+        raise ValueError(
+            "not a known format; known are PNG, JPEG, WebP, TIFF, HEIF, AVIF, GIF, BMP "
+            "and PBM, PGM, PPM"
+        )
+    return kind, head
+
+
+def sniff(head: bytes) -> str | None:
+    """The kind of a file by its first bytes: a name of LOADERS, "heic", "bmp", "pnm" or None."""
+    for kind, magics in {
+        "png": (b"\x89PNG\r\n\x1a\n",),
+        "jpeg": (b"\xff\xd8\xff",),
+        "gif": (b"GIF87a", b"GIF89a"),
+        "tiff": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+        "bmp": (b"BM",),
+    }.items():
+        if head.startswith(magics):
+            return kind
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "webp"
+    if head[4:8] == b"ftyp":
+        brands = {head[8:12], *re.findall(b"(?s)....", head[16 : int.from_bytes(head[:4])])}
+        return "heic" if brands & HEVC_BRANDS else "heif"
+    return "pnm" if re.match(rb"P[1-6][\s#]", head) else None
+
+
+def open_source(source: Path | bytes) -> BinaryIO:
+    return io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+
+
+@contextmanager
+def explained(name: str) -> Iterator[None]:
+    """What the libraries raise on reading becomes an InputError that names the file."""
+    try:
+        yield
+    except InputError:
+        raise
+    except UNREADABLE as error:
+        raise InputError(f"{name}: cannot be read as a picture: {reason(error)}") from error
+
+
+def _open_vips(name: str, source: Path | bytes, kind: str, notes: tuple[str, ...]) -> Picture:
+    raw = load(source, kind, access="sequential")
+    lying = field(raw, "orientation", 1)
+    # Turning needs the end of the file first: libvips then unpacks to memory or a temporary file.
+    access = "sequential" if lying in (1, 2) else "random"
+    frames = field(raw, "n-pages", 1) if kind in ("webp", "gif") else 1
+    pages = field(raw, "n-pages", 1)
+    if pages > frames:
+        notes += (f"of the {pages} pictures in the file only the first is taken",)
+
+    def image() -> pyvips.Image:
+        return upright(plain(load(source, kind, access=access))[0], frames)
+
+    still, more = plain(raw)
+    metadata = carried(raw)
+    if raw.interpretation not in PLAIN:  # the profile is one of the colours that it had
+        metadata.pop("icc-profile-data", None)
+    if kind == "tiff":
+        with open_source(source) as file:
+            metadata |= exif_fields(read_tiff_exif(file))
+    if lying != 1:
+        metadata = upright_xmp(metadata)
+    height, width = raw.height // frames, raw.width
+    picture = Picture(
+        name,
+        *((width, height) if lying >= 5 else (height, width)),
+        still.bands,
+        np.dtype(DTYPES[str(still.format)]),
+        lambda: image_rows(image(), frames),
+        frames,
+        notes + more,
+        metadata,
+        # One pixel a millimetre is libvips' way to say that it does not know.
+        None if (raw.xres, raw.yres) == (1, 1) else (raw.xres, raw.yres),
+    )
+    return _in_range(picture) if picture.dtype == np.float32 else picture
+
+
+def _in_range(picture: Picture) -> Picture:
+    """A picture of floats whose `strips` are within [0, 1]; for that, the file is read once."""
+    low, high = 0.0, 0.0
+    for strip in picture.rows():
+        low, high = min(low, float(strip.min())), max(high, float(strip.max()))
+        if not np.isfinite(strip).all():
+            raise ValueError("it has values that are infinite or not a number; repair them first")
+    white, notes = 1.0, picture.notes
+    if high > 1:
+        white = next((w for w in (HIGHEST_HDR, 255, 65535) if high <= w), high)
+        white = high if white == HIGHEST_HDR else white
+        notes += (f"its values go up to {high:g}; {white:g} is taken as white",)
+    if low < 0:
+        notes += (f"values below 0 (down to {low:g}) are taken as 0",)
+
+    def strips() -> Iterator[np.ndarray]:
+        for strip in picture.strips():
+            yield np.clip(strip / np.float32(white), 0, 1)
+
+    return replace(picture, strips=strips, notes=notes, white=float(white))
+
+
+def _array_rows(array: np.ndarray) -> Iterator[np.ndarray]:
+    return (array[y : y + STRIP] for y in range(0, len(array), STRIP))
+
+
+def _open_pnm(name: str, source: Path | bytes) -> Picture:
+    with open_source(source) as file:
+        header = read_pnm_header(file)
+    strips = partial(pnm_rows, header, partial(open_source, source), STRIP)
+    return Picture(name, header.height, header.width, header.bands, header.dtype, strips)
+
+
+def _open_bmp(name: str, source: Path | bytes) -> Picture:
+    """Through Pillow, at once: its class itself knows no limit on the size of a picture."""
+
+    def array() -> np.ndarray:
+        with open_source(source) as file:
+            image = BmpImageFile(file)
+            mode = {"1": "L", "P": "RGB"}.get(image.mode, image.mode)
+            return np.atleast_3d(np.asarray(image.convert(mode)))
+
+    with open_source(source) as file:
+        image = BmpImageFile(file)
+        bands = {"1": 1, "L": 1, "RGBA": 4}.get(image.mode, 3)
+    return Picture(
+        name, image.height, image.width, bands, np.dtype(np.uint8), lambda: _array_rows(array())
+    )
+
+
+def _open_heic(name: str, source: Path | bytes) -> Picture:
+    file = open_heic(source)
+    blobs = {"xmp-data": file.xmp, "icc-profile-data": file.icc}
+    notes = ()
+    if file.pictures > 1:
+        notes = (f"of the {file.pictures} pictures in the file only the main one is taken",)
+    return Picture(
+        name,
+        file.height,
+        file.width,
+        file.bands,
+        file.dtype,
+        lambda: _array_rows(file.pixels()),
+        notes=notes,
+        metadata=exif_fields(file.exif) | {k: (BLOB, v) for k, v in blobs.items() if v},
+    )

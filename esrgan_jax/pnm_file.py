@@ -1,0 +1,110 @@
+"""Portable bitmaps, graymaps and pixmaps (PBM, PGM, PPM; text and binary), strip by strip."""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+
+LONGEST_HEADER = 1 << 16  # bytes, with comments
+_GAP = rb"(?:\s|#[^\r\n]*[\r\n])+"
+_HEADER = re.compile(rb"P([1-6])" + _GAP + rb"(\d+)" + _GAP + rb"(\d+)")
+_MAXVAL = re.compile(_GAP + rb"(\d+)")
+
+
+class PnmHeader(NamedTuple):
+    """What stands before the pixels.
+
+    Attributes:
+        kind: 1 to 6, the digit of the magic number.
+        maxval: The value of white, 1 to 65535; 1 for a bitmap.
+        offset: The byte at which the pixels begin.
+    """
+
+    kind: int
+    height: int
+    width: int
+    maxval: int
+    offset: int
+
+    @property
+    def bands(self) -> int:
+        return 3 if self.kind in (3, 6) else 1
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(np.uint16 if self.maxval > 255 else np.uint8)
+
+
+def read_pnm_header(file: BinaryIO) -> PnmHeader:
+    """Reads the header at the start of `file`.
+
+    Raises:
+        ValueError: It is none, or says what no picture has.
+    """
+    head = file.read(LONGEST_HEADER)
+    match = _HEADER.match(head)
+    if match is None:
+        raise ValueError("its header is damaged")
+    kind, width, height = map(int, match.groups())
+    maxval, end = 1, match.end()
+    if kind not in (1, 4):
+        white = _MAXVAL.match(head, end)
+        if white is None:
+            raise ValueError("its header is damaged")
+        maxval, end = int(white.group(1)), white.end()
+    if not (height and width and 0 < maxval < 65536):
+        raise ValueError(f"its header says {width}x{height} pixels with white at {maxval}")
+    return PnmHeader(kind, height, width, maxval, end + 1)
+
+
+def pnm_rows(
+    header: PnmHeader, open_file: Callable[[], BinaryIO], strip: int
+) -> Iterator[np.ndarray]:
+    """Yields strips (n, width, bands) of `strip` rows, white being 255 or 65535.
+
+    Raises:
+        ValueError: The file is truncated, or a number in it is none.
+    """
+    with open_file() as file:
+        file.seek(header.offset)
+        # The text forms are small and rare: their numbers are read in one go.
+        text = _text_samples(header, file) if header.kind <= 3 else None
+        for top in range(0, header.height, strip):
+            shape = (min(strip, header.height - top), header.width, header.bands)
+            if text is not None:
+                samples = text[top : top + shape[0]]
+            elif header.kind == 4:
+                packed = _exactly(file, shape[0] * (-(-header.width // 8))).reshape(shape[0], -1)
+                samples = 1 - np.unpackbits(packed, axis=1, count=header.width)[..., None]
+            else:
+                size = header.dtype.itemsize
+                samples = _exactly(file, int(np.prod(shape)) * size).view(f">u{size}")
+            yield _to_white(samples.reshape(shape), header)
+
+
+def _exactly(file: BinaryIO, size: int) -> np.ndarray:
+    data = file.read(size)
+    if len(data) < size:
+        raise ValueError("it is truncated")
+    return np.frombuffer(data, np.uint8)
+
+
+def _text_samples(header: PnmHeader, file: BinaryIO) -> np.ndarray:
+    text = re.sub(rb"#[^\r\n]*", b"", file.read())
+    if header.kind == 1:  # the digits of a bitmap need no space between them
+        samples = 1 - (np.frombuffer(re.sub(rb"\s", b"", text), np.uint8) == ord("1"))
+    else:
+        samples = np.array(text.split(), dtype=np.int64)
+    shape = (header.height, header.width, header.bands)
+    if len(samples) < np.prod(shape):
+        raise ValueError("it is truncated")
+    return samples[: np.prod(shape)].reshape(shape)
+
+
+def _to_white(samples: np.ndarray, header: PnmHeader) -> np.ndarray:
+    white = np.iinfo(header.dtype).max
+    if header.maxval == white:
+        return samples.astype(header.dtype)
+    scaled = np.rint(samples.astype(np.float64) * (white / header.maxval))
+    return np.minimum(scaled, white).astype(header.dtype)

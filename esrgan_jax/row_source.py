@@ -1,0 +1,122 @@
+"""Rows that somebody computes, given to libvips as if they were a file.
+
+libvips pulls pixels out of files. So the rows are shown to it as an uncompressed BigTIFF that
+nobody ever writes: the header is made at once, and each strip of pixels is handed over when
+libvips reads that far. Reading is in order, so only a strip is in memory at a time.
+"""
+
+import struct
+import threading
+
+import numpy as np
+import pyvips
+
+STRIP_BYTES = 1 << 19
+
+
+def tiff_header(height: int, width: int, bands: int, dtype: np.dtype) -> tuple[bytes, int]:
+    """The header of an uncompressed BigTIFF, and the size in bytes of the whole file."""
+    row = width * bands * dtype.itemsize
+    rows = max(1, min(height, STRIP_BYTES // row))
+    count = -(-height // rows)
+    sizes = np.full(count, rows * row, "<u8")
+    sizes[-1] = height * row - (count - 1) * rows * row
+    fields = {
+        256: ("<u4", [width]),
+        257: ("<u4", [height]),
+        258: ("<u2", [8 * dtype.itemsize] * bands),
+        259: ("<u2", [1]),  # not compressed
+        262: ("<u2", [1 if bands < 3 else 2]),  # gray, RGB
+        273: ("<u8", np.zeros(count)),  # where each strip begins: filled in below
+        277: ("<u2", [bands]),
+        278: ("<u4", [rows]),
+        279: ("<u8", sizes),
+        339: ("<u2", [3 if dtype.kind == "f" else 1] * bands),
+    }
+    if bands in (2, 4):
+        fields[338] = ("<u2", [2])  # the last channel is alpha, not multiplied in
+    types = {"<u2": 3, "<u4": 4, "<u8": 16}
+    start = 16 + 8 + 20 * len(fields) + 8
+    pixels = start + sum(len(v) * int(t[2]) for t, v in fields.values() if len(v) * int(t[2]) > 8)
+    fields[273] = ("<u8", pixels + rows * row * np.arange(count))
+    head, values = struct.pack("<2sHHHQQ", b"II", 43, 8, 0, 16, len(fields)), b""
+    for tag, (kind, value) in sorted(fields.items()):
+        data = np.asarray(value).astype(kind).tobytes()
+        if len(data) > 8:
+            data, values = struct.pack("<Q", start + len(values)), values + data
+        head += struct.pack("<HHQ8s", tag, types[kind], len(value), data)
+    return head + bytes(8) + values, pixels + height * row
+
+
+class RowSource:
+    """A file of `height` rows for libvips, fed from another thread.
+
+    One thread calls `feed` for each strip and then `end`; a second one works on `image`, and
+    calls `stop` when it needs no more, whether it is done or has failed.
+    """
+
+    def __init__(self, height: int, width: int, bands: int, dtype: np.dtype):
+        self._header, self._size = tiff_header(height, width, bands, dtype)
+        self._position = 0  # of the reader
+        self._given = len(self._header)  # the next byte that there will be
+        self._rest = memoryview(b"")
+        self._next: memoryview | None = None
+        self._ended = self._stopped = False
+        self._changed = threading.Condition()
+        self._source = pyvips.SourceCustom()
+        self._source.on_read(self._read)
+        self._source.on_seek(self._seek)
+        self.image = pyvips.Image.tiffload_source(
+            self._source, access="sequential", fail_on="error", unlimited=True
+        )
+
+    def feed(self, strip: np.ndarray) -> bool:
+        """Waits until the strip before is taken; False says that no more is wanted."""
+        data = np.ascontiguousarray(strip).data.cast("B")
+        with self._changed:
+            self._changed.wait_for(lambda: self._next is None or self._stopped)
+            self._next = data
+            self._changed.notify_all()
+            return not self._stopped
+
+    def end(self) -> None:
+        """No strip will come any more: for the reader the file is truncated if it wants one."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def _take(self) -> memoryview:
+        with self._changed:
+            self._changed.wait_for(lambda: self._next is not None or self._ended)
+            data, self._next = self._next, None
+            self._changed.notify_all()
+            return memoryview(b"") if data is None else data
+
+    def _read(self, size: int) -> bytes:
+        if self._position < len(self._header):
+            data = self._header[self._position : self._position + size]
+            self._position += len(data)
+            return data
+        if self._position != self._given:
+            return b""  # libvips went back, which it does not; a failed write is what comes of it
+        data = bytearray()
+        while len(data) < size:
+            if not self._rest:
+                self._rest = self._take()
+                if not self._rest:
+                    break
+            piece = self._rest[: size - len(data)]
+            self._rest = self._rest[len(piece) :]
+            data += piece
+        self._given += len(data)
+        self._position = self._given
+        return bytes(data)
+
+    def _seek(self, offset: int, whence: int) -> int:
+        self._position = offset + (0, self._position, self._size)[whence]
+        return self._position
