@@ -1,0 +1,590 @@
+import os
+import sys
+import threading
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+
+av = pytest.importorskip("av")
+
+from esrgan_jax.errors import InputError, RunError  # noqa: E402
+from esrgan_jax.film import SUFFIXES, check_target, open_film, write_film  # noqa: E402
+
+HEIGHT, WIDTH = 24, 32
+MS = Fraction(1, 1000)
+STEADY = [40 * i for i in range(12)]
+UNSTEADY = [0, 40, 45, 120, 121, 300, 700, 740, 750, 1001]
+SAME_SIZE: dict[str, Any] = {"height": HEIGHT, "width": WIDTH}
+KR_KB = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
+
+
+def pictures(count, height=HEIGHT, width=WIDTH):
+    """Smooth frames that differ, so that a swap or a turn is seen after lossy coding."""
+    y, x = np.mgrid[:height, :width]
+    for i in range(count):
+        rgb = [255 * x / width, 255 * y / height, np.full((height, width), 20 * i % 256)]
+        yield np.stack(rgb, -1).astype(np.uint8)
+
+
+def make(
+    path,
+    frames=None,
+    times=STEADY,
+    codec="libx264",
+    kind="yuv420p",
+    tags=None,
+    turn=None,
+    sound=None,
+    subtitles=(),
+    time_base=MS,
+    options=None,
+    metadata=None,
+    aspect=None,
+    **about,
+):
+    """Writes a small film; `frames` are RGB arrays or ready frames."""
+    frames = list(pictures(len(times)) if frames is None else frames)
+    options = options or ({"crf": "1"} if "264" in codec else {})
+    first = frames[0]
+    height, width = (
+        first.shape[:2] if isinstance(first, np.ndarray) else (first.height, first.width)
+    )
+    with av.open(str(path), "w") as output:
+        output.metadata.update(about)
+        video = output.add_stream(codec, rate=25, options=options, time_base=time_base)
+        video.width, video.height, video.pix_fmt = width, height, kind
+        for name, value in (tags or {}).items():
+            setattr(video, name, value)
+        if aspect:
+            video.sample_aspect_ratio = aspect
+        if turn:
+            video.set_display_rotation(*turn)
+        video.metadata.update(metadata or {})
+        audio = output.add_stream(sound, rate=48000) if sound else None
+        if audio:
+            audio.metadata["language"] = "fra"
+        text = output.add_mux_stream("subrip", time_base=MS) if subtitles else None
+        if text:
+            text.metadata.update(language="deu", title="Untertitel")
+            text.disposition = av.stream.Disposition.forced
+        if "chapter" in about:
+            chapter = {"id": 1, "start": 0, "end": 300, "time_base": MS}
+            output.set_chapters([chapter | {"metadata": {"title": about["chapter"]}}])
+        output.start_encoding()
+        for begin, length, words in subtitles:
+            packet = av.Packet(words.encode())
+            packet.stream, packet.time_base = text, MS
+            packet.pts = packet.dts = begin
+            packet.duration = length
+            output.mux(packet)
+        for time, frame in zip(times, frames, strict=True):
+            if isinstance(frame, np.ndarray):
+                frame = av.VideoFrame.from_ndarray(frame, format="rgb24")
+                frame = frame.reformat(format=kind, dst_colorspace=5, dst_color_range=1)
+            frame.pts, frame.time_base = round(time * MS / time_base), time_base
+            output.mux(video.encode(frame))
+        output.mux(video.encode(None))
+        if audio:
+            wave = np.sin(np.arange(48000 * (times[-1] + 40) // 1000) / 20).astype(np.float32)
+            kind = "flt" if sound == "libopus" else "fltp"
+            samples = av.AudioFrame.from_ndarray(wave[None], kind, "mono")
+            samples.sample_rate, samples.pts = 48000, 0
+            output.mux(audio.encode(samples))
+            output.mux(audio.encode(None))
+    return path
+
+
+def remux(source, target, attachments=(), stutter=False):
+    """Copies a film, with attachments, or with every second packet of sound at the time before."""
+    with av.open(str(source)) as given, av.open(str(target), "w") as output:
+        routes = [output.add_stream_from_template(s, opaque=True) for s in given.streams]
+        for before, after in zip(given.streams, routes, strict=True):
+            after.metadata.update(before.metadata)
+            after.disposition = before.disposition
+        output.metadata.update(given.metadata)
+        output.set_chapters(given.chapters())
+        for name in attachments:
+            output.add_attachment(name, attachments[name], name.encode())
+        last, count = 0, 0
+        for packet in given.demux():
+            if packet.size:
+                if stutter and packet.stream.type == "audio":
+                    count += 1
+                    last = packet.pts if count % 2 else last
+                    packet.pts = packet.dts = last
+                packet.stream = routes[packet.stream.index]
+                output.mux(packet)
+    return target
+
+
+def doubled(frames):
+    for frame in frames:
+        yield frame.repeat(2, 0).repeat(2, 1)
+
+
+def doubled_in_batches(frames):
+    frames = iter(frames)
+    while batch := [frame for _, frame in zip(range(5), frames, strict=False)]:
+        yield from doubled(batch)
+
+
+def upscaled(source, target, upscale=doubled, **options):
+    film = open_film(source)
+    size: dict[str, Any] = {"height": 2 * film.height, "width": 2 * film.width}
+    write_film(film, target, upscale, **size, **options)
+    assert sorted(os.listdir(target.parent)) == sorted({source.name, target.name})
+    return target
+
+
+def packets(path, kind):
+    """(time, duration, bytes) of every packet of the first stream of a kind; times in seconds."""
+    with av.open(str(path)) as film:
+        stream = film.streams.get({kind: 0})[0]
+        return [
+            (p.pts * p.time_base, p.duration * p.time_base, bytes(p))
+            for p in film.demux(stream)
+            if p.size
+        ]
+
+
+def times_of(path):
+    with av.open(str(path)) as film:
+        return [frame.pts * frame.time_base for frame in film.decode(video=0)]
+
+
+def arrays_of(path):
+    frames = []
+    film = open_film(path)
+
+    def keep(given):
+        for frame in given:
+            frames.append(frame)
+            yield frame
+
+    target = path.with_name("kept.mkv")
+    write_film(film, target, keep, height=film.height, width=film.width)
+    target.unlink()
+    return film, frames
+
+
+@pytest.mark.parametrize("upscale", [doubled, doubled_in_batches])
+@pytest.mark.parametrize(
+    ("source", "target", "options"),
+    [
+        ("a.mp4", "b.mp4", {"sound": "aac"}),
+        ("a.mp4", "b.mp4", {"sound": "aac", "times": UNSTEADY}),
+        ("a.mov", "b.mp4", {"times": UNSTEADY, "time_base": Fraction(1, 90000)}),
+        ("a.mp4", "b.mp4", {"times": [1000 * i for i in range(30, 40)]}),
+        ("a.mkv", "b.mp4", {"sound": "aac", "times": UNSTEADY}),
+        ("a.mkv", "b.mkv", {"sound": "libopus", "times": UNSTEADY}),
+        ("a.webm", "b.webm", {"sound": "libopus", "codec": "libvpx-vp9"}),
+        ("a.avi", "b.mkv", {"codec": "mpeg4", "time_base": Fraction(1, 25)}),
+    ],
+)
+def test_frames_keep_their_times_and_sound_its_bytes(tmp_path, source, target, options, upscale):
+    source = make(tmp_path / source, **options)
+    target = upscaled(source, tmp_path / target, upscale)
+    film, enlarged = open_film(source), open_film(target)
+    assert (film.height, film.width, film.dtype) == (HEIGHT, WIDTH, np.uint8)
+    assert (enlarged.height, enlarged.width) == (2 * HEIGHT, 2 * WIDTH)
+    times = times_of(source)
+    assert times_of(target) == times
+    assert film.frames == enlarged.frames == len(times) == len(options.get("times", STEADY))
+    if "sound" in options:
+        sound = [[(p[0], p[2]) for p in packets(film, "audio")] for film in (source, target)]
+        assert sound[0] == sound[1]
+    assert packets(target, "video")[-1][1] == packets(source, "video")[-1][1]
+    with av.open(str(source)) as a, av.open(str(target)) as b:
+        assert abs(a.duration - b.duration) < 25000  # µs, a packet of sound whose end is rounded
+        assert (a.streams.audio and a.streams.audio[0].language) == (
+            b.streams.audio and b.streams.audio[0].language
+        )
+    for before, after in zip(arrays_of(source)[1], arrays_of(target)[1], strict=True):
+        error = np.abs(before.repeat(2, 0).repeat(2, 1).astype(int) - after)
+        assert error.mean() < 2.5
+
+
+def test_a_shift_for_matroska_is_the_same_for_all_streams(tmp_path):
+    """AAC in MP4 begins before zero, and Matroska cannot."""
+    source = make(tmp_path / "a.mp4", sound="aac", times=UNSTEADY)
+    target = upscaled(source, tmp_path / "b.mkv")
+    shift = packets(target, "audio")[0][0] - packets(source, "audio")[0][0]
+    assert shift > 0
+    for before, after in zip(times_of(source), times_of(target), strict=True):
+        assert abs(before + shift - after) <= MS
+
+
+def test_sound_that_steps_back_in_time_does_not_stop_the_film(tmp_path):
+    plain = make(tmp_path / "plain.mkv", sound="libopus")
+    source = remux(plain, tmp_path / "a.mkv", stutter=True)
+    plain.unlink()
+    target = upscaled(source, tmp_path / "b.mp4")
+    before, after = packets(source, "audio"), packets(target, "audio")
+    assert before[0][0] == before[1][0]
+    assert [data for *_, data in after] == [data for *_, data in before]
+
+
+def test_a_broadcast_begins_at_zero(tmp_path):
+    source = make(
+        tmp_path / "a.ts", time_base=Fraction(1, 90000), times=[36000000 + t for t in UNSTEADY]
+    )
+    times = times_of(source)
+    assert times[0] >= 36000
+    target = upscaled(source, tmp_path / "b.mp4")
+    assert times_of(target) == [time - times[0] for time in times]
+
+
+def test_subtitles_chapters_tags_and_attachments_are_kept(tmp_path):
+    words = [(100, 200, "Grüße"), (400, 60, "<i>zwei</i>")]
+    plain = make(
+        tmp_path / "plain.mkv",
+        subtitles=words,
+        sound="libopus",
+        title="Ein Film",
+        chapter="Anfang",
+        metadata={"title": "Bild", "language": "ita", "NUMBER_OF_BYTES": "7"},
+    )
+    source = remux(plain, tmp_path / "a.mkv", {"font.ttf": "font/ttf", "cover.png": "image/png"})
+    plain.unlink()
+    target = upscaled(source, tmp_path / "b.mkv", software="esrgan_jax 1")
+    assert packets(target, "subtitles") == [
+        (begin * MS, length * MS, text.encode()) for begin, length, text in words
+    ]
+    with av.open(str(source)) as before, av.open(str(target)) as after:
+        assert after.metadata["title"] == "Ein Film"
+        assert after.metadata["COMMENT"] == "esrgan_jax 1"
+        assert [c["metadata"] for c in after.chapters()] == [{"title": "Anfang"}]
+        for kind in ("video", "audio", "subtitle"):
+            a = getattr(before.streams, "subtitles" if kind == "subtitle" else kind)[0]
+            b = getattr(after.streams, "subtitles" if kind == "subtitle" else kind)[0]
+            assert (a.language, a.disposition) == (b.language, b.disposition), kind
+        assert after.streams.subtitles[0].disposition & av.stream.Disposition.forced
+        assert after.streams.video[0].metadata["title"] == "Bild"
+        assert "NUMBER_OF_BYTES" not in after.streams.video[0].metadata
+        assert [s.data for s in after.streams if s.type == "attachment"] == [b"font.ttf"]
+        cover = next(s for s in after.streams.video if s.index != after.streams.video[0].index)
+        assert cover.disposition & av.stream.Disposition.attached_pic
+    assert open_film(target).others[-2:] == open_film(source).others[-2:]
+
+
+@pytest.mark.parametrize(
+    ("turn", "expected"),
+    [
+        ((0, False, False), lambda a: a),
+        ((90, False, False), lambda a: np.rot90(a)),
+        ((180, False, False), lambda a: np.rot90(a, 2)),
+        ((-90, False, False), lambda a: np.rot90(a, 3)),
+        ((0, True, False), lambda a: a[:, ::-1]),
+        ((90, True, False), lambda a: np.rot90(a)[:, ::-1]),
+    ],
+)
+def test_the_turn_of_the_display_is_applied_and_not_written_again(tmp_path, turn, expected):
+    source = make(tmp_path / "a.mp4", turn=turn, times=STEADY[:3], aspect=Fraction(4, 3))
+    picture = expected(next(pictures(1))).astype(int)
+    film, (first, *_) = arrays_of(source)
+    assert (film.height, film.width) == picture.shape[:2]
+    assert np.abs(first - picture).mean() < 4
+    target = upscaled(source, tmp_path / "b.mp4")
+    film, (first, *_) = arrays_of(target)
+    assert not film.look.transpose
+    assert not film.look.flip_rows
+    assert not film.look.flip_columns
+    assert film.aspect == (Fraction(3, 4) if turn[0] in (90, -90) else Fraction(4, 3))
+    assert np.abs(first - picture.repeat(2, 0).repeat(2, 1)).mean() < 4
+
+
+@pytest.mark.parametrize(
+    ("matrix", "range_", "deep", "target", "size", "read_as"),
+    [
+        (1, 1, False, "b.mp4", (24, 32), (1, 1)),
+        (5, 1, False, "b.mkv", (24, 32), (5, 1)),
+        (6, 1, False, "b.webm", (24, 32), (6, 1)),
+        (1, 2, False, "b.mp4", (24, 32), (1, 2)),
+        (6, 2, False, "b.webm", (24, 32), (6, 2)),
+        (2, 0, False, "b.mp4", (24, 32), (6, 1)),
+        (2, 0, False, "b.mp4", (16, 1280), (1, 1)),
+        (1, 1, True, "b.mp4", (24, 32), (1, 1)),
+        (9, 1, True, "b.mkv", (24, 32), (9, 1)),
+        (9, 1, True, "b.webm", (24, 32), (9, 1)),
+        (9, 2, True, "b.mp4", (24, 32), (9, 2)),
+    ],
+)
+def test_colours_and_their_tags_come_back(tmp_path, matrix, range_, deep, target, size, read_as):
+    bits, most = (10, 65535) if deep else (8, 255)
+    kr, kb = KR_KB[read_as[0]]
+    rgb = np.array([0.8, 0.25, 0.1])
+    y = rgb @ [kr, 1 - kr - kb, kb]
+    colour = np.array([y, (rgb[2] - y) / (2 - 2 * kb), (rgb[0] - y) / (2 - 2 * kr)])
+    scale = np.array([219, 224, 224]) * 2 ** (bits - 8)
+    if read_as[1] == 2:
+        scale = np.array([2**bits - 1] * 3)
+    zero = np.array([16 * (read_as[1] == 1), 128, 128]) * 2 ** (bits - 8)
+    stored = np.rint(colour * scale + zero)
+    kind = "yuv420p10le" if deep else "yuv420p"
+
+    def flat():
+        frame = av.VideoFrame(size[1], size[0], kind)
+        for plane, value in zip(frame.planes, stored, strict=True):
+            plane.update(np.full(plane.buffer_size // (1 + deep), value, f"<u{1 + deep}"))
+        return frame
+
+    transfer = 16 if matrix == 9 else 2
+    tags = {"colorspace": matrix, "color_range": range_, "color_trc": transfer}
+    frames = [flat() for _ in range(3)]
+    source = make(tmp_path / "a.mp4", frames, STEADY[:3], kind=kind, tags=tags)
+    film, (first, *_) = arrays_of(source)
+    assert film.dtype == first.dtype == (np.uint16 if deep else np.uint8)
+    assert np.abs(first / most - rgb).max() < 2 / 255
+    upscaled(source, tmp_path / target)
+    with av.open(str(tmp_path / target)) as written:
+        frame = next(written.decode(video=0))
+    assert (frame.colorspace, frame.color_range) == read_as
+    assert frame.color_primaries not in (0, 2)
+    assert frame.color_trc == (16 if matrix == 9 else 1 if read_as[0] == 1 else 6)
+    assert frame.format.name.replace("j", "") == kind
+    for plane, value in zip(frame.planes, stored, strict=True):
+        assert np.abs(np.frombuffer(plane, f"<u{1 + deep}")[0] - value) <= 2
+
+
+def test_deep_films_keep_their_ends_and_steps(tmp_path):
+    ramp = np.tile(np.linspace(0, 1023, 128).round(), (32, 1))
+    frame = av.VideoFrame(128, 32, "gray10le")
+    frame.planes[0].update(ramp.astype("<u2").tobytes())
+    frame.color_range = 2
+    tags = {"color_range": 2, "colorspace": 1}
+    source = make(tmp_path / "a.mp4", [frame], [0], kind="gray10le", tags=tags, options={"qp": "0"})
+    film, (first,) = arrays_of(source)
+    assert film.look.bits == 10
+    assert (first.min(), first.max()) == (0, 65535)
+    assert np.abs(first[8].mean(-1) - ramp[8] / 1023 * 65535).max() < 70
+
+
+def test_mastering_of_hdr_is_kept(tmp_path):
+    told = "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)"
+    options = {"x265-params": f"log-level=error:{told}:max-cll=1000,400"}
+    tags = {"colorspace": 9, "color_primaries": 9, "color_trc": 16, "color_range": 1}
+    deep = {"codec": "libx265", "kind": "yuv420p10le", "tags": tags, "options": options}
+    source = make(tmp_path / "a.mkv", times=STEADY[:3], **deep)
+    look = open_film(source).look
+    assert look.display == pytest.approx(
+        (0.68, 0.32, 0.265, 0.69, 0.15, 0.06, 0.3127, 0.329, 0.0001, 1000)
+    )
+    assert look.light == (1000, 400)
+    for name in ("b.mp4", "b.webm"):
+        target = upscaled(source, tmp_path / name)
+        written = open_film(target).look
+        assert written.display == pytest.approx(look.display, rel=0.4)  # SVT keeps 2^-14 cd/m²
+        assert (written.light, written.transfer, written.bits) == (look.light, 16, 10)
+        target.unlink()
+
+
+@pytest.mark.parametrize("threaded", [False, True])
+def test_only_a_few_frames_are_alive(tmp_path, threaded):
+    source = make(tmp_path / "a.mp4", times=[40 * i for i in range(120)], sound="aac")
+    film = open_film(source)
+    taken, given, most = 0, 0, 0
+
+    def upscale(frames):
+        nonlocal taken, given, most
+        for frame in frames:
+            taken += 1
+            most = max(most, taken - given)
+            yield frame
+            given += 1
+
+    def in_threads(frames):
+        found = []
+        while not found or found[-1] is not None:
+            thread = threading.Thread(target=lambda: found.append(next(frames, None)))
+            thread.start()
+            thread.join()
+            yield from upscale(found[-1:] if found[-1] is not None else [])
+
+    write_film(
+        film,
+        tmp_path / "b.mp4",
+        in_threads if threaded else upscale,
+        **SAME_SIZE,
+    )
+    assert taken == given == film.frames == 120
+    assert most == 1
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("out of memory"), KeyboardInterrupt()])
+@pytest.mark.parametrize("after", [0, 5])
+def test_a_failure_leaves_nothing_and_comes_out_as_it_is(tmp_path, failure, after):
+    source = make(tmp_path / "a.mp4", sound="aac")
+
+    def failing(frames):
+        for i, frame in enumerate(doubled(frames)):
+            if i == after:
+                raise failure
+            yield frame
+
+    with pytest.raises(type(failure)) as caught:
+        upscaled(source, tmp_path / "b.mp4", failing)
+    assert caught.value is failure
+    assert os.listdir(tmp_path) == ["a.mp4"]
+
+
+def test_a_thread_that_reads_ahead_ends_with_the_film(tmp_path):
+    source = make(tmp_path / "a.mp4", times=[40 * i for i in range(300)])
+    taken, threads = [], []
+
+    def failing(frames):
+        threads.append(threading.Thread(target=lambda: taken.extend(1 for _ in frames)))
+        threads[0].start()
+        raise RuntimeError("out of memory")
+        yield
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        upscaled(source, tmp_path / "b.mp4", failing)
+    threads[0].join(10)
+    assert not threads[0].is_alive()
+    assert os.listdir(tmp_path) == ["a.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("upscale", "message"),
+    [
+        (lambda frames: frames, r"uint8 \(24, 32, 3\) is no uint8 \(48, 64, 3\)"),
+        (lambda frames: (f / 255 for f in doubled(frames)), "float64"),
+        (lambda frames: (f for f, _ in zip(doubled(frames), range(3), strict=False)), "fewer"),
+        (lambda frames: (g for f in doubled(frames) for g in (f, f)), "more"),
+    ],
+)
+def test_a_wrong_upscaler_is_named(tmp_path, upscale, message):
+    source = make(tmp_path / "a.mp4")
+    with pytest.raises(ValueError, match=message):
+        upscaled(source, tmp_path / "b.mp4", upscale)
+    assert os.listdir(tmp_path) == ["a.mp4"]
+
+
+def test_odd_sizes_are_kept(tmp_path):
+    frames = list(pictures(3, 25, 33))
+    source = make(tmp_path / "a.mkv", frames, STEADY[:3], codec="libvpx-vp9")
+    film = open_film(source)
+    size: dict[str, Any] = {"height": 25, "width": 33}
+    for name, kind, notes in (("b.mp4", "yuv444p", 1), ("b.webm", "yuv420p", 0)):
+        assert len(check_target(film, tmp_path / name, **size)) == notes
+        write_film(film, tmp_path / name, iter, **size)
+        written, arrays = arrays_of(tmp_path / name)
+        assert (written.height, written.width, len(arrays)) == (25, 33, 3)
+        assert np.abs(arrays[0].astype(int) - frames[0]).mean() < 4
+        with av.open(str(tmp_path / name)) as film_b:
+            assert film_b.streams.video[0].pix_fmt == kind
+
+
+def test_what_the_target_cannot_hold_is_said_before_any_work(tmp_path):
+    source = make(tmp_path / "a.mkv", sound="aac", subtitles=[(0, 100, "eins")])
+    film = open_film(source)
+    assert check_target(film, tmp_path / "b.mkv", **SAME_SIZE) == []
+    with pytest.raises(InputError, match=r"cannot hold stream 2 \(subtitle.*end the name in \.mkv"):
+        check_target(film, tmp_path / "b.mp4", **SAME_SIZE)
+    with pytest.raises(InputError, match=r"stream 1 \(audio, aac\), stream 2 \(subtitle"):
+        check_target(film, tmp_path / "b.webm", **SAME_SIZE)
+    with pytest.raises(InputError, match=r"end in \.mp4, \.mkv, \.webm"):
+        check_target(film, tmp_path / "b.avi", **SAME_SIZE)
+    with pytest.raises(InputError, match=r"quality 52 is not in 0 \(best\) to 51"):
+        check_target(film, tmp_path / "b.mkv", quality=52, **SAME_SIZE)
+    with pytest.raises(InputError, match="would overwrite"):
+        check_target(film, source, **SAME_SIZE)
+    wide = make(tmp_path / "wide.mp4", aspect=Fraction(64, 45))
+    with pytest.raises(InputError, match="aspect 64/45"):
+        check_target(open_film(wide), tmp_path / "b.webm", **SAME_SIZE)
+    assert ".mkv" in SUFFIXES
+
+
+def test_quality_is_a_trade(tmp_path, rng):
+    noise = [rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8) for _ in range(3)]
+    source = make(tmp_path / "a.mp4", noise, STEADY[:3])
+    sizes = [
+        upscaled(source, tmp_path / "b.mp4", quality=quality).stat().st_size
+        for quality in (1, None, 40)
+    ]
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_mp4_begins_with_its_index(tmp_path):
+    data = upscaled(make(tmp_path / "a.mp4"), tmp_path / "b.mp4").read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")
+
+
+def damage(path, cut=None, spoil=None):
+    data = bytearray(path.read_bytes())
+    if spoil is not None:
+        with av.open(str(path)) as film:
+            packet = [p for p in film.demux(video=0) if p.size][spoil]
+            place = data.index(bytes(packet))
+            data[place : place + packet.size] = b"\xff" * packet.size
+    path.write_bytes(data[:cut])
+    return path
+
+
+def test_a_damaged_film_is_named_with_the_time(tmp_path):
+    times = [40 * i for i in range(100)]
+    source = make(tmp_path / "a.webm", codec="libvpx-vp9", times=times)
+    damage(source, spoil=30)
+    with pytest.raises(InputError, match=r"a\.webm: is damaged after 0:00:01\.\d+: Invalid data"):
+        upscaled(source, tmp_path / "b.mkv")
+    assert os.listdir(tmp_path) == ["a.webm"]
+    source = make(tmp_path / "a.mkv", times=times)
+    damage(source, cut=source.stat().st_size // 2)
+    with pytest.raises(InputError, match=r"cut off: of 0:00:04 it holds 0:00:0[12]"):
+        open_film(source)
+    source = make(tmp_path / "a.mp4", times=times)
+    damage(source, cut=source.stat().st_size // 2)
+    with pytest.raises(InputError, match=r"a\.mp4: cannot be read as a film: \w+"):
+        open_film(source)
+
+
+def test_what_is_no_film_is_named(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        open_film(tmp_path / "a.mp4")
+    (tmp_path / "a.mp4").write_bytes(b"no film at all" * 100)
+    with pytest.raises(InputError, match=r"a\.mp4: cannot be read as a film: \w+"):
+        open_film(tmp_path / "a.mp4")
+    with av.open(str(tmp_path / "b.mp4"), "w") as output:
+        audio = output.add_stream("aac", rate=48000)
+        samples = av.AudioFrame.from_ndarray(np.zeros((1, 4800), np.float32), "fltp", "mono")
+        samples.sample_rate = 48000
+        output.mux(audio.encode(samples))
+        output.mux(audio.encode(None))
+    with pytest.raises(InputError, match="no moving pictures"):
+        open_film(tmp_path / "b.mp4")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"options": {"x264-params": "tff=1"}}, "interlaced"),
+        ({"tags": {"colorspace": 8}}, "colour matrix"),
+        ({"turn": (45,)}, "angle"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused(tmp_path, options, message):
+    source = make(tmp_path / "a.mp4", times=STEADY[:3], **options)
+    with pytest.raises(InputError, match=rf"a\.mp4: cannot be upscaled as a film: .*{message}"):
+        open_film(source)
+
+
+def test_transparency_is_noted(tmp_path):
+    frame = av.VideoFrame(WIDTH, HEIGHT, "argb")
+    source = make(tmp_path / "a.mov", [frame], [0], codec="qtrle", kind="argb")
+    assert open_film(source).notes == ("its transparency is left out",)
+
+
+def test_a_folder_that_is_missing_or_full_is_named(tmp_path):
+    film = open_film(make(tmp_path / "a.mp4"))
+    with pytest.raises(InputError, match="there is no folder"):
+        write_film(film, tmp_path / "none" / "b.mp4", iter, **SAME_SIZE)
+    with pytest.raises(RunError, match=r"b\.mp4: could not be written"):
+        write_film(film, tmp_path / "b.mp4", iter, height=HEIGHT, width=20000)
+
+
+def test_without_pyav_it_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(InputError, match=r"film needs PyAV: pip install 'esrgan_jax\[video\]'"):
+        open_film(tmp_path / "a.mp4")
