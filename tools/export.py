@@ -1,0 +1,185 @@
+"""Exports a generator as one file of StableHLO that runs with JAX alone, on every platform."""
+
+import argparse
+import importlib.util
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from esrgan_jax.errors import InputError, run_command
+from esrgan_jax.files import refuse_same, replacing, sha256
+from esrgan_jax.interop.weight_file import SUFFIXES
+from esrgan_jax.interpolate import add_mixture_arguments
+
+if TYPE_CHECKING:
+    import jax
+    from jax.export import Exported
+
+DESCRIPTION = """Exports a generator as one file of StableHLO that runs with JAX alone.
+
+MODEL is the directory of a run or checkpoint, a weight file (.pth, .pt, .ckpt, .safetensors, .npz)
+or a name of the zoo (python -m esrgan_jax.interop.zoo lists them). OUTPUT, such as NAME.stablehlo,
+holds the program and its weights, for batches and pictures of any size: float32 (batch, height,
+width, channels) in [0, 1] to the same, scale times as high and wide. docs/examples/run_exported.py
+runs it without this package."""
+
+PLATFORMS = ("cpu", "cuda", "tpu", "rocm")  # that jax.export knows by itself
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", metavar="MODEL", type=Path, help="the generator to export")
+    parser.add_argument("output", metavar="OUTPUT", type=Path, help="the file to write")
+    add_mixture_arguments(parser)
+    parser.add_argument(
+        "--platforms",
+        metavar="P,…",
+        default="cpu,cuda,tpu",
+        help=f"where it shall run, of {', '.join(PLATFORMS)}; none need be here "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="what it computes in; bfloat16 makes half the file (default: %(default)s)",
+    )
+    args = parser.parse_args(argv)
+    platforms = _platforms(args.platforms)
+    _check(args)
+
+    import jax
+
+    from esrgan_jax.checkpoint import load_generator
+    from esrgan_jax.interpolate import load_mixture
+
+    # Else the paths of this machine would be in a file that is given away.
+    jax.config.update("jax_traceback_in_locations_limit", 0)
+
+    name = args.model.resolve().name
+    if args.psnr_model is None:
+        module, variables = load_generator(args.model)
+    else:
+        module, variables = load_mixture(args.psnr_model, args.model, args.alpha)
+        psnr_name = Path(args.psnr_model).resolve().name
+        name = f"{1 - args.alpha:g} {psnr_name} + {args.alpha:g} {name}"
+    module = module.clone(dtype=jax.numpy.dtype(args.dtype))
+    exported = export_generator(module, variables, name, platforms)
+    with replacing(args.output) as partial:
+        partial.write_bytes(exported.serialize())
+
+    print(f"network       {type(module).__name__} x{module.scale}, {args.dtype}")
+    print(f"name          {exported.fun_name}")
+    print(f"input         {exported.in_avals[0]} in [0, 1]")
+    print(f"output        {exported.out_avals[0]} clamped to [0, 1]")
+    print(f"platforms     {', '.join(exported.platforms)}")
+    print(f"jax           {jax.__version__}")
+    print(f"written       {args.output} ({args.output.stat().st_size / 1e6:.1f} MB)")
+    print(f"sha256        {sha256(args.output)}  {args.output.name}")
+
+
+def _check(args: argparse.Namespace) -> None:
+    """What can be told before anything is read."""
+    if importlib.util.find_spec("flatbuffers") is None:
+        raise InputError(
+            "exported files are written by flatbuffers, which is not installed; "
+            "pip install 'esrgan_jax[export]'"
+        )
+    if (args.psnr_model is None) != (args.alpha is None):
+        raise InputError(
+            "--psnr_model and --alpha go together: give both to mix two networks, or neither"
+        )
+    if args.output.suffix.lower() in SUFFIXES:
+        raise InputError(
+            f"{args.output}: its suffix says that it holds weights alone, which "
+            "tools/convert_rrdb.py writes; call it NAME.stablehlo"
+        )
+    for source in (args.model, args.psnr_model):
+        if source is not None:
+            refuse_same(Path(source), args.output)
+
+
+def _platforms(text: str) -> tuple[str, ...]:
+    """The platforms that a list such as "cpu,cuda" names, each once."""
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    for name in names:
+        if name not in PLATFORMS:
+            raise InputError(
+                f"--platforms={text}: there is no platform {name!r}; "
+                f"name some of {', '.join(PLATFORMS)}, separated by commas"
+            )
+    return names
+
+
+def export_generator(
+    module: Any, variables: Mapping[str, Any], name: str, platforms: Sequence[str]
+) -> "Exported":
+    """A generator as a program of its own, with the weights as its constants.
+
+    Args:
+        module: The generator, `RRDBNet` or `SRResNet`; its dtype is what the program computes in.
+        variables: Its variables, {"params", "batch_stats"}, of float32 arrays.
+        name: What the program is called, `fun_name` in JAX.
+        platforms: What it can be compiled for: "cpu", "cuda", "tpu" or "rocm". None need be here.
+
+    Returns:
+        The program from float32 (b, h, w, in_channels) in [0, 1] to float32
+        (b, scale h, scale w, out_channels), clamped to [0, 1], for b, h and w from 1. Sizes that
+        the network cannot fold (`unshuffle`) are mirrored at the far sides and the result cut,
+        as `Upscaler` does it.
+    """
+    import jax
+    from jax import export
+
+    multiple, scale = getattr(module, "unshuffle", 1), module.scale
+    variables = {**variables, "params": _narrowed(variables["params"], module.dtype)}
+
+    def upscale(lr: "jax.Array") -> "jax.Array":
+        height, width = lr.shape[1:3]
+        if multiple > 1:
+            lr = lr[:, _mirrored(height, multiple)][:, :, _mirrored(width, multiple)]
+        sr = module.apply(variables, lr)
+        return sr[:, : scale * height, : scale * width].clip(0, 1)
+
+    upscale.__name__ = name
+    shape = (*export.symbolic_shape("b, h, w"), module.in_channels)
+    return export.export(jax.jit(upscale), platforms=tuple(platforms))(
+        jax.ShapeDtypeStruct(shape, jax.numpy.float32)
+    )
+
+
+def _mirrored(size: Any, multiple: int) -> "jax.Array":
+    """Where each pixel comes from in an axis mirrored at its end to the next multiple.
+
+    `size` may be symbolic, as no pad width of `jnp.pad` may; this is NumPy's "reflect", whose
+    axis of one pixel repeats it.
+    """
+    import jax.numpy as jnp
+
+    # Written so, JAX can prove that it is a multiple; of size + -size % multiple it cannot.
+    padded = -(-size // multiple) * multiple
+    period = jnp.maximum(2 * (size - 1), 1)
+    index = jnp.arange(padded) % period
+    return jnp.minimum(index, period - index)
+
+
+def _narrowed(params: Mapping[str, Any], dtype: Any) -> dict[str, Any]:
+    """The parameters with each convolution's in the dtype that it would cast them to anyway.
+
+    The last convolution computes in float32, and so keeps it, as do normalisation and PReLU.
+    """
+    narrowed = {}
+    for name, value in params.items():
+        if not isinstance(value, Mapping) or name == "conv_last":
+            narrowed[name] = value
+        elif "kernel" in value:
+            narrowed[name] = {key: leaf.astype(dtype) for key, leaf in value.items()}
+        else:
+            narrowed[name] = _narrowed(value, dtype)
+    return narrowed
+
+
+if __name__ == "__main__":
+    run_command(main)
