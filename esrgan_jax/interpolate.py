@@ -94,7 +94,7 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     }
 
 
-def add_mixture_arguments(parser: argparse.ArgumentParser) -> None:
+def add_mixture_arguments(parser: argparse._ActionsContainer) -> None:
     """--psnr_model and --alpha, for commands whose --model can be mixed on the fly."""
     parser.add_argument(
         "--psnr_model",
@@ -110,31 +110,68 @@ def add_mixture_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def load_mixture(psnr_model: str | Path, gan_model: str | Path, alpha: float) -> tuple[Any, Any]:
-    """(module, variables) of the mixture of two models, each a run, a checkpoint or a file.
+    """(module, variables) of (1 - alpha) · psnr_model + alpha · gan_model; as `load_models`."""
+    return load_models([(psnr_model, 1 - alpha), (gan_model, alpha)])[:2]
+
+
+def load_models(weighted: Sequence[tuple[str | Path, float]]) -> tuple[Any, Any, str]:
+    """(module, variables, name) of Σ weight · model: runs, checkpoints, files or zoo names.
+
+    The name has every model's hash in it, see `describe_model`.
 
     Raises:
-        InputError: as `load_generator` and `interpolate_params`, the architectures differ, or both
-            are one and the same.
+        InputError: as `load_generator` and `mix_params`, the architectures differ, or two are one
+            and the same.
     """
     from esrgan_jax.checkpoint import load_generator
 
-    psnr_module, psnr = load_generator(psnr_model)
-    gan_module, gan = load_generator(gan_model)
-    if _place(psnr_model) == _place(gan_model):
-        raise InputError(
-            f"{psnr_model} and {gan_model} are the same network; "
-            "of a run name the two stages, WORKDIR/psnr and WORKDIR/gan"
-        )
-    kinds = [_kind(module) for module in (psnr_module, gan_module)]
-    if kinds[0] != kinds[1]:
-        raise InputError(
-            f"{psnr_model} is {kinds[0]} and {gan_model} is {kinds[1]}; "
-            "only networks of one architecture can be interpolated"
-        )
+    loaded = [load_generator(model) for model, _ in weighted]
+    first, module = weighted[0][0], loaded[0][0]
+    places = {_place(first): first}
+    for (model, _), (other, _) in zip(weighted[1:], loaded[1:], strict=True):
+        if same := places.get(_place(model)):
+            raise InputError(
+                f"{same} and {model} are the same network; "
+                "of a run name the two stages, WORKDIR/psnr and WORKDIR/gan"
+            )
+        places[_place(model)] = model
+        if _kind(other) != _kind(module):
+            raise InputError(
+                f"{first} is {_kind(module)} and {model} is {_kind(other)}; "
+                "only networks of one architecture can be interpolated"
+            )
+    terms = [
+        describe_model(model, variables) + ("" if weight == 1 else f" x {weight:g}")
+        for (model, weight), (_, variables) in zip(weighted, loaded, strict=True)
+        if weight
+    ]
     try:
-        return gan_module, interpolate_params(psnr, gan, alpha)
+        mixed = mix_params([variables for _, variables in loaded], [w for _, w in weighted])
     except InputError as error:
-        raise InputError(f"{psnr_model} and {gan_model}: {error}") from None
+        names = " and ".join(str(model) for model, _ in weighted)
+        raise InputError(f"{names}: {error}") from None
+    return loaded[-1][0], mixed, " + ".join(terms)
+
+
+def describe_model(model: str | Path, variables: Any) -> str:
+    """A model's name and what identifies it: the SHA-256 of its file, or of a folder's parameters.
+
+    Such as "RRDB_ESRGAN_x4.npz sha256:0123456789abcdef", the first 16 digits.
+    """
+    import hashlib
+
+    import jax
+
+    from esrgan_jax.files import sha256
+    from esrgan_jax.interop.zoo import resolve
+
+    path = Path(resolve(model))
+    if path.is_file():
+        return f"{path.name} sha256:{sha256(path)[:16]}"
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(variables):
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return f"{path.name} parameters sha256:{digest.hexdigest()[:16]}"
 
 
 def _place(model: str | Path) -> Path:

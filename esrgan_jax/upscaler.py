@@ -1,67 +1,149 @@
-"""A generator applied to pictures in memory: whole, or in overlapping tiles of one shape."""
+"""A generator applied to pictures: arrays in memory, or strips of pictures too large for it."""
 
-from functools import partial
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import jax
 import numpy as np
 
-from esrgan_jax.errors import InputError, RunError
-from esrgan_jax.interpolate import load_mixture
+from esrgan_jax.errors import InputError
+from esrgan_jax.images import from_array, to_array
+from esrgan_jax.memory import tile_side
+from esrgan_jax.models.borders import BORDERS
+from esrgan_jax.picture_tiles import enlarged
+from esrgan_jax.strips import Strips
+from esrgan_jax.tile_runner import TileRunner
+from esrgan_jax.tiles import OVERLAP
+from esrgan_jax.upscale_step import COLOR_FIELD
 
-OVERLAP = 32
+Model = str | Path
 
 
 class Upscaler:
-    """Upscales pictures, NumPy in and out.
+    """Upscales pictures.
 
     Args:
         module: The generator, such as `RRDBNet`: a Linen module from (N, H, W, in_channels) in
             [0, 1] to (N, scale H, scale W, out_channels).
         variables: Its variables, {"params": …}.
-        tile: Side of the square tiles in LR pixels; None takes the picture whole. Memory grows
-            with the tile instead of the picture.
-        overlap: LR pixels that neighbouring tiles share. Each result is cut in the middle of the
-            shared band, so a pixel's surroundings are known for at least half of it.
+        tile: Longest side of the tiles in LR pixels; None chooses it from the memory. A picture
+            that fits is done whole.
+        overlap: LR pixels that neighbouring tiles share; each result is cut in the middle. None
+            takes `tiles.OVERLAP`, or what the network sees where that is less.
+        exact: Takes as much overlap as the network sees, for results equal to the untiled ones.
+        seamless: "wrap" or "mirror" continue the picture beyond its edges, in every convolution,
+            for textures; None as the network was trained, with zeros.
+        ensemble: The mean over the eight flipped and turned versions: somewhat better, eight times
+            the work.
+        strength: 1 is the network's result, 0 the bicubic enlargement, between a blend.
+        color: "keep" corrects drift of the low frequencies, such as a yellow cast.
+        dtype: Computation, "float32" or "bfloat16"; None takes bfloat16 on devices made for it.
+        devices: Where to run; None are all of this process. Tiles are spread over them.
+        spatial: Splits the rows of one picture over the devices, instead of tiles.
+        then: Upscales what this one makes, in float.
+        name: What made the pictures, for their metadata.
 
     Raises:
-        InputError: tile and overlap do not fit together, or not the generator.
+        InputError: Options do not fit together, or not the generator.
     """
 
     def __init__(
-        self, module: Any, variables: Any, *, tile: int | None = None, overlap: int = OVERLAP
+        self,
+        module: Any,
+        variables: Any,
+        *,
+        tile: int | None = None,
+        overlap: int | None = None,
+        exact: bool = False,
+        seamless: str | None = None,
+        ensemble: bool = False,
+        strength: float = 1.0,
+        color: str | None = None,
+        dtype: str | None = None,
+        devices: Sequence[Any] | None = None,
+        spatial: bool = False,
+        then: "Upscaler | None" = None,
+        name: str = "",
     ):
-        # On the device once, instead of with every tile.
-        self.module, self.variables = module, jax.device_put(variables)
-        self.scale: int = module.scale
+        devices = list(jax.local_devices() if devices is None else devices)
+        if seamless not in (None, *BORDERS[1:]):
+            raise InputError(f"seamless is {seamless!r}: choose {' or '.join(BORDERS[1:])}")
+        if not 0 <= strength <= 1:
+            raise InputError(f"a strength of {strength:g} is not within 0 (bicubic) to 1 (network)")
+        if dtype not in (None, "float32", "bfloat16"):
+            raise InputError(f"dtype is {dtype!r}: choose float32 or bfloat16")
+        if color not in (None, "keep"):
+            raise InputError(f"color is {color!r}: choose 'keep', or leave it out")
+        same = module.in_channels == module.out_channels
+        if not same and (strength < 1 or color):
+            raise InputError("strength and color need a network that keeps the channels")
+        fields = {"dtype": np.dtype(dtype or best_dtype(devices[0]))}
+        self.module = module.clone(**fields) if hasattr(module, "dtype") else module
+        self.scale: int = module.scale * (then.scale if then else 1)
+        self.then, self.name = then, name
         self.multiple: int = getattr(module, "unshuffle", 1)
-        self.tile, self.overlap = tile, overlap
-        if overlap < 0:
+        self.keep_color, self.ensemble = color == "keep", ensemble
+        self.tile, self.overlap = self._sides(tile, overlap, exact, devices[0])
+        self.runner = TileRunner(
+            self.module,
+            variables,
+            devices=devices,
+            spatial=spatial,
+            overlap=self.overlap,
+            border=seamless or "zero",
+            ensemble=ensemble,
+            keep_color=self.keep_color,
+            **({} if strength == 1 else {"strength": strength}),
+        )
+
+    def _sides(
+        self, tile: int | None, overlap: int | None, exact: bool, device: Any
+    ) -> tuple[int, int]:
+        """The tile's side and the overlap, whole multiples of what the network folds."""
+        multiple = self.multiple
+        if overlap is not None and overlap < 0:
             raise InputError(f"an overlap of {overlap} px is negative; give 0 or more")
-        if tile is not None and (tile < overlap + self.multiple or tile % self.multiple):
-            must = f"{overlap + self.multiple} px or more (the overlap is {overlap})"
-            if self.multiple > 1:
-                must += f" and a multiple of {self.multiple}, which this network folds"
+        if exact and overlap is not None:
+            raise InputError("exact chooses the overlap: leave one of both out")
+        # A network that does not say how far it sees is taken to see as far as all.
+        field = 2 * getattr(self.module, "field", OVERLAP)
+        least = field if exact else min(field, OVERLAP)
+        least += 2 * COLOR_FIELD if self.keep_color else 0
+        asked = exact or overlap is not None  # so memory, or the tile, has to do
+        shared = least if overlap is None else overlap
+        wanted = -(-shared // multiple) * multiple
+        if tile is None:
+            side = tile_side(self.module, device, 8 if self.ensemble else 1)
+            tile = max(side, -(-2 * wanted // 32) * 32) if asked else side
+        lowest = multiple + (shared if asked else 1)
+        if tile < lowest or tile % multiple:
+            must = f"{lowest} px or more" + (f" (the overlap is {shared})" if asked else "")
+            if multiple > 1:
+                must += f" and a multiple of {multiple}, which this network folds"
             raise InputError(f"a tile of {tile} px must be {must}")
+        return tile, wanted if asked else min(wanted, tile // 2 // multiple * multiple)
 
     @classmethod
     def load(
         cls,
-        model: str | Path,
+        model: Model | Sequence[Model] | Mapping[Model, float],
         *,
-        psnr_model: str | Path | None = None,
+        psnr_model: Model | None = None,
         alpha: float | None = None,
-        tile: int | None = None,
-        overlap: int = OVERLAP,
+        **options: Any,
     ) -> Self:
-        """The upscaler of a run or checkpoint directory or a weight file.
+        """The upscaler of a model: a run, a checkpoint directory, a weight file or a zoo's name.
 
-        With `psnr_model` and `alpha`, of the mixture (1 - alpha) · psnr_model + alpha · model.
+        Args:
+            model: The model. A list of models is a chain, each upscaling what the one before made;
+                a mapping {model: weight} is the interpolation of networks of one architecture.
+            psnr_model: With `alpha`, the mixture (1 - alpha) · psnr_model + alpha · model.
+            alpha: 0 is `psnr_model`, 1 is `model`.
+            **options: As for `Upscaler`, for every link of a chain.
 
         Raises:
-            InputError: a model cannot be used, the two do not match, or one of `psnr_model` and
+            InputError: A model cannot be used, models do not match, or one of `psnr_model` and
                 `alpha` is given without the other.
         """
         if (psnr_model is None) != (alpha is None):
@@ -72,110 +154,130 @@ class Upscaler:
                 f"{given} without {missing}: interpolation needs both "
                 "(alpha 0 is the psnr_model, 1 the model)"
             )
-        if psnr_model is None or alpha is None:
-            from esrgan_jax.checkpoint import load_generator
+        from esrgan_jax.interpolate import load_models
 
-            module, variables = load_generator(model)
-        else:
-            module, variables = load_mixture(psnr_model, model, alpha)
-        return cls(module, variables, tile=tile, overlap=overlap)
+        links: list[Any] = list(model) if isinstance(model, list | tuple) else [model]
+        if not links:
+            raise InputError("no model: name one or more")
+        mixtures: list[list[tuple[Model, float]]] = [
+            list(link.items()) if isinstance(link, Mapping) else [(link, 1.0)] for link in links
+        ]
+        if psnr_model is not None and alpha is not None:
+            if len(mixtures[0]) > 1:
+                raise InputError("psnr_model and alpha, or weights of several models: not both")
+            mixtures[0] = [(psnr_model, 1 - alpha), (mixtures[0][0][0], alpha)]
+        upscaler = None
+        for mixture in reversed(mixtures):
+            module, variables, name = load_models(mixture)
+            name = f"{name} > {upscaler.name}" if upscaler else name
+            upscaler = cls(module, variables, then=upscaler, name=name, **options)
+        assert upscaler is not None
+        return upscaler
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Upscales one picture.
+    def __call__(
+        self,
+        images: Any,
+        *,
+        scale: float | None = None,
+        size: tuple[int, int] | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> Any:
+        """Upscales one picture or a list of them.
 
         Args:
-            image: (H, W, C) uint8, uint16 or float in [0, 1], of any size from 1 x 1.
+            images: NumPy or JAX arrays, (H, W) or (H, W, 1 to 4) with gray, gray and alpha, RGB or
+                RGB and alpha, uint8, uint16 or float in [0, 1], of any size from 1 x 1; or Pillow
+                images.
+            scale: Of the results, if not the network's: they are resized (antialiased bicubic)
+                before they are rounded.
+            size: (width, height) of the results, instead of `scale`.
+            progress: Called with the pixels of the result whenever some are done.
 
         Returns:
-            (scale H, scale W, C') of the same dtype: clamped to [0, 1] and, for integers,
-            rounded half to even, as the authors' test.py does.
+            The same kind and dtype, (scale H, scale W, …), or a list of them; clamped to [0, 1]
+            and, for integers, rounded half to even.
 
         Raises:
-            InputError: the dtype, the shape or the range is another.
-            RunError: the network's result is not finite.
+            InputError: The dtype, the shape or the range is another.
+            RunError: The network's result is not finite.
         """
-        image = np.asarray(image)
-        peak = self._check(image)
-        height, width = image.shape[:2]
-        lr = (image / peak).astype(np.float32)
-        # Mirrored as Real-ESRGAN does it, at the far sides only: the pixel grid stays in place.
-        lr = np.pad(
-            lr, [(0, -height % self.multiple), (0, -width % self.multiple), (0, 0)], "reflect"
-        )
-        rows = self._spans(lr.shape[0])
-        columns = self._spans(lr.shape[1])
-        scale = self.scale
-        shape = (lr.shape[0] * scale, lr.shape[1] * scale, self.module.out_channels)
-        sr = np.empty(shape, image.dtype)
-        for top, bottom, row, row_end in rows:
-            for left, right, column, column_end in columns:
-                tile = _apply(self.module, self.variables, lr[None, top:bottom, left:right])[0]
-                keep = np.asarray(tile)[
-                    (row - top) * scale : (row_end - top) * scale,
-                    (column - left) * scale : (column_end - left) * scale,
-                ]
-                if not np.isfinite(keep).all():  # NaN would be cast to 0, a black picture
-                    raise RunError(
-                        "the network gives values that are not finite; "
-                        "its weights are damaged or its training diverged"
-                    )
-                keep = keep.clip(0, 1) * peak
-                sr[row * scale : row_end * scale, column * scale : column_end * scale] = (
-                    keep if peak == 1 else np.rint(keep)
-                )
-        return sr[: height * scale, : width * scale]
-
-    def _spans(self, size: int) -> list[tuple[int, int, int, int]]:
-        if self.tile is None or self.tile >= size:
-            return [(0, size, 0, size)]
-        return spans(size, self.tile, self.overlap, self.multiple)
-
-    def _check(self, image: np.ndarray) -> int:
-        """The value that stands for 1 in the picture."""
-        if image.ndim != 3 or 0 in image.shape:
-            raise InputError(f"a picture has shape (height, width, channels), got {image.shape}")
-        channels = self.module.in_channels
-        if image.shape[2] != channels:
-            raise InputError(
-                f"the network takes pictures of {channels} channels, got {image.shape[2]}; "
-                "convert the picture first"
+        several = isinstance(images, list | tuple)
+        sources = list(images) if several else [images]
+        arrays = [to_array(image) for image in sources]
+        given = [
+            Strips(
+                *array.shape,
+                dtype=array.dtype,
+                rows=iter([array]),
+                result_dtype=array.dtype,
+                result_size=result_size(array.shape[:2], scale, size),
             )
-        if image.dtype in (np.uint8, np.uint16):
-            return np.iinfo(image.dtype).max
-        if not np.issubdtype(image.dtype, np.floating):
-            raise InputError(f"a picture is uint8, uint16 or float, got {image.dtype}; convert it")
-        low, high = image.min(), image.max()
-        if not (low >= 0 and high <= 1):  # false for NaN as well
-            raise InputError(
-                f"a float picture lies in [0, 1], got values from {low:g} to {high:g}; "
-                "divide by its white or clip it"
+            for array in arrays
+        ]
+        results = [
+            np.concatenate(list(strips.rows)) for strips in self.stream(given, progress=progress)
+        ]
+        finished = [
+            from_array(result, source) for result, source in zip(results, sources, strict=True)
+        ]
+        return finished if several else finished[0]
+
+    def stream(
+        self, pictures: Iterable[Strips], *, progress: Callable[[int], None] | None = None
+    ) -> Iterator[Strips]:
+        """Upscales pictures on their way, in order.
+
+        Tiles of several pictures share batches, so pictures are read ahead of what is yielded. The
+        rows of a picture are to be read before the next picture is asked for; an error of one, of
+        reading or of the network, comes out of its rows and does not touch the others.
+
+        Args:
+            pictures: Their rows are read once.
+            progress: Called with the pixels of the result whenever some are done.
+        """
+        if self.then is not None:
+            links = enlarged(self.runner, pictures, self.tile, self.overlap, last=False)
+            yield from self.then.stream(links, progress=progress)
+        else:
+            yield from enlarged(
+                self.runner, pictures, self.tile, self.overlap, last=True, progress=progress
             )
-        return 1
 
 
-@partial(jax.jit, static_argnums=0)
-def _apply(module: Any, variables: Any, lr: jax.Array) -> jax.Array:
-    # Variables are an argument: closed over, they would become constants of the program.
-    return module.apply(variables, lr)
+def best_dtype(device: Any) -> str:
+    """bfloat16 on TPUs and on GPUs with the units for it (from Ampere on), else float32."""
+    if device.platform == "tpu":
+        return "bfloat16"
+    capability = str(getattr(device, "compute_capability", "0"))  # of NVIDIA: "8.0"
+    fast = device.platform == "gpu" and capability.split(".")[0].isdecimal()
+    return "bfloat16" if fast and int(capability.split(".")[0]) >= 8 else "float32"
 
 
-def spans(size: int, tile: int, overlap: int, multiple: int = 1) -> list[tuple[int, int, int, int]]:
-    """Evenly placed tiles of one length along an axis.
+def result_size(
+    shape: tuple[int, ...], scale: float | None, size: tuple[int, int] | None
+) -> tuple[int, int] | None:
+    """(height, width) of a result from --scale or --size, None where neither is given.
 
     Args:
-        size: Length of the axis, longer than the tile.
-        tile: Length of every tile, at least `overlap` + `multiple`.
-        overlap: Least length that neighbours share.
-        multiple: All starts are multiples of it, as `size` and `tile` must be.
+        shape: (height, width) of the LR picture.
+        scale: Result over LR size, any positive number.
+        size: (width, height); a side of 0 follows from the other.
 
-    Returns:
-        For each tile (start, end, keep_start, keep_end): the input it reads and the part of the
-        axis its result fills. The first starts at 0 and the last ends at `size`, so that only the
-        picture's own border is ever padded.
+    Raises:
+        InputError: both are given, or one is not positive.
     """
-    size, tile, overlap = size // multiple, tile // multiple, -(-overlap // multiple)
-    count = 1 + -(-(size - tile) // (tile - overlap))
-    starts = [i * (size - tile) // (count - 1) * multiple for i in range(count)]
-    size, tile = size * multiple, tile * multiple
-    cuts = [0, *((a + tile + b) // 2 for a, b in pairwise(starts)), size]
-    return [(start, start + tile, *cut) for start, cut in zip(starts, pairwise(cuts), strict=True)]
+    if scale is not None and size is not None:
+        raise InputError("scale and size both say how large the result is: give one")
+    if scale is not None:
+        if not 0 < scale < float("inf"):
+            raise InputError(f"a scale of {scale:g} is no positive number")
+        height, width = (max(round(side * scale), 1) for side in shape)
+        return height, width
+    if size is None:
+        return None
+    width, height = size
+    if width < 0 or height < 0 or not (width or height):
+        raise InputError(f"a size of {width}x{height} px: give WIDTHxHEIGHT, one of them may be 0")
+    height = height or max(round(width * shape[0] / shape[1]), 1)
+    width = width or max(round(height * shape[1] / shape[0]), 1)
+    return height, width

@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.models.rrdb import RRDBNet
-from esrgan_jax.upscaler import Upscaler, spans
+from esrgan_jax.upscaler import Upscaler
 
 traces = []  # shapes that a network was traced for
 
@@ -70,29 +70,6 @@ def test_results_are_clamped_and_rounded():
     assert (over == 1).all()
 
 
-@pytest.mark.parametrize("multiple", [1, 2, 4])
-@pytest.mark.parametrize(
-    ("size", "tile", "overlap"), [(100, 64, 32), (65, 64, 0), (1000, 36, 32), (129, 64, 7)]
-)
-def test_tiles_are_equal_long_even_and_overlap_enough(size, tile, overlap, multiple):
-    size += -size % multiple
-    parts = spans(size, tile, overlap, multiple)
-    starts = np.array([part[0] for part in parts])
-    assert starts[0] == 0
-    assert parts[-1][1] == size
-    assert all(end - start == tile for start, end, *_ in parts)
-    assert (starts % multiple == 0).all()
-    steps = np.diff(starts)
-    assert steps.max() <= tile - overlap
-    assert steps.max() - steps.min() <= multiple  # no thin last tile
-    assert len(parts) == 1 + int(np.ceil((size - tile) / ((tile - overlap) // multiple * multiple)))
-    kept = [position for *_, begin, end in parts for position in range(begin, end)]
-    assert kept == list(range(size))  # every position once
-    for start, end, begin, finish in parts:
-        assert begin == 0 or begin - start >= overlap // 2
-        assert finish == size or end - finish >= overlap // 2
-
-
 @pytest.mark.parametrize("shape", [(40, 50), (16, 90), (17, 17), (90, 5)])
 def test_tiles_with_the_receptive_field_equal_the_whole(rng, shape):
     """Borders included: the network sees the picture's own edge, nothing else's."""
@@ -108,7 +85,8 @@ def test_all_tiles_of_all_pictures_have_one_shape(rng):
     upscaler = Upscaler(Smooth(), {}, tile=16, overlap=4)
     for shape in [(33, 50), (100, 17), (16, 16)]:
         upscaler(rng.integers(0, 256, (*shape, 3), dtype=np.uint8))
-    assert traces == [(1, 16, 16, 3)]
+    # Eight tiles at a time on the eight devices of the tests, and the single tile alone.
+    assert sorted(traces) == [(1, 16, 16, 3), (8, 16, 16, 3)]
 
 
 @pytest.fixture(scope="module")
@@ -151,9 +129,9 @@ def test_smallest_pictures(folding, shape):
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (np.zeros((4, 4), np.uint8), r"shape \(height, width, channels\), got \(4, 4\)"),
+        (np.zeros((2, 4, 4, 3), np.uint8), r"channels\), got \(2, 4, 4, 3\); .* as a list"),
         (np.zeros((0, 4, 3), np.uint8), "got"),
-        (np.zeros((4, 4, 4), np.uint8), "3 channels, got 4"),
+        (np.zeros((4, 4, 5), np.uint8), "1 to 4 channels, the last axis, got 5"),
         (np.zeros((4, 4, 3), np.int32), "int32"),
         (np.full((4, 4, 3), 255.0), r"\[0, 1\].*255"),
         (np.full((4, 4, 3), -0.5), r"\[0, 1\].*-0.5"),

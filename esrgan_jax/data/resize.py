@@ -29,7 +29,7 @@ def imresize(image: np.ndarray, scale: float | Fraction) -> np.ndarray:
     result = image.astype(np.float64)
     for axis in (0, 1):
         size = image.shape[axis]
-        indices, weights = _taps(size, output_size(size, scale), scale)
+        indices, weights = taps(size, output_size(size, scale), scale)
         rows = np.moveaxis(result, axis, 0)
         shape = (-1,) + (1,) * (image.ndim - 1)
         resized = sum(
@@ -127,13 +127,13 @@ def resize_matrix(in_size: int, out_size: int, scale: float | Fraction) -> np.nd
     Returns:
         (out_size, in_size) float64; every row sums to 1.
     """
-    indices, weights = _taps(in_size, out_size, scale)
+    indices, weights = taps(in_size, out_size, scale)
     matrix = np.zeros((out_size, in_size))
     np.add.at(matrix, (np.arange(out_size)[:, None], indices), weights)
     return matrix
 
 
-def _taps(in_size: int, out_size: int, scale: float | Fraction) -> tuple[np.ndarray, np.ndarray]:
+def taps(in_size: int, out_size: int, scale: float | Fraction) -> tuple[np.ndarray, np.ndarray]:
     """Which input pixels make each output pixel, and their weights: two of (out_size, taps)."""
     scale = float(_exact(scale))
     shrink = min(scale, 1.0)  # antialiasing: the kernel covers four output pixels

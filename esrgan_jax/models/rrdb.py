@@ -12,6 +12,7 @@ from esrgan_jax.models.conv import Conv, leaky_relu
 BETA = 0.2  # residual scaling, at both levels (supplement §2)
 SCALES = (1, 2, 4, 8, 16, 32)
 UNSHUFFLES = (1, 2, 4, 8)
+TAIL_FIELD = 2  # pixels that `tail` sees around one, at its input's size
 
 
 class RDB(nn.Module):
@@ -129,35 +130,39 @@ class RRDBNet(nn.Module):
             )
         return (2,) * int(math.log2(self.scale * self.unshuffle))
 
-    @nn.compact
+    @property
+    def field(self) -> int:
+        """LR pixels that a result can depend on, on each side of its own: 349 for 23 blocks."""
+        return self.unshuffle * (15 * self.num_blocks + 2 + TAIL_FIELD)
+
+    def setup(self) -> None:
+        block_init, edge_init = self.initializer, self.initializer
+        if self.initializer == "basicsr":
+            block_init, edge_init = "msra_tenth", "torch"
+
+        def conv(features: int, dtype: jnp.dtype = self.dtype) -> Conv:
+            return Conv(features, initializer=edge_init, dtype=dtype)
+
+        block = nn.remat(RRDB, prevent_cse=self.unroll) if self.remat else RRDB
+        self.conv_first = conv(self.num_features)
+        self.body = block(self.num_features, self.num_growth, self.plus, block_init, self.dtype)
+        self.conv_body = conv(self.num_features)
+        for index, factor in enumerate(self.up_factors, 1):
+            wider = factor**2 if self.upsampler == "pixelshuffle" else 1
+            setattr(self, f"conv_up{index}", conv(self.num_features * wider))
+        self.conv_hr = conv(self.num_features)
+        self.conv_last = conv(self.out_channels, jnp.dtype("float32"))
+
     def __call__(self, lr: jax.Array, train: bool = False) -> jax.Array:
         """(N, H, W, in_channels) in [0, 1] -> (N, scale H, scale W, out_channels), unclamped.
 
         `train` changes nothing here: there is no batch normalisation.
         """
-        up_factors = self.up_factors
-        block_init, edge_init = self.initializer, self.initializer
-        if self.initializer == "basicsr":
-            block_init, edge_init = "msra_tenth", "torch"
+        return self.tail(self.trunk(lr))
 
-        def conv(features: int, name: str, dtype: jnp.dtype = self.dtype) -> Conv:
-            return Conv(features, initializer=edge_init, dtype=dtype, name=name)
-
-        first = conv(self.num_features, "conv_first")(pixel_unshuffle(lr, self.unshuffle))
-        x = conv(self.num_features, "conv_body")(self._body(first, block_init)) + first
-        for index, factor in enumerate(up_factors, 1):
-            if self.upsampler == "upconv":
-                x = conv(self.num_features, f"conv_up{index}")(nearest(x, factor))
-            else:
-                x = conv(self.num_features * factor**2, f"conv_up{index}")(x)
-                x = pixel_shuffle(x, factor)
-            x = leaky_relu(x)
-        x = leaky_relu(conv(self.num_features, "conv_hr")(x))
-        return conv(self.out_channels, "conv_last", jnp.dtype("float32"))(x)
-
-    def _body(self, x: jax.Array, initializer: str) -> jax.Array:
-        block = nn.remat(RRDB, prevent_cse=self.unroll) if self.remat else RRDB
-        fields = (self.num_features, self.num_growth, self.plus, initializer, self.dtype)
+    def trunk(self, lr: jax.Array) -> jax.Array:
+        """All that is done at LR size: (N, H, W, in_channels) -> (N, H/u, W/u, num_features)."""
+        first = self.conv_first(pixel_unshuffle(lr, self.unshuffle))
         loop = nn.scan(
             lambda module, carry, _: (module(carry), None),
             variable_axes={"params": 0},
@@ -166,7 +171,21 @@ class RRDBNet(nn.Module):
             # One more than the length, since a single block would still be a loop of one turn.
             unroll=self.num_blocks + 1 if self.unroll else 1,
         )
-        return loop(block(*fields, name="body"), x, None)[0]
+        return self.conv_body(loop(self.body, first, None)[0]) + first
+
+    def tail(self, x: jax.Array) -> jax.Array:
+        """All that enlarges: (N, H/u, W/u, num_features) -> (N, scale H, scale W, out_channels).
+
+        It sees no further than `TAIL_FIELD` pixels of its input.
+        """
+        for index, factor in enumerate(self.up_factors, 1):
+            conv = getattr(self, f"conv_up{index}")
+            if self.upsampler == "upconv":
+                x = conv(nearest(x, factor))
+            else:
+                x = pixel_shuffle(conv(x), factor)
+            x = leaky_relu(x)
+        return self.conv_last(leaky_relu(self.conv_hr(x)))
 
 
 def nearest(x: jax.Array, factor: int) -> jax.Array:

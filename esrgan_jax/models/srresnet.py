@@ -32,6 +32,11 @@ class SRResNet(nn.Module):
     initializer: str = "msra"
     dtype: jnp.dtype = jnp.dtype("float32")
 
+    @property
+    def field(self) -> int:
+        """LR pixels that a result can depend on, on each side of its own."""
+        return 4 + 2 * self.num_blocks + 1 + 2 + -(-4 // self.scale)
+
     @nn.compact
     def __call__(self, lr: jax.Array, train: bool = False) -> jax.Array:
         """(N, H, W, in_channels) in [0, 1] -> (N, scale H, scale W, out_channels), unclamped.

@@ -1,0 +1,75 @@
+"""How much memory there is, and how much of it a tile takes."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+LARGEST_TILE = 1024  # beyond it the overlap costs little
+MOST_ON_CPU = 2**30  # a laptop shares its memory with other programs
+CGROUPS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    (
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+    ),
+)
+
+
+def free_host_bytes() -> int:
+    """Host memory that can be had without swapping, within the container's limit."""
+    free = _meminfo() or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    for limit, usage in CGROUPS:
+        try:
+            free = min(free, int(Path(limit).read_text()) - int(Path(usage).read_text()))
+        except (OSError, ValueError):  # no such control group, or its limit is "max"
+            continue
+    return max(free, 0)
+
+
+def _meminfo() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    free = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return int(free[0]) * 1024 if free else None
+
+
+def budget(device: Any) -> int:
+    """Bytes that tiles may take on one device: what is free, less a reserve."""
+    if device.platform == "cpu":
+        # Several simulated devices share one memory.
+        return min(free_host_bytes() // 4, MOST_ON_CPU) // jax.local_device_count()
+    stats = device.memory_stats() or {}
+    limit = stats.get("bytes_limit", 8 * 2**30)
+    return int(0.8 * (limit - stats.get("bytes_in_use", 0)))
+
+
+def bytes_per_pixel(module: Any) -> int:
+    """What `upscale_step` takes for one LR pixel of a tile, about.
+
+    XLA keeps two of the largest arrays: of an RRDB network, whose enlarging half is done in parts,
+    two of the growing features and two of the block's; of another the features of the result.
+    """
+    itemsize = jnp.dtype(getattr(module, "dtype", "float32")).itemsize
+    results = 4 * 2 * module.out_channels * module.scale**2
+    features = getattr(module, "num_features", 64)
+    if hasattr(module, "tail"):
+        trunk = 2 * itemsize * (2 * features + 4 * module.num_growth) + itemsize * features
+        return trunk // module.unshuffle**2 + results
+    return 2 * itemsize * features * module.scale**2 + results
+
+
+def tile_side(module: Any, device: Any, planes: int = 1) -> int:
+    """The side of the square tiles that `device` holds, a multiple of 32 from 64 to `LARGEST_TILE`.
+
+    Args:
+        module: The generator.
+        device: Where it runs.
+        planes: Pictures the network is shown for one tile (colour and alpha, flipped versions).
+    """
+    pixels = budget(device) / (bytes_per_pixel(module) * planes)
+    return int(min(max(pixels**0.5 // 32 * 32, 64), LARGEST_TILE))

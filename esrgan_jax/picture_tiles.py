@@ -1,0 +1,172 @@
+"""Pictures cut into tiles, and put together again, strip by strip."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from esrgan_jax.errors import InputError
+from esrgan_jax.strips import Strips, quantized, resized
+from esrgan_jax.tile_runner import Tile, TileRunner, cut_row, kept, rows_of
+from esrgan_jax.tiles import Axis, Span
+from esrgan_jax.upscale_step import peak, result_bands
+
+
+@dataclass(eq=False)
+class _Job:
+    """A picture that is being upscaled: what it is, how it is cut, and what became of it."""
+
+    source: Strips
+    dtype: str  # that tiles come back in
+    bands: int
+    rows: Axis
+    columns: Axis
+    error: Exception | None = None
+    abandoned: bool = False  # no more of it is wanted
+    ended: bool = False
+
+
+@dataclass(eq=False)
+class _Place:
+    """Where a tile lies, and its alpha where that is a single value."""
+
+    row: Span
+    column: Span
+    alpha: float | None = None
+
+
+@dataclass(eq=False)
+class _End:
+    """Behind the last tile of a picture."""
+
+
+def enlarged(
+    runner: TileRunner,
+    pictures: Iterable[Strips],
+    tile: int,
+    overlap: int,
+    *,
+    last: bool,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[Strips]:
+    """Upscales pictures in order; an error of one comes out of its rows.
+
+    Args:
+        runner: The network.
+        pictures: Read ahead of what is yielded, so that tiles of several share batches.
+        tile: Longest side of a tile.
+        overlap: What neighbouring tiles share.
+        last: Whether the results are finished pictures, of the wished size and dtype; otherwise
+            they are float32 for the next network.
+        progress: Called with the pixels of the result whenever a tile is done.
+    """
+    items = runner.run(_tiles(runner, pictures, tile, overlap, last))
+    scale = runner.module.scale
+    for job in items:
+        source, size = job.source, (job.source.height * scale, job.source.width * scale)
+        wanted = source.result_size or size
+        share = wanted[0] * wanted[1] / (size[0] * size[1])
+        count = progress and (lambda pixels, share=share: progress(round(share * pixels)))
+        rows = _rows(job, items, scale, count)
+        dtype = np.dtype(job.dtype)
+        if last and wanted != size:
+            rows = quantized(resized(rows, size, wanted), source.result_dtype)
+            size, dtype = wanted, source.result_dtype
+        yield replace(
+            source, height=size[0], width=size[1], bands=job.bands, dtype=dtype, rows=rows
+        )
+        job.abandoned = True
+        while not job.ended:  # whatever was not read
+            job.ended = isinstance(next(items), _End)
+
+
+def _tiles(
+    runner: TileRunner, pictures: Iterable[Strips], tile: int, overlap: int, last: bool
+) -> Iterator[Any]:
+    """Each picture's job, its tiles from the top left to the bottom right, and its end."""
+    wrap = runner.border == "wrap"
+    for source in pictures:
+        size = source.height * runner.module.scale, source.width * runner.module.scale
+        dtype = "float32"
+        if last and source.result_size in (None, size) and source.result_dtype.kind == "u":
+            dtype = source.result_dtype.name
+        # What a network folds is filled up at the far sides; what goes round has none.
+        sides = (source.height, source.width)
+        height, width = (n if wrap else n + -n % runner.multiple for n in sides)
+        rows, columns = runner.plan(height, width, tile, overlap)
+        job = _Job(source, dtype, source.bands, rows, columns)
+        try:
+            job.bands = result_bands(source.bands, runner.module)
+        except InputError as error:
+            job.error = error
+        yield job
+        try:
+            if job.error is None:
+                yield from _cut(job, runner, width - source.width)
+        except Exception as error:  # of whoever reads the picture, who gets it back
+            job.error = error
+        yield _End()
+
+
+def _cut(job: _Job, runner: TileRunner, right: int) -> Iterator[Tile]:
+    source, rows = job.source, job.rows
+    held, top, strips = np.zeros((0, source.width, source.bands), source.dtype), 0, source.rows
+    if round_trip := rows.spans[0].start < 0:  # a texture, whose first rows need its last
+        strips = iter([np.concatenate(list(strips))])
+    for row in rows.spans:
+        while top + len(held) < min(row.end, source.height):
+            held = np.concatenate([held, next(strips)])
+        if round_trip:
+            strip = rows_of(held, row)
+        else:
+            held, top = held[row.start - top :], row.start
+            strip = held[: row.end - top]
+            # Mirrored as Real-ESRGAN does it: the pixel grid stays in place.
+            below = row.end - row.start - len(strip)
+            strip = np.pad(strip, [(0, below), (0, right), (0, 0)], "reflect")
+        for tile in cut_row(strip, row, rows, job.columns, job.dtype):
+            tile.place = _Place(*tile.place)
+            alpha = tile.lr[: tile.size[0], : tile.size[1], -1]
+            separate = tile.lr.shape[2] in (2, 4) and runner.module.in_channels != 4
+            if separate and alpha.min() == alpha.max():
+                # What comes of it is known without computing it, see `upscale_step._clean`.
+                tile.place.alpha = alpha[0, 0] / peak(alpha.dtype)
+                tile.lr = tile.lr[..., :-1]
+            yield tile
+            if job.abandoned:
+                return
+
+
+def _rows(
+    job: _Job, items: Iterator[Any], scale: int, progress: Callable[[int], None] | None
+) -> Iterator[np.ndarray]:
+    """The picture's strips: one for each row of tiles."""
+    source, columns, filled = job.source, job.columns.spans, 0
+    strip = np.zeros(0)
+    for item in items:
+        if isinstance(item, _End):
+            job.ended = True
+            if job.error is not None:
+                raise job.error
+            return
+        if item.error is not None and job.error is None:
+            job.error, job.abandoned = item.error, True
+        if job.error is not None:
+            continue
+        row, column, alpha = item.place.row, item.place.column, item.place.alpha
+        if not filled:
+            height, width = row.keep_end - row.keep_start, columns[-1].keep_end
+            strip = np.empty((height * scale, width * scale, job.bands), job.dtype)
+        part = strip[:, column.keep_start * scale : column.keep_end * scale]
+        result = kept(item.result, row, column, scale)
+        part[..., : result.shape[-1]] = result
+        if alpha is not None:
+            full = peak(part.dtype)
+            part[..., -1] = alpha if full == 1 else np.rint(alpha * full)
+        if progress:
+            progress(part.shape[0] * part.shape[1])
+        filled = (filled + 1) % len(columns)
+        if not filled:
+            height = min(source.height, row.keep_end) - row.keep_start
+            yield strip[: height * scale, : source.width * scale]

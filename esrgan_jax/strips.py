@@ -1,0 +1,147 @@
+"""Pictures on their way: strips of rows from top to bottom, never the whole of one in memory."""
+
+import contextlib
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from esrgan_jax.data.resize import taps
+
+
+@dataclass(frozen=True)
+class Strips:
+    """A picture as strips.
+
+    Attributes:
+        height: Pixels.
+        width: Pixels.
+        bands: 1 (gray), 2 (gray and alpha), 3 (RGB) or 4 (RGB and alpha).
+        dtype: Of the rows: uint8, uint16, or float32 in [0, 1].
+        rows: Arrays (n, width, bands) of any n, from top to bottom, to be read once.
+        result_dtype: What the finished picture shall be.
+        result_size: (height, width) that it shall have; None for what the networks make of it.
+        key: Whatever its owner knows it by.
+    """
+
+    height: int
+    width: int
+    bands: int
+    dtype: np.dtype
+    rows: Iterator[np.ndarray]
+    result_dtype: np.dtype
+    result_size: tuple[int, int] | None = None
+    key: Any = None
+
+
+def resized(rows: Iterator[np.ndarray], from_size: Any, to_size: Any) -> Iterator[np.ndarray]:
+    """Resizes as `data.resize.imresize` does, antialiased bicubic, in float32.
+
+    Args:
+        rows: Strips (n, from_size[1], bands) float32.
+        from_size: (height, width) of the picture.
+        to_size: (height, width) of the result.
+
+    Yields:
+        Strips (m, to_size[1], bands) float32, unclamped.
+    """
+    tall, wide = (
+        taps(before, after, after / before)
+        for before, after in zip(from_size, to_size, strict=True)
+    )
+    indices, weights = tall
+    first, last = indices.min(axis=1), indices.max(axis=1)
+    # Mirrored borders: a row is done with when no later one needs it.
+    needed = np.minimum.accumulate(first[::-1])[::-1]
+    complete = np.maximum.accumulate(last)
+    held: np.ndarray | None = None
+    top = done = 0
+    for strip in rows:
+        strip = _weighted(strip.swapaxes(0, 1), *wide).swapaxes(0, 1)
+        held = strip if held is None else np.concatenate([held, strip])
+        ready = int(np.searchsorted(complete, top + len(held)))
+        if ready > done:
+            yield _weighted(held, indices[done:ready] - top, weights[done:ready])
+            done = ready
+            cut = int(needed[done]) - top if done < len(needed) else len(held)
+            held, top = held[cut:], top + cut
+
+
+def _weighted(x: np.ndarray, indices: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Σ weight · x[index] along the first axis, tap by tap."""
+    result = np.zeros((len(indices), *x.shape[1:]), np.float32)
+    for index, weight in zip(indices.T, weights.T.astype(np.float32), strict=True):
+        result += weight[:, None, None] * x[index]
+    return result
+
+
+def quantized(rows: Iterator[np.ndarray], dtype: np.dtype) -> Iterator[np.ndarray]:
+    """float32 to `dtype`: clamped to [0, 1] and, for integers, rounded half to even."""
+    for strip in rows:
+        strip = strip.clip(0, 1)
+        if not np.issubdtype(dtype, np.floating):
+            strip = np.rint(strip * np.float32(np.iinfo(dtype).max))
+        yield strip.astype(dtype)
+
+
+def prefetched(pictures: Iterable[Strips], ahead: int = 32) -> Iterator[Strips]:
+    """The same pictures, read by a thread of their own, up to `ahead` strips before they are used.
+
+    An error of a picture's rows comes out of its rows, one of the pictures out of the iterator.
+    """
+    line: queue.Queue[Any] = queue.Queue(ahead)
+    stop = threading.Event()
+
+    def put(item: Any) -> bool:
+        while not stop.is_set():
+            try:
+                line.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def read() -> None:
+        try:
+            for picture in pictures:
+                if not put(picture):
+                    return
+                try:
+                    if not all(put(rows) for rows in picture.rows):
+                        return
+                    put(_END)
+                except Exception as error:
+                    put(_Failure(error))
+            put(_END)
+        except Exception as error:
+            put(_Failure(error))
+
+    def rows() -> Iterator[Any]:
+        while (item := line.get()) is not _END:
+            if isinstance(item, _Failure):
+                raise item.reason
+            yield item
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    try:
+        for picture in rows():
+            inner = rows()
+            yield replace(picture, rows=inner)
+            with contextlib.suppress(Exception):  # what was not read, so that the next comes next
+                for _ in inner:
+                    pass
+    finally:
+        stop.set()
+        thread.join()
+
+
+_END = object()
+
+
+@dataclass(frozen=True)
+class _Failure:
+    reason: Exception

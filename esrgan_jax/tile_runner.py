@@ -1,0 +1,291 @@
+"""Tiles through the device: batched, some batches ahead, and smaller where memory runs out."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from esrgan_jax.errors import RunError
+from esrgan_jax.memory import budget, bytes_per_pixel
+from esrgan_jax.sharding import batched, create_mesh, replicated
+from esrgan_jax.tiles import Axis, Span, plan_axis
+from esrgan_jax.upscale_step import upscale_step
+
+AHEAD = 2  # batches on the device at a time: one computes while another's result is fetched
+BATCH_PIXELS = 1024 * 1024  # LR pixels that keep an accelerator busy
+LARGEST_BATCH = 64
+SMALLEST_TILE = 16
+
+
+@dataclass(eq=False)
+class Tile:
+    """A tile of a picture.
+
+    Attributes:
+        lr: (h, w, bands) uint8, uint16 or float32, zero beyond `size`.
+        size: (height, width) that is picture.
+        dtype: Of the result, "uint8", "uint16" or "float32".
+        place: Whatever its owner knows it by.
+        result: (scale h, scale w, bands) once it is done.
+        error: Why it could not be.
+    """
+
+    lr: np.ndarray
+    size: tuple[int, int]
+    dtype: str
+    place: Any = None
+    result: Any = None
+    error: RunError | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether it waits to be done."""
+        return self.result is None and self.error is None
+
+
+class TileRunner:
+    """Runs tiles of one network.
+
+    Args:
+        module: The generator, in the computation dtype.
+        variables: Its variables.
+        devices: Where to run; a batch is split over them.
+        spatial: Splits the rows of each tile over the devices instead; the compiler exchanges what
+            convolutions need of their neighbours.
+        overlap: For the tiles that a tile is split into when memory runs out.
+        step: Further arguments of `upscale_step`.
+    """
+
+    def __init__(
+        self,
+        module: Any,
+        variables: Any,
+        *,
+        devices: list[Any],
+        spatial: bool,
+        overlap: int,
+        **step: Any,
+    ):
+        self.module, self.overlap, self.border = module, overlap, step.get("border", "zero")
+        self.multiple: int = getattr(module, "unshuffle", 1)
+        self.row_multiple = self.multiple * (len(devices) if spatial else 1)
+        mesh = create_mesh(devices)
+        self.devices, self.spatial = devices, spatial
+        self.tile_sharding = self.size_sharding = batched(mesh)
+        if spatial:
+            self.tile_sharding = NamedSharding(mesh, PartitionSpec(None, "data"))
+            self.size_sharding = replicated(mesh)
+        # On the devices once, instead of with every tile.
+        self.variables = jax.device_put(variables, replicated(mesh))
+        self.on_first = jax.tree.map(lambda x: x.addressable_data(0), self.variables)
+        self.step = partial(upscale_step, whole=spatial, **step)
+        self.versions = 8 if step.get("ensemble") else 1
+        self.largest_batch = LARGEST_BATCH
+        self.largest_side: int | None = None  # where memory ran out
+
+    def run(self, items: Iterable[Any]) -> Iterator[Any]:
+        """Yields all items in order, tiles with their result; what is no tile is passed on.
+
+        Tiles of one shape are batched, whosever they are, so later items are read before earlier
+        ones come out.
+        """
+        waiting: deque[Any] = deque()
+        groups: dict[Any, list[Tile]] = {}
+        flying: deque[tuple[list[Tile], Any]] = deque()
+
+        def start(key: Any) -> None:
+            tiles = groups.pop(key)
+            flying.append((tiles, self._launch(tiles)))
+
+        for item in items:
+            waiting.append(item)
+            if isinstance(item, Tile) and item.open:
+                key = _key(item)
+                groups.setdefault(key, []).append(item)
+                if len(groups[key]) >= self._batch_size(item):
+                    start(key)
+            while waiting:
+                head = waiting[0]
+                if isinstance(head, Tile) and head.open:
+                    if len(flying) <= AHEAD:
+                        break
+                    self._land(*flying.popleft())
+                    continue
+                yield waiting.popleft()
+            # Tiles of rare shapes hold up what comes after them.
+            late = len(waiting) >= 2 * AHEAD * self._batch_size(waiting[0]) if waiting else False
+            if late and _key(waiting[0]) in groups:
+                start(_key(waiting[0]))
+        for key in list(groups):
+            start(key)
+        while waiting:
+            while isinstance(waiting[0], Tile) and waiting[0].open:
+                self._land(*flying.popleft())
+            yield waiting.popleft()
+
+    def _batch_size(self, tile: Tile) -> int:
+        if self.spatial:
+            return 1
+        height, width, bands = tile.lr.shape
+        planes = self.versions * (2 if bands in (2, 4) else 1)
+        if self.devices[0].platform == "cpu":  # nothing is gained by more, and memory is one's own
+            each = 1
+        else:
+            room = budget(self.devices[0]) // (AHEAD * bytes_per_pixel(self.module))
+            each = max(min(BATCH_PIXELS, room) // (height * width * planes), 1)
+            each = min(2 ** (each.bit_length() - 1), self.largest_batch)
+        return each * len(self.devices)
+
+    def _launch(self, tiles: list[Tile], module: Any = None) -> Any:
+        """Starts a batch: its unfinished arrays, or the exception that says that memory ran out."""
+        count, many = len(tiles), 1 if self.spatial else len(self.devices)
+        # Few sizes of batches are compiled; what is added to fill one is computed for nothing.
+        size = -(-(1 << (count - 1).bit_length()) // many) * many
+        variables, places = self.variables, (self.tile_sharding, self.size_sharding)
+        if count == 1 and not self.spatial:
+            size, variables, places = 1, self.on_first, (self.devices[0], self.devices[0])
+        lr = np.zeros((size, *tiles[0].lr.shape), tiles[0].lr.dtype)
+        sizes = np.zeros((size, 2), np.int32)
+        for index, tile in enumerate(tiles):
+            lr[index], sizes[index] = tile.lr, tile.size
+
+        def start() -> Any:
+            put = [jax.device_put(x, at) for x, at in zip((lr, sizes), places, strict=True)]
+            return self.step(module or self.module, variables, *put, dtype=tiles[0].dtype)
+
+        return self._unless_out_of_memory(start)
+
+    def _unless_out_of_memory(self, work: Callable[[], Any]) -> Any:
+        try:
+            return work()
+        except (jax.errors.JaxRuntimeError, MemoryError) as error:
+            if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+                return error
+            raise
+
+    def _land(self, tiles: list[Tile], arrays: Any) -> None:
+        """Waits for a batch and gives its tiles their results."""
+        if not isinstance(arrays, Exception):
+            arrays = self._unless_out_of_memory(lambda: jax.device_get(arrays))
+        if isinstance(arrays, Exception):
+            self._shrink(tiles, arrays)
+            return
+        for tile, result, finite in zip(tiles, *arrays, strict=False):
+            tile.result = result
+            if not finite:
+                self._repeat(tile)
+
+    def _repeat(self, tile: Tile) -> None:
+        """Does a tile that is not finite again, in float32."""
+        if getattr(self.module, "dtype", np.float32) != np.float32:
+            module = self.module.clone(dtype=np.dtype("float32"))
+            arrays = self._unless_out_of_memory(
+                lambda: jax.device_get(self._launch([tile], module))
+            )
+            if isinstance(arrays, Exception):
+                raise RunError(f"a tile cannot be done again in float32: {arrays}")
+            (tile.result,), (finite,) = arrays[0][:1], arrays[1][:1]
+            if finite:
+                return
+        tile.error = RunError(
+            "the network gives values that are not finite; "
+            "its weights are damaged or its training diverged"
+        )
+
+    def _shrink(self, tiles: list[Tile], error: Exception) -> None:
+        """Does what memory did not suffice for in smaller batches, then in smaller tiles."""
+        half = len(tiles) // 2
+        if half:
+            self.largest_batch = min(self.largest_batch, half)
+            for part in (tiles[:half], tiles[half:]):
+                self._land(part, self._launch(part))
+            return
+        (tile,) = tiles
+        side = max(tile.lr.shape[:2]) // 2 // self.row_multiple * self.row_multiple
+        if side < SMALLEST_TILE:
+            reason = str(error).partition("\n")[0]
+            tile.error = RunError(f"memory does not suffice for tiles of {2 * side} px: {reason}")
+            return
+        self.largest_side = min(side, self.largest_side or side)
+        self._split(tile, side)
+
+    def plan(self, height: int, width: int, side: int, overlap: int) -> tuple[Axis, Axis]:
+        """The tiles of a picture: rows and columns, see `tiles.plan_axis`."""
+        # Accelerators compile for longer and compute faster. A network that is not one of ours
+        # may pad by other means than `models.borders` reaches, so its tiles are filled up nowhere.
+        steps = 4 if self.devices[0].platform == "cpu" else 1
+        steps = steps if hasattr(self.module, "field") else 0
+        wrap = self.border == "wrap"
+        options: dict[str, Any] = {"multiple": self.multiple, "steps": steps, "wrap": wrap}
+        many = len(self.devices) if self.spatial else 1
+        rows = plan_axis(height, side * many, overlap, **options)
+        columns = plan_axis(width, side, overlap, **options)
+        if self.versions > 1:  # turned, too
+            length = max(rows.length, columns.length)
+            rows, columns = rows._replace(length=length), columns._replace(length=length)
+        length = -(-rows.length // self.row_multiple) * self.row_multiple
+        return rows._replace(length=length), columns
+
+    def _split(self, tile: Tile, side: int) -> None:
+        height, width = tile.size
+        overlap = min(self.overlap, side // 2)
+        rows, columns = self.plan(height, width, side, overlap)
+        parts = [
+            part
+            for span in rows.spans
+            for part in cut_row(
+                rows_of(tile.lr[:height, :width], span), span, rows, columns, tile.dtype
+            )
+        ]
+        scale = self.module.scale
+        for part in self.run(parts):
+            if part.error is not None:
+                tile.error = part.error
+                return
+            if tile.result is None:
+                shape = (tile.lr.shape[0] * scale, tile.lr.shape[1] * scale)
+                tile.result = np.zeros((*shape, part.result.shape[-1]), part.result.dtype)
+            row, column = part.place
+            tall = slice(row.keep_start * scale, row.keep_end * scale)
+            wide = slice(column.keep_start * scale, column.keep_end * scale)
+            tile.result[tall, wide] = kept(part.result, row, column, scale)
+
+
+def _key(tile: Tile) -> tuple:
+    return tile.lr.shape, tile.lr.dtype, tile.dtype
+
+
+def rows_of(picture: np.ndarray, span: Span) -> np.ndarray:
+    """The rows that a span reads of a picture in memory, going round its ends."""
+    if span.start >= 0 and span.end <= len(picture):
+        return picture[span.start : span.end]
+    return picture.take(np.arange(span.start, span.end), axis=0, mode="wrap")
+
+
+def cut_row(strip: np.ndarray, row: Span, rows: Axis, columns: Axis, dtype: str) -> Iterator[Tile]:
+    """The tiles of a row of them.
+
+    Args:
+        strip: (row.end - row.start, width, bands), the rows that they read.
+        row: Where they lie.
+        rows: The plan of the height, for the tiles' length.
+        columns: The plan of the width.
+        dtype: Of the results.
+    """
+    for column in columns.spans:
+        part = rows_of(strip.swapaxes(0, 1), column).swapaxes(0, 1)
+        lr = np.zeros((rows.length, columns.length, strip.shape[2]), strip.dtype)
+        lr[: part.shape[0], : part.shape[1]] = part
+        yield Tile(lr, part.shape[:2], dtype, (row, column))
+
+
+def kept(result: np.ndarray, row: Span, column: Span, scale: int) -> np.ndarray:
+    """The part of a tile's result that is not a neighbour's."""
+    top, left = row.keep_start - row.start, column.keep_start - column.start
+    height, width = row.keep_end - row.keep_start, column.keep_end - column.keep_start
+    return result[top * scale : (top + height) * scale, left * scale : (left + width) * scale]

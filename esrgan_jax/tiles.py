@@ -1,0 +1,98 @@
+"""Where the tiles of a picture lie: few shapes, even steps, enough overlap. Arithmetic alone."""
+
+from itertools import pairwise
+from typing import NamedTuple
+
+# What neighbouring tiles share by default. The released networks see up to 349 pixels far, but with
+# 56 on each side results differ from untiled ones by a tenth of a level (docs/upscaling.md).
+OVERLAP = 112
+SMALLEST = 32
+
+
+class Span(NamedTuple):
+    """The part of an axis that one tile reads, and the part of it that its result fills."""
+
+    start: int
+    end: int
+    keep_start: int
+    keep_end: int
+
+
+class Axis(NamedTuple):
+    """The tiles along one axis of a picture."""
+
+    length: int  # of every tile; what lies beyond a span's end is empty
+    spans: tuple[Span, ...]
+
+
+def plan_axis(
+    size: int,
+    tile: int,
+    overlap: int,
+    *,
+    multiple: int = 1,
+    steps: int = 4,
+    wrap: bool = False,
+) -> Axis:
+    """Tiles along an axis: one where it fits, otherwise equal ones, evenly placed.
+
+    Args:
+        size: Of the axis, in pixels, at least 1 and a multiple of `multiple` but for `wrap`.
+        tile: Longest length of a tile, more than `overlap` and a multiple of `multiple`.
+        overlap: What neighbours share at least; each result ends in its middle.
+        multiple: Starts and lengths are multiples of it.
+        steps: Lengths there are between one power of two and the next: more waste less, fewer
+            compile less. 0 fills no tile up: one that fits is as long as the axis, others `tile`.
+        wrap: The axis goes round. One that fits ends where it ends, and convolutions wrap; of
+            another, tiles reach over the ends: positions from -overlap to size + overlap.
+
+    Returns:
+        Spans from 0 to `size`; no tile of another reaches over the picture's ends.
+    """
+    if size <= tile and size % multiple == 0:
+        return Axis(min(rounded(size, multiple, steps), tile), (Span(0, size, 0, size),))
+    if wrap:
+        count = -(-size // (tile - overlap))
+        cuts = [i * size // count // multiple * multiple for i in range(count)] + [size]
+        before = -(-overlap // 2 // multiple) * multiple
+        longest = max(b - a for a, b in pairwise(cuts))
+        length = min(rounded(longest + overlap, multiple, steps), tile) if steps else tile
+        starts = [cut - before for cut in cuts[:-1]]
+        return Axis(
+            length,
+            tuple(Span(s, s + length, *cut) for s, cut in zip(starts, pairwise(cuts), strict=True)),
+        )
+    count = 1 + -(-(size - tile) // (tile - overlap))
+    length = rounded(-(-(size - overlap) // count) + overlap, multiple, steps) if steps else tile
+    length = min(length, tile)
+    return Axis(length, tuple(spans(size, length, overlap, multiple)))
+
+
+def rounded(size: int, multiple: int = 1, steps: int = 4) -> int:
+    """The next of few lengths: `steps` between two powers of two, from `SMALLEST` on."""
+    if not steps:
+        return size
+    unit = max(SMALLEST, 2 ** ((size - 1).bit_length() - 1)) // steps if size > 1 else SMALLEST
+    unit = max(unit // multiple, 1) * multiple
+    return max(-(-size // unit) * unit, SMALLEST)
+
+
+def spans(size: int, tile: int, overlap: int, multiple: int = 1) -> list[Span]:
+    """Evenly placed tiles of one length along an axis.
+
+    Args:
+        size: Length of the axis, at least that of the tile.
+        tile: Length of every tile, at least `overlap` + `multiple`.
+        overlap: Least length that neighbours share.
+        multiple: All starts are multiples of it, as `size` and `tile` must be.
+
+    Returns:
+        The first starts at 0 and the last ends at `size`, so that only the picture's own border is
+        ever padded.
+    """
+    size, tile, overlap = size // multiple, tile // multiple, -(-overlap // multiple)
+    count = 1 + -(-(size - tile) // (tile - overlap))
+    starts = [i * (size - tile) // max(count - 1, 1) * multiple for i in range(count)]
+    size, tile = size * multiple, tile * multiple
+    cuts = [0, *((a + tile + b) // 2 for a, b in pairwise(starts)), size]
+    return [Span(s, s + tile, *cut) for s, cut in zip(starts, pairwise(cuts), strict=True)]

@@ -1,0 +1,116 @@
+"""Pictures that fill a part of their tile: as if the network were run on each alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from esrgan_jax.models.borders import borders
+from esrgan_jax.models.rrdb import RRDBNet
+from esrgan_jax.models.srresnet import SRResNet
+
+NETWORKS = {
+    "RRDB": RRDBNet(num_features=8, num_growth=4, num_blocks=2),
+    "folding": RRDBNet(num_features=8, num_growth=4, num_blocks=1, scale=2, unshuffle=2),
+    "pixelshuffle": RRDBNet(num_features=8, num_growth=4, num_blocks=1, upsampler="pixelshuffle"),
+    "x3": RRDBNet(num_features=8, num_growth=4, num_blocks=1, scale=3, plus=True, unroll=True),
+    "SRResNet": SRResNet(num_features=8, num_blocks=1),
+}
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def network(request):
+    """A module and variables that make visible pictures, batch statistics among them."""
+    module = NETWORKS[request.param]
+    shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    rng = np.random.default_rng(0)
+
+    def draw(path, shape):
+        if "var" in jax.tree_util.keystr(path):
+            return rng.uniform(0.5, 2, shape.shape).astype(np.float32)
+        deviation = np.prod(shape.shape[-4:-1]) ** -0.5 if len(shape.shape) > 3 else 0.2
+        return rng.normal(0, deviation, shape.shape).astype(np.float32)
+
+    return module, jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+def bordered(module, variables, lr, sizes, border):
+    def apply(variables, lr, sizes):
+        with borders(sizes, lr.shape[1], lr.shape[2], border):
+            return module.apply(variables, lr)
+
+    return np.asarray(jax.jit(apply)(variables, lr, jnp.array(sizes)))
+
+
+SIZES = [(12, 16), (2, 10)]
+
+
+def pictures(rng):
+    """Two pictures in tiles of 16 x 16, zero beyond."""
+    lr = np.zeros((2, 16, 16, 3), np.float32)
+    for tile, (height, width) in zip(lr, SIZES, strict=True):
+        tile[:height, :width] = rng.uniform(0, 1, (height, width, 3))
+    return lr
+
+
+def test_zeros_begin_where_each_picture_ends(network, rng):
+    module, variables = network
+    lr = pictures(rng)
+    result = bordered(module, variables, lr, SIZES, "zero")
+    for tile, sr, (height, width) in zip(lr, result, SIZES, strict=True):
+        alone = np.asarray(jax.jit(module.apply)(variables, tile[None, :height, :width]))[0]
+        assert alone.std() > 0.01
+        filled = sr[: height * module.scale, : width * module.scale]
+        np.testing.assert_allclose(filled, alone, rtol=0, atol=1e-5)
+
+
+def padded_by(mode):
+    """Continues the input of every convolution by NumPy's rule instead of with zeros."""
+
+    def intercept(layer, args, kwargs, context):
+        module = context.module
+        if context.method_name != "__call__" or type(module).__name__ != "Conv":
+            return layer(*args, **kwargs)
+        pad = (module.size - 1) // 2
+        x = jnp.pad(args[0], [(0, 0), (pad, pad), (pad, pad), (0, 0)], mode)
+        y = layer(x)
+        return y[:, pad : y.shape[1] - pad, pad : y.shape[2] - pad]
+
+    return nn.intercept_methods(intercept)
+
+
+@pytest.mark.parametrize(("border", "mode"), [("mirror", "symmetric"), ("wrap", "wrap")])
+def test_textures_go_on_in_every_convolution(network, rng, border, mode):
+    module, variables = network
+    lr = pictures(rng)
+    result = bordered(module, variables, lr, SIZES, border)
+    for tile, sr, (height, width) in zip(lr, result, SIZES, strict=True):
+        with padded_by(mode):
+            apply = jax.jit(lambda variables, lr: module.apply(variables, lr))
+            alone = np.asarray(apply(variables, tile[None, :height, :width]))[0]
+        filled = sr[: height * module.scale, : width * module.scale]
+        np.testing.assert_allclose(filled, alone, rtol=0, atol=1e-5)
+
+
+def test_a_wrapped_texture_may_begin_anywhere(network, rng):
+    module, variables = network
+    lr = rng.uniform(0, 1, (1, 16, 12, 3)).astype(np.float32)
+    lr = np.concatenate([lr, np.roll(lr, (6, 4), (1, 2))])
+    first, second = bordered(module, variables, lr, [(16, 12)] * 2, "wrap")
+    moved = np.roll(first, (6 * module.scale, 4 * module.scale), (0, 1))
+    np.testing.assert_allclose(second, moved, rtol=0, atol=1e-5)
+
+
+def test_the_field_is_as_far_as_a_pixel_can_reach(network, rng):
+    """The derivative by one pixel is zero beyond the field, and not far before it ends."""
+    module, variables = network
+    side = 2 * module.field + 10
+    middle = side // 2
+    lr = rng.uniform(0, 1, (1, 4, side, 3)).astype(np.float32)
+    pixel = np.zeros_like(lr)
+    pixel[0, :, middle] = 1
+    apply = jax.jit(lambda x, dx: jax.jvp(lambda x: module.apply(variables, x), (x,), (dx,))[1])
+    columns = np.flatnonzero(np.asarray(apply(lr, pixel)).any((0, 1, 3))) // module.scale
+    reach = max(middle - columns.min(), columns.max() - middle)
+    assert module.field - 3 * getattr(module, "unshuffle", 1) <= reach <= module.field
