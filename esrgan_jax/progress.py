@@ -7,6 +7,10 @@ from typing import Self
 from tqdm import tqdm
 
 LINE_SECONDS = 60.0
+MEASURE_FORMAT = (
+    "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total:.1f} {unit} "
+    "[{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+)
 
 
 class Progress:
@@ -14,20 +18,29 @@ class Progress:
 
     Args:
         total: Pieces of work in all.
-        unit: What one piece is called ("step", "picture").
+        unit: What one piece is called ("step", "picture"), or a unit of measure ("MP").
         label: What is being done, in front of every line.
         initial: Pieces done by an earlier run; they do not count towards the rate.
     """
 
-    def __init__(self, total: int, unit: str, label: str, initial: int = 0):
+    def __init__(self, total: float, unit: str, label: str, initial: int = 0):
         self.total, self.unit, self.label = total, unit, label
-        self.count = self.initial = initial
+        self.units = f"{unit}s" if unit.islower() else unit
+        self.count: float = initial
+        self.initial = initial
         self.start = self.last_line = self.last_lap = time.monotonic()
         self.lap_count = initial
         self.note = ""
         on_terminal = sys.stderr.isatty()
         self.bar = (
-            tqdm(total=total, unit=unit, desc=label, initial=initial, dynamic_ncols=True)
+            tqdm(
+                total=total,
+                unit=unit,
+                desc=label,
+                initial=initial,
+                dynamic_ncols=True,
+                bar_format=None if unit.islower() else MEASURE_FORMAT,
+            )
             if on_terminal
             else None
         )
@@ -37,7 +50,7 @@ class Progress:
         """Pieces a second since the start."""
         return (self.count - self.initial) / max(time.monotonic() - self.start, 1e-9)
 
-    def update(self, pieces: int = 1, note: str = "") -> None:
+    def update(self, pieces: float = 1, note: str = "") -> None:
         """Counts finished pieces; `note` stands behind the count until the next one."""
         self.count += pieces
         self.note = note or self.note
@@ -53,7 +66,8 @@ class Progress:
         self.lap_count, self.last_lap = self.count, time.monotonic()
         return pieces / max(seconds, 1e-9)
 
-    def write(self, line: str) -> None:
+    @staticmethod
+    def write(line: str) -> None:
         """Prints a line without tearing the bar."""
         tqdm.write(line, file=sys.stderr)
 
@@ -64,8 +78,8 @@ class Progress:
         left = f", {tqdm.format_interval(seconds)} left" if seconds else ""
         note = f", {self.note}" if self.note else ""
         self.write(
-            f"{self.label}: {self.count}/{self.total} {self.unit}s, "
-            f"{self.rate:.2f} {self.unit}s/s{left}{note}"
+            f"{self.label}: {_number(self.count)}/{_number(self.total)} {self.units}, "
+            f"{self.rate:.2f} {self.units}/s{left}{note}"
         )
 
     def __enter__(self) -> Self:
@@ -76,3 +90,7 @@ class Progress:
             self.bar.close()
         else:
             self._line()
+
+
+def _number(count: float) -> str:
+    return f"{count:.1f}" if isinstance(count, float) else str(count)

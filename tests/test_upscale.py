@@ -13,7 +13,8 @@ from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.interpolate import interpolate_params
 from esrgan_jax.models.rrdb import RRDBNet
 from esrgan_jax.picture import read_picture, write_picture
-from esrgan_jax.upscale import main, plan
+from esrgan_jax.upscale import main
+from esrgan_jax.upscale_jobs import plan
 from esrgan_jax.upscaler import Upscaler
 
 
@@ -59,6 +60,7 @@ def test_one_picture_becomes_the_file_or_lies_in_the_folder(photos, tmp_path):
     assert plan([picture], tmp_path / "v1.2") == [(picture, tmp_path / "v1.2" / "a.png")]
     (tmp_path / "dir.png").mkdir()
     assert plan([picture], tmp_path / "dir.png") == [(picture, tmp_path / "dir.png" / "a.png")]
+    assert plan([picture], tmp_path / "big.jpg") == [(picture, tmp_path / "big.jpg")]
 
 
 def test_results_inside_the_input_folder_are_not_inputs(photos):
@@ -85,8 +87,8 @@ def test_no_picture_is_overwritten_or_written_twice(photos, tmp_path):
         ([other], other, "is the input folder"),
         ([tmp_path / "none.png"], tmp_path / "out", "no picture or folder .*none.png"),
         ([photos], tmp_path / "out.png", "one file"),
-        ([other], photos / "notes.txt", "only PNG is written"),
-        ([photos / "a.png"], tmp_path / "out.jpg", "only PNG is written"),
+        ([other], photos / "notes.txt", "files end in"),
+        ([photos / "a.png"], tmp_path / "out.bmp", "files end in"),
     ]:
         with pytest.raises(InputError, match=message):
             plan(inputs, output)

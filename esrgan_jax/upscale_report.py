@@ -1,0 +1,105 @@
+"""What the upscale command tells: a bar for people, lines of JSON for programs, or nothing."""
+
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any, Self, TextIO
+
+from esrgan_jax.progress import Progress
+
+MODES = ("bar", "json", "quiet")
+JSON_SECONDS = 1.0  # between lines of progress
+
+
+class Report:
+    """Counts pixels and pictures; may be used from several threads.
+
+    Args:
+        mode: "bar" (a line a minute where there is no terminal), "json" (a line of JSON for each
+            event: progress, note, done, failed, skipped) or "quiet" (failures alone).
+        pictures: How many there are to do.
+        pixels: Of all results.
+        out: Where lines of JSON go.
+    """
+
+    def __init__(self, mode: str, pictures: int, pixels: int, out: TextIO):
+        self.mode, self.pictures, self.out = mode, pictures, out
+        self.total, self.pixels = pixels / 1e6, 0.0
+        self.done_count = self.skipped_count = 0
+        self.failures: list[tuple[Path, str]] = []
+        self.lock = threading.RLock()
+        self.start = self.last = time.monotonic()
+        self.bar = Progress(self.total, "MP", "upscaling") if mode == "bar" else None
+
+    def advance(self, pixels: int) -> None:
+        """Pixels of a result are done."""
+        with self.lock:
+            self.pixels += pixels / 1e6
+            if self.bar:
+                self.bar.update(pixels / 1e6, note=f"{self.done_count}/{self.pictures} pictures")
+            if self.mode == "json" and time.monotonic() - self.last >= JSON_SECONDS:
+                self.last = time.monotonic()
+                rate = self.pixels / (self.last - self.start)
+                left = max(self.total - self.pixels, 0) / rate
+                self._event(
+                    "progress",
+                    megapixels=round(self.pixels, 3),
+                    total_megapixels=round(self.total, 3),
+                    megapixels_per_s=round(rate, 4),
+                    seconds_left=round(left, 1),
+                    pictures=self.done_count,
+                    total_pictures=self.pictures,
+                )
+
+    def note(self, source: Path, text: str) -> None:
+        """Something that the user should know of a picture."""
+        self._say("note", f"{source}: {text}", source=str(source), note=text)
+
+    def skipped(self, source: Path, target: Path) -> None:
+        """A picture was done before."""
+        self.skipped_count += 1
+        if self.mode == "json":
+            self._event("skipped", source=str(source), target=str(target))
+
+    def done(self, source: Path, target: Path, size: tuple[int, int]) -> None:
+        """A picture is written, of (height, width) pixels."""
+        with self.lock:
+            self.done_count += 1
+            self.advance(0)
+            if self.mode == "json":
+                named = {"source": str(source), "target": str(target)}
+                self._event("done", **named, height=size[0], width=size[1])
+
+    def failed(self, source: Path, error: BaseException | str) -> None:
+        """A picture could not be done; the others go on."""
+        reason = str(error).removeprefix(f"{source}: ")
+        with self.lock:
+            self.failures.append((source, reason))
+            self._say("failed", f"not done: {source}: {reason}", source=str(source), reason=reason)
+
+    def _say(self, event: str, line: str, **fields: Any) -> None:
+        with self.lock:
+            if self.mode == "json":
+                self._event(event, **fields)
+            elif self.mode == "bar" or event == "failed":
+                Progress.write(line)
+
+    def _event(self, event: str, **fields: Any) -> None:
+        with self.lock:
+            print(json.dumps({"event": event, **fields}), file=self.out, flush=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.bar:
+            self.bar.__exit__(*exception)
+        if self.mode == "json":
+            self._event(
+                "finished",
+                done=self.done_count,
+                failed=len(self.failures),
+                skipped=self.skipped_count,
+                seconds=round(time.monotonic() - self.start, 2),
+            )
