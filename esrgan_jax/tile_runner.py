@@ -223,6 +223,9 @@ class TileRunner:
         wrap = self.border == "wrap"
         options: dict[str, Any] = {"multiple": self.multiple, "steps": steps, "wrap": wrap}
         many = len(self.devices) if self.spatial else 1
+        if self.largest_side and self.largest_side < side * many:
+            side = max(self.largest_side // many, SMALLEST_TILE) // self.multiple * self.multiple
+            overlap = min(overlap, side // 2)
         rows = plan_axis(height, side * many, overlap, **options)
         columns = plan_axis(width, side, overlap, **options)
         if self.versions > 1:  # turned, too

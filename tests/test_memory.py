@@ -1,0 +1,67 @@
+"""How much a tile takes, against what the compiler says, and how large one may be."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from esrgan_jax import memory
+from esrgan_jax.models.rrdb import RRDBNet
+from esrgan_jax.models.srresnet import SRResNet
+from esrgan_jax.upscale_step import upscale_step
+
+NETWORKS = {
+    "23 blocks": RRDBNet(),
+    "folding": RRDBNet(scale=2, unshuffle=2),
+    "small": RRDBNet(num_features=32, num_growth=16, num_blocks=5),
+    "x8": RRDBNet(scale=8),
+    "SRResNet": SRResNet(),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_estimate_is_what_the_compiler_takes(name):
+    module, side = NETWORKS[name], 512
+    variables = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    tiles = jax.ShapeDtypeStruct((1, side, side, 3), jnp.uint8)
+    sizes = jax.ShapeDtypeStruct((1, 2), jnp.int32)
+    compiled = upscale_step.lower(module, variables, tiles, sizes, dtype="uint8").compile()
+    taken = compiled.memory_analysis().temp_size_in_bytes / side**2
+    assert 0.7 * taken <= memory.bytes_per_pixel(module) <= 1.5 * taken
+
+
+class Device:
+    def __init__(self, platform="gpu", **stats):
+        self.platform, self.stats = platform, stats
+
+    def memory_stats(self):
+        return self.stats or None
+
+
+@pytest.mark.parametrize(
+    ("free", "side"), [(2**20, 64), (2**30, 544), (2 * 2**30, 768), (80 * 2**30, 1024)]
+)
+def test_tiles_grow_with_the_device_s_memory(free, side):
+    device = Device(bytes_limit=free + 100, bytes_in_use=100)
+    assert memory.tile_side(RRDBNet(), device) == side
+    assert memory.tile_side(RRDBNet(), device, planes=8) <= side
+
+
+def test_a_cpu_s_tiles_leave_memory_to_others(monkeypatch):
+    monkeypatch.setattr(memory, "free_host_bytes", lambda: 8 * 2**30)
+    monkeypatch.setattr(jax, "local_device_count", lambda: 1)
+    assert memory.budget(Device("cpu")) == memory.MOST_ON_CPU
+    monkeypatch.setattr(memory, "free_host_bytes", lambda: 2**30)
+    assert memory.budget(Device("cpu")) == 2**28
+
+
+def test_free_host_memory_is_that_of_the_container(monkeypatch, tmp_path):
+    free = memory.free_host_bytes()
+    assert 2**26 < free < 2**45
+    limit, usage = tmp_path / "limit", tmp_path / "usage"
+    usage.write_text("1000000\n")
+    monkeypatch.setattr(memory, "CGROUPS", ((str(limit), str(usage)),))
+    assert memory.free_host_bytes() > 2**26  # no such file
+    limit.write_text("max\n")
+    assert memory.free_host_bytes() > 2**26
+    limit.write_text("3000000\n")
+    assert memory.free_host_bytes() == 2_000_000

@@ -1,0 +1,182 @@
+"""The notebook runs from top to bottom, here and as in Colab, and is kept without outputs."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from esrgan_jax.checkpoint import save_generator
+from esrgan_jax.models.rrdb import RRDBNet
+from esrgan_jax.picture_reader import open_picture
+from esrgan_jax.picture_writer import write_rows
+from esrgan_jax.upscaler import Upscaler
+
+NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "esrgan_inference.ipynb"
+
+SAMPLE = "del os.environ['ESRGAN_JAX_PICTURE']"
+SLIDER = """
+slider.value = 0.3
+Path("view.png").write_bytes(view.value)
+"""
+COLAB = """
+import types
+
+photo = Path("folder/gray.png").read_bytes()
+
+
+class Files:
+    def upload(self):
+        Path("photo.png").write_bytes(photo)
+        return {"photo.png": photo}
+
+    def download(self, name):
+        Path("downloads.txt").write_text(name)
+
+
+sys.modules["google.colab"] = types.SimpleNamespace(files=Files())
+sys.modules.setdefault("google", types.ModuleType("google"))
+"""
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    """The folder that it ran in, with two small networks, and the notebook with its outputs.
+
+    Behind its own cells, some run again: with the slider moved, in Colab, and with the sample.
+    """
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    pytest.importorskip("ipykernel")
+    pytest.importorskip("ipywidgets")
+    folder = tmp_path_factory.mktemp("notebook")
+    rng = np.random.default_rng(0)
+    module = RRDBNet(num_features=8, num_growth=4, num_blocks=1)
+    lr = np.zeros((1, 4, 4, 3), np.float32)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), lr)
+    for name in ("gan", "psnr"):
+        variables = jax.tree.map(lambda s: rng.normal(0, 0.15, s.shape).astype(np.float32), shapes)
+        variables["params"]["conv_last"]["bias"] += np.float32(0.5)
+        save_generator(folder / f"{name}.safetensors", module, variables)
+    save(folder / "folder" / "deep.png", rng.integers(0, 2**16, (20, 24, 4), dtype=np.uint16))
+    save(folder / "folder" / "gray.png", rng.integers(0, 2**8, (20, 24, 1), dtype=np.uint8))
+
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    sources = {cell["id"]: cell["source"] for cell in notebook.cells}
+    for source in (
+        *(SLIDER, COLAB, SAMPLE, sources["picture"], sources["save"]),
+        *("del sys.modules['google.colab']", sources["picture"]),
+    ):
+        notebook.cells.append(nbformat.v4.new_code_cell(source))
+    environment = {
+        "ESRGAN_JAX_MODEL": "gan.safetensors",
+        "ESRGAN_JAX_PSNR_MODEL": "psnr.safetensors",
+        "ESRGAN_JAX_PICTURE": "folder/deep.png",
+        **{name: str(folder / name) for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR")},
+        "JUPYTER_PLATFORM_DIRS": "1",  # Jupyter warns where this is not said
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        resources = {"metadata": {"path": str(folder)}}
+        nbclient.NotebookClient(notebook, timeout=120, resources=resources).execute()
+    return folder, notebook
+
+
+def save(path, array):
+    height, width, bands = array.shape
+    write_rows(path, [array], height=height, width=width, bands=bands, dtype=array.dtype)
+
+
+def read(path):
+    return np.concatenate(list(open_picture(path).rows()))
+
+
+def assert_same(picture, expected):
+    # The kernel's one device and the eight of tests add up in different orders.
+    np.testing.assert_allclose(picture.astype(int), expected.astype(int), rtol=0, atol=1)
+
+
+def mixture(folder, alpha):
+    psnr = folder / "psnr.safetensors"
+    return Upscaler.load(folder / "gan.safetensors", psnr_model=psnr, alpha=alpha)
+
+
+def test_all_cells_run_and_pictures_are_shown(executed):
+    _, notebook = executed
+    cells = [cell for cell in notebook.cells if cell["cell_type"] == "code"]
+    assert all(cell["execution_count"] for cell in cells)
+    assert not [o for cell in cells for o in cell["outputs"] if o["output_type"] == "error"]
+    shown = {cell["id"]: "image/png" in str(cell["outputs"]) for cell in cells}
+    assert [name for name in shown if shown[name]] == ["upscale", "zoom", "strip"]
+
+
+def test_the_saved_picture_is_the_upscalers(executed):
+    folder, _ = executed
+    lr = read(folder / "folder" / "deep.png")
+    sr = read(folder / "deep_x4.png")
+    assert sr.dtype == np.uint16
+    assert_same(sr, mixture(folder, 0.8)(lr))
+    assert sr[..., :3].std() > 1000
+
+
+def test_the_slider_mixes_the_networks(executed):
+    folder, notebook = executed
+    lr = read(folder / "folder" / "deep.png")[:, 2:22]  # the part in the middle that is shown
+    expected = np.rint(mixture(folder, 0.3)(lr)[..., :3] * (255 / 65535))
+    assert_same(read(folder / "view.png"), expected)
+    saved = notebook.metadata["widgets"]["application/vnd.jupyter.widget-state+json"]["state"]
+    sliders = [w["state"] for w in saved.values() if w["model_name"] == "FloatSliderModel"]
+    assert [(s["value"], s["continuous_update"]) for s in sliders] == [(0.3, False)]
+
+
+def test_colab_uploads_and_downloads_and_the_sample_needs_neither(executed):
+    folder, notebook = executed
+    assert (folder / "downloads.txt").read_text() == "photo_x4.png"
+    gray = read(folder / "folder" / "gray.png")
+    assert_same(read(folder / "photo_x4.png"), mixture(folder, 0.3)(gray))
+    assert read(folder / "cat.png").shape == (120, 160, 3)
+    assert "cat.png: 160 x 120" in str(notebook.cells[-1]["outputs"])
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_it_installs_what_is_missing(monkeypatch, there):
+    calls = []
+    monkeypatch.setenv("ESRGAN_JAX_SOURCE", "a folder/esrgan_jax")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: there or None)
+    monkeypatch.setattr("os.path.exists", lambda path: path == "/dev/nvidia0")
+    monkeypatch.setattr("subprocess.run", lambda command, check: calls.append(command))
+    cells = json.loads(NOTEBOOK.read_text())["cells"]
+    exec("".join(next(cell["source"] for cell in cells if cell["id"] == "install")), {})
+    assert [command[-3:] for command in calls] == (
+        [] if there else [["a folder/esrgan_jax", "jax[cuda12]", "ipywidgets"]]
+    )
+
+
+def test_the_file_is_valid_and_stripped():
+    text = NOTEBOOK.read_text()
+    notebook = json.loads(text)
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+    assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+    places = re.compile(r"/home|/root|/tmp|/work|/Users|/content|\b[A-Z]:\\")
+    for cell in notebook["cells"]:
+        assert not places.search("".join(cell["source"]))
+        assert re.fullmatch(r"[a-z-]+", cell["id"])
+        assert cell["metadata"] == {}
+        if cell["cell_type"] == "code":
+            assert (cell["outputs"], cell["execution_count"]) == ([], None)
+    nbformat = pytest.importorskip("nbformat")
+    nbformat.validate(notebook)
+    assert nbformat.writes(nbformat.from_dict(notebook)) + "\n" == text
+
+
+@pytest.mark.parametrize("command", [["check"], ["format", "--check"]])
+def test_the_cells_pass_ruff(command):
+    pytest.importorskip("ruff")
+    ruff = [sys.executable, "-m", "ruff", *command, "--no-cache", str(NOTEBOOK)]
+    done = subprocess.run(ruff, capture_output=True, text=True, cwd=os.fspath(NOTEBOOK.parent))
+    assert done.returncode == 0, done.stdout + done.stderr

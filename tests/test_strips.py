@@ -1,0 +1,142 @@
+"""Strips: resizing without the whole picture, reading ahead, errors where they belong."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from esrgan_jax.data.resize import imresize
+from esrgan_jax.errors import InputError
+from esrgan_jax.strips import Strips, prefetched, quantized, resized
+
+
+def cut(image, *heights):
+    """Strips of the heights given, and of the last one to the end."""
+    top, strips = 0, []
+    for height in (*heights, *[heights[-1]] * len(image)):
+        if top < len(image):
+            strips.append(image[top : top + height])
+            top += height
+    return iter(strips)
+
+
+@pytest.mark.parametrize("heights", [(1,), (3, 1, 7), (1000,)])
+@pytest.mark.parametrize(
+    ("size", "wanted"),
+    [((40, 30), (20, 15)), ((41, 37), (13, 50)), ((30, 30), (77, 31)), ((50, 7), (1, 1)),
+     ((1, 1), (3, 4)), ((64, 64), (64, 16)), ((33, 20), (32, 19))],
+)  # fmt: skip
+def test_resizing_is_that_of_the_whole_picture(rng, size, wanted, heights):
+    image = rng.uniform(0, 1, (*size, 3)).astype(np.float32)
+    strips = list(resized(cut(image, *heights), size, wanted))
+    result = np.concatenate(strips)
+    assert result.shape == (*wanted, 3)
+    if wanted[0] / size[0] == wanted[1] / size[1]:
+        expected = imresize(image, wanted[0] / size[0])
+        np.testing.assert_allclose(result, expected, rtol=0, atol=1e-5)
+    # Each axis alone, against the matrices that `imresize` is tested with.
+    from esrgan_jax.data.resize import resize_matrix
+
+    rows, columns = (
+        resize_matrix(before, after, after / before)
+        for before, after in zip(size, wanted, strict=True)
+    )
+    expected = np.einsum("oh,hwc,pw->opc", rows, image.astype(float), columns)
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("wanted", [(500, 10), (2000, 10), (70, 10)])
+def test_resizing_holds_a_few_rows(rng, wanted):
+    """Rows come out as soon as those they are made of are in."""
+    behind = []
+    read = 0
+
+    def rows():
+        nonlocal read
+        for _ in range(1000):
+            read += 1
+            yield rng.uniform(0, 1, (1, 10, 1)).astype(np.float32)
+
+    made = 0
+    for strip in resized(rows(), (1000, 10), wanted):
+        made += len(strip)
+        behind.append(read - made * 1000 / wanted[0])
+    assert made == wanted[0]
+    assert max(behind) < 3 * max(1, 1000 / wanted[0]) + 1
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_quantizing_rounds_half_to_even_and_clamps(dtype):
+    values = np.array([-0.5, 0, 0.5 / 255, 1.5 / 255, 2.5 / 255, 1, 1.5], np.float32)
+    (result,) = quantized(iter([values.reshape(1, -1, 1)]), np.dtype(dtype))
+    assert result.dtype == dtype
+    if dtype == np.float32:
+        np.testing.assert_array_equal(result.ravel(), values.clip(0, 1))
+    else:
+        peak = np.iinfo(dtype).max
+        np.testing.assert_array_equal(result.ravel(), np.rint(values.clip(0, 1) * np.float32(peak)))
+
+
+def picture(key, rows, height=4):
+    return Strips(height, 2, 1, np.dtype("uint8"), iter(rows), np.dtype("uint8"), key=key)
+
+
+ROW = np.zeros((1, 2, 1), np.uint8)
+
+
+def test_pictures_come_in_order_whatever_is_read_of_them():
+    given = [picture(key, [ROW + key] * 4) for key in range(5)]
+    seen = []
+    for strips in prefetched(given):
+        if strips.key % 2:  # half of them are left unread
+            seen.append((strips.key, None))
+            continue
+        seen.append((strips.key, [int(row[0, 0, 0]) for row in strips.rows]))
+    assert seen == [(0, [0] * 4), (1, None), (2, [2] * 4), (3, None), (4, [4] * 4)]
+
+
+def test_an_error_comes_out_of_the_rows_it_belongs_to():
+    def broken():
+        yield ROW
+        raise InputError("the file is cut off")
+
+    got = []
+    for strips in prefetched([picture(0, [ROW] * 4), picture(1, broken()), picture(2, [ROW] * 4)]):
+        try:
+            got.append(len(list(strips.rows)))
+        except InputError as error:
+            got.append(str(error))
+    assert got == [4, "the file is cut off", 4]
+
+
+def test_an_error_between_pictures_comes_out():
+    def pictures():
+        yield picture(0, [ROW] * 4)
+        raise InputError("no further")
+
+    reading = prefetched(pictures())
+    next(reading)
+    with pytest.raises(InputError, match="no further"):
+        next(reading)
+
+
+def test_reading_ahead_has_a_bound_and_ends_with_the_reader():
+    read = []
+
+    def rows():
+        for index in range(1000):
+            read.append(index)
+            yield ROW
+
+    before = threading.active_count()
+    pictures = prefetched([picture(0, rows(), height=1000)], ahead=8)
+    strips = next(pictures)
+    next(strips.rows)
+    deadline = time.monotonic() + 5
+    while len(read) < 9 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.05)
+    assert 9 <= len(read) <= 11
+    pictures.close()
+    assert threading.active_count() == before

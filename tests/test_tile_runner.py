@@ -1,0 +1,229 @@
+"""Tiles through the device: batches over pictures, what memory cannot hold, what is not finite."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from esrgan_jax.errors import RunError
+from esrgan_jax.models.rrdb import RRDBNet
+from esrgan_jax.tile_runner import Tile, TileRunner
+from esrgan_jax.upscaler import Upscaler
+
+MODULE = RRDBNet(num_features=8, num_growth=4, num_blocks=1, scale=2)
+
+
+@pytest.fixture(scope="module")
+def variables():
+    shapes = jax.eval_shape(MODULE.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    rng = np.random.default_rng(0)
+    draw = lambda s: rng.normal(0, max(np.prod(s.shape[-4:-1]), 25) ** -0.5, s.shape)  # noqa: E731
+    return jax.tree.map(lambda s: draw(s).astype(np.float32), shapes)
+
+
+def runner(variables, devices=1, **options):
+    options = {"spatial": False, "overlap": 38, **options}
+    return TileRunner(MODULE, variables, devices=jax.devices()[:devices], **options)
+
+
+def tiles(rng, *shapes):
+    made = []
+    for place, (height, width) in enumerate(shapes):
+        lr = np.zeros((32, 48, 3), np.uint8)
+        lr[:height, :width] = rng.integers(0, 256, (height, width, 3))
+        made.append(Tile(lr, (height, width), "uint8", place))
+    return made
+
+
+def alone(variables, tile):
+    height, width = tile.size
+    lr = (tile.lr[:height, :width] / 255).astype(np.float32)
+    sr = np.asarray(jax.jit(MODULE.apply)(variables, lr[None]))[0]
+    return np.rint(sr.clip(0, 1) * 255)
+
+
+def test_everything_comes_out_in_order_with_its_result(variables, rng):
+    """Tiles of two dtypes, so of two batches, and what is no tile in between."""
+    given = tiles(rng, (32, 48), (10, 20), (32, 7))
+    deep = Tile(given[0].lr.astype(np.uint16) * 257, (32, 48), "uint8", "deep")
+    items = [given[0], "first end", deep, given[1], "second end", given[2], "third end"]
+    results = list(runner(variables, devices=2).run(iter(items)))
+    assert results == items
+    for tile in given:
+        height, width = tile.size
+        difference = tile.result[: 2 * height, : 2 * width] - alone(variables, tile)
+        assert np.abs(difference).max() <= 1
+        assert difference.any() < 0.01 * difference.size
+    np.testing.assert_array_equal(deep.result, given[0].result)
+
+
+def test_little_is_read_ahead(variables, rng):
+    """However many tiles there are, a few are alive: a picture may be larger than memory."""
+    alive, most = 0, 0
+
+    def source():
+        nonlocal alive, most
+        for _ in range(40):
+            alive, most = alive + 1, max(most, alive + 1)
+            yield from tiles(rng, (32, 48))
+
+    for _ in runner(variables).run(source()):
+        alive -= 1
+    assert most <= 6
+
+
+def test_tiles_of_a_rare_shape_hold_nobody_up(variables, rng):
+    read = []
+
+    def source():
+        for index in range(100):
+            read.append(index)
+            (tile,) = tiles(rng, (32, 48))
+            if index == 0:
+                tile.lr = tile.lr[:, :32]
+                tile.size = (32, 32)
+            yield tile
+
+    next(runner(variables, devices=8).run(source()))
+    assert len(read) < 60
+
+
+class Greedy(TileRunner):
+    """A device that holds batches of so many pixels."""
+
+    room = 0
+    launched: list
+
+    def _launch(self, tiles, module=None):
+        pixels = len(tiles) * tiles[0].lr.shape[0] * tiles[0].lr.shape[1]
+        if pixels > self.room:
+            return MemoryError("RESOURCE_EXHAUSTED: Out of memory")
+        self.launched.append(pixels)
+        return super()._launch(tiles, module)
+
+
+@pytest.mark.parametrize(
+    ("room", "border"),
+    [(64 * 64, "zero"), (40 * 40, "zero"), (48 * 48, "mirror"), (48 * 48, "wrap")],
+)
+def test_out_of_memory_halves_the_tile_and_goes_on(variables, rng, monkeypatch, room, border):
+    image = rng.integers(0, 256, (100, 150, 3), dtype=np.uint8)
+    options = {"devices": jax.devices()[:1], "seamless": None if border == "zero" else border}
+    expected = Upscaler(MODULE, variables, **options)(image)
+    monkeypatch.setattr("esrgan_jax.upscaler.TileRunner", Greedy)
+    upscaler = Upscaler(MODULE, variables, tile=96, **options)
+    upscaler.runner.room, upscaler.runner.launched = room, []
+    result = upscaler(image)
+    # Tiles as small as these lack surroundings, so the bound is that of their overlap.
+    difference = np.abs(result.astype(int) - expected)
+    assert np.quantile(difference, 0.99) <= 1
+    assert max(upscaler.runner.launched) <= room
+    # The next picture begins with tiles that fit.
+    failures = []
+    monkeypatch.setattr(Greedy, "_shrink", lambda self, *_: failures.append(1))
+    upscaler(image)
+    assert not failures
+
+
+def test_a_batch_is_halved_before_its_tiles_are(variables, rng):
+    greedy = Greedy(MODULE, variables, devices=jax.devices()[:8], spatial=False, overlap=38)
+    greedy.room, greedy.launched = 4 * 32 * 48, []
+    given = tiles(rng, *[(32, 48)] * 16)
+    for tile in greedy.run(given):
+        assert np.abs(tile.result - alone(variables, tile)).max() <= 1
+    assert set(greedy.launched) == {4 * 32 * 48}
+    assert greedy.largest_batch == 4
+
+
+def test_memory_that_suffices_for_nothing_is_said(variables, rng):
+    greedy = Greedy(MODULE, variables, devices=jax.devices()[:1], spatial=False, overlap=38)
+    greedy.room, greedy.launched = 0, []
+    (tile,) = greedy.run(tiles(rng, (32, 48)))
+    assert isinstance(tile.error, RunError)
+    assert "memory does not suffice for tiles of" in str(tile.error)
+
+
+def test_an_error_of_the_device_that_is_not_of_memory_comes_out(variables, rng, monkeypatch):
+    def broken(*_, **__):
+        raise jax.errors.JaxRuntimeError("INTERNAL: a kernel failed")
+
+    broken_runner = runner(variables)
+    monkeypatch.setattr(broken_runner, "step", broken)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="a kernel failed"):
+        list(broken_runner.run(tiles(rng, (32, 48))))
+
+
+class Narrow(nn.Module):
+    """Overflows in bfloat16 alone, on pictures that are white in a corner."""
+
+    scale: int = 1
+    in_channels: int = 3
+    out_channels: int = 3
+    dtype: jnp.dtype = jnp.dtype("float32")
+
+    def __call__(self, lr):
+        lost = jnp.where(lr[:, :1, :1] == 1, jnp.inf, 0.0)
+        return lr + (lost if self.dtype == jnp.bfloat16 else 0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_tiles_that_are_not_finite_are_done_again_in_float32(rng, dtype):
+    image = rng.integers(0, 255, (20, 20, 3), dtype=np.uint8)
+    image[0, 0] = 255
+    result = Upscaler(Narrow(), {}, dtype=dtype)(image)
+    np.testing.assert_array_equal(result, image)
+
+
+def test_one_picture_that_is_not_finite_does_not_touch_the_others(rng):
+    class Fragile(Narrow):
+        def __call__(self, lr):
+            return lr + jnp.where(lr[:, :1, :1] == 1, jnp.nan, 0.0)
+
+    images = [rng.integers(0, 255, (20, 20, 3), dtype=np.uint8) for _ in range(3)]
+    images[1][0, 0] = 255
+    upscaler = Upscaler(Fragile(), {})
+    with pytest.raises(RunError, match="not finite; its weights are damaged"):
+        upscaler(images)
+    np.testing.assert_array_equal(upscaler([images[0], images[2]]), [images[0], images[2]])
+
+
+@pytest.mark.parametrize("platform", ["gpu", "cpu"])
+def test_batches_fill_a_device_and_are_few(variables, rng, monkeypatch, platform):
+    """Of an accelerator: powers of two, within its memory."""
+    made = runner(variables)
+
+    class Device:
+        def __init__(self):
+            self.platform = platform
+
+        def memory_stats(self):
+            return {"bytes_limit": 2**30, "bytes_in_use": 0}
+
+    made.devices = [Device()]
+    expected = {32: 64, 64: 64, 256: 16, 1024: 1, 4096: 1}
+    for side, size in expected.items():
+        tile = Tile(np.zeros((side, side, 3), np.uint8), (side, side), "uint8")
+        assert made._batch_size(tile) == (size if platform == "gpu" else 1)
+
+
+@pytest.mark.parametrize("bands", [1, 4])
+@pytest.mark.parametrize("seamless", [None, "mirror", "wrap"])
+def test_one_picture_over_eight_devices_equals_one_device(variables, rng, bands, seamless):
+    """Its rows are split; what convolutions need of the neighbours comes from them."""
+    assert len(jax.devices()) == 8
+    image = rng.integers(0, 256, (83, 40, bands), dtype=np.uint8)
+    one = Upscaler(MODULE, variables, devices=jax.devices()[:1], seamless=seamless)(image)
+    split = Upscaler(MODULE, variables, spatial=True, seamless=seamless)
+    placed = []
+    step = split.runner.step
+
+    def seen(module, variables, lr, sizes, **options):
+        placed.append((lr.sharding.spec, lr.sharding.num_devices, lr.shape))
+        return step(module, variables, lr, sizes, **options)
+
+    split.runner.step = seen
+    difference = np.abs(split(image).astype(int) - one)
+    assert difference.max() <= 1
+    assert (difference > 0).mean() < 1e-3
+    assert [(spec[1], number) for spec, number, _ in placed] == [("data", 8)]
