@@ -12,6 +12,9 @@ from esrgan_jax.tile_runner import Tile, TileRunner, cut_row, kept, rows_of
 from esrgan_jax.tiles import Axis, Span
 from esrgan_jax.upscale_step import peak, result_bands
 
+STRIP_BYTES = 192 * 2**20  # of a result's rows that are put together at a time
+SLICE_BYTES = 8 * 2**20  # of them that are handed on at a time
+
 
 @dataclass(eq=False)
 class _Job:
@@ -20,8 +23,8 @@ class _Job:
     source: Strips
     dtype: str  # that tiles come back in
     bands: int
-    rows: Axis
-    columns: Axis
+    rows: Axis = Axis(0, ())
+    columns: Axis = Axis(0, ())
     error: Exception | None = None
     abandoned: bool = False  # no more of it is wanted
     ended: bool = False
@@ -91,11 +94,13 @@ def _tiles(
         dtype = "float32"
         if last and source.result_size in (None, size) and source.result_dtype.kind == "u":
             dtype = source.result_dtype.name
+        job = _Job(source, dtype, source.bands)
         # What a network folds is filled up at the far sides; what goes round has none.
         sides = (source.height, source.width)
         height, width = (n if wrap else n + -n % runner.multiple for n in sides)
-        rows, columns = runner.plan(height, width, tile, overlap)
-        job = _Job(source, dtype, source.bands, rows, columns)
+        row_bytes = size[1] * runner.module.scale * job.bands * np.dtype(dtype).itemsize
+        tallest = max(STRIP_BYTES // row_bytes // 32 * 32, 32) + overlap
+        job.rows, job.columns = runner.plan(height, width, tile, overlap, tallest)
         try:
             job.bands = result_bands(source.bands, runner.module)
         except InputError as error:
@@ -169,4 +174,9 @@ def _rows(
         filled = (filled + 1) % len(columns)
         if not filled:
             height = min(source.height, row.keep_end) - row.keep_start
-            yield strip[: height * scale, : source.width * scale]
+            done, strip = strip[: height * scale, : source.width * scale], np.zeros(0)
+            some = max(SLICE_BYTES // done[:1].nbytes, 1)
+            for top in range(0, len(done), some):
+                # A copy, as a view would keep all rows alive for as long as it waits.
+                yield done[top : top + some].copy()
+            del done

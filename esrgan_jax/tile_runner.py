@@ -85,6 +85,8 @@ class TileRunner:
         self.on_first = jax.tree.map(lambda x: x.addressable_data(0), self.variables)
         self.step = partial(upscale_step, whole=spatial, **step)
         self.versions = 8 if step.get("ensemble") else 1
+        # On a CPU batches that are ahead would compute beside each other, each in its own memory.
+        self.ahead = 0 if devices[0].platform == "cpu" else AHEAD
         self.largest_batch = LARGEST_BATCH
         self.largest_side: int | None = None  # where memory ran out
 
@@ -112,7 +114,7 @@ class TileRunner:
             while waiting:
                 head = waiting[0]
                 if isinstance(head, Tile) and head.open:
-                    if len(flying) <= AHEAD:
+                    if len(flying) <= self.ahead:
                         break
                     self._land(*flying.popleft())
                     continue
@@ -214,8 +216,18 @@ class TileRunner:
         self.largest_side = min(side, self.largest_side or side)
         self._split(tile, side)
 
-    def plan(self, height: int, width: int, side: int, overlap: int) -> tuple[Axis, Axis]:
-        """The tiles of a picture: rows and columns, see `tiles.plan_axis`."""
+    def plan(
+        self, height: int, width: int, side: int, overlap: int, tallest: int | None = None
+    ) -> tuple[Axis, Axis]:
+        """The tiles of a picture: rows and columns, see `tiles.plan_axis`.
+
+        Args:
+            height: Of the picture.
+            width: Of the picture.
+            side: Of a tile, at most.
+            overlap: What neighbours share.
+            tallest: Rows of a tile, at most, where that is less.
+        """
         # Accelerators compile for longer and compute faster. A network that is not one of ours
         # may pad by other means than `models.borders` reaches, so its tiles are filled up nowhere.
         steps = 4 if self.devices[0].platform == "cpu" else 1
@@ -226,7 +238,8 @@ class TileRunner:
         if self.largest_side and self.largest_side < side * many:
             side = max(self.largest_side // many, SMALLEST_TILE) // self.multiple * self.multiple
             overlap = min(overlap, side // 2)
-        rows = plan_axis(height, side * many, overlap, **options)
+        tall = min(side * many, tallest or side * many)
+        rows = plan_axis(height, tall, overlap, **options)
         columns = plan_axis(width, side, overlap, **options)
         if self.versions > 1:  # turned, too
             length = max(rows.length, columns.length)

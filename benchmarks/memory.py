@@ -1,0 +1,87 @@
+"""Host memory of the upscale command as pictures grow: python -m benchmarks.memory > memory.jsonl
+
+Each picture is upscaled in a process of its own, so that its peak is its own.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from esrgan_jax.errors import RunError, run_command
+from esrgan_jax.picture_writer import write_rows
+
+SIDES = (250, 500, 1000, 2000, 4000, 7500)  # of the LR picture
+
+
+def write_noise(path: Path, side: int) -> None:
+    """A picture that is not flat and not hard to compress: gradients with a little noise."""
+    rng = np.random.default_rng(0)
+    across = np.linspace(0, 200, side)[None, :, None]
+
+    def strips() -> Iterator[np.ndarray]:
+        for top in range(0, side, 50):
+            rows = np.arange(top, min(top + 50, side))[:, None, None] * 50 / side
+            noise = rng.integers(0, 4, (len(rows), side, 3))
+            yield (across + rows + noise).astype(np.uint8)
+
+    write_rows(path, strips(), height=side, width=side, bands=3, dtype=np.uint8)
+
+
+def measure(model: str, side: int, suffix: str, options: Sequence[str] = ()) -> dict[str, object]:
+    """The command's peak memory and time for a picture of `side` LR pixels.
+
+    Raises:
+        RunError: The command failed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder, "lr.png"), Path(folder, f"sr{suffix}")
+        write_noise(source, side)
+        command = [sys.executable, "-m", "esrgan_jax.upscale", str(source), f"--output={target}"]
+        command += [f"--model={model}", "--progress=quiet", *options]
+        # A process between, since the peak of children is that of the largest so far.
+        counted = (
+            "import resource, subprocess, sys; code = subprocess.call(sys.argv[1:]); "
+            "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(code)"
+        )
+        start = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-c", counted, *command], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise RunError(f"{' '.join(command)}: {done.stderr}")
+        kilobytes = int(done.stdout) // (1024 if sys.platform == "darwin" else 1)
+        return {
+            "model": Path(model).name,
+            "lr_side": side,
+            "suffix": suffix,
+            "peak_mib": round(kilobytes / 1024, 1),
+            "seconds": round(time.monotonic() - start, 1),
+            "file_mib": round(target.stat().st_size / 2**20, 1),
+        }
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.memory",
+        description="Measure the host memory of upscaling and print a line of JSON a case.",
+    )
+    parser.add_argument("--model", required=True, help="a run or weight file")
+    parser.add_argument("--side", nargs="+", type=int, default=SIDES, help="LR pixels of a side")
+    parser.add_argument("--suffix", nargs="+", default=[".png"], help="of the results")
+    parser.add_argument("--tile", type=int, help="as for the command")
+    args = parser.parse_args(argv)
+    options = [f"--tile={args.tile}"] if args.tile else []
+    for suffix in args.suffix:
+        for side in args.side:
+            print(json.dumps(measure(args.model, side, suffix, options)), flush=True)
+
+
+if __name__ == "__main__":
+    run_command(main)
