@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,29 +21,31 @@ from esrgan_jax.picture_writer import write_rows
 SIDES = (250, 500, 1000, 2000, 4000, 7500)  # of the LR picture
 
 
-def write_noise(path: Path, side: int) -> None:
+def write_noise(path: Path, height: int, width: int) -> None:
     """A picture that is not flat and not hard to compress: gradients with a little noise."""
     rng = np.random.default_rng(0)
-    across = np.linspace(0, 200, side)[None, :, None]
+    across = np.linspace(0, 200, width)[None, :, None]
 
     def strips() -> Iterator[np.ndarray]:
-        for top in range(0, side, 50):
-            rows = np.arange(top, min(top + 50, side))[:, None, None] * 50 / side
-            noise = rng.integers(0, 4, (len(rows), side, 3))
+        for top in range(0, height, 50):
+            rows = np.arange(top, min(top + 50, height))[:, None, None] * 50 / height
+            noise = rng.integers(0, 4, (len(rows), width, 3))
             yield (across + rows + noise).astype(np.uint8)
 
-    write_rows(path, strips(), height=side, width=side, bands=3, dtype=np.uint8)
+    write_rows(path, strips(), height=height, width=width, bands=3, dtype=np.uint8)
 
 
-def measure(model: str, side: int, suffix: str, options: Sequence[str] = ()) -> dict[str, object]:
-    """The command's peak memory and time for a picture of `side` LR pixels.
+def measure(
+    model: str, height: int, width: int, suffix: str, options: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The command's peak memory and time for a picture of so many LR pixels.
 
     Raises:
         RunError: The command failed.
     """
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "lr.png"), Path(folder, f"sr{suffix}")
-        write_noise(source, side)
+        write_noise(source, height, width)
         command = [sys.executable, "-m", "esrgan_jax.upscale", str(source), f"--output={target}"]
         command += [f"--model={model}", "--progress=quiet", *options]
         # A process between, since the peak of children is that of the largest so far.
@@ -59,7 +62,8 @@ def measure(model: str, side: int, suffix: str, options: Sequence[str] = ()) -> 
         kilobytes = int(done.stdout) // (1024 if sys.platform == "darwin" else 1)
         return {
             "model": Path(model).name,
-            "lr_side": side,
+            "lr_height": height,
+            "lr_width": width,
             "suffix": suffix,
             "peak_mib": round(kilobytes / 1024, 1),
             "seconds": round(time.monotonic() - start, 1),
@@ -80,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = [f"--tile={args.tile}"] if args.tile else []
     for suffix in args.suffix:
         for side in args.side:
-            print(json.dumps(measure(args.model, side, suffix, options)), flush=True)
+            print(json.dumps(measure(args.model, side, side, suffix, options)), flush=True)
 
 
 if __name__ == "__main__":

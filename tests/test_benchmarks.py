@@ -11,11 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import flops, results, table, timing, train_step, upscale
+from benchmarks import flops, memory, overlap, plots, results, table, timing, train_step, upscale
+from esrgan_jax.checkpoint import save_generator
 from esrgan_jax.errors import InputError
 from esrgan_jax.models.discriminator import Discriminator
 from esrgan_jax.models.rrdb import RRDBNet
 from esrgan_jax.models.vgg import VGGFeatures
+from esrgan_jax.picture import read_picture
 
 ROOT = Path(__file__).parents[1]
 
@@ -196,3 +198,49 @@ def test_lines_of_others_are_refused(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"benchmark": "another"}\n')
     with pytest.raises(InputError, match="line 1: no result of a benchmark"):
         table.read_lines([tmp_path / "a.jsonl"])
+
+
+def test_memory_does_not_grow_with_the_picture(tmp_path, monkeypatch):
+    """The command's peak: 37 MiB of result more, or 148 as it is computed, in the same memory."""
+    monkeypatch.delenv("XLA_FLAGS")  # the tests' compiles fast and runs slowly
+    module = RRDBNet(num_features=4, num_growth=2, num_blocks=1)
+    variables = jax.jit(module.init)(jax.random.key(0), np.zeros((1, 8, 8, 3), np.float32))
+    model = tmp_path / "model.safetensors"
+    save_generator(model, module, jax.device_get(variables))
+    peaks = {
+        height: memory.measure(str(model), height, 280, ".png", ["--tile=160", "--overlap=32"])[
+            "peak_mib"
+        ]
+        for height in (400, 3200)
+    }
+    assert peaks[3200] - peaks[400] < 25, peaks
+
+
+def test_plots_are_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    lines = [
+        {"model": "a", "picture": "p", "size": 160, "overlap": overlap, "largest": 100 / overlap}
+        for overlap in (16, 32, 64)
+    ]
+    lines += [
+        {"model": "a", "suffix": ".png", "lr_height": side, "lr_width": side, "peak_mib": 900}
+        for side in (250, 7500)
+    ]
+    file = tmp_path / "lines.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)))
+    plots.main([str(file), f"--output={tmp_path / 'plots'}"])
+    for name in ("overlap", "memory"):
+        assert read_picture(tmp_path / "plots" / f"{name}.png").std() > 5
+
+
+def test_overlap_is_measured_against_the_whole():
+    """No difference where the overlap is twice what the network sees, and some where it is not."""
+    module = RRDBNet(num_features=4, num_growth=2, num_blocks=1, scale=2)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), np.zeros((1, 8, 8, 3), np.float32))
+    rng = np.random.default_rng(0)
+    draw = lambda s: rng.normal(0, max(np.prod(s.shape[-4:-1]), 25) ** -0.5, s.shape)  # noqa: E731
+    variables = jax.tree.map(lambda s: draw(s).astype(np.float32), shapes)
+    picture = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    little, enough = overlap.measure(module, variables, picture, (8, 2 * module.field))
+    assert little["largest"] > 1 > 1e-3 > enough["largest"]
+    assert little["percentile_99_9"] <= little["largest"]

@@ -1,0 +1,129 @@
+"""A page to upscale pictures on, served by this machine: `python -m esrgan_jax.app --model=MODEL`.
+
+Nothing leaves the machine: no analytics, no public link, no font or script from elsewhere.
+"""
+
+import argparse
+import os
+import signal
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from esrgan_jax.errors import InputError, RunError, run_command
+
+LOCAL = "127.0.0.1"
+FIRST_PORT, PORTS = 7860, 100  # Gradio's
+CSS = ".gradio-container > main { width: 100%; max-width: 1280px; margin: 0 auto; }"
+ENVIRONMENT = {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_RUN_HISTORY": "False"}
+LIMITS = {
+    "megapixels": (50, "most megapixels of a picture"),
+    "result_megapixels": (800, "most megapixels of a result"),
+    "megabytes": (300, "most megabytes of an uploaded file"),
+}
+
+
+def theme() -> Any:
+    """Gradio's, with this machine's fonts, as others come from a server, and more contrast."""
+    from gradio.themes import Default
+
+    return Default(
+        primary_hue="blue",
+        font=("system-ui", "sans-serif"),
+        font_mono=("ui-monospace", "monospace"),
+    ).set(
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_dark="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_700",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+        block_label_text_color="*neutral_700",
+        block_title_text_color="*neutral_700",
+    )
+
+
+def serve(page: Any, host: str, port: int | None) -> None:
+    """Serves the page until SIGINT or SIGTERM.
+
+    Args:
+        page: An `app_page.Page`.
+        host: The address to listen at.
+        port: None takes the first free one.
+
+    Raises:
+        RunError: The port is taken, or the address is not this machine's.
+    """
+    try:
+        _, url, _ = page.blocks.launch(
+            server_name=host,
+            server_port=port,
+            share=False,
+            quiet=True,
+            prevent_thread_lock=True,
+            ssr_mode=False,
+            footer_links=[],
+            max_file_size=int(page.limits.megabytes * 10**6),
+            theme=theme(),
+            css=CSS,
+        )
+    except OSError as error:
+        place = f"port {port}" if port else f"ports {FIRST_PORT} to {FIRST_PORT + PORTS - 1}"
+        raise RunError(f"{host}, {place}: cannot be used; choose another --port") from error
+    print(f"{url} (Ctrl-C ends it)", flush=True)
+    if host not in (LOCAL, "localhost", "::1"):
+        print("Everybody who reaches this machine can use it.", flush=True)
+    try:
+        page.blocks.block_thread()
+    finally:
+        page.blocks.close(verbose=False)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m esrgan_jax.app",
+        description="Serve a page, on this machine, to upscale pictures on.",
+        epilog="MODEL is a run or checkpoint directory, a weight file or a name of the zoo.",
+    )
+    parser.add_argument(
+        "--model",
+        metavar="MODEL",
+        nargs="+",
+        default=[],
+        action="extend",
+        help="networks to choose from, beside those of the zoo",
+    )
+    parser.add_argument("--psnr_model", metavar="MODEL", help="a PSNR network to mix with")
+    parser.add_argument("--host", default=LOCAL, help=f"address to serve at (default {LOCAL})")
+    parser.add_argument("--port", type=int, help=f"default: the first free one from {FIRST_PORT}")
+    for name, (most, what) in LIMITS.items():
+        text = f"{what} (default {most:g})"
+        parser.add_argument(f"--max_{name}", type=float, metavar="N", default=most, help=text)
+    args = parser.parse_args(argv)
+    limits = {name: getattr(args, f"max_{name}") for name in LIMITS}
+    for name, most in limits.items():
+        if not most > 0:
+            raise InputError(f"--max_{name}={most:g}: give a positive number")
+    from esrgan_jax.app_model import Limits, check_models
+
+    check_models([*args.model, *([args.psnr_model] if args.psnr_model else [])])
+    # Like Ctrl-C, so that files are deleted.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with tempfile.TemporaryDirectory(prefix="esrgan_jax-app-") as folder:
+            os.environ |= ENVIRONMENT | {"GRADIO_TEMP_DIR": folder}  # Gradio reads them on import
+            try:
+                import gradio  # noqa: F401
+            except ImportError:
+                raise InputError("the app needs gradio: pip install 'esrgan_jax[app]'") from None
+            from esrgan_jax.app_page import Page
+
+            page = Page(args.model, args.psnr_model, Limits(**limits), Path(folder).resolve())
+            serve(page, args.host, args.port)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+if __name__ == "__main__":
+    run_command(main)
