@@ -23,8 +23,8 @@ class _Job:
     source: Strips
     dtype: str  # that tiles come back in
     bands: int
-    rows: Axis = Axis(0, ())
-    columns: Axis = Axis(0, ())
+    rows: Axis
+    columns: Axis
     error: Exception | None = None
     abandoned: bool = False  # no more of it is wanted
     ended: bool = False
@@ -94,17 +94,18 @@ def _tiles(
         dtype = "float32"
         if last and source.result_size in (None, size) and source.result_dtype.kind == "u":
             dtype = source.result_dtype.name
-        job = _Job(source, dtype, source.bands)
         # What a network folds is filled up at the far sides; what goes round has none.
         sides = (source.height, source.width)
         height, width = (n if wrap else n + -n % runner.multiple for n in sides)
-        row_bytes = size[1] * runner.module.scale * job.bands * np.dtype(dtype).itemsize
-        tallest = max(STRIP_BYTES // row_bytes // 32 * 32, 32) + overlap
-        job.rows, job.columns = runner.plan(height, width, tile, overlap, tallest)
+        bands, error = source.bands, None
         try:
-            job.bands = result_bands(source.bands, runner.module)
-        except InputError as error:
-            job.error = error
+            bands = result_bands(source.bands, runner.module)
+        except InputError as reason:
+            error = reason
+        row_bytes = size[1] * runner.module.scale * bands * np.dtype(dtype).itemsize
+        tallest = max(STRIP_BYTES // row_bytes // 32 * 32, 32) + overlap
+        rows, columns = runner.plan(height, width, tile, overlap, tallest)
+        job = _Job(source, dtype, bands, rows, columns, error)
         yield job
         try:
             if job.error is None:

@@ -53,3 +53,27 @@ def test_interpolation_of_the_two(shared_data):
         assert np.all(abs(tensor - (parts[0] + parts[1])) <= bound), name
     for alpha, end in ((0.0, psnr), (1.0, gan)):
         jax.tree.map(np.testing.assert_array_equal, interpolate_params(psnr, gan, alpha), end)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(
+    "weights", ["RRDB_PSNR_x4.npz", "RRDB_ESRGAN_x4.npz", "RealESRGAN_x4plus_anime_6B.pth"]
+)
+def test_tiles_of_the_default_overlap_differ_by_less_than_a_level(shared_data, weights, turned):
+    """Two tiles of a photograph, side by side or one above the other, against the whole."""
+    picture = read_picture(shared_data / "set14" / "barbara.png")[250:282, 300:460]
+    picture = picture.swapaxes(0, 1) if turned else picture
+    lr = picture.astype(np.float32) / 255
+    device = jax.devices()[:1]
+    upscaler = Upscaler.load(shared_data / "weights" / weights, tile=160, devices=device)
+    assert upscaler.runner.plan(*lr.shape[:2], 136, 112)[turned ^ 1].length == 136
+    tiled = Upscaler(
+        upscaler.module, upscaler.runner.variables, tile=136, overlap=112, devices=device
+    )
+    difference = 255 * np.abs(tiled(lr) - upscaler(lr))
+    assert 0 < difference.max() < 1
+
+
+def test_the_default_overlap_is_the_documented_one(shared_data):
+    for weights in ("RRDB_ESRGAN_x4.npz", "RealESRGAN_x4plus_anime_6B.pth"):
+        assert Upscaler.load(shared_data / "weights" / weights, tile=512).overlap == 112
