@@ -105,7 +105,7 @@ def add_mixture_arguments(parser: argparse._ActionsContainer) -> None:
         "--alpha",
         metavar="A",
         type=float,
-        help="0 is --psnr_model, 1 is --model, between a mixture",
+        help="0 is the psnr_model, 1 the model, between a mixture",
     )
 
 

@@ -139,6 +139,9 @@ def _cut(job: _Job, runner: TileRunner, right: int) -> Iterator[Tile]:
                 # What comes of it is known without computing it, see `upscale_step._clean`.
                 tile.place.alpha = alpha[0, 0] / peak(alpha.dtype)
                 tile.lr = tile.lr[..., :-1]
+                if not tile.place.alpha:
+                    shape = (n * runner.module.scale for n in tile.lr.shape[:2])
+                    tile.result = np.zeros((*shape, job.bands - 1), job.dtype)
             yield tile
             if job.abandoned:
                 return

@@ -54,7 +54,9 @@ class Progress:
         """Counts finished pieces; `note` stands behind the count until the next one."""
         self.count += pieces
         self.note = note or self.note
+        self.total = max(self.total, self.count)  # what was estimated may have been too little
         if self.bar is not None:
+            self.bar.total = self.total
             self.bar.set_postfix_str(self.note, refresh=False)
             self.bar.update(pieces)
         elif time.monotonic() - self.last_line >= LINE_SECONDS:

@@ -88,6 +88,7 @@ class TileRunner:
         # On a CPU batches that are ahead would compute beside each other, each in its own memory.
         self.ahead = 0 if devices[0].platform == "cpu" else AHEAD
         self.largest_batch = LARGEST_BATCH
+        self.batch_sizes: dict[Any, int] = {}
         self.largest_side: int | None = None  # where memory ran out
 
     def run(self, items: Iterable[Any]) -> Iterator[Any]:
@@ -133,15 +134,15 @@ class TileRunner:
     def _batch_size(self, tile: Tile) -> int:
         if self.spatial:
             return 1
-        height, width, bands = tile.lr.shape
-        planes = self.versions * (2 if bands in (2, 4) else 1)
-        if self.devices[0].platform == "cpu":  # nothing is gained by more, and memory is one's own
-            each = 1
-        else:
-            room = budget(self.devices[0]) // (AHEAD * bytes_per_pixel(self.module))
+        key = _key(tile)
+        if key not in self.batch_sizes:  # once, as what is free changes and each size is compiled
+            height, width, bands = tile.lr.shape
+            planes = self.versions * (2 if bands in (2, 4) else 1)
+            room = budget(self.devices[0]) // ((AHEAD + 1) * bytes_per_pixel(self.module))
             each = max(min(BATCH_PIXELS, room) // (height * width * planes), 1)
-            each = min(2 ** (each.bit_length() - 1), self.largest_batch)
-        return each * len(self.devices)
+            on_cpu = self.devices[0].platform == "cpu"  # where nothing is gained by more
+            self.batch_sizes[key] = 1 if on_cpu else 2 ** (each.bit_length() - 1)
+        return min(self.batch_sizes[key], self.largest_batch) * len(self.devices)
 
     def _launch(self, tiles: list[Tile], module: Any = None) -> Any:
         """Starts a batch: its unfinished arrays, or the exception that says that memory ran out."""
@@ -201,20 +202,24 @@ class TileRunner:
 
     def _shrink(self, tiles: list[Tile], error: Exception) -> None:
         """Does what memory did not suffice for in smaller batches, then in smaller tiles."""
-        half = len(tiles) // 2
-        if half:
-            self.largest_batch = min(self.largest_batch, half)
-            for part in (tiles[:half], tiles[half:]):
+        many = 1 if self.spatial else len(self.devices)
+        if len(tiles) > many:
+            self.largest_batch = max(len(tiles) // many // 2, 1)
+            half = self.largest_batch * many
+            for start in range(0, len(tiles), half):
+                part = tiles[start : start + half]
                 self._land(part, self._launch(part))
             return
-        (tile,) = tiles
-        side = max(tile.lr.shape[:2]) // 2 // self.row_multiple * self.row_multiple
-        if side < SMALLEST_TILE:
-            reason = str(error).partition("\n")[0]
-            tile.error = RunError(f"memory does not suffice for tiles of {2 * side} px: {reason}")
-            return
+        side = max(tiles[0].lr.shape[:2]) // 2 // self.row_multiple * self.row_multiple
         self.largest_side = min(side, self.largest_side or side)
-        self._split(tile, side)
+        for tile in tiles:
+            if side < SMALLEST_TILE:
+                reason = str(error).partition("\n")[0]
+                tile.error = RunError(
+                    f"memory does not suffice for tiles of {2 * side} px: {reason}"
+                )
+            else:
+                self._split(tile, side)
 
     def plan(
         self, height: int, width: int, side: int, overlap: int, tallest: int | None = None

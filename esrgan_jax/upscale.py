@@ -1,15 +1,21 @@
 """Upscales picture files: `python -m esrgan_jax.upscale INPUT… --output=PATH --model=MODEL`."""
 
 import argparse
+import io
+import os
+import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from esrgan_jax.errors import InputError, RunError, listed, run_command
 from esrgan_jax.interpolate import add_mixture_arguments
-from esrgan_jax.upscale_jobs import STREAM, is_film, plan
+from esrgan_jax.upscale_jobs import STREAM, Job, Wishes, is_film, plan
 from esrgan_jax.upscale_report import MODES, Report
+
+CLEANING_SECONDS = 5  # in which a second Ctrl-C is not needed; later it ends the process at once
 
 
 def create_parser() -> argparse.ArgumentParser:
@@ -127,30 +133,10 @@ def _models(args: argparse.Namespace) -> list[Any]:
     mixed = dict(args.mix)
     if len(mixed) < len(args.mix):
         raise InputError("--mix names a network twice")
+    if mixed and abs(sum(mixed.values()) - 1) > 0.005:
+        total = f"{sum(mixed.values()):g}"
+        raise InputError(f"the weights of --mix sum to {total}: let them sum to 1")
     return [mixed or args.model, *args.then]
-
-
-def _pixels(jobs: Sequence[tuple[Path, Path]], upscaler: Any, wishes: Any) -> int:
-    """Of all results; of what cannot be opened or is not known yet, none."""
-    from esrgan_jax.film import open_film
-    from esrgan_jax.picture import picture_size
-
-    total = 0
-    for source, _ in jobs:
-        try:
-            frames = 1
-            if source == STREAM:
-                continue
-            if is_film(source):
-                opened = open_film(source)
-                frames, height, width = opened.frames, opened.height, opened.width
-            else:
-                height, width = picture_size(source)
-            height, width = wishes.result_size(height, width, upscaler)
-            total += frames * height * width
-        except InputError:  # said when its turn comes
-            continue
-    return total
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -162,16 +148,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     if extension not in (None, *WRITABLE):
         raise InputError(f"--format={args.format}: choose of {', '.join(WRITABLE)}")
     jobs = plan(args.inputs, args.output, suffix=args.suffix, extension=extension)
+    _check_quality(args, jobs, extension)
 
     import jax
 
-    from esrgan_jax.upscale_files import Wishes, upscale_files
+    from esrgan_jax.upscale_files import upscale_files
     from esrgan_jax.upscaler import Upscaler, result_size
 
     part, parts = args.share or (jax.process_index(), jax.process_count())
-    jobs = jobs[part::parts]
-    there = [job for job in jobs if not args.overwrite and job[1] != STREAM and job[1].exists()]
-    jobs = [job for job in jobs if job not in there]
+    there: list[Job] = []
+    todo: list[Job] = []
+    for job in jobs[part::parts]:
+        done = not args.overwrite and job[1] != STREAM and os.path.isfile(job[1])
+        (there if done else todo).append(job)
     wishes = Wishes(
         args.scale, args.size, extension or ".png", args.depth, args.quality, args.lossless
     )
@@ -191,23 +180,71 @@ def main(argv: Sequence[str] | None = None) -> None:
         dtype=args.dtype,
         spatial=args.spatial,
     )
-    with Report(args.progress, len(jobs), _pixels(jobs, upscaler, wishes), out) as report:
-        for job in there:
-            report.skipped(*job)
-        upscale_files(upscaler, jobs, wishes, report)
+    try:
+        with Report(args.progress, len(todo), out) as report:
+            for job in there:
+                report.skipped(*job)
+            upscale_files(upscaler, todo, wishes, report)
+    except BrokenPipeError as error:
+        raise RunError("nobody reads the standard output any more: stopped") from error
     if report.failures:
-        names = listed([str(source) for source, _ in report.failures])
+        names = listed([name for name, _ in report.failures])
         raise RunError(
-            f"{len(report.failures)} of {len(jobs)} pictures could not be upscaled: {names}"
+            f"{len(report.failures)} of {len(todo)} pictures could not be upscaled: {names}"
         )
     if args.progress == "bar":
-        plural = "s" if len(jobs) != 1 else ""
+        plural = "s" if len(todo) != 1 else ""
         skipped = f", {len(there)} skipped as done (--overwrite does them again)" if there else ""
         shape = f"x{args.scale:g}" if args.scale else f"x{upscaler.scale}"
         if args.size:
             shape = "to {}x{}".format(*args.size)
-        print(f"{len(jobs)} picture{plural} upscaled {shape}: {args.output}{skipped}", file=out)
+        print(f"{len(todo)} picture{plural} upscaled {shape}: {args.output}{skipped}", file=out)
+
+
+def _check_quality(args: argparse.Namespace, jobs: Sequence[Job], extension: str | None) -> None:
+    """InputError where --quality has no meaning for any of the results."""
+    from esrgan_jax.picture_format import FORMATS
+
+    targets = [target for _, target in jobs]
+    suffixes = {extension or ".png" if t == STREAM else t.suffix.lower() for t in targets}
+    if args.quality is None or any(is_film(target) for target in targets):
+        return
+    if suffixes and not any(FORMATS[suffix].lossy for suffix in suffixes):
+        lossy = ", ".join(suffix for suffix, about in FORMATS.items() if about.lossy)
+        raise InputError(f"{', '.join(sorted(suffixes))} has no --quality; it is for {lossy}")
+
+
+def run() -> NoReturn:
+    """`main` for a shell: it ends soon and without a word of Python's when it is stopped."""
+    first: list[tuple[int, float]] = []  # the signal that stops it, and when it came
+
+    def stop(number: int, _: Any) -> None:
+        if not first:
+            first.append((number, time.monotonic()))
+            raise KeyboardInterrupt
+        if time.monotonic() - first[0][1] > CLEANING_SECONDS:
+            os._exit(128 + number)
+
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:  # as of nohup
+            signal.signal(number, stop)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files may be any bytes
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        run_command(main)
+    except SystemExit as end:
+        # Python's own end would wait for the tiles that the device still computes, and speak of
+        # what it could not write to a pipe that is closed.
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os._exit(int(end.code or 1))
+        if first:
+            os._exit(128 + first[0][0])
+        raise
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run()

@@ -1,8 +1,11 @@
-"""Which file each picture or film of a command line becomes."""
+"""Which file each picture or film of a command line becomes, and of what size and kind."""
 
 import glob
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from esrgan_jax import film
 from esrgan_jax.errors import InputError
@@ -16,6 +19,41 @@ MAYBE_ANIMATED = (".gif", ".webp")
 Job = tuple[Path, Path]  # source and target
 
 
+@dataclass(frozen=True)
+class Wishes:
+    """What the results shall be.
+
+    Attributes:
+        scale: Of the result over the input; None for the network's.
+        size: (width, height) instead, a side of 0 follows from the other.
+        suffix: The format of standard output.
+        depth: 8, 16 or 32 (floating point) bits; None for the input's.
+        quality: 1 to 100, for formats that have it.
+        lossless: Where the format can.
+    """
+
+    scale: float | None = None
+    size: tuple[int, int] | None = None
+    suffix: str = ".png"
+    depth: int | None = None
+    quality: int | None = None
+    lossless: bool = False
+
+    def result_size(self, height: int, width: int, upscaler: Any) -> tuple[int, int]:
+        """(height, width) of a picture's result."""
+        from esrgan_jax.upscaler import result_size
+
+        wished = result_size((height, width), self.scale, self.size)
+        return wished or (height * upscaler.scale, width * upscaler.scale)
+
+
+class _Found(NamedTuple):
+    """A picture or film, and the folder or the start of the pattern that it was found in."""
+
+    path: Path
+    root: Path | None = None  # none where it was named
+
+
 def plan(
     inputs: Sequence[Path], output: Path, *, suffix: str = "", extension: str | None = None
 ) -> list[Job]:
@@ -23,33 +61,42 @@ def plan(
 
     Args:
         inputs: Pictures, films, folders, patterns such as `photos/**/*.png`, or `-`. A folder
-            stands for all pictures in it and keeps its tree; films are taken where they are named.
+            stands for all pictures in it; films are taken where they are named. The tree of a
+            folder, or of what a pattern leaves open, is kept.
         output: A file, for one picture or film, a folder, or `-`.
         suffix: Behind the name of every file in a folder: "_x4".
         extension: Of the pictures in a folder, such as ".jpg"; left out, .png, or .webp for
             animations. A film keeps its own, or becomes .mp4.
 
     Returns:
-        (source, target) pairs, no two of one target.
+        (source, target) pairs, no two of one target. What an earlier run wrote into the same
+        folder is no source.
 
     Raises:
-        InputError: An input is missing, two would become one file, or one that is read would be
-            overwritten.
+        InputError: An input is missing, two would become one file, one that is read would be
+            overwritten, or nothing can be written there.
     """
     found = [match for path in inputs for match in _matches(path)]
-    jobs = _one(found, output) or [
-        job for path in found for job in _into_folder(path, output, suffix, extension)
+    _check_writable(output)
+    if not _is_folder(output):
+        if suffix or (extension and output != STREAM):
+            raise InputError(f"--output={output} is one file: leave --suffix and --format out")
+        return [_one(found, output)]
+    if not suffix and any(os.path.isdir(path) and _same(path, output) for path in inputs):
+        raise InputError(
+            f"--output={output} is the input folder; take another one, or a --suffix such as _x4"
+        )
+    jobs = [
+        (item.path, output / _renamed(item, suffix, extension))
+        for item in _without_results(found, output, suffix)
     ]
+    jobs = list(dict.fromkeys(jobs))
     sources = {source.resolve() for source, _ in jobs}
     origin: dict[Path, Path] = {}
     for source, target in jobs:
-        if target != STREAM and target.resolve() in sources:
-            raise InputError(
-                f"{target} would overwrite a picture to be read; "
-                "take another --output, or a --suffix such as _x4"
-            )
-        other = origin.setdefault(target, source)
-        if other is not source:
+        if target.resolve() in sources:
+            raise _overwriting(target)
+        if (other := origin.setdefault(target, source)) != source:
             raise InputError(
                 f"{other} and {source} would both be written to {target}; "
                 "rename one or upscale them into two folders"
@@ -62,66 +109,105 @@ def is_film(path: Path) -> bool:
     return path.suffix.lower() in film.SUFFIXES
 
 
-def _matches(path: Path) -> list[Path]:
-    if path == STREAM or path.exists():
-        return [path]
+def _matches(path: Path) -> list[_Found]:
+    if os.path.isdir(path):
+        return [_Found(picture, path) for picture in find_pictures(path)]
+    if path == STREAM or os.path.exists(path):
+        return [_Found(path)]
     if not glob.has_magic(str(path)):
         raise InputError(f"no picture or folder {path}")
     known = (*SUFFIXES, *film.SUFFIXES)
     matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
-    files = [match for match in matches if match.is_file() and match.suffix.lower() in known]
+    root = next(parent for parent in path.parents if not glob.has_magic(str(parent)))
+    files = [_Found(m, root) for m in matches if m.suffix.lower() in known and os.path.isfile(m)]
     if not files:
         raise InputError(f"no picture matches {path}")
     return files
 
 
-def _one(found: list[Path], output: Path) -> list[Job]:
-    """The job of a single file or stream, none if the output is a folder."""
+def _check_writable(output: Path) -> None:
+    """Before the work and not after it."""
+    if output == STREAM:
+        return
+    places = (
+        (output, *output.absolute().parents) if _is_folder(output) else output.absolute().parents
+    )
+    folder = next(place for place in places if os.path.exists(place))
+    if not os.path.isdir(folder):
+        raise InputError(f"--output={output}: {folder} is a file and no folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"--output={output}: the folder {folder} must not be written to")
+
+
+def _is_folder(output: Path) -> bool:
+    """Whether an output is a folder, there or to be made, by its name."""
+    if output == STREAM or os.path.isdir(output):
+        return output != STREAM
     ending = output.suffix.lower()
-    if output.is_dir():
-        return []
-    if output != STREAM and ending not in (*WRITABLE, *film.WRITTEN):
-        if output.is_file() or ending in (*SUFFIXES, *film.SUFFIXES):
-            endings = ", ".join((*WRITABLE, *film.WRITTEN))
-            raise InputError(f"--output={output}: files end in {endings}; or name a folder")
-        return []
-    if len(found) > 1 or found[0].is_dir():
+    if ending in (*WRITABLE, *film.WRITTEN):
+        return False
+    if os.path.isfile(output) or ending in (*SUFFIXES, *film.SUFFIXES):
+        endings = ", ".join((*WRITABLE, *film.WRITTEN))
+        raise InputError(f"--output={output}: files end in {endings}; or name a folder")
+    return True
+
+
+def _one(found: Sequence[_Found], output: Path) -> Job:
+    """The job of a single file or stream."""
+    if len(found) > 1:
         raise InputError(f"--output={output} is one file; name a folder for several pictures")
-    (source,) = found
-    if output != STREAM and is_film(source) != is_film(output):
+    source = found[0].path
+    if output == STREAM:
+        if is_film(source):
+            raise InputError(f"{source} is a film, which is written to a file: name one")
+    elif is_film(source) != is_film(output):
         kinds = ("a film", "a picture") if is_film(source) else ("a picture", "a film")
         raise InputError(f"{source} is {kinds[0]} and {output} would be {kinds[1]}")
-    if is_film(source) and output == STREAM:
-        raise InputError(f"{source} is a film, which is written to a file: name one")
-    return [(source, output)]
+    elif _same(source, output):
+        raise _overwriting(output)
+    return source, output
 
 
-def _into_folder(path: Path, output: Path, suffix: str, extension: str | None) -> list[Job]:
+def _without_results(found: Sequence[_Found], output: Path, suffix: str) -> Iterator[_Found]:
+    """All but what an earlier run wrote where it found its pictures; what is named is meant."""
+    stems = {(item.path.parent, item.path.stem) for item in found}
+    for item in found:
+        path, stem = item.path, item.path.stem
+        if item.root is not None:
+            if _within(output, item.root) and _within(path, output):
+                continue
+            original = path.parent, stem.removesuffix(suffix)
+            if suffix and stem.endswith(suffix) and original in stems and _same(output, item.root):
+                continue
+        yield item
+
+
+def _renamed(item: _Found, suffix: str, extension: str | None) -> Path:
+    path = item.path
     if path == STREAM:
         raise InputError("standard input becomes one file: name it with --output, or -")
-    if not path.is_dir():
-        return [(path, output / _renamed(Path(path.name), path, suffix, extension))]
-    pictures = find_pictures(path)
-    if output.resolve() == path.resolve():
-        if not suffix:
-            raise InputError(
-                f"--output={output} is the input folder; "
-                "take another one, or a --suffix such as _x4"
-            )
-        pictures = [p for p in pictures if not p.stem.endswith(suffix)]  # of an earlier run
-    else:
-        # Results of an earlier run inside the input folder are not upscaled a second time.
-        pictures = [p for p in pictures if output.resolve() not in p.resolve().parents]
-    return [(p, output / _renamed(p.relative_to(path), p, suffix, extension)) for p in pictures]
-
-
-def _renamed(name: Path, source: Path, suffix: str, extension: str | None) -> Path:
-    if is_film(source):
-        own = source.suffix.lower()
+    if is_film(path):
+        own = path.suffix.lower()
         extension = own if own in film.WRITTEN else ".mp4"
     elif extension is None:
-        extension = ".webp" if _is_animated(source) else ".png"
+        extension = ".webp" if _is_animated(path) else ".png"
+    name = path.relative_to(item.root) if item.root is not None else Path(path.name)
     return name.with_name(f"{name.stem}{suffix}{extension}")
+
+
+def _overwriting(target: Path) -> InputError:
+    return InputError(
+        f"{target} would overwrite a picture to be read; "
+        "take another --output, or a --suffix such as _x4"
+    )
+
+
+def _same(path: Path, other: Path) -> bool:
+    return path.resolve() == other.resolve()
+
+
+def _within(path: Path, folder: Path) -> bool:
+    return folder.resolve() in path.resolve().parents
 
 
 def _is_animated(source: Path) -> bool:

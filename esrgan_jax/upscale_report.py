@@ -1,5 +1,6 @@
 """What the upscale command tells: a bar for people, lines of JSON for programs, or nothing."""
 
+import contextlib
 import json
 import threading
 import time
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self, TextIO
 
 from esrgan_jax.progress import Progress
+from esrgan_jax.upscale_jobs import STREAM
 
 MODES = ("bar", "json", "quiet")
 JSON_SECONDS = 1.0  # between lines of progress
@@ -17,37 +19,43 @@ class Report:
 
     Args:
         mode: "bar" (a line a minute where there is no terminal), "json" (a line of JSON for each
-            event: progress, note, done, failed, skipped) or "quiet" (failures alone).
+            event: progress, note, done, failed, skipped, finished) or "quiet" (failures alone).
         pictures: How many there are to do.
-        pixels: Of all results.
         out: Where lines of JSON go.
     """
 
-    def __init__(self, mode: str, pictures: int, pixels: int, out: TextIO):
+    def __init__(self, mode: str, pictures: int, out: TextIO):
         self.mode, self.pictures, self.out = mode, pictures, out
-        self.total, self.pixels = pixels / 1e6, 0.0
+        self.total = self.pixels = 0  # of results, in pixels
         self.done_count = self.skipped_count = 0
-        self.failures: list[tuple[Path, str]] = []
+        self.failures: list[tuple[str, str]] = []  # what it was, and why
         self.lock = threading.RLock()
         self.start = self.last = time.monotonic()
-        self.bar = Progress(self.total, "MP", "upscaling") if mode == "bar" else None
+        self.bar: Progress | None = None
+
+    def begin(self, pixels: int) -> None:
+        """Work begins, on results of so many pixels."""
+        self.total = pixels
+        self.start = self.last = time.monotonic()
+        if self.mode == "bar" and pixels:
+            self.bar = Progress(pixels / 1e6, "MP", "upscaling")
 
     def advance(self, pixels: int) -> None:
         """Pixels of a result are done."""
         with self.lock:
-            self.pixels += pixels / 1e6
+            self.pixels += pixels
             if self.bar:
                 self.bar.update(pixels / 1e6, note=f"{self.done_count}/{self.pictures} pictures")
             if self.mode == "json" and time.monotonic() - self.last >= JSON_SECONDS:
                 self.last = time.monotonic()
-                rate = self.pixels / (self.last - self.start)
-                left = max(self.total - self.pixels, 0) / rate
+                rate = self.pixels / 1e6 / (self.last - self.start)
+                left = max(self.total - self.pixels, 0) / 1e6 / rate if rate else None
                 self._event(
                     "progress",
-                    megapixels=round(self.pixels, 3),
-                    total_megapixels=round(self.total, 3),
+                    megapixels=round(self.pixels / 1e6, 3),
+                    total_megapixels=round(self.total / 1e6, 3),
                     megapixels_per_s=round(rate, 4),
-                    seconds_left=round(left, 1),
+                    seconds_left=left and round(left, 1),
                     pictures=self.done_count,
                     total_pictures=self.pictures,
                 )
@@ -73,10 +81,11 @@ class Report:
 
     def failed(self, source: Path, error: BaseException | str) -> None:
         """A picture could not be done; the others go on."""
-        reason = str(error).removeprefix(f"{source}: ")
+        name = "standard input" if source == STREAM else str(source)
+        reason = str(error).removeprefix(f"{name}: ")
         with self.lock:
-            self.failures.append((source, reason))
-            self._say("failed", f"not done: {source}: {reason}", source=str(source), reason=reason)
+            self.failures.append((name, reason))
+            self._say("failed", f"not done: {name}: {reason}", source=str(source), reason=reason)
 
     def _say(self, event: str, line: str, **fields: Any) -> None:
         with self.lock:
@@ -96,10 +105,11 @@ class Report:
         if self.bar:
             self.bar.__exit__(*exception)
         if self.mode == "json":
-            self._event(
-                "finished",
-                done=self.done_count,
-                failed=len(self.failures),
-                skipped=self.skipped_count,
-                seconds=round(time.monotonic() - self.start, 2),
-            )
+            with contextlib.suppress(BrokenPipeError):  # which is why it ends
+                self._event(
+                    "finished",
+                    done=self.done_count,
+                    failed=len(self.failures),
+                    skipped=self.skipped_count,
+                    seconds=round(time.monotonic() - self.start, 2),
+                )

@@ -16,6 +16,7 @@ from esrgan_jax.tiles import spans
 
 PART = 32  # rows of features that are enlarged at a time
 COLOR_SIGMA, COLOR_FIELD = 4.0, 12  # of the low-pass filter of `keep_color`, in LR pixels
+CONTINUED = 24  # LR pixels that colours go on under what is transparent
 LUMA = (0.299, 0.587, 0.114)
 
 
@@ -59,7 +60,8 @@ def upscale_step(
         to even as the authors' test.py does; and (N,) bool, whether the network's result is finite.
     """
     lr = tiles.astype(jnp.float32) / peak(tiles.dtype)
-    planes = to_planes(lr, module)
+    step = 1 / 255 if tiles.dtype == jnp.uint8 else 1 / 65535
+    planes = to_planes(lr, sizes, module, step)
     n, count, height, width, channels = planes.shape
     flat = planes.reshape(n * count, height, width, channels)
     flat_sizes = sizes.repeat(count, axis=0)
@@ -100,18 +102,19 @@ def result_bands(bands: int, module: Any) -> int:
     return (1 if gray else 3) + alpha
 
 
-def to_planes(lr: jax.Array, module: Any) -> jax.Array:
+def to_planes(lr: jax.Array, sizes: jax.Array, module: Any, step: float) -> jax.Array:
     """What the network is shown of a picture: (N, h, w, bands) -> (N, planes, h, w, in_channels).
 
-    Alpha is a plane of its own, and the colours are multiplied by it, so that what is hidden
-    bleeds nowhere. A network from one channel to one sees band by band, one of four all at once.
+    Alpha is a plane of its own, and the colours go on under what is transparent, see `_continued`.
+    A network from one channel to one sees band by band, one of four all at once. `step` is that of
+    the levels.
     """
     channels, has_alpha = module.in_channels, lr.shape[-1] in (2, 4)
     color, alpha = (lr[..., :-1], lr[..., -1:]) if has_alpha else (lr, None)
     if channels == 4:
         rgba = [_rgb(color), jnp.ones_like(lr[..., :1]) if alpha is None else alpha]
         return jnp.concatenate(rgba, -1)[:, None]
-    planes = [color] if alpha is None else [color * alpha, alpha]
+    planes = [color] if alpha is None else [_continued(color, alpha, sizes, step), alpha]
     if channels == module.out_channels == 1:
         return jnp.moveaxis(jnp.concatenate(planes, -1), -1, 1)[..., None]
     return jnp.stack([_gray(plane) if channels == 1 else _rgb(plane) for plane in planes], 1)
@@ -129,7 +132,7 @@ def from_planes(sr: jax.Array, lr: jax.Array, module: Any) -> jax.Array:
         (N, H, W, `result_bands`), unclamped.
     """
     bands, channels = lr.shape[-1], module.in_channels
-    separate = bands in (2, 4) and channels != 4  # alpha, and the colours multiplied by it
+    separate = bands in (2, 4) and channels != 4
     if channels == module.out_channels == 1:
         color, alpha = jnp.moveaxis(sr[..., 0], 1, -1), None
         if separate:
@@ -142,9 +145,25 @@ def from_planes(sr: jax.Array, lr: jax.Array, module: Any) -> jax.Array:
             alpha = alpha[..., :0]
     if separate:
         assert alpha is not None
-        alpha = _clean(alpha.clip(0, 1), lr[..., -1:], module.scale)
-        color = jnp.where(alpha > 0, color / jnp.maximum(alpha, 1e-6), 0)
+        alpha = _clean(alpha, lr[..., -1:], module.scale)
     return color if alpha is None else jnp.concatenate([color, alpha], -1)
+
+
+def _continued(color: jax.Array, alpha: jax.Array, sizes: jax.Array, step: float) -> jax.Array:
+    """Colours as they are seen, and under what is not, those of what is seen around.
+
+    What is hidden then bleeds nowhere, and the network sees no edge where colour ends but alpha
+    does: sharpened each for itself, the two would not fit, and leave a fringe. Premultiplied
+    means, of ever smaller surroundings; where nothing is seen within `CONTINUED` pixels, zero.
+    """
+    premultiplied, filled = color * alpha, jnp.zeros_like(color)
+    for sigma in (8, 3, 1):
+        around = _blur(alpha, sigma, CONTINUED)
+        filled = (_blur(premultiplied, sigma, CONTINUED) + 1e-3 * filled) / (around + 1e-3)
+    trust = (1 - alpha) * step  # in the fill: the colour of an alpha of few levels is rounded
+    seen = (premultiplied + trust * filled) / (alpha + trust)
+    height, width = color.shape[1:3]
+    return jnp.where(inside(height, width, sizes[:, :1], sizes[:, 1:]), seen, 0)
 
 
 def _clean(alpha: jax.Array, lr: jax.Array, scale: int) -> jax.Array:
@@ -250,16 +269,17 @@ def _color_drift(lr: jax.Array, sr: jax.Array, sizes: jax.Array, scale: int) -> 
     small = sr.reshape(n, height, scale, width, scale, channels).mean((2, 4))
     weight = inside(height, width, sizes[:, :1], sizes[:, 1:]).astype(jnp.float32)
     # Normalised by what is picture, so that nothing beyond the border takes part.
-    low = _blur((lr - small) * weight) / jnp.maximum(_blur(weight), 1e-6)
+    blur = partial(_blur, sigma=COLOR_SIGMA, reach=COLOR_FIELD)
+    low = blur((lr - small) * weight) / jnp.maximum(blur(weight), 1e-6)
     return jax.image.resize(low, (*sr.shape[:3], channels), "linear")
 
 
-def _blur(x: jax.Array) -> jax.Array:
-    offsets = jnp.arange(-COLOR_FIELD, COLOR_FIELD + 1)
-    kernel = jnp.exp(-((offsets / COLOR_SIGMA) ** 2) / 2)
+def _blur(x: jax.Array, sigma: float, reach: int) -> jax.Array:
+    """Gaussian means of (N, H, W, C), cut off at `reach` pixels, with zeros beyond the array."""
+    kernel = jnp.exp(-((jnp.arange(-reach, reach + 1) / sigma) ** 2) / 2)
     kernel = kernel / kernel.sum()
     planes = jnp.moveaxis(x, -1, 0).reshape(-1, *x.shape[1:3], 1)
-    tall, wide = (COLOR_FIELD, COLOR_FIELD), (0, 0)
+    tall, wide = (reach, reach), (0, 0)
     for shape, pads in (((-1, 1, 1, 1), (tall, wide)), ((1, -1, 1, 1), (wide, tall))):
         planes = jax.lax.conv_general_dilated(
             planes,
