@@ -1,7 +1,13 @@
 """The command: which file becomes which, what stops it and what does not."""
 
+import io
+import json
+import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +19,13 @@ from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.interpolate import interpolate_params
 from esrgan_jax.models.rrdb import RRDBNet
 from esrgan_jax.picture import read_picture, write_picture
+from esrgan_jax.picture_reader import open_picture
 from esrgan_jax.upscale import main
-from esrgan_jax.upscale_jobs import plan
 from esrgan_jax.upscaler import Upscaler
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "esrgan_jax.upscale", *map(str, arguments)]
 
 
 @pytest.fixture(scope="module")
@@ -42,56 +52,6 @@ def photos(tmp_path, rng):
         write_picture(folder / name, rng.integers(0, 256, (9, 12, 3), dtype=np.uint8))
     (folder / "notes.txt").write_text("no picture")
     return folder
-
-
-def test_folders_keep_their_tree(photos, tmp_path):
-    output = tmp_path / "out"
-    assert plan([photos], output) == [
-        (photos / "a.png", output / "a.png"),
-        (photos / "sub/Ünï köde.v2.png", output / "sub/Ünï köde.v2.png"),
-    ]
-    files = [photos / "sub/Ünï köde.v2.png", photos / "a.png"]
-    assert [target.name for _, target in plan(files, output)] == ["Ünï köde.v2.png", "a.png"]
-
-
-def test_one_picture_becomes_the_file_or_lies_in_the_folder(photos, tmp_path):
-    picture = photos / "a.png"
-    assert plan([picture], tmp_path / "big.PNG") == [(picture, tmp_path / "big.PNG")]
-    assert plan([picture], tmp_path / "v1.2") == [(picture, tmp_path / "v1.2" / "a.png")]
-    (tmp_path / "dir.png").mkdir()
-    assert plan([picture], tmp_path / "dir.png") == [(picture, tmp_path / "dir.png" / "a.png")]
-    assert plan([picture], tmp_path / "big.jpg") == [(picture, tmp_path / "big.jpg")]
-
-
-def test_results_inside_the_input_folder_are_not_inputs(photos):
-    output = photos / "out"
-    write_picture(output / "a.png", np.zeros((4, 4, 3), np.uint8))
-    assert [source.name for source, _ in plan([photos], output)] == ["a.png", "Ünï köde.v2.png"]
-    assert output / "a.png" not in [source for source, _ in plan([photos], output)]
-
-
-def test_no_picture_is_overwritten_or_written_twice(photos, tmp_path):
-    (photos / "a.jpg").touch()
-    other = tmp_path / "other"
-    write_picture(other / "a.png", np.zeros((4, 4, 3), np.uint8))
-    for inputs, output, message in [
-        ([photos], tmp_path / "out", r"a\.jpg and .*a\.png would both"),
-        (
-            [photos / "a.png", other],
-            tmp_path / "out",
-            r"photos/a\.png and .*other/a\.png would both",
-        ),
-        ([other, other], tmp_path / "out", "would both"),
-        ([other / "a.png"], other / "a.png", "overwrite"),
-        ([other / "a.png"], other, "overwrite"),
-        ([other], other, "is the input folder"),
-        ([tmp_path / "none.png"], tmp_path / "out", "no picture or folder .*none.png"),
-        ([photos], tmp_path / "out.png", "one file"),
-        ([other], photos / "notes.txt", "files end in"),
-        ([photos / "a.png"], tmp_path / "out.bmp", "files end in"),
-    ]:
-        with pytest.raises(InputError, match=message):
-            plan(inputs, output)
 
 
 def test_pictures_become_the_network_of_their_pixels(models, photos, tmp_path, capsys):
@@ -143,16 +103,13 @@ def test_a_network_that_is_not_finite_writes_no_picture(models, photos, tmp_path
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "no --model"),
+        (["--output="], "the path is empty"),
         (["--model=none.npz"], "none.npz"),
-        (["--model=m.npz", "--output="], "the path is empty"),
-        (["--model=m.npz", "--alpha=0.5"], "alpha without psnr_model"),
-        (["--model=m.npz", "--psnr_model=p.npz"], "psnr_model without alpha"),
     ],
 )
 def test_wrong_options_end_with_code_2_and_a_sentence(photos, tmp_path, options, message):
-    command = [sys.executable, "-m", "esrgan_jax.upscale", str(photos), f"--output={tmp_path}/out"]
-    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+    arguments = command(photos, f"--output={tmp_path}/out", *options)
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "error: " in done.stderr
     assert message in done.stderr
@@ -183,3 +140,250 @@ def test_every_variety_of_network(tmp_path, rng, random_generator, variety):
     main([str(tmp_path / "a.png"), f"--output={tmp_path / 'b.png'}", f"--model={model}"])
     scale = fields["scale"]
     assert read_picture(tmp_path / "b.png").shape == (9 * scale, 13 * scale, 3)
+
+
+def leftovers(folder: Path) -> list[str]:
+    return [path.name for path in folder.rglob(".*")]
+
+
+@pytest.fixture
+def large(tmp_path, rng):
+    """A folder of pictures that take a while in small tiles."""
+    for name in ("a.png", "b.png"):
+        picture = rng.integers(0, 256, (700, 700, 3), dtype=np.uint8)
+        write_picture(tmp_path / "large" / name, picture)
+    return tmp_path / "large"
+
+
+@pytest.mark.parametrize(
+    ("number", "what", "suffix"),
+    [(signal.SIGINT, "", ""), (signal.SIGTERM, "a.png", ".tif")],
+)
+def test_a_signal_ends_it_soon_and_leaves_nothing(models, large, tmp_path, number, what, suffix):
+    output = tmp_path / f"out{suffix}"
+    slow = ["--tile=32", "--overlap=16", "--progress=json"]
+    with subprocess.Popen(
+        command(large / what, f"--output={output}", f"--model={models[0][0]}", *slow),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            assert json.loads(line)["event"] == "progress"
+            if leftovers(tmp_path):  # it is in the middle of a file
+                break
+        sent = time.monotonic()
+        process.send_signal(number)
+        process.send_signal(number)  # by somebody impatient
+        out, err = process.communicate(timeout=60)
+    assert time.monotonic() - sent < 10
+    assert process.returncode == 128 + number
+    assert err == "stopped\n"
+    assert json.loads(out.splitlines()[-1])["event"] == "finished"
+    assert leftovers(tmp_path) == []
+    assert not output.is_file()
+
+
+def test_pipes(models, photos):
+    arguments = ["-", "--output=-", f"--model={models[0][0]}", "--format=tif"]
+    picture = (photos / "a.png").read_bytes()
+    done = subprocess.run(
+        command(*arguments, "--progress=json"), input=picture, capture_output=True, check=False
+    )
+    assert done.returncode == 0
+    assert open_picture(done.stdout).width == 48
+    events = [json.loads(line)["event"] for line in done.stderr.splitlines()]
+    assert events[-2:] == ["done", "finished"]
+
+
+def test_a_closed_pipe_is_no_bug(models, photos):
+    with subprocess.Popen(
+        command(photos / "a.png", f"--model={models[0][0]}", "--output=-"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        err = process.stderr.read()
+    assert process.returncode == 1
+    assert "standard output: could not be written: Broken pipe" in err
+    assert "Traceback" not in err
+    assert "Exception" not in err
+
+
+def test_nobody_reads_the_lines_of_json(models, photos, monkeypatch, tmp_path):
+    class Closed(io.StringIO):
+        def write(self, _):
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stdout", Closed())
+    arguments = [str(photos), f"--output={tmp_path / 'out'}", f"--model={models[0][0]}"]
+    with pytest.raises(RunError, match="nobody reads the standard output any more"):
+        main([*arguments, "--progress=json"])
+    assert leftovers(tmp_path) == []
+
+
+def test_a_full_disk(models, photos, tmp_path):
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))\n"
+    code = limit + "from esrgan_jax import upscale; upscale.run()"
+    write_picture(photos / "0.png", np.zeros((9, 12, 3), np.uint8))  # which has room
+    arguments = [photos, f"--output={tmp_path / 'out'}", f"--model={models[0][0]}"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"},
+    )
+    assert done.returncode == 1
+    assert "a.png: could not be written: " in done.stderr
+    assert "2 of 3 pictures could not be upscaled" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert leftovers(tmp_path) == []
+    assert [path.name for path in (tmp_path / "out").iterdir() if path.is_file()] == ["0.png"]
+
+
+def test_two_at_a_time_on_one_folder(models, photos, tmp_path):
+    output = tmp_path / "out"
+    both = [
+        subprocess.Popen(command(photos, f"--output={output}", f"--model={models[0][0]}"))
+        for _ in range(2)
+    ]
+    assert [process.wait() for process in both] == [0, 0]
+    assert read_picture(output / "a.png").shape == (36, 48, 3)
+    assert leftovers(tmp_path) == []
+
+
+def test_a_second_run_does_what_is_missing(models, photos, tmp_path, capsys):
+    output = tmp_path / "out"
+    arguments = [str(photos), f"--output={output}", f"--model={models[0][0]}"]
+    main(arguments)
+    (output / "a.png").unlink()
+    kept = (output / "sub/Ünï köde.v2.png").stat().st_mtime_ns
+    capsys.readouterr()
+    main([*arguments, "--progress=json"])
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [event["event"] for event in events] == ["skipped", "done", "finished"]
+    assert events[-1] | {"seconds": 0} == {
+        **{"event": "finished", "done": 1, "failed": 0, "skipped": 1, "seconds": 0}
+    }
+    main(arguments)
+    said = "0 pictures upscaled x4: {}, 2 skipped as done (--overwrite does them again)"
+    assert said.format(output) in capsys.readouterr().out
+    assert (output / "sub/Ünï köde.v2.png").stat().st_mtime_ns == kept
+    main([*arguments, "--overwrite"])
+    assert (output / "sub/Ünï köde.v2.png").stat().st_mtime_ns > kept
+
+
+def test_into_the_same_folder_twice(models, photos, capsys):
+    for _ in range(2):
+        main([str(photos), f"--output={photos}", "--suffix=_x4", f"--model={models[0][0]}"])
+    assert sorted(path.name for path in photos.rglob("*.png")) == [
+        *("a.png", "a_x4.png", "Ünï köde.v2.png", "Ünï köde.v2_x4.png")
+    ]
+    assert "2 skipped" in capsys.readouterr().out
+
+
+def test_shares_cover_every_picture_once(models, tmp_path):
+    for index in range(5):
+        write_picture(tmp_path / f"in/{index}.png", np.zeros((2, 2, 3), np.uint8))
+    found = []
+    for part in range(3):
+        output = tmp_path / str(part)
+        shared = [f"--output={output}", f"--share={part}/3", "--progress=quiet"]
+        main([str(tmp_path / "in"), *shared, f"--model={models[0][0]}"])
+        found += [path.name for path in output.iterdir()]
+    assert sorted(found) == [f"{index}.png" for index in range(5)]
+
+
+def test_chains_and_mixtures(models, photos, tmp_path):
+    (first, module, a), (second, _, b) = models
+    picture, output = read_picture(photos / "a.png"), tmp_path / "big.png"
+    overwrite = ["--overwrite", "--progress=quiet", f"--output={output}", str(photos / "a.png")]
+    main([*overwrite, f"--model={first}", f"--then={second}"])
+    assert read_picture(output).shape == (9 * 16, 12 * 16, 3)
+    main([*overwrite, "--mix", f"{first}=0.25", f"{second}=0.75"])
+    expected = Upscaler(module, interpolate_params(a, b, 0.75))(picture)
+    np.testing.assert_array_equal(read_picture(output), expected)
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ("--color=keep", {"color": "keep"}),
+        ("--seamless=wrap", {"seamless": "wrap"}),
+        ("--ensemble", {"ensemble": True}),
+        ("--dtype=bfloat16", {"dtype": "bfloat16"}),
+        ("--exact", {"exact": True}),
+        ("--tile=99", {"tile": 99}),
+        ("--overlap=7", {"overlap": 7}),
+        ("--strength=0.3", {"strength": 0.3}),
+        ("--spatial", {"spatial": True}),
+    ],
+)
+def test_ways_of_work_reach_the_upscaler(photos, tmp_path, monkeypatch, option, expected):
+    def load(models, **options):
+        assert options | expected == options
+        raise InputError(f"{models}")
+
+    monkeypatch.setattr(Upscaler, "load", load)
+    with pytest.raises(InputError, match=r"\['m', 'n'\]"):
+        main([str(photos), f"--output={tmp_path / 'out'}", "--model=m", "--then=n", option])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--alpha=0.5"], "alpha without psnr_model"),
+        (["--psnr_model=p.npz"], "psnr_model without alpha"),
+        (["--scale=2", "--size=9x9"], "scale and size both"),
+        (["--scale=-1"], "no positive number"),
+        (["--size=0x0"], "one of them may be 0"),
+        (["--format=bmp"], "--format=bmp: choose of"),
+        (["--quality=50"], r"\.png has no --quality; it is for \.avif"),
+        (["--tile=0"], "a tile of 0 px must be"),
+        (["--overlap=-1"], "an overlap of -1 px is negative"),
+        (["--exact", "--overlap=9"], "exact chooses the overlap"),
+        (["--strength=2"], "a strength of 2 is not within"),
+        (["--model=realesrgan-x4pluss"], "realesrgan-x4plus"),
+        (["--mix", "MODEL=0.5"], "--mix names all networks"),
+    ],
+)
+def test_options_that_cannot_be(models, photos, tmp_path, options, message):
+    path = str(models[0][0])
+    options = [option.replace("MODEL", path) for option in options]
+    with pytest.raises(InputError, match=message):
+        main([str(photos), f"--output={tmp_path / 'out'}", f"--model={path}", *options])
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_model(photos, tmp_path):
+    with pytest.raises(InputError, match="no --model: give a run"):
+        main([str(photos), f"--output={tmp_path / 'out'}"])
+
+
+@pytest.mark.parametrize(
+    ("mixed", "message"),
+    [
+        (["0=0.5", "1=0.2"], "the weights of --mix sum to 0.7: let them sum to 1"),
+        (["0=0.5", "0=0.5"], "names a network twice"),
+    ],
+)
+def test_mixtures_that_cannot_be(models, photos, tmp_path, mixed, message):
+    mixed = [f"{models[int(text[0])][0]}{text[1:]}" for text in mixed]
+    with pytest.raises(InputError, match=message):
+        main([str(photos), f"--output={tmp_path / 'out'}", "--mix", *mixed])
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--size=9", "--share=2/2", "--share=a", "--mix=a.pth", "--depth=9", "--color=no", "--alpha=x"],
+)
+def test_what_the_parser_refuses(option, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["a.png", "--output=b.png", option])
+    assert ended.value.code == 2
+    assert "error: argument " in capsys.readouterr().err

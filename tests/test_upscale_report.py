@@ -1,0 +1,137 @@
+"""What the command tells: a bar on a terminal, lines without one, JSON, or failures alone."""
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from esrgan_jax import progress, upscale_report
+from esrgan_jax.upscale_report import Report
+
+A, B, OUT = Path("a.png"), Path("b.png"), Path("out/a.png")
+
+
+class Clock:
+    def __init__(self):
+        self.now = 1000.0
+
+    def monotonic(self):
+        return self.now
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+class Closed(io.StringIO):
+    def write(self, _):
+        raise BrokenPipeError
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    for module in (progress, upscale_report):
+        monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+def work(report, clock):
+    """Two pictures of 3 and 1 megapixels, one of which fails, and one that was there."""
+    with report:
+        report.skipped(Path("there.png"), Path("out/there.png"))
+        report.begin(4_000_000)
+        report.note(A, "of 2 pictures the first is taken")
+        for _ in range(3):
+            clock.now += 40
+            report.advance(1_000_000)
+        report.done(A, OUT, (1000, 3000))
+        report.failed(B, ValueError(f"{B}: it is damaged"))
+
+
+def test_json(clock):
+    out = io.StringIO()
+    work(Report("json", 2, out), clock)
+    first = {"total_megapixels": 4.0, "megapixels_per_s": 0.025, "total_pictures": 2}
+    count = lambda n: {"megapixels": 1.0 * n, "seconds_left": 40.0 * (4 - n), "pictures": 0}  # noqa: E731
+    assert [json.loads(line) for line in out.getvalue().splitlines()] == [
+        {"event": "skipped", "source": "there.png", "target": "out/there.png"},
+        {"event": "note", "source": "a.png", "note": "of 2 pictures the first is taken"},
+        *({"event": "progress", **first, **count(n)} for n in (1, 2, 3)),
+        {"event": "done", "source": "a.png", "target": "out/a.png", "height": 1000, "width": 3000},
+        {"event": "failed", "source": "b.png", "reason": "it is damaged"},
+        {"event": "finished", "done": 1, "failed": 1, "skipped": 1, "seconds": 120.0},
+    ]
+
+
+def test_without_a_terminal(clock, capsys):
+    work(Report("bar", 2, sys.stdout), clock)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "a.png: of 2 pictures the first is taken",
+        "upscaling: 2.0/4.0 MP, 0.03 MP/s, 01:20 left, 0/2 pictures",
+        "not done: b.png: it is damaged",
+        "upscaling: 3.0/4.0 MP, 0.03 MP/s, 00:40 left, 1/2 pictures",
+    ]
+
+
+def test_quiet_is_silent_but_for_failures(clock, capsys):
+    work(Report("quiet", 2, sys.stdout), clock)
+    assert tuple(capsys.readouterr()) == ("", "not done: b.png: it is damaged\n")
+
+
+def test_a_bar_on_a_terminal(clock, monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    work(Report("bar", 2, sys.stdout), clock)
+    shown = terminal.getvalue().replace("\r", "\n")
+    assert "\nnot done: b.png: it is damaged\n" in shown
+    last = shown.strip().splitlines()[-1]
+    assert "upscaling:  75%" in last
+    assert "3.0/4.0 MP" in last
+    assert "1/2 pictures" in last
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_more_pixels_than_were_known_of(clock, monkeypatch, terminal):
+    stderr = Terminal() if terminal else io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    with Report("bar", 1, sys.stdout) as report:
+        report.begin(1_000_000)
+        clock.now += 10
+        report.advance(9_000_000)
+    last = stderr.getvalue().replace("\r", "\n").strip().splitlines()[-1]
+    assert "9.0/9.0 MP" in last
+    assert "-" not in last
+
+
+@pytest.mark.parametrize("mode", ["bar", "quiet"])
+def test_nothing_to_do_says_nothing(mode, capsys):
+    with Report(mode, 0, sys.stdout) as report:
+        report.begin(0)
+    assert tuple(capsys.readouterr()) == ("", "")
+
+
+def test_a_result_without_a_single_pixel_counted_yet(clock):
+    out = io.StringIO()
+    with Report("json", 1, out) as report:
+        report.begin(1)
+        clock.now += 5
+        report.advance(0)
+    assert json.loads(out.getvalue().splitlines()[0])["seconds_left"] is None
+
+
+def test_standard_input_is_called_so(capsys):
+    report = Report("bar", 1, sys.stdout)
+    report.failed(Path("-"), ValueError("standard input: cannot be read"))
+    assert capsys.readouterr().err == "not done: standard input: cannot be read\n"
+    assert report.failures == [("standard input", "cannot be read")]
+
+
+def test_nobody_reads_the_lines():
+    with pytest.raises(BrokenPipeError), Report("json", 1, Closed()) as report:
+        report.note(A, "a note")
