@@ -18,11 +18,11 @@ from esrgan_jax.interop import zoo
 from esrgan_jax.interop.weight_file import SUFFIXES
 from esrgan_jax.interpolate import describe_model, mix_params
 from esrgan_jax.picture import picture_size
-from esrgan_jax.picture_reader import Picture, open_picture
-from esrgan_jax.picture_writer import check_target, output_dtype, write_rows
-from esrgan_jax.strips import Strips, quantized, resized
-from esrgan_jax.upscale_step import peak, result_bands
+from esrgan_jax.pictures.reader import Picture, open_picture
+from esrgan_jax.pictures.writer import check_target, output_dtype, write_rows
 from esrgan_jax.upscaler import Upscaler, result_size
+from esrgan_jax.upscaling.step import peak, result_bands
+from esrgan_jax.upscaling.strips import Strips, quantized, resized
 
 KEPT = 4  # networks in memory, 67 MB each of the full size
 PREVIEW = 1600  # pixels of a preview's longer side: what a browser shows without effort

@@ -7,10 +7,10 @@ import numpy as np
 import pyvips
 
 from esrgan_jax.errors import InputError
-from esrgan_jax.picture_metadata import field
-from esrgan_jax.picture_reader import explained, kind_of, open_picture
-from esrgan_jax.picture_writer import write_rows
-from esrgan_jax.vips_file import LOADERS, load
+from esrgan_jax.pictures.metadata import field
+from esrgan_jax.pictures.reader import explained, kind_of, open_picture
+from esrgan_jax.pictures.vips import LOADERS, load
+from esrgan_jax.pictures.writer import write_rows
 
 SUFFIXES = (
     *(".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jpe", ".jpeg", ".jpg"),

@@ -12,8 +12,8 @@ from typing import Any, NoReturn
 
 from esrgan_jax.errors import InputError, RunError, listed, run_command
 from esrgan_jax.interpolate import add_mixture_arguments
-from esrgan_jax.upscale_jobs import STREAM, Job, Wishes, is_film, plan
-from esrgan_jax.upscale_report import MODES, Report
+from esrgan_jax.upscaling.jobs import STREAM, Job, Wishes, is_film, plan
+from esrgan_jax.upscaling.report import MODES, Report
 
 CLEANING_SECONDS = 5  # in which a second Ctrl-C is not needed; later it ends the process at once
 
@@ -143,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = create_parser().parse_args(argv)
     models = _models(args)
     extension = f".{args.format.lower().lstrip('.')}" if args.format else None
-    from esrgan_jax.picture_writer import WRITABLE
+    from esrgan_jax.pictures.writer import WRITABLE
 
     if extension not in (None, *WRITABLE):
         raise InputError(f"--format={args.format}: choose of {', '.join(WRITABLE)}")
@@ -152,8 +152,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     import jax
 
-    from esrgan_jax.upscale_files import upscale_files
     from esrgan_jax.upscaler import Upscaler, result_size
+    from esrgan_jax.upscaling.files import upscale_files
 
     part, parts = args.share or (jax.process_index(), jax.process_count())
     there: list[Job] = []
@@ -203,7 +203,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _check_quality(args: argparse.Namespace, jobs: Sequence[Job], extension: str | None) -> None:
     """InputError where --quality has no meaning for any of the results."""
-    from esrgan_jax.picture_format import FORMATS
+    from esrgan_jax.pictures.formats import FORMATS
 
     targets = [target for _, target in jobs]
     suffixes = {extension or ".png" if t == STREAM else t.suffix.lower() for t in targets}

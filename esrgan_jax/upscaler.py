@@ -8,14 +8,14 @@ import jax
 import numpy as np
 
 from esrgan_jax.errors import InputError
-from esrgan_jax.images import from_array, to_array
-from esrgan_jax.memory import tile_side
 from esrgan_jax.models.borders import BORDERS
-from esrgan_jax.picture_tiles import enlarged
-from esrgan_jax.strips import Strips
-from esrgan_jax.tile_runner import TileRunner
-from esrgan_jax.tiles import OVERLAP
-from esrgan_jax.upscale_step import COLOR_FIELD
+from esrgan_jax.upscaling.images import from_array, to_array
+from esrgan_jax.upscaling.memory import tile_side
+from esrgan_jax.upscaling.picture_tiles import enlarged
+from esrgan_jax.upscaling.step import COLOR_FIELD
+from esrgan_jax.upscaling.strips import Strips
+from esrgan_jax.upscaling.tile_runner import TileRunner
+from esrgan_jax.upscaling.tiles import OVERLAP
 
 Model = str | Path
 

@@ -22,8 +22,8 @@ from esrgan_jax.app_model import Limits
 from esrgan_jax.checkpoint import save_generator
 from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.models.rrdb import RRDBNet
-from esrgan_jax.picture_reader import open_picture
-from esrgan_jax.picture_writer import write_rows
+from esrgan_jax.pictures.reader import open_picture
+from esrgan_jax.pictures.writer import write_rows
 from esrgan_jax.upscaler import Upscaler
 
 LIMITS = Limits(megapixels=0.01, result_megapixels=0.1, megabytes=1)

@@ -10,7 +10,7 @@ import pytest
 av = pytest.importorskip("av")
 
 from esrgan_jax.errors import InputError, RunError  # noqa: E402
-from esrgan_jax.film import SUFFIXES, check_target, open_film, write_film  # noqa: E402
+from esrgan_jax.films.film import SUFFIXES, check_target, open_film, write_film  # noqa: E402
 
 HEIGHT, WIDTH = 24, 32
 MS = Fraction(1, 1000)

@@ -8,8 +8,8 @@ from flax import linen as nn
 from PIL import Image
 
 from esrgan_jax.errors import InputError
-from esrgan_jax.images import from_array, to_array
 from esrgan_jax.upscaler import Upscaler
+from esrgan_jax.upscaling.images import from_array, to_array
 
 
 class Double(nn.Module):

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from esrgan_jax import memory
 from esrgan_jax.models.rrdb import RRDBNet
 from esrgan_jax.models.srresnet import SRResNet
-from esrgan_jax.upscale_step import upscale_step
+from esrgan_jax.upscaling import memory
+from esrgan_jax.upscaling.step import upscale_step
 
 NETWORKS = {
     "23 blocks": RRDBNet(),

@@ -13,8 +13,8 @@ import pytest
 
 from esrgan_jax.checkpoint import save_generator
 from esrgan_jax.models.rrdb import RRDBNet
-from esrgan_jax.picture_reader import open_picture
-from esrgan_jax.picture_writer import write_rows
+from esrgan_jax.pictures.reader import open_picture
+from esrgan_jax.pictures.writer import write_rows
 from esrgan_jax.upscaler import Upscaler
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "esrgan_inference.ipynb"

@@ -11,7 +11,7 @@ import tifffile
 from PIL import Image
 
 from esrgan_jax.errors import InputError
-from esrgan_jax.picture_reader import Picture, open_picture
+from esrgan_jax.pictures.reader import Picture, open_picture
 
 # 32x24 pixels of 10 bits in HEVC, made with heif-enc from `HEIC_PIXELS`.
 HEIC = base64.b64decode("""

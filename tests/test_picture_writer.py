@@ -11,10 +11,10 @@ import pyvips
 import skimage.data
 from PIL import Image, ImageCms, PngImagePlugin, TiffImagePlugin
 
-from esrgan_jax import picture_writer
 from esrgan_jax.errors import InputError, RunError
-from esrgan_jax.picture_reader import open_picture
-from esrgan_jax.picture_writer import check_target, output_dtype, write_rows
+from esrgan_jax.pictures import writer as picture_writer
+from esrgan_jax.pictures.reader import open_picture
+from esrgan_jax.pictures.writer import check_target, output_dtype, write_rows
 
 SOFTWARE = "esrgan_jax 0.1.0, RRDB (x4) sha256:0123"
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -395,8 +395,8 @@ SCRIPT = """
 import resource, sys
 import numpy as np
 from pathlib import Path
-from esrgan_jax.picture_reader import open_picture
-from esrgan_jax.picture_writer import write_rows
+from esrgan_jax.pictures.reader import open_picture
+from esrgan_jax.pictures.writer import write_rows
 
 path = Path(sys.argv[1])
 for height in (400, 12000):

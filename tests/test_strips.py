@@ -8,7 +8,7 @@ import pytest
 
 from esrgan_jax.data.resize import imresize
 from esrgan_jax.errors import InputError
-from esrgan_jax.strips import Strips, prefetched, quantized, resized
+from esrgan_jax.upscaling.strips import Strips, prefetched, quantized, resized
 
 
 def cut(image, *heights):

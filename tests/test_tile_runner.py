@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from esrgan_jax import tile_runner
 from esrgan_jax.errors import RunError
 from esrgan_jax.models.rrdb import RRDBNet
-from esrgan_jax.tile_runner import Tile, TileRunner
 from esrgan_jax.upscaler import Upscaler
+from esrgan_jax.upscaling import tile_runner
+from esrgan_jax.upscaling.tile_runner import Tile, TileRunner
 
 MODULE = RRDBNet(num_features=8, num_growth=4, num_blocks=1, scale=2)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from esrgan_jax.tiles import SMALLEST, plan_axis, rounded, spans
+from esrgan_jax.upscaling.tiles import SMALLEST, plan_axis, rounded, spans
 
 
 @pytest.mark.parametrize("multiple", [1, 2, 4])

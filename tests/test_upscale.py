@@ -19,7 +19,7 @@ from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.interpolate import interpolate_params
 from esrgan_jax.models.rrdb import RRDBNet
 from esrgan_jax.picture import read_picture, write_picture
-from esrgan_jax.picture_reader import open_picture
+from esrgan_jax.pictures.reader import open_picture
 from esrgan_jax.upscale import main
 from esrgan_jax.upscaler import Upscaler
 

@@ -15,18 +15,18 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms, PngImagePlugin
 
-from esrgan_jax import upscale_files as files
 from esrgan_jax.checkpoint import save_generator
 from esrgan_jax.data.resize import imresize
 from esrgan_jax.errors import RunError
 from esrgan_jax.files import sha256
 from esrgan_jax.models.rrdb import RRDBNet
-from esrgan_jax.picture_reader import open_picture
-from esrgan_jax.strips import Strips
+from esrgan_jax.pictures.reader import open_picture
 from esrgan_jax.upscale import main
-from esrgan_jax.upscale_jobs import Wishes
-from esrgan_jax.upscale_report import Report
 from esrgan_jax.upscaler import Upscaler
+from esrgan_jax.upscaling import files
+from esrgan_jax.upscaling.jobs import Wishes
+from esrgan_jax.upscaling.report import Report
+from esrgan_jax.upscaling.strips import Strips
 
 
 @pytest.fixture(scope="module")

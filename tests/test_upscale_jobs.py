@@ -9,7 +9,7 @@ from PIL import Image
 
 from esrgan_jax.errors import InputError
 from esrgan_jax.picture import write_picture
-from esrgan_jax.upscale_jobs import STREAM, Wishes, plan
+from esrgan_jax.upscaling.jobs import STREAM, Wishes, plan
 
 NOISE = (".DS_Store", "Thumbs.db", "desktop.ini", ".hidden.png", ".cache/a.png", "film.mp4")
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from esrgan_jax import progress, upscale_report
-from esrgan_jax.upscale_report import Report
+from esrgan_jax import progress
+from esrgan_jax.upscaling import report as upscale_report
+from esrgan_jax.upscaling.report import Report
 
 A, B, OUT = Path("a.png"), Path("b.png"), Path("out/a.png")
 

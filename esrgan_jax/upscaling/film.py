@@ -4,12 +4,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from esrgan_jax import __version__, film
+from esrgan_jax import __version__
 from esrgan_jax.errors import InputError, RunError
-from esrgan_jax.strips import Strips, prefetched
-from esrgan_jax.upscale_jobs import Job, Wishes
-from esrgan_jax.upscale_report import Report
+from esrgan_jax.films import film
 from esrgan_jax.upscaler import Upscaler
+from esrgan_jax.upscaling.jobs import Job, Wishes
+from esrgan_jax.upscaling.report import Report
+from esrgan_jax.upscaling.strips import Strips, prefetched
 
 
 def open_film(

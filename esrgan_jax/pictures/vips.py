@@ -9,7 +9,7 @@ import numpy as np
 import pyvips
 from PIL import UnidentifiedImageError
 
-from esrgan_jax.picture_metadata import field
+from esrgan_jax.pictures.metadata import field
 
 pyvips.cache_set_max(0)  # it would give back the old pixels of a file written anew
 logging.getLogger("pyvips").setLevel(logging.ERROR)  # its warnings name no file, our errors do

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self, TextIO
 
 from esrgan_jax.progress import Progress
-from esrgan_jax.upscale_jobs import STREAM
+from esrgan_jax.upscaling.jobs import STREAM
 
 MODES = ("bar", "json", "quiet")
 JSON_SECONDS = 1.0  # between lines of progress

@@ -17,12 +17,12 @@ from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
 
 from esrgan_jax.errors import InputError
-from esrgan_jax.exif import read_tiff_exif
-from esrgan_jax.gif_file import require_whole_gif
-from esrgan_jax.heic_file import open_heic
-from esrgan_jax.picture_metadata import BLOB, Metadata, carried, exif_fields, field, upright_xmp
-from esrgan_jax.pnm_file import pnm_rows, read_pnm_header
-from esrgan_jax.vips_file import DTYPES, PLAIN, STRIP, image_rows, load, plain, reason, upright
+from esrgan_jax.pictures.exif import read_tiff_exif
+from esrgan_jax.pictures.gif import require_whole_gif
+from esrgan_jax.pictures.heic import open_heic
+from esrgan_jax.pictures.metadata import BLOB, Metadata, carried, exif_fields, field, upright_xmp
+from esrgan_jax.pictures.pnm import pnm_rows, read_pnm_header
+from esrgan_jax.pictures.vips import DTYPES, PLAIN, STRIP, image_rows, load, plain, reason, upright
 
 UNREADABLE = (
     *(pyvips.Error, OSError, ValueError, RuntimeError, EOFError, SyntaxError, struct.error),

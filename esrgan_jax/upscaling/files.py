@@ -14,14 +14,14 @@ import numpy as np
 
 from esrgan_jax import __version__
 from esrgan_jax.errors import InputError, RunError
-from esrgan_jax.picture_reader import Picture, open_picture
-from esrgan_jax.picture_writer import check_target, output_dtype, write_rows
-from esrgan_jax.strips import Strips, prefetched
-from esrgan_jax.upscale_film import open_film, upscale_film
-from esrgan_jax.upscale_jobs import STREAM, Job, Wishes, is_film
-from esrgan_jax.upscale_report import Report
-from esrgan_jax.upscale_step import result_bands
+from esrgan_jax.pictures.reader import Picture, open_picture
+from esrgan_jax.pictures.writer import check_target, output_dtype, write_rows
 from esrgan_jax.upscaler import Upscaler
+from esrgan_jax.upscaling.film import open_film, upscale_film
+from esrgan_jax.upscaling.jobs import STREAM, Job, Wishes, is_film
+from esrgan_jax.upscaling.report import Report
+from esrgan_jax.upscaling.step import result_bands
+from esrgan_jax.upscaling.strips import Strips, prefetched
 
 WRITERS = 4  # pictures that are being compressed at a time
 WAITING = 2  # strips of one, for the one that compresses
@@ -47,7 +47,7 @@ def upscale_files(upscaler: Upscaler, jobs: Sequence[Job], wishes: Wishes, repor
 
     Args:
         upscaler: The network.
-        jobs: (source, target), as `upscale_jobs.plan` gives them.
+        jobs: (source, target), as `jobs.plan` gives them.
         wishes: What the results shall be.
         report: Told of everything.
     """

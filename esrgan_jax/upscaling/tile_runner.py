@@ -11,10 +11,10 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from esrgan_jax.errors import RunError
-from esrgan_jax.memory import budget, bytes_per_pixel
 from esrgan_jax.sharding import batched, create_mesh, replicated
-from esrgan_jax.tiles import Axis, Span, plan_axis
-from esrgan_jax.upscale_step import upscale_step
+from esrgan_jax.upscaling.memory import budget, bytes_per_pixel
+from esrgan_jax.upscaling.step import upscale_step
+from esrgan_jax.upscaling.tiles import Axis, Span, plan_axis
 
 AHEAD = 2  # batches on the device at a time: one computes while another's result is fetched
 BATCH_PIXELS = 1024 * 1024  # LR pixels that keep an accelerator busy

@@ -21,7 +21,7 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from esrgan_jax.errors import InputError, listed
-from esrgan_jax.film_frames import Look, to_array
+from esrgan_jax.films.frames import Look, to_array
 
 # The films that can be written, and FFmpeg's name for their container.
 CONTAINERS = {".mp4": "mp4", ".mkv": "matroska", ".webm": "webm"}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from av.container import OutputContainer
 from av.video.stream import VideoStream
 
-from esrgan_jax.film_frames import Look
+from esrgan_jax.films.frames import Look
 
 # Of each encoder: the scale of its CRF, and the value whose loss is not seen.
 HIGHEST = {"libx264": 51, "libx265": 51, "libvpx-vp9": 63, "libsvtav1": 63}

@@ -12,7 +12,7 @@ from esrgan_jax.data.resize import resize
 from esrgan_jax.errors import InputError
 from esrgan_jax.models.borders import borders, continued, inside, take
 from esrgan_jax.models.rrdb import TAIL_FIELD
-from esrgan_jax.tiles import spans
+from esrgan_jax.upscaling.tiles import spans
 
 PART = 32  # rows of features that are enlarged at a time
 COLOR_SIGMA, COLOR_FIELD = 4.0, 12  # of the low-pass filter of `keep_color`, in LR pixels

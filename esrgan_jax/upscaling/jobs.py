@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from esrgan_jax import film
 from esrgan_jax.errors import InputError
+from esrgan_jax.films import film
 from esrgan_jax.picture import SUFFIXES, find_pictures
-from esrgan_jax.picture_reader import open_picture
-from esrgan_jax.picture_writer import WRITABLE
+from esrgan_jax.pictures.reader import open_picture
+from esrgan_jax.pictures.writer import WRITABLE
 
 STREAM = Path("-")  # standard input or output
 MAYBE_ANIMATED = (".gif", ".webp")

@@ -11,13 +11,13 @@ import numpy as np
 import pyvips
 
 from esrgan_jax.errors import InputError, RunError
-from esrgan_jax.exif import append_exif
 from esrgan_jax.files import replacing
-from esrgan_jax.picture_format import FORMATS, WRITABLE, check_target, output_dtype
-from esrgan_jax.picture_metadata import dressed, iptc_for
-from esrgan_jax.picture_reader import Picture
-from esrgan_jax.row_source import RowSource
-from esrgan_jax.vips_file import reason
+from esrgan_jax.pictures.exif import append_exif
+from esrgan_jax.pictures.formats import FORMATS, WRITABLE, check_target, output_dtype
+from esrgan_jax.pictures.metadata import dressed, iptc_for
+from esrgan_jax.pictures.reader import Picture
+from esrgan_jax.pictures.row_source import RowSource
+from esrgan_jax.pictures.vips import reason
 
 __all__ = ["WRITABLE", "check_target", "output_dtype", "write_rows"]
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from av.container import OutputContainer
     from av.packet import Packet
 
-    from esrgan_jax.film_frames import Look
+    from esrgan_jax.films.frames import Look
 
 WRITTEN = (".mp4", ".mkv", ".webm")
 SUFFIXES = (*WRITTEN, ".avi", ".flv", ".m2ts", ".m4v", ".mov", ".mpg", ".mts", ".ts", ".wmv")
@@ -58,7 +58,8 @@ def open_film(path: str | os.PathLike) -> Film:
     _need_pyav()
     from av.error import FFmpegError
 
-    from esrgan_jax import film_frames, film_streams
+    from esrgan_jax.films import frames as film_frames
+    from esrgan_jax.films import streams as film_streams
 
     path = Path(path)
     if not path.is_file():
@@ -94,7 +95,8 @@ def check_target(
         InputError: The film cannot be written so. Sound and subtitles that the container cannot
             hold are such a reason: who wants them would see only after hours that they are gone.
     """
-    from esrgan_jax import film_encoder, film_streams
+    from esrgan_jax.films import encoder as film_encoder
+    from esrgan_jax.films import streams as film_streams
 
     target = Path(target)
     suffix, bits = target.suffix.lower(), film.look.bits
@@ -167,7 +169,9 @@ def write_film(
     check_target(film, target, height=height, width=width, quality=quality)
     from av.video.reformatter import VideoReformatter
 
-    from esrgan_jax import film_encoder, film_frames, film_streams
+    from esrgan_jax.films import encoder as film_encoder
+    from esrgan_jax.films import frames as film_frames
+    from esrgan_jax.films import streams as film_streams
 
     target = Path(target)
     suffix = target.suffix.lower()

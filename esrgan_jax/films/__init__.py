@@ -1,0 +1,1 @@
+"""Films through PyAV, frame by frame."""

@@ -1,0 +1,1 @@
+"""Picture files, strip by strip: what they hold and what is kept of it."""

@@ -1,0 +1,1 @@
+"""Between a generator and picture files: tiles, strips, devices."""
