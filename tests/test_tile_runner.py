@@ -10,7 +10,8 @@ from esrgan_jax.errors import RunError
 from esrgan_jax.models.rrdb import RRDBNet
 from esrgan_jax.upscaler import Upscaler
 from esrgan_jax.upscaling import tile_runner
-from esrgan_jax.upscaling.tile_runner import Tile, TileRunner
+from esrgan_jax.upscaling.tile import Tile
+from esrgan_jax.upscaling.tile_runner import TileRunner
 
 MODULE = RRDBNet(num_features=8, num_growth=4, num_blocks=1, scale=2)
 

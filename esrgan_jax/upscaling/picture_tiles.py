@@ -9,7 +9,8 @@ import numpy as np
 from esrgan_jax.errors import InputError
 from esrgan_jax.upscaling.step import peak, result_bands
 from esrgan_jax.upscaling.strips import Strips, quantized, resized
-from esrgan_jax.upscaling.tile_runner import Tile, TileRunner, cut_row, kept, rows_of
+from esrgan_jax.upscaling.tile import Tile, cut_row, kept, rows_of
+from esrgan_jax.upscaling.tile_runner import TileRunner
 from esrgan_jax.upscaling.tiles import Axis, Span
 
 STRIP_BYTES = 192 * 2**20  # of a result's rows that are put together at a time
