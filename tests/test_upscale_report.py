@@ -57,11 +57,15 @@ def test_json(clock):
     out = io.StringIO()
     work(Report("json", 2, out), clock)
     first = {"total_megapixels": 4.0, "megapixels_per_s": 0.025, "total_pictures": 2}
-    count = lambda n: {"megapixels": 1.0 * n, "seconds_left": 40.0 * (4 - n), "pictures": 0}  # noqa: E731
+    left = {1: 120.0, 2: 80.0, 3: 40.0}
     assert [json.loads(line) for line in out.getvalue().splitlines()] == [
         {"event": "skipped", "source": "there.png", "target": "out/there.png"},
         {"event": "note", "source": "a.png", "note": "of 2 pictures the first is taken"},
-        *({"event": "progress", **first, **count(n)} for n in (1, 2, 3)),
+        *(
+            {"event": "progress", **first, "megapixels": float(n), "tiles": n, "pictures": 0}
+            | {"seconds_left": left[n]}
+            for n in (1, 2, 3)
+        ),
         {"event": "done", "source": "a.png", "target": "out/a.png", "height": 1000, "width": 3000},
         {"event": "failed", "source": "b.png", "reason": "it is damaged"},
         {"event": "finished", "done": 1, "failed": 1, "skipped": 1, "seconds": 120.0},
@@ -74,9 +78,9 @@ def test_without_a_terminal(clock, capsys):
     assert out == ""
     assert err.splitlines() == [
         "a.png: of 2 pictures the first is taken",
-        "upscaling: 2.0/4.0 MP, 0.03 MP/s, 01:20 left, 0/2 pictures",
+        "upscaling: 2.0/4.0 MP, 0.03 MP/s, 01:20 left, 0/2 pictures, 2 tiles",
         "not done: b.png: it is damaged",
-        "upscaling: 3.0/4.0 MP, 0.03 MP/s, 00:40 left, 1/2 pictures",
+        "upscaling: 3.0/4.0 MP, 0.03 MP/s, 00:40 left, 1/2 pictures, 3 tiles",
     ]
 
 
@@ -94,7 +98,7 @@ def test_a_bar_on_a_terminal(clock, monkeypatch):
     last = shown.strip().splitlines()[-1]
     assert "upscaling:  75%" in last
     assert "3.0/4.0 MP" in last
-    assert "1/2 pictures" in last
+    assert "1/2 pictures, 3 tiles" in last
 
 
 @pytest.mark.parametrize("terminal", [False, True])

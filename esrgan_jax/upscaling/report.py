@@ -27,7 +27,7 @@ class Report:
     def __init__(self, mode: str, pictures: int, out: TextIO):
         self.mode, self.pictures, self.out = mode, pictures, out
         self.total = self.pixels = 0  # of results, in pixels
-        self.done_count = self.skipped_count = 0
+        self.done_count = self.skipped_count = self.tiles = 0
         self.failures: list[tuple[str, str]] = []  # what it was, and why
         self.lock = threading.RLock()
         self.start = self.last = time.monotonic()
@@ -41,11 +41,13 @@ class Report:
             self.bar = Progress(pixels / 1e6, "MP", "upscaling")
 
     def advance(self, pixels: int) -> None:
-        """Pixels of a result are done."""
+        """A tile of a result is done, of so many pixels."""
         with self.lock:
             self.pixels += pixels
+            self.tiles += 1 if pixels else 0
             if self.bar:
-                self.bar.update(pixels / 1e6, note=f"{self.done_count}/{self.pictures} pictures")
+                note = f"{self.done_count}/{self.pictures} pictures, {self.tiles} tiles"
+                self.bar.update(pixels / 1e6, note=note)
             if self.mode == "json" and time.monotonic() - self.last >= JSON_SECONDS:
                 self.last = time.monotonic()
                 rate = self.pixels / 1e6 / (self.last - self.start)
@@ -56,6 +58,7 @@ class Report:
                     total_megapixels=round(self.total / 1e6, 3),
                     megapixels_per_s=round(rate, 4),
                     seconds_left=left and round(left, 1),
+                    tiles=self.tiles,
                     pictures=self.done_count,
                     total_pictures=self.pictures,
                 )
