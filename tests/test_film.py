@@ -576,10 +576,12 @@ def test_transparency_is_noted(tmp_path):
     assert open_film(source).notes == ("its transparency is left out",)
 
 
-def test_a_folder_that_is_missing_or_full_is_named(tmp_path):
+def test_a_missing_folder_is_made_and_one_that_cannot_be_is_named(tmp_path):
     film = open_film(make(tmp_path / "a.mp4"))
-    with pytest.raises(InputError, match="there is no folder"):
-        write_film(film, tmp_path / "none" / "b.mp4", iter, **SAME_SIZE)
+    write_film(film, tmp_path / "new" / "one" / "b.mp4", iter, **SAME_SIZE)
+    assert open_film(tmp_path / "new" / "one" / "b.mp4").frames == film.frames
+    with pytest.raises(RunError, match=r"b\.mp4: could not be written: Not a directory"):
+        write_film(film, tmp_path / "a.mp4" / "none" / "b.mp4", iter, **SAME_SIZE)
     with pytest.raises(RunError, match=r"b\.mp4: could not be written"):
         write_film(film, tmp_path / "b.mp4", iter, height=HEIGHT, width=20000)
 

@@ -179,6 +179,10 @@ def write_film(
     kind = film_encoder.pixel_format(encoder, film.look.bits, height, width)
     scalers = VideoReformatter(), VideoReformatter()
     durations: dict[int, int] = {}
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{target}: could not be written: {error.strerror}") from error
     with (
         replacing(target) as partial,
         film_streams.open_source(film.path) as source,
