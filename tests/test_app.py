@@ -402,13 +402,14 @@ def test_every_control_has_a_name(page):
 
 
 def test_a_job_can_be_stopped_and_the_next_one_runs(page, photo, tmp_path, rng):
-    slow = write(tmp_path / "slow.png", rng.integers(0, 256, (300, 300, 3), dtype=np.uint8))
-    computing = re.compile("1.44 megapixels")  # to compute, or how many of them are done
+    slow = write(tmp_path / "slow.png", rng.integers(0, 256, (440, 440, 3), dtype=np.uint8))
+    computing = re.compile(r"3\.10 megapixels")  # to compute, or how many of them are done
     choose(page, slow)
-    page.get_by_text("slow.png: 300×300 pixels").wait_for()
+    page.get_by_text("slow.png: 440×440 pixels").wait_for()
     page.get_by_text("More options").click()
     page.get_by_label("Tiles").click()
     page.get_by_role("option", name="64 pixels").click()
+    page.get_by_label(re.compile("eight")).check()  # so that it lasts
     page.click("#go")
     page.get_by_text(computing).first.wait_for()
     page.click("#stop")
