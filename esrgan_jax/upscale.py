@@ -157,10 +157,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     part, parts = args.share or (jax.process_index(), jax.process_count())
     there: list[Job] = []
-    todo: list[Job] = []
+    left: list[Job] = []
     for job in jobs[part::parts]:
         done = not args.overwrite and job[1] != STREAM and os.path.isfile(job[1])
-        (there if done else todo).append(job)
+        (there if done else left).append(job)
     wishes = Wishes(
         args.scale, args.size, extension or ".png", args.depth, args.quality, args.lossless
     )
@@ -181,24 +181,24 @@ def main(argv: Sequence[str] | None = None) -> None:
         spatial=args.spatial,
     )
     try:
-        with Report(args.progress, len(todo), out) as report:
+        with Report(args.progress, len(left), out) as report:
             for job in there:
                 report.skipped(*job)
-            upscale_files(upscaler, todo, wishes, report)
+            upscale_files(upscaler, left, wishes, report)
     except BrokenPipeError as error:
         raise RunError("nobody reads the standard output any more: stopped") from error
     if report.failures:
         names = listed([name for name, _ in report.failures])
         raise RunError(
-            f"{len(report.failures)} of {len(todo)} pictures could not be upscaled: {names}"
+            f"{len(report.failures)} of {len(left)} pictures could not be upscaled: {names}"
         )
     if args.progress == "bar":
-        plural = "s" if len(todo) != 1 else ""
+        plural = "s" if len(left) != 1 else ""
         skipped = f", {len(there)} skipped as done (--overwrite does them again)" if there else ""
         shape = f"x{args.scale:g}" if args.scale else f"x{upscaler.scale}"
         if args.size:
             shape = "to {}x{}".format(*args.size)
-        print(f"{len(todo)} picture{plural} upscaled {shape}: {args.output}{skipped}", file=out)
+        print(f"{len(left)} picture{plural} upscaled {shape}: {args.output}{skipped}", file=out)
 
 
 def _check_quality(args: argparse.Namespace, jobs: Sequence[Job], extension: str | None) -> None:

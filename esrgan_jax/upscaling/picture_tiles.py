@@ -137,7 +137,7 @@ def _cut(job: _Job, runner: TileRunner, right: int) -> Iterator[Tile]:
             alpha = tile.lr[: tile.size[0], : tile.size[1], -1]
             separate = tile.lr.shape[2] in (2, 4) and runner.module.in_channels != 4
             if separate and alpha.min() == alpha.max():
-                # What comes of it is known without computing it, see `upscale_step._clean`.
+                # What comes of it is known without computing it, see `step._clean`.
                 tile.place.alpha = alpha[0, 0] / peak(alpha.dtype)
                 tile.lr = tile.lr[..., :-1]
                 if not tile.place.alpha:
