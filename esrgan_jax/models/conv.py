@@ -1,5 +1,7 @@
 """The one convolution of all networks: NHWC, torch's explicit zero padding, three initialisers."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -15,6 +17,8 @@ _KERNEL_INIT = {
     # torch's default, kaiming_uniform with a = sqrt(5): uniform within 1 / sqrt(fan_in).
     "torch": nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"),
 }
+
+STRIP = 2048  # pixels that a strip of `_kernel_gradient` takes, the best of 512 to 8192
 
 
 def kernel_init(initializer: str) -> nn.initializers.Initializer:
@@ -59,21 +63,92 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        padding = (self.size - 1) // 2
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", kernel_init(self.initializer), shape)
-        y = lax.conv_general_dilated(
-            x.astype(self.dtype),
-            kernel.astype(self.dtype),
-            (self.stride, self.stride),
-            [(padding, padding)] * 2,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
+        y = convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
         if self.use_bias:
             init = bias_init(self.initializer, self.size**2 * x.shape[-1])
             bias = self.param("bias", init, (self.features,))
             y += bias.astype(self.dtype).reshape(1, 1, 1, -1)
         return y
+
+
+def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
+    """(N, H, W, C) by a kernel (K, K, C, O), with zero padding of (K - 1) // 2.
+
+    The kernel's gradient has a form of its own on CPUs, where XLA's is several times slower than
+    the forward pass. So it is differentiated backward (`jax.grad`), not forward (`jax.jvp`).
+    """
+    return _with_gradient(x, kernel, stride)
+
+
+def _convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    padding = (kernel.shape[0] - 1) // 2
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        [(padding, padding)] * 2,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+def _forward(x: jax.Array, kernel: jax.Array, stride: int) -> Any:
+    return _convolve(x, kernel, stride), (x, kernel)
+
+
+def _backward(stride: int, saved: Any, g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = saved
+
+    def by_xla(x: jax.Array, kernel: jax.Array, g: jax.Array) -> jax.Array:
+        return jax.vjp(lambda kernel: _convolve(x, kernel, stride), kernel)[1](g)[0]
+
+    def by_products(x: jax.Array, kernel: jax.Array, g: jax.Array) -> jax.Array:
+        return _kernel_gradient(x, g, kernel.shape[0]).astype(kernel.dtype)
+
+    fits = stride == 1 and kernel.shape[0] % 2 == 1
+    of_kernel = lax.platform_dependent(
+        x, kernel, g, cpu=by_products if fits else by_xla, default=by_xla
+    )
+    return jax.vjp(lambda x: _convolve(x, kernel, stride), x)[1](g)[0], of_kernel
+
+
+_with_gradient: Any = jax.custom_vjp(_convolve, nondiff_argnums=(2,))
+_with_gradient.defvjp(_forward, _backward)
+
+
+def _kernel_gradient(x: jax.Array, g: jax.Array, size: int) -> jax.Array:
+    """The gradient of a (size, size, C, O) kernel, size odd, stride 1, as matrix products.
+
+    Row strips of x, (pixels, C) transposed, times the size² shifts of g side by side, (pixels,
+    size² O): a strip at a time, so that the shifts stay in the processor's cache.
+    """
+    (_, height, width, inputs), outputs = x.shape, g.shape[-1]
+    if inputs < outputs:  # shifting the narrower of the two is less work, and the mirror image
+        return _kernel_gradient(g, x, size)[::-1, ::-1].swapaxes(2, 3)
+    pad = size // 2
+    padded = jnp.pad(g, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    most = max(1, STRIP // (len(x) * width))
+    rows = next(rows for rows in range(min(most, height), 0, -1) if height % rows == 0)
+
+    def add(total: jax.Array, top: jax.Array) -> tuple[jax.Array, None]:
+        strip = lax.dynamic_slice_in_dim(x, top, rows, 1)
+        shifts = lax.dynamic_slice_in_dim(padded, top, rows + size - 1, 1)
+        shifts = [
+            shifts[:, down : down + rows, right : right + width]
+            for down in reversed(range(size))
+            for right in reversed(range(size))
+        ]
+        product = jnp.dot(
+            strip.reshape(-1, inputs).T,
+            jnp.concatenate(shifts, axis=-1).reshape(-1, size**2 * outputs),
+            preferred_element_type=jnp.float32,
+        )
+        return total + product, None
+
+    zeros = jnp.zeros((inputs, size**2 * outputs), jnp.float32)
+    total, _ = lax.scan(add, zeros, jnp.arange(0, height, rows))
+    return total.reshape(inputs, size, size, outputs).transpose(1, 2, 0, 3)
 
 
 def leaky_relu(x: jax.Array) -> jax.Array:

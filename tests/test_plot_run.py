@@ -1,0 +1,69 @@
+"""The curves of a run: what is read, what thinning keeps, what is drawn."""
+
+import json
+
+import pytest
+
+from esrgan_jax.errors import InputError
+from esrgan_jax.metric_writer import MetricWriter
+from esrgan_jax.picture import read_picture
+from tools import plot_run
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A workdir of 1300 logged steps and three validations, as the trainer writes it."""
+    with MetricWriter(tmp_path / "run/psnr", 0) as writer:
+        for step in range(1, 1301):
+            writer.scalars(step, {"l_g_pix": 1 / step, "grad_norm_g": 2.0, "lr_g": 1e-3})
+            if step % 433 == 0:
+                writer.scalars(step, {"val_psnr_y": 20 + step / 1000})
+    return tmp_path / "run"
+
+
+def test_thinning_keeps_validations_and_the_ends(run):
+    lines = plot_run.read_run(run)["psnr"]
+    assert len(lines) == 1303
+    thinned = plot_run.thin(lines)
+    assert [line for line in thinned if "val_psnr_y" in line] == [
+        {"step": step, "val_psnr_y": 20 + step / 1000} for step in (433, 866, 1299)
+    ]
+    steps = [line["step"] for line in thinned if "l_g_pix" in line]
+    assert len(steps) <= plot_run.LINES
+    assert len(steps) > plot_run.LINES / 2
+    assert (steps[0], steps[-1]) == (1, 1300)
+    assert all(line in lines for line in thinned)
+    assert plot_run.thin(lines[:40]) == lines[:40]
+
+
+def test_thinned_lines_are_a_run_again(run, tmp_path):
+    plot_run.main([str(run), f"--output={tmp_path / 'a.png'}", f"--thinned={tmp_path / 'kept'}"])
+    kept = [json.loads(line) for line in (tmp_path / "kept/psnr.jsonl").read_text().splitlines()]
+    assert plot_run.read_run(tmp_path / "kept") == {"psnr": kept}
+    assert kept == plot_run.thin(plot_run.read_run(run)["psnr"])
+
+
+def test_both_stages_are_drawn(run, tmp_path):
+    def drawn(name):
+        plot_run.main([str(run), f"--output={tmp_path / name}"])
+        return read_picture(tmp_path / name)
+
+    psnr_alone = drawn("one.png")
+    (run / "gan").mkdir()
+    logged = {"l_g_pix": 0.1, "l_g_percep": 3.0, "l_g_gan": 0.7, "l_d_total": 0.6}
+    lines = [{"step": step, **logged, "out_d_real": 1.0, "out_d_fake": -1.0} for step in (1, 2)]
+    (run / "gan/metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    both = drawn("two.png")
+    assert both.shape[0] == 2 * psnr_alone.shape[0]
+    assert (both != 255).any(axis=(1, 2))[psnr_alone.shape[0] :].mean() > 0.5
+
+
+def test_means_are_over_equal_stretches():
+    steps, values = plot_run.window_means(range(100), [step % 3 for step in range(100)])
+    assert (steps[:2], values[:2]) == ([1.0, 4.0], [1.0, 1.0])  # 34 stretches of 3
+    assert (steps[-1], values[-1]) == (99.0, 0.0)
+
+
+def test_what_is_no_run_is_told(tmp_path):
+    with pytest.raises(InputError, match=r"has no psnr or gan with lines in metrics\.jsonl"):
+        plot_run.main([str(tmp_path), f"--output={tmp_path / 'a.png'}"])

@@ -1,0 +1,141 @@
+"""The curves of a run: python -m tools.plot_run runs/x4 --output=curves.png [--thinned=DIR]
+
+A run is a workdir of `esrgan_jax.main`, or a folder of its lines such as docs/runs/lite_x4.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from esrgan_jax.errors import InputError, RunError, run_command
+from esrgan_jax.files import replacing
+from esrgan_jax.metric_writer import JSONL
+
+STAGES = ("psnr", "gan")
+LINES = 500  # of a thinned stage
+WINDOWS = 40  # means along a curve
+# What shares a panel; a panel is drawn where the stage has one of its curves.
+PANELS = {
+    "pixel loss (L1)": ("l_g_pix",),
+    "validation PSNR-Y, dB": ("val_psnr_y",),
+    "perceptual loss": ("l_g_percep",),
+    "GAN losses": ("l_g_gan", "l_d_total"),
+    "logits of D": ("out_d_real", "out_d_fake"),
+    "gradient norms": ("grad_norm_g", "grad_norm_d"),
+    "learning rates": ("lr_g", "lr_d"),
+}
+LOGARITHMIC = ("gradient norms",)
+
+Lines = list[dict[str, float]]
+
+
+def read_run(folder: Path) -> dict[str, Lines]:
+    """The logged lines of each stage that a run has; InputError where there are none."""
+    stages = {}
+    for name in STAGES:
+        for path in (folder / name / JSONL, folder / f"{name}.jsonl"):
+            if path.is_file():
+                stages[name] = [json.loads(line) for line in path.read_text().splitlines()]
+    stages = {name: lines for name, lines in stages.items() if lines}
+    if not stages:
+        raise InputError(f"{folder}: has no {' or '.join(STAGES)} with lines in {JSONL}")
+    return stages
+
+
+def thin(lines: Lines, most: int = LINES) -> Lines:
+    """All validations, and of the rest every k-th line and the last, at most `most`."""
+    logged = [line for line in lines if "val_psnr_y" not in line]
+    step = -(-len(logged) // max(most - 1, 1))
+    kept = {line["step"] for line in [*logged[::step], *logged[-1:]]} if logged else set()
+    return [line for line in lines if "val_psnr_y" in line or line["step"] in kept]
+
+
+def curve(lines: Lines, name: str) -> tuple[list[float], list[float]]:
+    """(steps, values) of one name."""
+    points = [(line["step"], line[name]) for line in lines if name in line]
+    return [step for step, _ in points], [value for _, value in points]
+
+
+def window_means(steps: Sequence[float], values: Sequence[float]) -> tuple[list[float], list]:
+    """Means over at most WINDOWS equal stretches of a curve, at their middles."""
+    size = -(-len(values) // WINDOWS)
+    starts = range(0, len(values), size)
+
+    def means(of: Sequence[float]) -> list[float]:
+        return [sum(of[i : i + size]) / len(of[i : i + size]) for i in starts]
+
+    return means(steps), means(values)
+
+
+def plot(stages: dict[str, Lines], path: Path) -> None:
+    """Draws a row of panels for each stage; values of single steps are faint, their means not."""
+    try:
+        from matplotlib import pyplot
+    except ImportError:
+        raise RunError("plots need matplotlib: pip install matplotlib") from None
+
+    rows = {
+        stage: {
+            title: names
+            for title, names in PANELS.items()
+            if any(name in line for line in lines for name in names)
+        }
+        for stage, lines in stages.items()
+    }
+    across = max(map(len, rows.values()))
+    figure, grid = pyplot.subplots(
+        len(rows), across, figsize=(3.4 * across, 2.8 * len(rows)), layout="constrained",
+        squeeze=False,
+    )  # fmt: skip
+    for (stage, panels), line_of_axes in zip(rows.items(), grid, strict=True):
+        for axes in line_of_axes[len(panels) :]:
+            axes.axis("off")
+        for (title, names), axes in zip(panels.items(), line_of_axes, strict=False):
+            for index, name in enumerate(names):
+                steps, values = curve(stages[stage], name)
+                if not values:
+                    continue
+                if name.startswith(("val_", "lr_")):
+                    axes.plot(steps, values, color=f"C{index}", label=name)
+                else:
+                    axes.plot(steps, values, color=f"C{index}", alpha=0.25, linewidth=0.7)
+                    axes.plot(*window_means(steps, values), color=f"C{index}", label=name)
+            if title in LOGARITHMIC:
+                axes.set_yscale("log")
+            axes.set_title(f"{stage}: {title}", fontsize=9)
+            axes.tick_params(labelsize=7)
+            axes.grid(alpha=0.3)
+            axes.legend(fontsize=7)
+        line_of_axes[0].set_xlabel("step", fontsize=8)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.plot_run", description="Draw the curves of a run."
+    )
+    parser.add_argument("run", type=Path, help="workdir, or folder of its thinned lines")
+    parser.add_argument("--output", type=Path, required=True, help="picture to write")
+    parser.add_argument(
+        "--thinned",
+        metavar="DIR",
+        type=Path,
+        help=f"write psnr.jsonl and gan.jsonl here, of {LINES} lines and all validations",
+    )
+    args: Any = parser.parse_args(argv)
+    stages = read_run(args.run)
+    if args.thinned:
+        args.thinned.mkdir(parents=True, exist_ok=True)
+        for name, lines in stages.items():
+            with replacing(args.thinned / f"{name}.jsonl") as partial:
+                partial.write_text("".join(json.dumps(line) + "\n" for line in thin(lines)))
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    plot(stages, args.output)
+    print(args.output)
+
+
+if __name__ == "__main__":
+    run_command(main)
