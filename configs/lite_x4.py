@@ -1,0 +1,41 @@
+"""A small ESRGAN x4 that a laptop trains in a day and runs at once: the weights of the package.
+
+    python tools/convert_vgg.py VGG19 vgg19.safetensors
+    python -m esrgan_jax.main --config=configs/lite_x4.py:vgg19.safetensors --workdir=runs/lite_x4 \
+        --config.data.train=BSDS500/train,BSDS500/test,T91 --config.data.val=Kodak24
+
+Two blocks, 0.87 million parameters, a twelfth of the work of the 23 blocks. Small networks like
+higher learning rates, and the short schedules end on cosines. docs/models.md tells how it went.
+"""
+
+from typing import Any
+
+from configs import x4
+
+
+def get_config(vgg: str = "") -> Any:
+    config = x4.get_config()
+    config.recipe = "lite"
+    config.vgg = vgg or None
+    config.data.num_threads = 2
+    config.generator.num_features = 32
+    config.generator.num_growth = 32
+    config.generator.num_blocks = 2
+    config.generator.initializer = "basicsr"  # the smaller start of "msra_tenth" costs hours
+    config.discriminator.num_features = 32
+
+    config.psnr.steps = 24_000
+    config.psnr.learning_rate = 1e-3
+    config.gan.steps = 4_000
+    for stage in (config.psnr, config.gan):
+        stage.batch_size = 8
+        stage.hr_patch = 96
+        stage.schedule = "cosine"
+        stage.periods = (stage.steps,)
+        stage.b2 = 0.99
+        stage.ema_decay = 0.999
+
+    config.log_every = 20
+    config.eval_every = 1_000
+    config.checkpoint_every = 500
+    return config
