@@ -1,6 +1,7 @@
 """Pictures side by side under their names, as the figures of super-resolution papers show them."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -9,6 +10,9 @@ from esrgan_jax.errors import InputError
 
 MARGIN = 12
 SMALLEST_FONT = 10
+PANEL = 256  # the side of a sheet's crops, enlarged
+WHOLE = (384, PANEL)  # the room of a sheet's whole pictures, (width, height)
+LINE = 3
 
 
 def comparison(
@@ -50,25 +54,119 @@ def comparison(
         )
 
     font = _font([label for label, _ in panels], width * zoom)
-    sizes = [_text_size(label, font) for label, _ in panels]
-    column = max(width * zoom, *(label_width for label_width, _ in sizes))
-    label_height = max(label_height for _, label_height in sizes)
-    step = column + MARGIN
-    sheet = Image.new(
-        "RGB", (MARGIN + step * len(panels), height * zoom + label_height + 3 * MARGIN), "white"
-    )
-    draw = ImageDraw.Draw(sheet)
-    for index, (label, picture) in enumerate(panels):
+    shown = []
+    for label, picture in panels:
         y_ratio, x_ratio = picture.shape[0] / full_height, picture.shape[1] / full_width
         part = (left * x_ratio, top * y_ratio, (left + width) * x_ratio, (top + height) * y_ratio)
         panel = Image.fromarray(picture).resize(
             (width * zoom, height * zoom), Image.Resampling.NEAREST, box=part
         )
-        middle = MARGIN + step * index + column // 2
-        sheet.paste(panel, (middle - width * zoom // 2, MARGIN))
-        below = (middle, height * zoom + 2 * MARGIN)
+        shown.append((label, panel))
+    column = max(width * zoom, *(_text_size(label, font)[0] for label, _ in panels))
+    return _in_a_row(shown, [column] * len(shown), font)
+
+
+class Row(NamedTuple):
+    """One picture of a sheet.
+
+    Attributes:
+        caption: Below the whole picture.
+        whole: (H, W, 3) uint8.
+        box: (top, left, height, width): where in it the crops are from.
+        crops: (label, (height, width, 3) uint8), whose sides divide PANEL.
+    """
+
+    caption: str
+    whole: np.ndarray
+    box: tuple[int, int, int, int]
+    crops: list[tuple[str, np.ndarray]]
+
+
+def sheet(rows: Sequence[Row]) -> np.ndarray:
+    """Pictures one below the other, each with the enlarged crops of several methods beside it.
+
+    The figure of papers (arXiv 1809.00219, Fig. 7): on the left the whole picture, reduced, with a
+    red frame around the part that the crops show.
+
+    Returns:
+        (H, W, 3) uint8, of one layout for all rows.
+    """
+    labels = [label for row in rows for label, _ in row.crops]
+    font = _font(labels, PANEL - 2 * MARGIN)
+    column = max(PANEL, *(_text_size(label, font)[0] for label in labels))
+    wholes = [_framed(row.whole, row.box) for row in rows]
+    first = max(
+        *(whole.width for whole in wholes), *(_text_size(row.caption, font)[0] for row in rows)
+    )
+    parts = []
+    for row, whole in zip(rows, wholes, strict=True):
+        crops = [
+            (label, Image.fromarray(crop).resize((PANEL, PANEL), Image.Resampling.NEAREST))
+            for label, crop in row.crops
+        ]
+        columns = [first, *(column for _ in crops)]
+        parts.append(_in_a_row([(row.caption, whole), *crops], columns, font))
+    return np.concatenate(parts)
+
+
+def telling_box(worse: np.ndarray, hr: np.ndarray) -> tuple[int, int, int, int]:
+    """Where one picture loses most of another: the square with the largest squared error.
+
+    Args:
+        worse: (H, W, 3) uint8, such as bicubic.
+        hr: (H, W, 3) uint8.
+
+    Returns:
+        (top, left, side, side); of equal squares the first. The side is a power of two that
+        divides PANEL: 128 in large pictures, 64, or what fits.
+    """
+    shorter = min(hr.shape[:2])
+    side = PANEL // 2 if shorter >= 3 * PANEL // 2 else PANEL // 4
+    while side > shorter:
+        side //= 2
+    error = ((hr.astype(np.int64) - worse) ** 2).sum(axis=2)
+    total = np.pad(error.cumsum(0).cumsum(1), ((1, 0), (1, 0)))  # above and to the left of a point
+    sums = total[side:, side:] - total[:-side, side:] - total[side:, :-side] + total[:-side, :-side]
+    top, left = np.unravel_index(sums.argmax(), sums.shape)
+    return int(top), int(left), side, side
+
+
+def _framed(picture: np.ndarray, box: tuple[int, int, int, int]) -> Image.Image:
+    """The picture brought into WHOLE, with a frame around the box, as far as there is room."""
+    height, width = picture.shape[:2]
+    ratio = min(WHOLE[0] / width, WHOLE[1] / height)
+    size = (max(round(width * ratio), 1), max(round(height * ratio), 1))
+    image = Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS)
+    top, left, box_height, box_width = (round(side * ratio) for side in box)
+    corners = (
+        max(left - LINE, 0),
+        max(top - LINE, 0),
+        min(left + box_width + LINE, size[0]) - 1,
+        min(top + box_height + LINE, size[1]) - 1,
+    )
+    ImageDraw.Draw(image).rectangle(corners, outline="red", width=LINE)
+    return image
+
+
+def _in_a_row(
+    panels: Sequence[tuple[str, Image.Image]],
+    columns: Sequence[int],
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+) -> np.ndarray:
+    """Pictures in columns of these widths, their labels in one line below, on white."""
+    height = max(image.height for _, image in panels)
+    label_height = max(_text_size(label, font)[1] for label, _ in panels)
+    size = (MARGIN + sum(columns) + MARGIN * len(columns), height + label_height + 3 * MARGIN)
+    row = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(row)
+    left = MARGIN
+    for (label, image), column in zip(panels, columns, strict=True):
+        middle = left + column // 2
+        row.paste(image, (middle - image.width // 2, MARGIN))
+        below = (middle, height + 2 * MARGIN)
         draw.multiline_text(below, label, fill="black", font=font, anchor="ma", align="center")
-    return np.asarray(sheet)
+        left += column + MARGIN
+    return np.asarray(row)
 
 
 def _font(labels: Sequence[str], width: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

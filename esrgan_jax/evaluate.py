@@ -1,24 +1,31 @@
-"""PSNR and SSIM of a model beside bicubic, as papers report them (see `metrics.py`)."""
+"""Networks beside each other and bicubic: scores as papers report them, tables and a figure."""
 
 import argparse
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from esrgan_jax.comparison import Row, sheet, telling_box
+from esrgan_jax.contestants import BICUBIC, load_contestants
 from esrgan_jax.data import pairs
-from esrgan_jax.errors import InputError, RunError, run_command
-from esrgan_jax.files import replacing
+from esrgan_jax.errors import InputError, RunError, listed, run_command
+from esrgan_jax.files import refuse_same, replacing
 from esrgan_jax.interpolate import add_mixture_arguments
-from esrgan_jax.metrics import SSIM_WINDOW, scores
+from esrgan_jax.metrics import METRICS, SCORES, SSIM_WINDOW, load_metrics, scores
 from esrgan_jax.picture import find_pictures, read_picture
+from esrgan_jax.pictures.writer import check_target, write_rows
 from esrgan_jax.progress import Progress
+from esrgan_jax.score_table import csv_text, markdown, report, table
 
-SCORES = ("psnr_y", "ssim_y", "psnr_rgb")
+MOST_ROWS = 8  # of a sheet
+CAPTION = 30  # characters of a line below a sheet's whole pictures
 
 
 class Pair(NamedTuple):
@@ -78,11 +85,6 @@ def evaluate_pairs(
     return [{"name": name, **scores(upscale(lr), hr, scale)} for name, lr, hr in pairs]
 
 
-def mean_scores(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """The mean over pictures of each score."""
-    return {key: float(np.mean([row[key] for row in rows])) for key in SCORES}
-
-
 def bicubic(scale: int) -> Callable[[np.ndarray], np.ndarray]:
     """MATLAB's bicubic as an upscaling function of uint8 pictures."""
     from esrgan_jax.data.resize import imresize
@@ -90,62 +92,49 @@ def bicubic(scale: int) -> Callable[[np.ndarray], np.ndarray]:
     return lambda lr: imresize(lr, scale)
 
 
-def table(columns: dict[str, list[dict[str, Any]]]) -> str:
-    """A text table: a row for each picture and their mean, three scores for each method."""
-    rows = {
-        method: [*scored, {"name": "mean", **mean_scores(scored)}]
-        for method, scored in columns.items()
-    }
-    names = [row["name"] for row in next(iter(rows.values()))]
-    width = max(len(name) for name in [*names, "picture"])
-    cells = "{:>8} {:>7} {:>9}"
-    head = cells.format("PSNR-Y", "SSIM-Y", "PSNR-RGB")
-    lines = [
-        "  ".join([" " * width, *(f"{method:^{len(head)}}" for method in rows)]),
-        "  ".join([f"{'picture':{width}}", *(head for _ in rows)]),
-    ]
-    for index, name in enumerate(names):
-        values = [
-            cells.format(f"{row['psnr_y']:.2f}", f"{row['ssim_y']:.4f}", f"{row['psnr_rgb']:.2f}")
-            for row in (scored[index] for scored in rows.values())
-        ]
-        lines.append("  ".join([f"{name:{width}}", *values]))
-    lines.insert(-1, "-" * len(lines[-1]))
-    return "\n".join(line.rstrip() for line in lines)
+def sheet_row(
+    pair: Pair, results: Mapping[str, np.ndarray], rows: Mapping[str, dict[str, Any]]
+) -> Row:
+    """A row of the sheet: the picture, and its part that bicubic loses most of by every method.
 
-
-def report(dataset: str, scale: int, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The scores as JSON can hold them: what is no finite number becomes null.
-
-    PSNR of equal pictures is infinite.
+    Args:
+        results: Bicubic's and the models' pictures, each like `pair.hr`.
+        rows: Their scores, of which the first two are shown.
     """
+    names = [name for name in rows[BICUBIC] if name != "name"][:2]
+    box = telling_box(results[BICUBIC], pair.hr)
+    top, left, height, width = box
 
-    def finite(row: dict[str, Any]) -> dict[str, Any]:
-        return {
-            k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()
-        }
+    def crop(picture: np.ndarray) -> np.ndarray:
+        return picture[top : top + height, left : left + width].copy()  # frees the whole
 
-    return {
-        "dataset": dataset,
-        "scale": scale,
-        "images": [finite(row) for row in rows],
-        "mean": finite(mean_scores(rows)),
-    }
+    crops = [("HR", crop(pair.hr))]
+    for method, picture in results.items():
+        shown = " / ".join(METRICS[name].shown(rows[method][name]) for name in names)
+        crops.append((f"{method}\n({shown})", crop(picture)))
+    legend = f"({' / '.join(METRICS[name].heading for name in names)})"
+    caption = "\n".join([*textwrap.wrap(pair.name, CAPTION), legend])
+    return Row(caption, pair.hr, box, crops)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the command; RunError (exit code 1) where some picture could not be scored."""
+def create_parser() -> argparse.ArgumentParser:
+    """All options of the command."""
     parser = argparse.ArgumentParser(
         prog="python -m esrgan_jax.evaluate",
-        description="PSNR and SSIM on luma and PSNR on RGB of a model, beside bicubic.",
+        description="Scores of one or several models on a folder of pictures, beside bicubic.",
         epilog="MODEL is a run or checkpoint directory, a weight file or a name of the zoo; "
         "the scale is read from it.",
     )
-    parser.add_argument("--model", metavar="MODEL", required=True, help="the generator")
-    parser.add_argument(
-        "--hr", metavar="DIR", required=True, type=Path, help="folder of HR pictures, uncropped"
+    add = parser.add_argument
+    add(
+        "--model",
+        metavar="MODEL",
+        required=True,
+        action="append",
+        help="a generator; may be given several times, of one scale",
     )
-    parser.add_argument(
+    add("--hr", metavar="DIR", required=True, type=Path, help="folder of HR pictures, uncropped")
+    add(
         "--lr",
         metavar="DIR",
         type=Path,
@@ -153,49 +142,127 @@ def main(argv: Sequence[str] | None = None) -> None:
         "left out, they are made by MATLAB's bicubic",
     )
     add_mixture_arguments(parser)
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the model's scores here")
-    args = parser.parse_args(argv)
-    find_pictures(args.hr)  # what is wrong already is told before a model is loaded
-    if args.json:
-        _check_writable(args.json)
+    add(
+        "--metrics",
+        metavar="NAMES",
+        default=",".join(SCORES),
+        help=f"of {','.join(METRICS)}, in the order of the columns (default: %(default)s)",
+    )
+    add("--json", metavar="FILE", type=Path, help="write the scores here")
+    add("--csv", metavar="FILE", type=Path, help="a line for each picture and method")
+    add("--markdown", metavar="FILE", type=Path, help="tables for GitHub, the best in bold")
+    add(
+        "--sheet",
+        metavar="FILE",
+        type=Path,
+        help=f"a figure: crops of up to {MOST_ROWS} pictures by every method (.png, .jpg, …)",
+    )
+    return parser
 
-    from esrgan_jax.upscaler import Upscaler
 
-    upscaler = Upscaler.load(args.model, psnr_model=args.psnr_model, alpha=args.alpha)
-    paths = find_pairs(args.hr, upscaler.scale, args.lr)
-    methods = {"bicubic": bicubic(upscaler.scale), "model": upscaler}
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command; RunError (exit code 1) where some picture could not be scored."""
+    args = create_parser().parse_args(argv)
+    # What is wrong already is told before anything is loaded, and that before hours of work.
+    _check_outputs(args)
+    metrics = load_metrics(dict.fromkeys(args.metrics.split(",")))
+    models = load_contestants(args.model, args.psnr_model, args.alpha)
+    scale = next(iter(models.values())).scale
+    paths = find_pairs(args.hr, scale, args.lr)
+    methods = {BICUBIC: bicubic(scale), **models}
     columns: dict[str, list[dict[str, Any]]] = {method: [] for method in methods}
-    with Progress(len(paths), "picture", "evaluating") as progress:
-        for hr_path, lr_path in paths:
+    rows_shown = min(len(paths), MOST_ROWS) if args.sheet else 0
+    chosen = np.linspace(0, len(paths) - 1, rows_shown).round()
+    figure = []
+    with Progress(len(paths) * len(models), "picture", "evaluating") as progress:
+        for index, (hr_path, lr_path) in enumerate(paths):
             name = hr_path.relative_to(args.hr).as_posix()
-            progress.update(note=name)
+            progress.update(0, note=name)
             try:
-                pair = read_pair(hr_path, lr_path, upscaler.scale, name)
+                pair = read_pair(hr_path, lr_path, scale, name)
             except InputError as error:
                 progress.write(f"left out: {error}")
+                progress.update(len(models))
                 continue
+            results, rows = {}, {}
             for method, upscale in methods.items():
-                columns[method] += evaluate_pairs(upscale, [pair], upscaler.scale)
-    scored = len(columns["model"])
+                sr = results[method] = upscale(pair.lr)
+                rows[method] = {"name": name, **scores(sr, pair.hr, scale, metrics)}
+                progress.update(method in models)
+            for metric in metrics:  # the means of all methods are over the same pictures
+                if any(math.isnan(row[metric]) for row in rows.values()):
+                    rows = {method: {**row, metric: math.nan} for method, row in rows.items()}
+            for method, row in rows.items():
+                columns[method].append(row)
+            if index in chosen:
+                figure.append(sheet_row(pair, results, rows))
+    scored = columns[BICUBIC]
     if not scored:
         raise InputError(f"none of {len(paths)} pictures can be scored: see the lines above")
+    for name in metrics:
+        if without := [row["name"] for row in scored if math.isnan(row[name])]:
+            print(
+                f"{name}: {len(without)} of {len(scored)} pictures have no value, since it needs "
+                f"{METRICS[name].needs} inside the border: {listed(without)}",
+                file=sys.stderr,
+            )
     print(table(columns))
+    _write(args, scale, columns)
+    if args.sheet and len(figure) < len(scored):
+        print(f"{args.sheet}: {len(figure)} of {len(scored)} pictures are shown")
+    if figure:
+        array = sheet(figure)
+        height, width, bands = array.shape
+        write_rows(args.sheet, [array], height=height, width=width, bands=bands, dtype=array.dtype)
+    if len(scored) < len(paths):
+        raise RunError(
+            f"{len(paths) - len(scored)} of {len(paths)} pictures were left out of the means"
+        )
+
+
+def _write(args: argparse.Namespace, scale: int, columns: Mapping[str, Any]) -> None:
+    """The tables that are asked for."""
+    dataset = args.hr.resolve().name
+    _, first, *further = columns.values()
     if args.json:
-        result = report(args.hr.resolve().name, upscaler.scale, columns["model"])
-        with replacing(args.json) as partial:
-            partial.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
-    if scored < len(paths):
-        raise RunError(f"{len(paths) - scored} of {len(paths)} pictures were left out of the means")
+        result = report(dataset, scale, first, columns if further else None)
+        _write_text(args.json, json.dumps(result, indent=2, allow_nan=False) + "\n")
+    if args.csv:
+        _write_text(args.csv, csv_text(columns))
+    if args.markdown:
+        title = f"{dataset}, x{scale}, mean of {len(first)}"
+        _write_text(args.markdown, markdown(title, columns))
 
 
-def _check_writable(path: Path) -> None:
+def _write_text(path: Path, text: str) -> None:
+    with replacing(path) as partial:
+        # Names of files may be any bytes.
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    """InputError where a file cannot be written or would replace a picture that is read."""
+    pictures = find_pictures(args.hr)
+    for name in ("json", "csv", "markdown", "sheet"):
+        if path := getattr(args, name):
+            _check_writable(f"--{name}={path}", path)
+    if args.sheet:
+        try:
+            check_target(args.sheet.suffix, height=1, width=1, bands=3, dtype=np.uint8)
+        except InputError as error:
+            raise InputError(f"--sheet={args.sheet}: {error}") from None
+        for picture in pictures:
+            refuse_same(picture, args.sheet)
+
+
+def _check_writable(option: str, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"--json={path} cannot be written: {error}") from None
+        raise InputError(f"{option} cannot be written: {error}") from None
     if path.is_dir() or not os.access(path.parent, os.W_OK):
         reason = "it is a folder" if path.is_dir() else f"{path.parent} is read-only"
-        raise InputError(f"--json={path} cannot be written: {reason}")
+        raise InputError(f"{option} cannot be written: {reason}")
 
 
 if __name__ == "__main__":

@@ -105,8 +105,9 @@ def psnr_step(
     batch_stats, (grads, metrics) = accumulate(gradients, network.batch_stats, batch, accumulation)
     network = network.updated(grads, batch_stats, optimizer)
     metrics["grad_norm_g"] = optax.tree.norm(grads)
-    ema_params = moving_average(state.ema_params, network.params, ema_decay)
-    return state.replace(step=state.step + 1, generator=network, ema_params=ema_params), metrics
+    step = state.step + 1
+    ema_params = moving_average(state.ema_params, network.params, ema_decay, step)
+    return state.replace(step=step, generator=network, ema_params=ema_params), metrics
 
 
 def gan_step(
@@ -202,6 +203,6 @@ def gan_step(
     opponent = opponent.updated(d_grads, d_stats, d_optimizer)
     metrics["grad_norm_g"] = optax.tree.norm(g_grads)
     metrics["grad_norm_d"] = optax.tree.norm(d_grads)
-    ema_params = moving_average(state.ema_params, network.params, ema_decay)
-    state = TrainState(state.step + 1, network, opponent, ema_params)
-    return state, metrics
+    step = state.step + 1
+    ema_params = moving_average(state.ema_params, network.params, ema_decay, step)
+    return TrainState(step, network, opponent, ema_params), metrics

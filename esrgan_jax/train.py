@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import time
 from typing import Any
 
 import grain
@@ -114,11 +115,17 @@ def train_stage(
                 if step % config.log_every == 0 or step == steps:
                     rates = {name: float(rate(step - 1)) for name, rate in stage.schedules.items()}
                     writer.scalars(step, values | rates)
-                    writer.plot(step, {"steps_per_s": progress.lap()})
+                    waited = sum(waits) / max(len(waits), 1)
+                    waits.clear()
+                    writer.plot(step, {"steps_per_s": progress.lap(), "data_wait_s": waited})
 
+            waits: list[float] = []  # seconds that each step waited for its batch
             pending: tuple[int, dict[str, jax.Array]] | None = None
             for step in range(start + 1, steps + 1):
-                state, metrics = stage.step(state, vgg_params, next(data))
+                began = time.monotonic()
+                batch = next(data)
+                waits.append(time.monotonic() - began)
+                state, metrics = stage.step(state, vgg_params, batch)
                 # The device works on this step while the last one's numbers are looked at.
                 if pending:
                     look_at(*pending)

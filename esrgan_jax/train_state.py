@@ -94,8 +94,17 @@ def cosine_schedule(
     return schedule
 
 
-def moving_average(average: Params | None, params: Params, decay: float) -> Params | None:
-    """decay * average + (1 - decay) * params; None stays None."""
+def moving_average(
+    average: Params | None, params: Params, decay: float, step: jax.Array | int
+) -> Params | None:
+    """The average of the parameters after `step` updates; None stays None.
+
+    d · average + (1 - d) · params with d = min(decay, (1 + step) / (10 + step)), so that the
+    average is over the last ninth of a young run. With `decay` alone, 0.999, a third of it would
+    be what the run began from after 1000 steps.
+    """
     if average is None:
         return None
-    return optax.incremental_update(params, average, jnp.float32(1 - decay))
+    step = jnp.asarray(step, jnp.float32)
+    decay_now = jnp.minimum(decay, (1 + step) / (10 + step))
+    return optax.incremental_update(params, average, 1 - decay_now)

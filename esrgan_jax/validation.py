@@ -6,8 +6,8 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from flax import linen as nn
 
-from esrgan_jax.evaluate import Pair, bicubic, find_pairs, mean_scores, read_pair
-from esrgan_jax.metrics import scores
+from esrgan_jax.evaluate import Pair, bicubic, find_pairs, read_pair
+from esrgan_jax.metrics import mean_scores, scores
 from esrgan_jax.upscaler import Upscaler
 
 SAMPLES = 4

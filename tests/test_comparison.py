@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from esrgan_jax.comparison import MARGIN, comparison
+from esrgan_jax.comparison import MARGIN, Row, comparison, sheet, telling_box
 from esrgan_jax.errors import InputError
 
 
@@ -64,3 +64,123 @@ def test_labels_are_drawn_below_on_white_and_apart():
 def test_unusable_input_is_explained(panels, box, message):
     with pytest.raises(InputError, match=message):
         comparison(panels, box=box)
+
+
+def found(sheet, picture):
+    """(top, left) of every place of a sheet that shows this picture."""
+    height, width = picture.shape[:2]
+    start = np.all(sheet[: -height + 1, : -width + 1] == picture[0, 0], axis=2)
+    places = [(int(y), int(x)) for y, x in zip(*start.nonzero(), strict=True)]
+    return [
+        (y, x) for y, x in places if np.array_equal(sheet[y : y + height, x : x + width], picture)
+    ]
+
+
+def row_of(rng, name, size, box, labels):
+    whole = rng.integers(0, 250, (*size, 3), dtype=np.uint8)
+    top, left, height, width = box
+    crops = [(labels[0], whole[top : top + height, left : left + width])]
+    crops += [(label, rng.integers(0, 250, (height, width, 3), np.uint8)) for label in labels[1:]]
+    return Row(name, whole, box, crops)
+
+
+@pytest.mark.parametrize(
+    ("size", "box"),
+    [
+        ((512, 700), (300, 500, 128, 128)),
+        ((321, 481), (10, 200, 64, 64)),
+        ((90, 60), (20, 10, 32, 32)),
+    ],
+)
+def test_the_frame_lies_around_what_the_crops_show(rng, size, box):
+    row = row_of(rng, "a.png", size, box, ["HR"])
+    figure = sheet([row])
+    red = np.all(figure == (255, 0, 0), axis=2)
+    ys, xs = red.nonzero()
+    line = next(n for n in range(1, 9) if not red[ys.min() + n, (xs.min() + xs.max()) // 2])
+    # The whole picture begins at the margin, centred in the room left of the first crop.
+    zoom = 256 // box[2]
+    enlarged = row.crops[0][1].repeat(zoom, axis=0).repeat(zoom, axis=1)
+    ((top, crop_left),) = found(figure, enlarged)
+    part = figure[MARGIN : MARGIN + 256, :crop_left]
+    columns = np.flatnonzero((part != 255).any(axis=(0, 2)))
+    rows = np.flatnonzero((part != 255).any(axis=(1, 2)))
+    ratio = (columns.max() + 1 - columns.min()) / size[1]
+    assert (rows.max() + 1) / size[0] == pytest.approx(ratio, rel=0.02)
+    framed = (
+        ys.min() + line - MARGIN,
+        xs.min() + line - columns.min(),
+        ys.max() - ys.min() + 1 - 2 * line,
+        xs.max() - xs.min() + 1 - 2 * line,
+    )
+    assert top == MARGIN
+    assert np.array(framed) / ratio == pytest.approx(box, abs=1.5 / ratio)
+
+
+def test_a_frame_at_the_edge_stays_in_the_picture(rng):
+    figure = sheet([row_of(rng, "a.png", (256, 256), (0, 192, 64, 64), ["HR"])])
+    ys, xs = np.all(figure == (255, 0, 0), axis=2).nonzero()
+    assert (ys.min(), ys.max()) == (MARGIN, MARGIN + 64 + 2)
+    left = xs.max() - 255  # of the picture: its right edge is the frame's
+    assert xs.min() == left + 192 - 3
+    assert figure[MARGIN:, :left].min() == 255 or left == MARGIN
+
+
+def test_crops_of_all_rows_stand_in_columns_and_labels_stay_in_them(rng):
+    labels = ["HR", "bicubic\n(20.35 / 0.6213)", "a network of a very long name, " * 2, "x"]
+    boxes = {"wide.png": ((200, 900), (0, 700, 64, 64)), "tall.png": ((500, 100), (1, 2, 64, 64))}
+    rows = [row_of(rng, name, *place, labels) for name, place in boxes.items()]
+    rows.append(row_of(rng, "a caption that is longer than " * 2, (64, 64), (0, 0, 64, 64), labels))
+    figure = sheet(rows)
+    lefts = []
+    for row in rows:
+        crops = [crop.repeat(4, axis=0).repeat(4, axis=1) for _, crop in row.crops]
+        places = [place for crop in crops for place in found(figure, crop)]
+        assert len(places) == 4
+        assert len({y for y, _ in places}) == 1
+        lefts.append([x for _, x in places])
+    assert lefts[0] == lefts[1] == lefts[2]
+    steps = np.diff(lefts[0])
+    assert len(set(steps)) == 1
+    # Between the columns nothing is ever drawn, and there are labels within each.
+    inked = (figure < 128).any(axis=2).any(axis=0)
+    step = int(steps[0])
+    for left in lefts[0]:
+        middle = left + 128
+        edge = middle - (step - MARGIN) // 2
+        assert not inked[edge - MARGIN : edge].any()
+    assert (figure[-MARGIN:] == 255).all()
+    assert (figure[:, -MARGIN:] == 255).all()
+    assert inked[MARGIN : lefts[0][0]].any()
+
+
+def test_the_box_is_where_the_error_is_largest(rng):
+    hr = rng.integers(100, 120, (70, 90, 3), dtype=np.uint8)
+    worse = rng.integers(100, 120, (70, 90, 3), dtype=np.uint8)
+    side = 64
+    errors = {
+        (top, left): float(
+            np.square(
+                hr[top : top + side, left : left + side].astype(float)
+                - worse[top : top + side, left : left + side]
+            ).sum()
+        )
+        for top in range(70 - side + 1)
+        for left in range(90 - side + 1)
+    }
+    best = max(errors, key=lambda place: errors[place])
+    assert telling_box(worse, hr) == (*best, side, side)
+    assert telling_box(hr, hr) == (0, 0, side, side)
+
+
+@pytest.mark.parametrize(
+    ("size", "side"), [((384, 2000), 128), ((383, 2000), 64), ((64, 64), 64), ((63, 90), 32)]
+)
+def test_the_box_fits_the_picture(size, side):
+    hr = np.zeros((*size, 3), np.uint8)
+    worse = hr.copy()
+    worse[-1, -1] = 255
+    top, left, height, width = telling_box(worse, hr)
+    assert (height, width) == (side, side)
+    assert top + side == size[0]
+    assert left + side == size[1]

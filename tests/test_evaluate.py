@@ -1,7 +1,10 @@
 """Evaluation: pairs found, scored by an independent computation, written as valid JSON."""
 
+import csv
 import json
 import math
+import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -11,19 +14,10 @@ import pytest
 from esrgan_jax.checkpoint import save_generator
 from esrgan_jax.data.resize import imresize
 from esrgan_jax.errors import InputError, RunError
-from esrgan_jax.evaluate import (
-    Pair,
-    bicubic,
-    evaluate_pairs,
-    find_pairs,
-    main,
-    mean_scores,
-    read_pair,
-    report,
-    table,
-)
+from esrgan_jax.evaluate import Pair, bicubic, evaluate_pairs, find_pairs, main, read_pair
+from esrgan_jax.metrics import mean_scores
 from esrgan_jax.models.rrdb import RRDBNet
-from esrgan_jax.picture import write_picture
+from esrgan_jax.picture import read_picture, write_picture
 
 
 @pytest.fixture
@@ -90,48 +84,27 @@ def test_scores_are_those_of_the_upscaled_picture(rng):
     assert evaluate_pairs(repeat4, [Pair("off", lr, hr)], 4) == [off]
 
 
-ROWS = [
-    {"name": "a.png", "psnr_y": 30.0, "ssim_y": 0.9, "psnr_rgb": 28.0},
-    {"name": "long/name.png", "psnr_y": 33.0, "ssim_y": 0.8, "psnr_rgb": 31.0},
-]
-
-
-def test_mean_is_over_pictures():
-    expected = {"psnr_y": 31.5, "ssim_y": 0.85, "psnr_rgb": 29.5}
-    assert mean_scores(ROWS) == pytest.approx(expected, abs=1e-12)
-
-
-def test_table_has_a_row_for_each_picture_and_the_mean():
-    worse = [{**row, "psnr_y": row["psnr_y"] - 5} for row in ROWS]
-    lines = table({"bicubic": worse, "model": ROWS}).splitlines()
-    assert lines[0].split() == ["bicubic", "model"]
-    head = ["PSNR-Y", "SSIM-Y", "PSNR-RGB"]
-    assert lines[1].split() == ["picture", *head, *head]
-    assert lines[2].split() == ["a.png", "25.00", "0.9000", "28.00", "30.00", "0.9000", "28.00"]
-    assert lines[-1].split() == ["mean", "26.50", "0.8500", "29.50", "31.50", "0.8500", "29.50"]
-    assert len({len(line) for line in lines[1:]}) == 1
-
-
-def test_report_stays_valid_json_where_a_picture_is_exact():
-    exact = {"name": "c.png", "psnr_y": math.inf, "ssim_y": 1.0, "psnr_rgb": math.inf}
-    undefined = report("set", 4, [{**ROWS[0], "psnr_y": math.nan}])
-    assert undefined["images"][0]["psnr_y"] is undefined["mean"]["psnr_y"] is None
-    written = json.dumps(report("set", 4, [*ROWS, exact]), allow_nan=False)
-    assert json.loads(written) == {
-        "dataset": "set",
-        "scale": 4,
-        "images": [*ROWS, {"name": "c.png", "psnr_y": None, "ssim_y": 1.0, "psnr_rgb": None}],
-        "mean": {"psnr_y": None, "ssim_y": pytest.approx(0.9), "psnr_rgb": None},
-    }
+def save_model(path, value=0.01, **fields):
+    """A small network that paints all pictures alike, the brighter the larger the value."""
+    module = RRDBNet(num_features=8, num_growth=4, num_blocks=1, **fields)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 4, 4, 3)))
+    variables = jax.tree.map(lambda s: np.full(s.shape, value, np.float32), shapes)
+    path.parent.mkdir(exist_ok=True)
+    save_generator(path, module, variables)
+    return path
 
 
 @pytest.fixture
 def model(tmp_path):
-    module = RRDBNet(num_features=8, num_growth=4, num_blocks=1)
-    shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 4, 4, 3)))
-    variables = jax.tree.map(lambda s: np.full(s.shape, 0.01, np.float32), shapes)
-    save_generator(tmp_path / "model.safetensors", module, variables)
-    return tmp_path / "model.safetensors"
+    return save_model(tmp_path / "model.safetensors")
+
+
+@pytest.fixture
+def models(tmp_path):
+    """Two networks of the same file name."""
+    return [
+        save_model(tmp_path / f"run{i}" / "net.npz", value) for i, value in ((1, 0.01), (2, 0.02))
+    ]
 
 
 def test_command_writes_what_it_prints(photos, model, tmp_path, capsys):
@@ -176,3 +149,187 @@ def test_an_impossible_report_is_told_first(photos, tmp_path):
     for path in (tmp_path, tmp_path / "file" / "scores.json"):
         with pytest.raises(InputError, match=r"--json=\S+ cannot be written"):
             main(["--model=none.npz", f"--hr={photos}", f"--json={path}"])
+
+
+def arguments(models, photos, **files):
+    return [
+        f"--hr={photos}",
+        *(f"--model={model}" for model in models),
+        *(f"--{name}={file}" for name, file in files.items()),
+    ]
+
+
+def test_several_models_stand_beside_each_other(photos, models, tmp_path, capsys):
+    output = tmp_path / "out"
+    files = {name: output / f"scores.{name}" for name in ("json", "csv", "markdown")}
+    main(arguments(models, photos, **files))
+    for index, model in enumerate(models):
+        main(arguments([model], photos, json=output / f"{index}.json"))
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].split() == ["bicubic", "run1/net", "run2/net"]
+    written = json.loads(files["json"].read_text())
+    alone = [json.loads((output / f"{index}.json").read_text()) for index in (0, 1)]
+    assert {k: v for k, v in written.items() if k != "models"} == alone[0]
+    assert [each["model"] for each in written["models"]] == ["bicubic", "run1/net", "run2/net"]
+    for each, single in zip(written["models"][1:], alone, strict=True):
+        assert each == {"model": each["model"], "images": single["images"], "mean": single["mean"]}
+    with files["csv"].open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for each in written["models"]:
+        of_method = [row for row in rows if row["method"] == each["model"]]
+        assert [float(row["psnr_y"]) for row in of_method] == [
+            *(row["psnr_y"] for row in each["images"]),
+            each["mean"]["psnr_y"],
+        ]
+    head, _, *lines = files["markdown"].read_text().split("\n\n")[0].splitlines()
+    assert head.split(" | ")[0] == "| Photos, x4, mean of 2"
+    assert [line.split(" | ")[0] for line in lines] == ["| bicubic", "| run1/net", "| run2/net"]
+    psnr = [each["mean"]["psnr_y"] for each in written["models"]]
+    assert [line.split(" | ")[1] for line in lines] == [
+        f"**{value:.2f}**" if value == max(psnr) else f"{value:.2f}" for value in psnr
+    ]
+
+
+def test_models_of_two_scales_are_refused(photos, model, tmp_path):
+    other = save_model(tmp_path / "double.npz", scale=2)
+    with pytest.raises(InputError, match=r"model enlarges 4 times and double 2 times"):
+        main(arguments([model, other], photos))
+
+
+def test_a_mixture_is_of_one_model(photos, models, capsys):
+    mixed = [f"--psnr_model={models[0]}", "--alpha=0.5"]
+    with pytest.raises(InputError, match=r"mix with one --model, and 2 are given"):
+        main([*arguments(models, photos), *mixed])
+    main([*arguments(models[1:], photos), *mixed])
+    assert capsys.readouterr().out.splitlines()[0].split() == ["bicubic", "net,", "alpha", "0.5"]
+
+
+def test_a_model_that_cannot_be_read_is_told_before_any_picture(photos, model, tmp_path, capsys):
+    (tmp_path / "broken.npz").write_bytes(b"junk")
+    for other, message in (("broken.npz", r"broken\.npz"), ("missing.npz", r"missing\.npz")):
+        with pytest.raises(InputError, match=message):
+            main(arguments([model, tmp_path / other], photos))
+    assert capsys.readouterr().err == ""
+
+
+@pytest.fixture
+def stand_ins(monkeypatch):
+    """LPIPS as the mean difference, NIQE as the mean level of pictures of 48 px and more."""
+
+    def lpips(sr, hr):
+        return float(np.abs(sr.astype(float) - hr).mean())
+
+    def niqe(sr):
+        if sr.shape[0] < 48:
+            raise InputError("too small")
+        return float(sr.mean())
+
+    for name, function in (("lpips", lpips), ("niqe", niqe)):
+        module = types.ModuleType(name)
+        setattr(module, f"load_{name}", lambda function=function: function)
+        monkeypatch.setitem(sys.modules, f"esrgan_jax.{name}", module)
+
+
+def test_metrics_are_those_asked_for_in_that_order(photos, model, tmp_path, capsys, stand_ins):
+    output = tmp_path / "scores.json"
+    main([*arguments([model], photos, json=output), "--metrics=niqe,psnr_y,lpips"])
+    written = json.loads(output.read_text())
+    assert list(written["mean"]) == ["niqe", "psnr_y", "lpips"]
+    small, large = written["images"]  # 36 and 52 px high inside the border
+    assert small["niqe"] is None
+    assert written["mean"]["niqe"] == large["niqe"]
+    assert written["mean"]["lpips"] == pytest.approx((small["lpips"] + large["lpips"]) / 2)
+    printed = capsys.readouterr()
+    assert "niqe: 1 of 2 pictures have no value" in printed.err
+    assert printed.err.strip().endswith(": a.png")
+    assert [line.split()[1] for line in printed.out.splitlines()[1:3]] == ["NIQE", "-"]
+
+
+def test_means_of_all_methods_are_over_the_same_pictures(
+    photos, models, tmp_path, monkeypatch, stand_ins
+):
+    seen = []
+
+    def niqe(sr):
+        seen.append(sr)
+        if len(seen) == 2:  # the first network's result on the first picture
+            raise InputError("flat")
+        return 5.0
+
+    monkeypatch.setattr(sys.modules["esrgan_jax.niqe"], "load_niqe", lambda: niqe)
+    output = tmp_path / "scores.json"
+    main([*arguments(models, photos, json=output), "--metrics=niqe"])
+    values = [
+        [row["niqe"] for row in each["images"]] for each in json.loads(output.read_text())["models"]
+    ]
+    assert values == [[None, 5.0]] * 3
+
+
+def test_an_unknown_metric_is_told_first(photos):
+    with pytest.raises(InputError, match=r"'psnr' is no metric: choose of psnr_y, .*niqe"):
+        main([*arguments(["none.npz"], photos), "--metrics=ssim_y,psnr"])
+
+
+def test_a_missing_parameter_file_is_told_before_a_model_is_loaded(photos, monkeypatch, stand_ins):
+    def load_lpips():
+        raise RunError("no such file")
+
+    monkeypatch.setattr(sys.modules["esrgan_jax.lpips"], "load_lpips", load_lpips)
+    with pytest.raises(RunError, match="no such file"):
+        main([*arguments(["none.npz"], photos), "--metrics=lpips"])
+
+
+def test_the_sheet_shows_eight_pictures(model, tmp_path, capsys):
+    photos = tmp_path / "Photos"
+    for index in range(15):
+        write_picture(photos / f"{index:02}.png", np.full((40, 40, 3), 16 * index, np.uint8))
+    main(arguments([model], photos, sheet=tmp_path / "sheet.png"))
+    assert "sheet.png: 8 of 15 pictures are shown" in capsys.readouterr().out
+    for index, part in enumerate(np.split(read_picture(tmp_path / "sheet.png"), 8)):
+        assert (part == 16 * 2 * index).all(axis=2).sum() > 2 * 250**2  # whole, and HR's crop
+    for index in range(1, 15):
+        (photos / f"{index:02}.png").unlink()
+    main(arguments([model], photos, sheet=tmp_path / "one.jpg"))
+    assert read_picture(tmp_path / "one.jpg").shape == part.shape
+    assert "shown" not in capsys.readouterr().out
+
+
+def test_a_sheet_whose_pictures_are_all_broken_does_not_stop_the_rest(model, tmp_path, capsys):
+    photos = tmp_path / "Photos"
+    for index in range(9):
+        write_picture(photos / f"{index}.png", np.full((40, 40, 3), index, np.uint8))
+        if index != 4:  # which is not among the eight
+            (photos / f"{index}.png").write_bytes(b"junk")
+    with pytest.raises(RunError, match="8 of 9 pictures were left out"):
+        main(arguments([model], photos, sheet=tmp_path / "sheet.png"))
+    assert "sheet.png: 0 of 1 pictures are shown" in capsys.readouterr().out
+
+
+def test_the_sheet_has_every_method_and_its_scores(photos, models, tmp_path):
+    main([*arguments(models, photos, sheet=tmp_path / "new/sheet.png"), "--metrics=psnr_rgb"])
+    sheet = read_picture(tmp_path / "new/sheet.png")
+    hr = read_pair(photos / "a.png", None, 4).hr
+    boxes = [
+        hr[top : top + 32, left : left + 32].repeat(8, axis=0).repeat(8, axis=1)
+        for top in range(13)
+        for left in range(21)
+    ]
+    row = sheet[12 : 12 + 256]
+    (left,) = (
+        x
+        for box in boxes
+        for x in np.flatnonzero((row[0, :-255] == box[0, 0]).all(axis=1))
+        if np.array_equal(row[:, x : x + 256], box)
+    )
+    networks = row[:, left + 2 * (256 + 12) :]
+    assert sheet.shape[1] == left + 4 * (256 + 12)
+    # Each network paints one colour inside; the second is the brighter.
+    assert networks[128, 128].mean() < networks[128, 128 + 256 + 12].mean()
+
+
+def test_an_impossible_sheet_is_told_first(photos):
+    for name, message in (("sheet.bmp", "is not written"), ("sheet", "no ending")):
+        with pytest.raises(InputError, match=rf"--sheet=\S+ .*{message}"):
+            main(arguments(["none.npz"], photos, sheet=photos.parent / name))
+    with pytest.raises(InputError, match="would overwrite what is read"):
+        main(arguments(["none.npz"], photos, sheet=photos / "sub" / "b.png"))

@@ -1,13 +1,23 @@
 """Scores against closed forms, the definition of SSIM, and published bicubic figures."""
 
 import math
+import sys
+import types
 
 import numpy as np
 import pytest
 
 from esrgan_jax.data.resize import imresize, mod_crop
 from esrgan_jax.errors import InputError
-from esrgan_jax.metrics import crop_border, psnr, rgb_to_y, scores, ssim
+from esrgan_jax.metrics import (
+    crop_border,
+    load_metrics,
+    mean_scores,
+    psnr,
+    rgb_to_y,
+    scores,
+    ssim,
+)
 from esrgan_jax.picture import find_pictures, read_picture
 
 
@@ -110,3 +120,80 @@ def test_bicubic_reaches_the_published_psnr(shared_data, name, published):
         hr = mod_crop(read_picture(path), 4)
         values.append(scores(imresize(imresize(hr, 1 / 4), 4), hr, border=4)["psnr_y"])
     assert np.mean(values) == pytest.approx(published, abs=0.005)
+
+
+def test_mean_is_over_the_pictures_that_have_a_value():
+    rows = [
+        {"name": "a", "psnr_y": 30.0, "lpips": math.nan, "niqe": math.nan},
+        {"name": "b", "psnr_y": 33.0, "lpips": 0.25, "niqe": math.nan},
+        {"name": "c", "psnr_y": math.inf, "lpips": 0.75, "niqe": math.nan},
+    ]
+    assert mean_scores(rows[:2]) == pytest.approx(
+        {"psnr_y": 31.5, "lpips": 0.25, "niqe": math.nan}, nan_ok=True
+    )
+    assert mean_scores(rows) == pytest.approx(
+        {"psnr_y": math.inf, "lpips": 0.5, "niqe": math.nan}, nan_ok=True
+    )
+
+
+@pytest.fixture
+def stand_ins(monkeypatch):
+    """LPIPS and NIQE without parameter files: the shapes that they are given, and two constants."""
+    given = []
+
+    def lpips(sr, hr):
+        given.append((sr.shape, hr.shape))
+        return 0.5
+
+    def niqe(sr):
+        given.append((sr.shape,))
+        if min(sr.shape[:2]) < 96:
+            raise InputError("too small")
+        return 4.0
+
+    for name, function in (("lpips", lpips), ("niqe", niqe)):
+        module = types.ModuleType(name)
+        setattr(module, f"load_{name}", lambda function=function: function)
+        monkeypatch.setitem(sys.modules, f"esrgan_jax.{name}", module)
+    return given
+
+
+def test_every_metric_sees_what_is_inside_the_border_in_the_order_asked_for(stand_ins, rng):
+    hr = rng.integers(0, 256, (104, 130, 3), dtype=np.uint8)
+    sr = hr ^ 1
+    sr[:4] = 0
+    row = scores(sr, hr, 4, load_metrics(["niqe", "psnr_rgb", "lpips"]))
+    expected = {"niqe": 4.0, "psnr_rgb": 20 * math.log10(255), "lpips": 0.5}
+    assert list(row.items()) == [(name, pytest.approx(value)) for name, value in expected.items()]
+    assert stand_ins == [((96, 122, 3),), ((96, 122, 3), (96, 122, 3))]
+
+
+def test_a_picture_too_small_for_a_metric_has_no_value_there(stand_ins, rng):
+    hr = rng.integers(0, 256, (103, 200, 3), dtype=np.uint8)
+    row = scores(hr, hr, 4, load_metrics(["niqe", "lpips", "ssim_y"]))
+    assert math.isnan(row["niqe"])
+    assert (row["lpips"], row["ssim_y"]) == (0.5, 1.0)
+    row = scores(hr[:18], hr[:18], 4, load_metrics(["ssim_y", "psnr_y"]))
+    assert math.isnan(row["ssim_y"])
+    assert row["psnr_y"] == math.inf
+
+
+def test_an_unknown_metric_is_told_with_the_choice():
+    with pytest.raises(InputError, match=r"'psnr'.*choose of psnr_y, ssim_y, psnr_rgb, lpips, niq"):
+        load_metrics(["psnr_y", "psnr"])
+
+
+def test_lpips_and_niqe_by_their_published_parameters(shared_data, monkeypatch):
+    monkeypatch.setenv("ESRGAN_JAX_CACHE", str(shared_data / "metrics"))
+    metrics = load_metrics(["lpips", "niqe"])
+    baboon = read_picture(shared_data / "set14" / "baboon.png")
+    assert scores(baboon, baboon, 0, metrics) == {
+        "lpips": 0,
+        "niqe": pytest.approx(5.7296, abs=1e-3),
+    }
+    small = baboon[:100, :100]
+    row = scores(small, 255 - small, 4, metrics)
+    assert row["lpips"] > 0.1
+    assert math.isnan(row["niqe"])
+    assert math.isnan(scores(small[:38], small[:38], 4, metrics)["lpips"])  # 30 px are left
+    assert not math.isnan(scores(small[:39], small[:39], 4, metrics)["lpips"])

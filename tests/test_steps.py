@@ -113,7 +113,9 @@ def test_psnr_step_is_one_adam_update_of_the_l1_loss(state, batch):
     significant = jax.tree.map(lambda g: jnp.abs(g) > 1e-6, grads)
     got = jax.tree.map(jnp.where, significant, new.generator.params, expected)
     assert_trees_close(got, expected)
-    average = jax.tree.map(lambda a, p: 0.9 * a + 0.1 * p, state.ema_params, new.generator.params)
+    average = jax.tree.map(  # decay (1 + 1) / (10 + 1) after the first update
+        lambda a, p: (2 * a + 9 * p) / 11, state.ema_params, new.generator.params
+    )
     assert_trees_close(new.ema_params, average)
     assert int(new.step) == 1
 

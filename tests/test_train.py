@@ -94,7 +94,8 @@ def test_a_run_leaves_what_it_promises(finished):
         assert [row["step"] for row in losses] == list(range(1, steps + 1))
         scores = [row for row in rows if "val_psnr_y" in row]
         assert [row["step"] for row in scores] == sorted({4, steps})
-        assert list((finished / stage).glob("events.out.tfevents.*"))
+        (board,) = (finished / stage).glob("events.out.tfevents.*")
+        assert b"data_wait_s" in board.read_bytes()
         assert find_checkpoint(finished / stage).name == str(steps)
     assert {"l_g_gan", "l_d_real", "l_d_fake", "out_d_real", "out_d_fake", "lr_g", "lr_d"} < set(
         losses[0]

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 
-from esrgan_jax import progress
+from esrgan_jax import app_model, progress
 from esrgan_jax.checkpoint import load_generator, save_generator
 from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.interop import download, zoo
@@ -22,7 +22,9 @@ from esrgan_jax.interpolate import interpolate_params, load_mixture
 from esrgan_jax.models import RRDBNet
 
 CONTENT = bytes(range(256)) * 20  # 5120 bytes
-SPDX = ("Apache-2.0", "BSD-3-Clause")
+SPDX = ("Apache-2.0", "BSD-2-Clause", "BSD-3-Clause")
+GENERATORS = [name for name, weights in zoo.ZOO.items() if weights.kind == "generator"]
+METRICS = ["alexnet", "lpips-alex", "niqe"]
 
 
 class Server(ThreadingHTTPServer):
@@ -177,6 +179,34 @@ def test_a_changed_file_is_downloaded_again_with_a_note(cache, server, publish, 
     note = capsys.readouterr().err.splitlines()[0]
     assert note.startswith(f"{path}: is not esrgan-x4 as published")
     assert note.endswith("downloaded again")
+
+
+def test_the_repacked_file_does_as_well(cache, server, publish, capsys):
+    tensors = b"the same tensors"
+    repacked = ("repacked.npz", hashlib.sha256(tensors).hexdigest())
+    publish(server, "alexnet", repacked=repacked)
+    cache.mkdir()
+    (cache / "repacked.npz").write_bytes(tensors)
+    assert re.search(r"^alexnet .* yes$", zoo.table(), re.MULTILINE)
+    cache.chmod(0o555)
+    assert zoo.fetch("alexnet") == cache / "repacked.npz"
+    assert capsys.readouterr().err == ""
+    assert server.requests == 0
+
+    cache.chmod(0o755)
+    (cache / "repacked.npz").write_bytes(b"others")
+    assert zoo.fetch("alexnet") == cache / "alexnet.pth"
+    note = capsys.readouterr().err.splitlines()[0]
+    assert note.startswith(f"{cache / 'repacked.npz'}: is not alexnet as published (its sha256 is ")
+    assert note.endswith(f"wanted {repacked[1]}); it is passed over")
+    assert (cache / "repacked.npz").read_bytes() == b"others"
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_the_files_of_the_metrics_without_internet(shared_data, monkeypatch, name):
+    monkeypatch.setenv(zoo.CACHE_VARIABLE, str(shared_data / "metrics"))
+    monkeypatch.setattr(zoo, "download", None)
+    assert zoo.fetch(name).parent == shared_data / "metrics"
 
 
 def test_two_downloads_at_once(cache, server, publish):
@@ -357,7 +387,8 @@ def test_a_name_that_is_nothing(cache, written, meant):
         load_generator(written)
     message = str(failure.value)
     assert message.startswith(f"{written}: no such file or directory, wanted a generator: ")
-    assert all(name in message for name in zoo.ZOO if name != "vgg19")
+    listed = message.partition("of the zoo ")[2].partition(". Did you mean")[0]
+    assert listed.split(", ") == GENERATORS
     assert message.partition(" Did you mean ")[2] == (f"{meant}?" if meant else "")
 
 
@@ -366,6 +397,8 @@ def test_weights_of_another_kind(cache):
         load_generator("vgg19")
     with pytest.raises(InputError, match=r"esrgan-x4: is a generator, wanted a VGG .* vgg19"):
         zoo.resolve("esrgan-x4", "vgg")
+    with pytest.raises(InputError, match=r"niqe: is part of a metric, wanted a generator: "):
+        load_generator("niqe")
     with pytest.raises(InputError, match=r"vgg-19: no such .*, wanted a VGG .* mean vgg19\?"):
         zoo.resolve("vgg-19", "vgg")
 
@@ -405,7 +438,8 @@ def test_the_list_on_the_command_line(cache):
     rows = {line.split()[0]: line for line in lines[1 : 1 + len(zoo.ZOO)]}
     assert list(rows) == list(zoo.ZOO)
     assert [name for name, row in rows.items() if row.endswith("  yes")] == ["bsrgan-x4"]
-    assert re.search(r" 2x +67 +BSD-3-Clause +xinntao/Real-ESRGAN ", rows["realesrgan-x2plus"])
+    assert re.search(r" 2x +67 +BSD-3-Clause +xinntao ", rows["realesrgan-x2plus"])
+    assert re.search(r" - +<1 +BSD-2-Clause +richzhang ", rows["lpips-alex"])
     assert all(len(line) <= 100 for line in lines[: 1 + len(rows)])
     assert str(cache) in lines[-1]
 
@@ -425,8 +459,11 @@ def test_every_entry_is_well_formed(cache, name):
     assert weights.url.startswith("https://")
     assert re.fullmatch(r"[0-9a-f]{8}|[0-9a-f]{64}", weights.sha256)
     assert weights.licence in SPDX
-    assert re.search(r" 20[12]\d, arXiv:\d{4}\.\d{4,5}$", weights.citation)
-    assert zoo.cached_path(name).suffix == ".pth"
+    assert re.search(r" 20[12]\d, (arXiv:\d{4}\.\d{4,5}|doi:10\.\S+)$", weights.citation)
+    assert zoo.cached_path(name).suffix in (".pth", ".npz")
+    assert weights.kind in zoo.KINDS
+    if weights.repacked:
+        assert re.fullmatch(r"[0-9a-f]{64}", weights.repacked[1])
     assert zoo.cached_path(name).parent == cache
     assert (weights.scale > 0) == (weights.kind == "generator")
     # float32, and the container around the numbers is small
@@ -437,5 +474,13 @@ def test_every_entry_is_well_formed(cache, name):
 
 
 def test_no_two_share_a_file(cache):
-    assert len({zoo.cached_path(name) for name in zoo.ZOO}) == len(zoo.ZOO)
-    assert len({weights.sha256 for weights in zoo.ZOO.values()}) == len(zoo.ZOO)
+    published = [(zoo.cached_path(name).name, zoo.ZOO[name].sha256) for name in zoo.ZOO]
+    repacked = [weights.repacked for weights in zoo.ZOO.values() if weights.repacked]
+    for column in zip(*published, *repacked, strict=True):
+        assert len(set(column)) == len(column)
+
+
+def test_no_metric_is_offered_as_a_model(cache):
+    assert [name for name, weights in zoo.ZOO.items() if weights.kind == "metric"] == METRICS
+    offered = [model for _, model in app_model.choices([])]
+    assert not set(offered) & {*METRICS, "vgg19"}

@@ -46,8 +46,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from configs import demo
     from esrgan_jax.comparison import comparison
-    from esrgan_jax.evaluate import bicubic, evaluate_pairs, read_pair, table
+    from esrgan_jax.evaluate import bicubic, evaluate_pairs, read_pair
     from esrgan_jax.picture import write_picture
+    from esrgan_jax.score_table import table
     from esrgan_jax.train import train_and_evaluate
     from esrgan_jax.upscaler import Upscaler
 

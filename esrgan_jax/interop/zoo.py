@@ -20,7 +20,11 @@ from esrgan_jax.interop.download import MEGABYTE, download
 
 CACHE_VARIABLE = "ESRGAN_JAX_CACHE"
 PREFIX = 8  # digits of a sha256 that a file's name gives, by the convention of torch's hub
-KINDS = {"generator": "a generator", "vgg": "a VGG for the perceptual loss"}
+KINDS = {
+    "generator": "a generator",
+    "vgg": "a VGG for the perceptual loss",
+    "metric": "part of a metric",
+}
 
 
 class Weights(NamedTuple):
@@ -29,7 +33,7 @@ class Weights(NamedTuple):
     Attributes:
         kind: A key of KINDS.
         what: What it is for, in two or three words.
-        scale: How many times a generator enlarges; 0 for a VGG.
+        scale: How many times a generator enlarges; 0 for what is none.
         parameters: How many numbers the whole network has.
         size: Bytes; 0 where not known.
         licence: SPDX identifier.
@@ -37,6 +41,8 @@ class Weights(NamedTuple):
         url: Where its publishers have it.
         sha256: 64 hexadecimal digits, or the first PREFIX where no more are known.
         file: Its name, where the URL does not end in it.
+        repacked: Another file of the same tensors, which does where the cache has it: its name and
+            its sha256.
     """
 
     kind: str
@@ -49,15 +55,21 @@ class Weights(NamedTuple):
     url: str
     sha256: str
     file: str = ""
+    repacked: tuple[str, str] | None = None
 
 
 _ESRGAN = "Wang et al., ESRGAN: Enhanced Super-Resolution GANs, ECCVW 2018, arXiv:1809.00219"
 _REAL = "Wang et al., Real-ESRGAN, ICCVW 2021, arXiv:2107.10833"
 _BSRGAN = "Zhang et al., Designing a Practical Degradation Model, ICCV 2021, arXiv:2103.14006"
 _VGG = "Simonyan and Zisserman, Very Deep Convolutional Networks, ICLR 2015, arXiv:1409.1556"
+_ALEXNET = "Krizhevsky, One weird trick for parallelizing CNNs, 2014, arXiv:1404.5997"
+_LPIPS = (
+    "Zhang et al., The Unreasonable Effectiveness of Deep Features, CVPR 2018, arXiv:1801.03924"
+)
+_NIQE = "Mittal et al., Completely Blind Image Quality Analyzer, 2013, doi:10.1109/LSP.2012.2227726"
 _RELEASES = "https://github.com/xinntao/Real-ESRGAN/releases/download"
 
-# Sizes and hashes are the ones that several independent projects record for these files.
+# Sizes and hashes are the ones that independent projects record for these files.
 # fmt: off
 ZOO = {
     "esrgan-x4": Weights(
@@ -101,6 +113,26 @@ ZOO = {
         "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
         "dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44",
     ),
+    "alexnet": Weights(
+        "metric", "LPIPS's network", 0, 61_100_840, 244_408_911, "BSD-3-Clause", _ALEXNET,
+        "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+        "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
+        repacked=("alexnet_features_torchvision.npz",
+                  "e762b28a0489ca1b9a809bcf1fc6d82b9310cd77ff6c495d057dc8811994eab4"),
+    ),
+    "lpips-alex": Weights(
+        "metric", "LPIPS's weights", 0, 1152, 6009, "BSD-2-Clause", _LPIPS,
+        "https://github.com/richzhang/PerceptualSimilarity/raw/master/lpips/weights/v0.1/alex.pth",
+        "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0",
+        "LPIPS_v0.1_alex-df73285e.pth",
+        ("lpips_alex_lin.npz",
+         "a9a43154a47d4792e446458327351227f3af3cc3c819f07b17f692bb6f31c90a"),
+    ),
+    "niqe": Weights(
+        "metric", "NIQE's statistics", 0, 1381, 11_850, "Apache-2.0", _NIQE,
+        "https://github.com/XPixelGroup/BasicSR/raw/master/basicsr/metrics/niqe_pris_params.npz",
+        "2a7c182a68c9e7f1b2e2e5ec723279d6f65d912b6fcaf37eb2bf03d7367c4296",
+    ),
 }
 # fmt: on
 
@@ -134,7 +166,7 @@ def cache_folder() -> Path:
 
 
 def cached_path(name: str) -> Path:
-    """Where the file of weights is kept, or would be.
+    """Where the file of weights is kept, or would be, as published.
 
     Raises:
         InputError: The zoo has no such name.
@@ -147,8 +179,9 @@ def cached_path(name: str) -> Path:
 def fetch(name: str) -> Path:
     """The verified file of weights in the cache, downloaded where it is not there.
 
-    A file that the user put there is as good. One that is not what was published is downloaded
-    again. The file takes its place when it is verified, so any number of processes may fetch it.
+    A file that the user put there is as good, and so is the repacked one, where there is one. One
+    that is not what was published is downloaded again. The file takes its place when it is
+    verified, so any number of processes may fetch it.
 
     Raises:
         InputError: The zoo has no such name.
@@ -158,14 +191,12 @@ def fetch(name: str) -> Path:
     weights = ZOO[name]
     try:
         # Always the whole hash: it takes less time than reading the tensors does.
-        if path.exists():
-            digest = sha256(path)
-            if digest.startswith(weights.sha256):
-                return path
-            _note(
-                f"{path}: is not {name} as published (its sha256 is {digest}, "
-                f"wanted {weights.sha256}); it is downloaded again"
-            )
+        if weights.repacked:  # first, as it is smaller
+            repacked, digest = path.with_name(weights.repacked[0]), weights.repacked[1]
+            if _is_published(repacked, name, digest, "passed over"):
+                return repacked
+        if _is_published(path, name, weights.sha256, "downloaded again"):
+            return path
         path.parent.mkdir(parents=True, exist_ok=True)
         # A folder of its own, since process ids repeat between the machines that share a cache.
         with tempfile.TemporaryDirectory(prefix=".download-", dir=path.parent) as folder:
@@ -189,6 +220,20 @@ def fetch(name: str) -> Path:
     return path
 
 
+def _is_published(path: Path, name: str, digest: str, otherwise: str) -> bool:
+    """Whether a file is there and what it should be; a note says what is done with another."""
+    if not path.exists():
+        return False
+    found = sha256(path)
+    if found.startswith(digest):
+        return True
+    _note(
+        f"{path}: is not {name} as published (its sha256 is {found}, wanted {digest}); "
+        f"it is {otherwise}"
+    )
+    return False
+
+
 def _size(weights: Weights) -> int:
     # The numbers are float32, and there is little else in the file.
     return weights.size or 4 * weights.parameters
@@ -207,10 +252,9 @@ def _choice(name: str, names: list[str]) -> str:
 
 
 def _publisher(url: str) -> str:
-    """The repository on GitHub, or the host."""
+    """The account on GitHub, or the host."""
     parts = urlsplit(url)
-    owner, repository = [*parts.path.split("/"), "", ""][1:3]
-    return f"{owner}/{repository}" if parts.netloc == "github.com" else parts.netloc
+    return parts.path.split("/")[1] if parts.netloc == "github.com" else parts.netloc
 
 
 def table() -> str:
@@ -218,8 +262,11 @@ def table() -> str:
     rows = [("name", "for", "scale", "MB", "licence", "published by", "cached")]
     for name, weights in ZOO.items():
         scale = f"{weights.scale}x" if weights.scale else "-"
-        cached = "yes" if cached_path(name).is_file() else "no"
-        size, publisher = str(round(_size(weights) / MEGABYTE)), _publisher(weights.url)
+        path = cached_path(name)
+        files = [path, path.with_name(weights.repacked[0])] if weights.repacked else [path]
+        cached = "yes" if any(file.is_file() for file in files) else "no"
+        size = str(round(_size(weights) / MEGABYTE) or "<1")
+        publisher = _publisher(weights.url)
         rows.append((name, weights.what, scale, size, weights.licence, publisher, cached))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]

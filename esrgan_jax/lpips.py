@@ -1,0 +1,219 @@
+"""LPIPS: how different two pictures look, measured by the features of AlexNet.
+
+Version 0.1 with AlexNet of Zhang et al. 2018 (arXiv 1801.03924), which papers report as LPIPS:
+0 for equal pictures, about 0.7 for unlike ones.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax import lax
+
+from esrgan_jax.errors import InputError
+from esrgan_jax.interop import zoo
+from esrgan_jax.interop.weight_file import check_tensors, read_tensors
+
+# What brings a picture in [-1, 1] to the network (the authors' ScalingLayer).
+SHIFT = (-0.030, -0.088, -0.188)
+SCALE = (0.458, 0.448, 0.450)
+EPSILON = 1e-10  # beside the length of a feature vector that may be zero
+SMALLEST = 31  # pixels of a side that leave one to the last layers
+BUCKET = 256  # sides are padded to a multiple of this many pixels
+
+
+class _Shape(NamedTuple):
+    """A convolution of AlexNet and the ReLU behind it.
+
+    Attributes:
+        position: Of the convolution in torchvision's `features`.
+        inputs, outputs: Channels.
+        size: Kernel height and width.
+        stride: Step in both directions.
+        padding: Zeros on all four sides.
+        pooled: Whether a max-pool of 3x3 with stride 2 comes first.
+    """
+
+    position: int
+    inputs: int
+    outputs: int
+    size: int
+    stride: int
+    padding: int
+    pooled: bool
+
+
+SHAPES = (
+    _Shape(0, 3, 64, 11, 4, 2, False),
+    _Shape(3, 64, 192, 5, 1, 2, True),
+    _Shape(6, 192, 384, 3, 1, 1, True),
+    _Shape(8, 384, 256, 3, 1, 1, False),
+    _Shape(10, 256, 256, 3, 1, 1, False),
+)
+
+
+class Layer(NamedTuple):
+    """Parameters of one of the five layers.
+
+    Attributes:
+        kernel: (K, K, I, O) float32.
+        bias: (O,) float32.
+        weight: (O,) float32, how much each channel counts in LPIPS.
+    """
+
+    kernel: Any
+    bias: Any
+    weight: Any
+
+
+def load_lpips() -> Callable[[np.ndarray, np.ndarray], float]:
+    """LPIPS with the published weights, which the zoo fetches where the cache lacks them.
+
+    Returns:
+        `lpips` of two pictures.
+
+    Raises:
+        RunError: as `zoo.fetch`.
+    """
+    return partial(lpips, read_layers(zoo.fetch("alexnet"), zoo.fetch("lpips-alex")))
+
+
+def read_layers(alexnet: str | os.PathLike, linear: str | os.PathLike) -> tuple[Layer, ...]:
+    """The five layers, from two weight files.
+
+    Args:
+        alexnet: torchvision's AlexNet, `features.N.weight` (OIHW) and `.bias`; a classifier in it
+            is ignored.
+        linear: The weights of LPIPS, `linN.model.1.weight` (1, O, 1, 1).
+
+    Raises:
+        InputError: No such file, damaged, or not these tensors.
+    """
+    network = {
+        name: tensor
+        for name, tensor in read_tensors(alexnet).items()
+        if not name.startswith("classifier.")
+    }
+    weights = read_tensors(linear)
+    kernels: dict[str, tuple[int, ...]] = {}
+    vectors: dict[str, tuple[int, ...]] = {}
+    for number, layer in enumerate(SHAPES):
+        kernel = (layer.outputs, layer.inputs, layer.size, layer.size)
+        kernels |= {f"features.{layer.position}.weight": kernel}
+        kernels |= {f"features.{layer.position}.bias": (layer.outputs,)}
+        vectors |= {f"lin{number}.model.1.weight": (1, layer.outputs, 1, 1)}
+    check_tensors(network, kernels, f"{alexnet}: not torchvision's AlexNet")
+    check_tensors(weights, vectors, f"{linear}: not the weights of LPIPS for AlexNet")
+    return tuple(
+        Layer(
+            _float32(network[f"features.{layer.position}.weight"].transpose(2, 3, 1, 0)),
+            _float32(network[f"features.{layer.position}.bias"]),
+            _float32(weights[f"lin{number}.model.1.weight"].reshape(-1)),
+        )
+        for number, layer in enumerate(SHAPES)
+    )
+
+
+def _float32(tensor: np.ndarray) -> jax.Array:
+    return jnp.asarray(np.array(tensor, np.float32, order="C"))
+
+
+def lpips(layers: Sequence[Layer], a: np.ndarray, b: np.ndarray) -> float:
+    """The distance of two pictures.
+
+    Args:
+        layers: As `read_layers` gives them.
+        a, b: (H, W, 3) uint8 RGB of one shape, sides of SMALLEST pixels or more.
+
+    Returns:
+        0 for equal pictures, and the same for (b, a).
+
+    Raises:
+        InputError: Other shapes or dtypes.
+    """
+    _check(a, b)
+    height, width = a.shape[:2]
+    # A program per shape would be compiled, which takes longer than running it on the pictures of
+    # a folder. So sides are padded, and the pad is kept from counting.
+    pad = ((0, -height % BUCKET), (0, -width % BUCKET), (0, 0))
+    network = [(layer.kernel, layer.bias) for layer in layers]
+    # One program for both, else equal pictures might have features that differ.
+    features = [_features(network, np.pad(picture, pad), height, width) for picture in (a, b)]
+    return float(_distance([layer.weight for layer in layers], *features))
+
+
+def _check(a: np.ndarray, b: np.ndarray) -> None:
+    for picture in (a, b):
+        if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+            raise InputError(
+                f"LPIPS compares pictures of (H, W, 3) uint8, got {picture.shape} {picture.dtype}"
+            )
+    if a.shape != b.shape:
+        raise InputError(
+            f"pictures of shapes {a.shape} and {b.shape} cannot be compared; "
+            "bring them to one size first"
+        )
+    height, width = a.shape[:2]
+    if min(height, width) < SMALLEST:
+        raise InputError(
+            f"LPIPS needs {SMALLEST}x{SMALLEST} px or more, got {width}x{height}; "
+            "score a larger picture"
+        )
+
+
+@jax.jit
+def _features(network: Sequence, picture: jax.Array, height: Any, width: Any) -> list[tuple]:
+    """Behind each ReLU ((1, h, w, O) unit vectors, (height, width) of what counts of them).
+
+    `picture` is (H, W, 3) uint8, of which the upper left (height, width) counts. Outside that are
+    zeros before every convolution, as in the zero padding that the network has anyway.
+    """
+    x = picture.astype(jnp.float32) / 127.5 - 1
+    x = (x - jnp.asarray(SHIFT).reshape(1, 1, 3)) / jnp.asarray(SCALE).reshape(1, 1, 3)
+    size = (height, width)
+    x = _inside(x[None], size)
+    features = []
+    for (kernel, bias), layer in zip(network, SHAPES, strict=True):
+        if layer.pooled:
+            size = _windows(size, 3, 2)
+            x = _inside(nn.max_pool(x, (3, 3), (2, 2)), size)
+        x = lax.conv_general_dilated(
+            x,
+            kernel,
+            (layer.stride, layer.stride),
+            [(layer.padding, layer.padding)] * 2,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            precision="highest",  # else GPUs and TPUs round the factors, and figures differ
+        )
+        size = _windows(size, layer.size, layer.stride, layer.padding)
+        x = _inside(nn.relu(x + bias.reshape(1, 1, 1, -1)), size)
+        length = jnp.sqrt(jnp.sum(x**2, axis=-1, keepdims=True))
+        features.append((x / (length + EPSILON), size))
+    return features
+
+
+@jax.jit
+def _distance(weights: Sequence, a: Sequence, b: Sequence) -> jax.Array:
+    """The weighted squared differences: mean over space, sum over channels and layers."""
+    total = jnp.float32(0)
+    for weight, (x, (height, width)), (y, _) in zip(weights, a, b, strict=True):
+        squares = (x - y) ** 2 * weight.reshape(1, 1, 1, -1)
+        # In two steps, since one long sum in float32 would be less exact.
+        total += jnp.sum(jnp.sum(squares, axis=(2, 3)) / width) / height
+    return total
+
+
+def _windows(size: tuple, side: int, stride: int, padding: int = 0) -> tuple:
+    """How many windows of `side` pixels fit into (height, width), down and across."""
+    return tuple((length + 2 * padding - side) // stride + 1 for length in size)
+
+
+def _inside(x: jax.Array, size: tuple) -> jax.Array:
+    """(1, H, W, C) with zeros but in the upper left (height, width)."""
+    rows, columns = (lax.broadcasted_iota(jnp.int32, x.shape, axis) for axis in (1, 2))
+    return jnp.where((rows < size[0]) & (columns < size[1]), x, 0)
