@@ -2,14 +2,19 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from esrgan_jax.models.conv import Conv
+from esrgan_jax.models.discriminator import Discriminator
 from esrgan_jax.train_state import (
     Network,
+    TrainState,
     cosine_schedule,
+    create_network,
     create_optimizer,
     moving_average,
     multistep_schedule,
@@ -134,3 +139,49 @@ def test_a_young_average_has_forgotten_where_it_began():
     for step in range(1, 1001):
         average = moving_average(average, jnp.float32(0), 0.999, step)
     assert average < 1e-15
+
+
+def test_new_networks():
+    optimizer = create_optimizer(optax.constant_schedule(1.0))
+    plain = create_network(Conv(4), jax.random.key(0), jnp.zeros((1, 4, 4, 3)), optimizer)
+    assert set(plain.params) == {"kernel", "bias"}
+    assert plain.batch_stats == {}
+    assert jax.tree.structure(plain.opt_state) == jax.tree.structure(optimizer.init(plain.params))
+    other = create_network(Conv(4), jax.random.key(1), jnp.zeros((1, 4, 4, 3)), optimizer)
+    assert not np.array_equal(plain.params["kernel"], other.params["kernel"])
+
+    def normalised(key):
+        return create_network(Discriminator(2), key, jnp.zeros((1, 32, 32, 3)), optimizer)
+
+    stats = jax.eval_shape(normalised, jax.random.key(0)).batch_stats
+    assert set(stats["bn0_1"]) == {"mean", "var"}
+
+
+def test_an_update_takes_the_new_statistics():
+    optimizer = create_optimizer(optax.constant_schedule(1.0))
+    params = {"a": jnp.zeros(2)}
+    network = Network(params, {"mean": jnp.zeros(1)}, optimizer.init(params))
+    after = network.updated({"a": jnp.ones(2)}, {"mean": jnp.ones(1)}, optimizer)
+    assert after.batch_stats["mean"] == 1
+    np.testing.assert_array_equal(network.params["a"], 0)  # pure: what was stays
+    np.testing.assert_allclose(after.params["a"], -1, rtol=ROUNDING)
+
+
+@pytest.mark.parametrize("averaged", [False, True])
+def test_generator_variables_are_the_averaged_ones_where_there_are_any(averaged):
+    network = Network({"a": jnp.zeros(2)}, {"mean": jnp.ones(1)}, ())
+    state = TrainState(jnp.int32(3), network, None, {"a": jnp.ones(2)} if averaged else None)
+    variables = state.generator_variables()
+    assert set(variables) == {"params", "batch_stats"}
+    np.testing.assert_array_equal(variables["params"]["a"], float(averaged))
+    assert variables["batch_stats"]["mean"] == 1
+
+
+def test_the_state_is_a_pytree_whose_absent_parts_have_no_leaves():
+    network = Network({"a": jnp.zeros(2)}, {}, ())
+    state = TrainState(jnp.int32(0), network)
+    assert len(jax.tree.leaves(state)) == 2
+    doubled = jax.jit(lambda s: jax.tree.map(lambda x: x + x, s))(state.replace(step=jnp.int32(4)))
+    assert isinstance(doubled, TrainState)
+    assert doubled.step == 8
+    assert doubled.discriminator is None
