@@ -233,7 +233,7 @@ def test_the_command_on_every_container(tmp_path, suffix):
     done = run_tool(source, path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "conv1_1 to conv2_1 (3 convolutions)" in done.stdout
-    assert "preset      torchvision" in done.stdout
+    assert "preset      torchvision  (by the names; Oxford's weights" in done.stdout
     assert load_vgg(path)[1]["conv2_1"]["kernel"].shape == (3, 3, 64, 128)
 
 

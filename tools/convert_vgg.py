@@ -52,7 +52,9 @@ def main() -> None:
     print(f"network     VGG{depth}")
     print(f"layers      {layers[0]} to {layers[-1]} ({len(layers)} convolutions)")
     print(f"parameters  {count:,}")
-    print(f"preset      {preset}")
+    by_names = args.preset is None and preset == "torchvision"
+    hint = "  (by the names; Oxford's weights under them need --preset=caffe)" if by_names else ""
+    print(f"preset      {preset}{hint}")
     print(f"sha256      {digest}  {source.name}")
     print(f"written     {args.target}")
 
