@@ -1,10 +1,31 @@
 """One mesh axis, `data`: batches are split over it, everything else is on every device."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+MOST_CORES = 8  # each has a copy of the parameters
+
+
+def use_cores(*batches: int) -> None:
+    """Makes each core a device, to be called before JAX has looked for devices.
+
+    By itself JAX takes a processor for one device, and XLA computes the convolutions of small
+    networks on one of its cores. Nothing changes where there are accelerators, or where
+    JAX_NUM_CPU_DEVICES says how many devices there are to be.
+
+    Args:
+        *batches: Pictures that have to be shared out evenly.
+    """
+    if "JAX_NUM_CPU_DEVICES" in os.environ:
+        return
+    affinity = getattr(os, "sched_getaffinity", None)  # of Linux: the cores that we may use
+    cores = min(len(affinity(0)) if affinity else os.cpu_count() or 1, MOST_CORES)
+    even = [n for n in range(1, cores + 1) if all(batch % n == 0 for batch in batches)]
+    jax.config.update("jax_num_cpu_devices", max(even))
 
 
 def create_mesh(devices: Sequence[Any] | None = None) -> Mesh:

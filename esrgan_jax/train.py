@@ -32,6 +32,12 @@ from esrgan_jax.train_state import Params, TrainState
 from esrgan_jax.validation import Validation
 
 
+def use_cores(config: Config) -> None:
+    """On a CPU, one device for each core, as far as the batches allow: see `sharding.use_cores`."""
+    stages = [config[name] for name in STAGES.get(config.stage, ())]
+    sharding.use_cores(*(stage.batch_size // max(stage.accumulation, 1) for stage in stages))
+
+
 def train_and_evaluate(config: Config, workdir: str) -> None:
     """Trains the stages of `config.stage`, each in its folder below `workdir`.
 

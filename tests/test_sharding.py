@@ -1,5 +1,9 @@
 """Batches split over eight simulated devices, and gradients that are the same as on one."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,3 +77,31 @@ def test_gradients_are_those_of_one_device(rng):
         assert a.sharding.is_fully_replicated
         assert len(a.sharding.device_set) == 8
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("cores", "batches", "given", "devices"),
+    [
+        (1, (8,), None, 1),
+        (4, (16, 8), None, 4),
+        (6, (16, 8), None, 4),
+        (6, (16, 9), None, 1),
+        (64, (64,), None, 8),
+        (4, (8,), "2", 2),
+    ],
+)
+def test_each_core_is_a_device_as_far_as_batches_allow(cores, batches, given, devices):
+    program = (
+        f"import os; os.sched_getaffinity = lambda _: range({cores}); "
+        f"from esrgan_jax.sharding import use_cores; use_cores(*{batches}); "
+        "import jax; print(jax.device_count())"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment | ({"JAX_NUM_CPU_DEVICES": given} if given else {}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(done.stdout) == devices

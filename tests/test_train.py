@@ -202,7 +202,7 @@ def test_the_best_checkpoint_stays_beside_the_newest(config, tmp_path, monkeypat
 
 
 def test_a_killed_run_goes_on_bit_for_bit(photographs, tmp_path):
-    """kill -9 between two checkpoints, in a process of its own, on one device."""
+    """kill -9 between two checkpoints, in a process of its own, a device for each core."""
     flags = {**TINY, "data.train": photographs, "data.val": photographs, "psnr.steps": 200}
     flags |= {"checkpoint_every": 30, "eval_every": 60}
 
