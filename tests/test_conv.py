@@ -85,3 +85,12 @@ def test_bfloat16_is_summed_in_float32():
     _, _, got = gradients(convolve, x, kernel, jnp.ones((1, 64, 64, 1), jnp.bfloat16), 1)
     assert got.dtype == jnp.bfloat16
     assert float(got[0, 0, 0, 0]) == 4096
+
+
+def test_a_gradient_for_each_picture(rng):
+    x = jnp.float32(rng.normal(size=(3, 6, 5, 2)))
+    kernel = jnp.float32(rng.normal(size=(3, 3, 2, 4)))
+    gradient = jax.grad(lambda kernel, x: jnp.sum(convolve(x[None], kernel) ** 2))
+    together = jax.vmap(gradient, (None, 0))(kernel, x)
+    for one, picture in zip(together, x, strict=True):
+        np.testing.assert_allclose(one, gradient(kernel, picture), rtol=1e-5, atol=1e-5)
