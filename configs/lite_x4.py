@@ -1,11 +1,11 @@
-"""A small ESRGAN x4 that a laptop trains in a day and runs at once: the weights of the package.
+"""A small ESRGAN x4 that a laptop trains in a day and runs at once.
 
     python tools/convert_vgg.py VGG19 vgg19.safetensors
     python -m esrgan_jax.main --config=configs/lite_x4.py:vgg19.safetensors --workdir=runs/lite_x4 \
         --config.data.train=BSDS500/train,BSDS500/test,T91 --config.data.val=Kodak24
 
-Two blocks, 0.87 million parameters, a twelfth of the work of the 23 blocks. Small networks like
-higher learning rates, and the short schedules end on cosines. docs/models.md tells how it went.
+Two blocks, 0.87 million parameters, a fifteenth of the work of 23 blocks. Small networks like
+higher learning rates, and the short schedules end on cosines.
 """
 
 from typing import Any

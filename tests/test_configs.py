@@ -9,7 +9,7 @@ import jax
 import pytest
 from ml_collections import ConfigDict
 
-from configs import demo, x4
+from configs import demo, lite_x4, x4
 from configs.ablations import before_activation, no_bn, ragan, rrdb, srgan_baseline
 from esrgan_jax.models.vgg import VGGFeatures
 from esrgan_jax.stages import check_run, gan_stage, psnr_stage
@@ -185,3 +185,9 @@ def test_networks_have_the_published_sizes(recipe: str, discriminator: int) -> N
     assert size(psnr.generator.params) == size(gan.generator.params) == 16_697_987
     assert size(gan.discriminator.params) == discriminator
     assert (gan.ema_params is not None) == (recipe == "basicsr")
+
+
+def test_the_small_network_has_the_size_that_is_told() -> None:
+    psnr, _ = created(lite_x4.get_config("vgg19.safetensors"))
+    assert size(psnr.generator.params) == 869_155
+    assert size(psnr.ema_params) == 869_155
