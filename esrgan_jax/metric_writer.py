@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,18 @@ from tensorboardX import SummaryWriter
 from esrgan_jax.files import replacing
 
 JSONL = "metrics.jsonl"
+
+
+def read_lines(path: Path, last: float = math.inf) -> list[str]:
+    """The whole lines of a run's file up to the step `last`; none where there is no file."""
+    lines = []
+    if path.exists():
+        for line in path.read_text(errors="replace").splitlines(True):
+            # Where the power failed a line may be cut or be zeros: there is nothing to keep.
+            with contextlib.suppress(json.JSONDecodeError, KeyError, TypeError):
+                if line.endswith("\n") and json.loads(line)["step"] <= last:
+                    lines.append(line)
+    return lines
 
 
 class MetricWriter:
@@ -27,22 +40,11 @@ class MetricWriter:
     def __init__(self, folder: str | os.PathLike, step: int):
         self.path = Path(folder) / JSONL
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        kept = "".join(self._lines(step))
+        kept = "".join(read_lines(self.path, step))
         with replacing(self.path) as partial:
             partial.write_text(kept)
         self.file = self.path.open("a")
         self.board = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
-
-    def _lines(self, last: int) -> list[str]:
-        """The lines of an earlier run up to the step `last`."""
-        lines = []
-        if self.path.exists():
-            for line in self.path.read_text(errors="replace").splitlines(True):
-                # Where the power failed a line may be cut or be zeros: there is nothing to keep.
-                with contextlib.suppress(json.JSONDecodeError, KeyError, TypeError):
-                    if line.endswith("\n") and json.loads(line)["step"] <= last:
-                        lines.append(line)
-        return lines
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """One line {"step": …, name: value, …}, and a point in every plot."""

@@ -64,6 +64,11 @@ def test_means_are_over_equal_stretches():
     assert (steps[-1], values[-1]) == (99.0, 0.0)
 
 
+def test_a_line_that_is_being_written_is_passed_over(tmp_path):
+    (tmp_path / "psnr.jsonl").write_text('{"step": 1, "l_g_pix": 0.1}\n{"step": 2, "l_g')
+    assert plot_run.read_run(tmp_path) == {"psnr": [{"step": 1, "l_g_pix": 0.1}]}
+
+
 def test_what_is_no_run_is_told(tmp_path):
     with pytest.raises(InputError, match=r"has no psnr or gan with lines in metrics\.jsonl"):
         plot_run.main([str(tmp_path), f"--output={tmp_path / 'a.png'}"])

@@ -11,7 +11,7 @@ from typing import Any
 
 from esrgan_jax.errors import InputError, RunError, run_command
 from esrgan_jax.files import replacing
-from esrgan_jax.metric_writer import JSONL
+from esrgan_jax.metric_writer import JSONL, read_lines
 
 STAGES = ("psnr", "gan")
 LINES = 500  # of a thinned stage
@@ -37,7 +37,7 @@ def read_run(folder: Path) -> dict[str, Lines]:
     for name in STAGES:
         for path in (folder / name / JSONL, folder / f"{name}.jsonl"):
             if path.is_file():
-                stages[name] = [json.loads(line) for line in path.read_text().splitlines()]
+                stages[name] = [json.loads(line) for line in read_lines(path)]
     stages = {name: lines for name, lines in stages.items() if lines}
     if not stages:
         raise InputError(f"{folder}: has no {' or '.join(STAGES)} with lines in {JSONL}")
