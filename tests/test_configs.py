@@ -188,6 +188,6 @@ def test_networks_have_the_published_sizes(recipe: str, discriminator: int) -> N
 
 
 def test_the_small_network_has_the_size_that_is_told() -> None:
-    psnr, _ = created(lite_x4.get_config("vgg19.safetensors"))
-    assert size(psnr.generator.params) == 869_155
+    psnr, gan = created(lite_x4.get_config("vgg19.safetensors"))
+    assert size(psnr.generator.params) == size(gan.generator.params) == 869_155
     assert size(psnr.ema_params) == 869_155
