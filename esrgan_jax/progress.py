@@ -2,11 +2,13 @@
 
 import sys
 import time
+from collections import deque
 from typing import Self
 
 from tqdm import tqdm
 
 LINE_SECONDS = 60.0
+RECENT = 5  # minutes that the rate is of: compiling and pauses are soon forgotten
 MEASURE_FORMAT = (
     "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total:.1f} {unit} "
     "[{elapsed}<{remaining}, {rate_fmt}{postfix}]"
@@ -14,7 +16,7 @@ MEASURE_FORMAT = (
 
 
 class Progress:
-    """Counts `total` pieces of work, with the rate and the time left, on stderr.
+    """Counts `total` pieces of work, with the recent rate and the time left, on stderr.
 
     Args:
         total: Pieces of work in all.
@@ -27,9 +29,10 @@ class Progress:
         self.total, self.unit, self.label = total, unit, label
         self.units = f"{unit}s" if unit.islower() else unit
         self.count: float = initial
-        self.initial = initial
-        self.start = self.last_line = self.last_lap = time.monotonic()
+        self.last_line = self.last_lap = time.monotonic()
         self.lap_count = initial
+        # When, and how much was done, once a minute.
+        self.marks: deque[tuple[float, float]] = deque([(self.last_lap, initial)], RECENT)
         self.note = ""
         on_terminal = sys.stderr.isatty()
         self.bar = (
@@ -47,14 +50,17 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Pieces a second since the start."""
-        return (self.count - self.initial) / max(time.monotonic() - self.start, 1e-9)
+        """Pieces a second in the last minutes."""
+        seconds, count = self.marks[0]
+        return (self.count - count) / max(time.monotonic() - seconds, 1e-9)
 
     def update(self, pieces: float = 1, note: str = "") -> None:
         """Counts finished pieces; `note` stands behind the count until the next one."""
         self.count += pieces
         self.note = note or self.note
         self.total = max(self.total, self.count)  # what was estimated may have been too little
+        if time.monotonic() - self.marks[-1][0] >= LINE_SECONDS:
+            self.marks.append((time.monotonic(), self.count))
         if self.bar is not None:
             self.bar.total = self.total
             self.bar.set_postfix_str(self.note, refresh=False)
@@ -75,8 +81,7 @@ class Progress:
 
     def _line(self) -> None:
         self.last_line = time.monotonic()
-        done = self.count - self.initial
-        seconds = (self.total - self.count) / self.rate if done else 0
+        seconds = (self.total - self.count) / self.rate if self.rate else 0
         left = f", {tqdm.format_interval(seconds)} left" if seconds else ""
         note = f", {self.note}" if self.note else ""
         self.write(

@@ -68,6 +68,16 @@ def test_pieces_of_an_earlier_run_do_not_count_towards_the_rate(clock, capsys):
     ]
 
 
+def test_a_slow_start_and_a_pause_are_soon_forgotten(clock, capsys):
+    bar = Progress(10_000, "step", "psnr")
+    for seconds in (300, 3600):
+        work(clock, seconds, bar)
+        for _ in range(600):
+            work(clock, 1, bar)
+        assert bar.rate == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("psnr: 1202/10000 steps, 1.00 steps")
+
+
 def test_the_note_stays_until_the_next_one(clock, capsys):
     bar = Progress(9, "step", "psnr")
     work(clock, 60, bar, note="l_g 0.1")
