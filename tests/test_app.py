@@ -29,7 +29,7 @@ from esrgan_jax.upscaler import Upscaler
 LIMITS = Limits(megapixels=0.01, result_megapixels=0.1, megabytes=1)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
-SECONDS = 30
+SECONDS = 120  # of patience, where the machine has other work too
 
 
 def read(path):
