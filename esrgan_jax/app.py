@@ -1,4 +1,4 @@
-"""A page to upscale pictures on, served by this machine: `python -m esrgan_jax.app --model=MODEL`.
+"""A page to upscale pictures on, served by this machine: `python -m esrgan_jax.app`.
 
 Nothing leaves the machine: no analytics, no public link, no font or script from elsewhere.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from esrgan_jax.errors import InputError, RunError, run_command
+from esrgan_jax.mixture import mixture
 
 LOCAL = "127.0.0.1"
 FIRST_PORT, PORTS = 7860, 100  # Gradio's
@@ -42,6 +43,22 @@ def theme() -> Any:
         block_label_text_color="*neutral_700",
         block_title_text_color="*neutral_700",
     )
+
+
+def first_choice(models: Sequence[str], psnr_model: str | None) -> tuple[str, str | None]:
+    """The network and the PSNR network, if any, that are chosen when the page opens.
+
+    Args:
+        models: Those of the command line; the first is chosen. Without any, it is the package's.
+        psnr_model: To mix with.
+
+    Raises:
+        InputError: There is a PSNR network alone.
+    """
+    if models:
+        return models[0], psnr_model
+    (psnr, _), (gan, _) = mixture(None, psnr_model)
+    return str(gan), str(psnr)
 
 
 def serve(page: Any, host: str, port: int | None) -> None:
@@ -92,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         nargs="+",
         default=[],
         action="extend",
-        help="networks to choose from, beside those of the zoo",
+        help="networks to choose from, beside the package's and those of the zoo",
     )
     parser.add_argument("--psnr_model", metavar="MODEL", help="a PSNR network to mix with")
     parser.add_argument("--host", default=LOCAL, help=f"address to serve at (default {LOCAL})")
@@ -105,9 +122,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, most in limits.items():
         if not most > 0:
             raise InputError(f"--max_{name}={most:g}: give a positive number")
+    chosen = first_choice(args.model, args.psnr_model)
+    given = list(dict.fromkeys(name for name in (*args.model, args.psnr_model) if name))
     from esrgan_jax.app_model import Limits, check_models
 
-    check_models([*args.model, *([args.psnr_model] if args.psnr_model else [])])
+    check_models(given)
     # Like Ctrl-C, so that files are deleted.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -119,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 raise InputError("the app needs gradio: pip install 'esrgan_jax[app]'") from None
             from esrgan_jax.app_page import Page
 
-            page = Page(args.model, args.psnr_model, Limits(**limits), Path(folder).resolve())
+            page = Page(given, chosen, Limits(**limits), Path(folder).resolve())
             serve(page, args.host, args.port)
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -53,7 +53,7 @@ def choices(given: Sequence[str], uploaded: Sequence[str] = ()) -> list[tuple[st
         shown.append((name if clear else model, model))
     for name, weights in zoo.ZOO.items():
         if weights.kind == "generator" and name not in given:
-            where = "" if zoo.cached_path(name).is_file() else ", downloaded on first use"
+            where = "" if zoo.weights_path(name).is_file() else ", downloaded on first use"
             shown.append((f"{name} ({weights.what}, x{weights.scale}{where})", name))
     return shown
 

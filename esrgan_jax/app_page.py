@@ -16,6 +16,7 @@ from jax.errors import JaxRuntimeError
 from esrgan_jax import app_model
 from esrgan_jax.app_model import Limits
 from esrgan_jax.errors import InputError, RunError
+from esrgan_jax.mixture import ALPHA
 from esrgan_jax.picture import SUFFIXES
 
 CLEANING = (600, 6 * 3600)  # seconds: how often, and at which age files are deleted
@@ -34,16 +35,17 @@ class Page:
     """The page: `blocks` is what Gradio serves.
 
     Args:
-        models: To choose from, beside the zoo's; the first is chosen.
-        psnr_model: The second network that is chosen, if any.
+        models: To choose from, beside the zoo's.
+        chosen: The network that is chosen at first, and the PSNR network, if any.
         limits: What is refused.
         folder: For what is uploaded and made.
     """
 
-    def __init__(self, models: Sequence[str], psnr_model: str | None, limits: Limits, folder: Path):
+    def __init__(
+        self, models: Sequence[str], chosen: tuple[str, str | None], limits: Limits, folder: Path
+    ):
         self.given = list(models)
-        if psnr_model is not None and psnr_model not in self.given:
-            self.given.append(psnr_model)
+        self.partner = {chosen[0]: chosen[1] or NONE}
         self.limits, self.folder = limits, folder
         self.stops: dict[str, threading.Event] = {}  # of each session's job
         # A stopped job ends after its tile, when the queue has begun the next one already.
@@ -53,20 +55,19 @@ class Page:
             gr.Markdown(WELCOME)
             with gr.Row():
                 with gr.Column(min_width=320):
-                    self._networks(psnr_model)
+                    self._networks(*chosen)
                     self._options()
                 with gr.Column(scale=2, min_width=320):
                     self._results()
             self._wire()
         self.blocks.queue(max_size=WAITING)
 
-    def _networks(self, psnr_model: str | None) -> None:
+    def _networks(self, model: str, psnr_model: str | None) -> None:
         offered = app_model.choices(self.given)
         kinds = ["image", *SUFFIXES]
         self.picture = gr.File(label="Picture", file_types=kinds, height=140, elem_id="picture")
-        first = self.given[0] if self.given else offered[0][1]
         with gr.Group():
-            self.model = gr.Dropdown(offered, value=first, label="Network")
+            self.model = gr.Dropdown(offered, value=model, label="Network")
             self.own = gr.UploadButton("Use a weight file of your own", size="sm", elem_id="own")
         with gr.Group():
             self.psnr = gr.Dropdown(
@@ -79,7 +80,7 @@ class Page:
                 "Use a PSNR weight file of your own", size="sm", elem_id="own-psnr"
             )
             self.alpha = gr.Slider(
-                *(0, 1, 0.8),
+                *(0, 1, ALPHA),
                 step=0.01,
                 label="Alpha",
                 info="0: the PSNR network, faithful and smooth; 1: the network, with texture",
@@ -141,6 +142,8 @@ class Page:
         networks = [self.uploads, self.model, self.psnr]
         for button, add in ((self.own, self.add_network), (self.own_psnr, self.add_psnr)):
             button.upload(add, [button, *networks], [*networks, self.alpha], **quiet)
+        # Other networks seldom mix with the PSNR network of this one.
+        self.model.input(lambda m: self.partner.get(m, NONE), self.model, self.psnr, **quiet)
         self.psnr.change(mixing, self.psnr, self.alpha, **quiet)
         networks += [self.alpha, self.scale, self.format, self.tile, self.seamless]
         further = (self.picture, self.strength, self.color, self.ensemble, self.made)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from esrgan_jax.errors import InputError
+from esrgan_jax.mixture import ALPHA, NAME
 
 if TYPE_CHECKING:
     from esrgan_jax.upscaler import Upscaler
@@ -18,6 +19,8 @@ def load_contestants(
 ) -> "dict[str, Upscaler]":
     """Loads models, by their short names; a single one may be mixed with `psnr_model`.
 
+    Where there are none, it loads the package's own, mixed by `alpha`.
+
     All are held at once: one of 23 blocks has 67 MB, less than a tenth of what its tiles have, and
     those of one architecture share their compiled programs.
 
@@ -26,19 +29,21 @@ def load_contestants(
             mixed.
         RunError: One of the zoo cannot be downloaded.
     """
+    if not models and alpha is None:
+        alpha = ALPHA
     mixed = psnr_model is not None or alpha is not None
     if mixed and len(models) > 1:
         raise InputError(
             f"--psnr_model and --alpha mix with one --model, and {len(models)} are given; "
             "mix by python -m esrgan_jax.interpolate and compare the files"
         )
-    names = short_names(models)
+    names = short_names(models) or [NAME]
 
     from esrgan_jax.upscaler import Upscaler
 
     # bfloat16, the default of accelerators, rounds: results would not be those that papers compare.
     fixed = {"psnr_model": psnr_model, "alpha": alpha, "dtype": "float32"}
-    upscalers = [Upscaler.load(model, **fixed) for model in models]
+    upscalers = [Upscaler.load(model, **fixed) for model in models or [None]]
     for name, upscaler in zip(names, upscalers, strict=True):
         if upscaler.scale != upscalers[0].scale:
             raise InputError(

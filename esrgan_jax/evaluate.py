@@ -17,8 +17,8 @@ from esrgan_jax.contestants import BICUBIC, load_contestants
 from esrgan_jax.data import pairs
 from esrgan_jax.errors import InputError, RunError, listed, run_command
 from esrgan_jax.files import refuse_same, replacing
-from esrgan_jax.interpolate import add_mixture_arguments
 from esrgan_jax.metrics import METRICS, SCORES, SSIM_WINDOW, load_metrics, scores
+from esrgan_jax.mixture import DEFAULT, add_mixture_arguments
 from esrgan_jax.picture import find_pictures, read_picture
 from esrgan_jax.pictures.writer import check_target, write_rows
 from esrgan_jax.progress import Progress
@@ -129,9 +129,9 @@ def create_parser() -> argparse.ArgumentParser:
     add(
         "--model",
         metavar="MODEL",
-        required=True,
         action="append",
-        help="a generator; may be given several times, of one scale",
+        default=[],
+        help=f"a generator; may be given several times, of one scale ({DEFAULT})",
     )
     add("--hr", metavar="DIR", required=True, type=Path, help="folder of HR pictures, uncropped")
     add(

@@ -94,21 +94,6 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     }
 
 
-def add_mixture_arguments(parser: argparse._ActionsContainer) -> None:
-    """--psnr_model and --alpha, for commands whose --model can be mixed on the fly."""
-    parser.add_argument(
-        "--psnr_model",
-        metavar="MODEL",
-        help="PSNR-oriented generator to interpolate with, together with --alpha",
-    )
-    parser.add_argument(
-        "--alpha",
-        metavar="A",
-        type=float,
-        help="0 is the psnr_model, 1 the model, between a mixture",
-    )
-
-
 def load_mixture(psnr_model: str | Path, gan_model: str | Path, alpha: float) -> tuple[Any, Any]:
     """(module, variables) of (1 - alpha) · psnr_model + alpha · gan_model; as `load_models`."""
     return load_models([(psnr_model, 1 - alpha), (gan_model, alpha)])[:2]

@@ -1,4 +1,4 @@
-"""Upscales picture files: `python -m esrgan_jax.upscale INPUT… --output=PATH --model=MODEL`."""
+"""Upscales picture files: `python -m esrgan_jax.upscale INPUT… --output=PATH [--model=MODEL]`."""
 
 import argparse
 import io
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from esrgan_jax.errors import InputError, RunError, listed, run_command
-from esrgan_jax.interpolate import add_mixture_arguments
+from esrgan_jax.mixture import DEFAULT, add_mixture_arguments
 from esrgan_jax.upscaling.jobs import STREAM, Job, Wishes, is_film, plan
 from esrgan_jax.upscaling.report import MODES, Report
 
@@ -44,7 +44,7 @@ def create_parser() -> argparse.ArgumentParser:
     )
 
     networks = parser.add_argument_group("networks")
-    networks.add_argument("--model", metavar="MODEL", help="the generator")
+    networks.add_argument("--model", metavar="MODEL", help=f"the generator ({DEFAULT})")
     add_mixture_arguments(networks)
     networks.add_argument(
         "--mix",
@@ -125,18 +125,13 @@ def _models(args: argparse.Namespace) -> list[Any]:
     """The chain of models, as `Upscaler.load` takes it."""
     if args.mix and (args.model or args.psnr_model):
         raise InputError("--mix names all networks: leave --model and --psnr_model out")
-    if args.model is None and not args.mix:
-        raise InputError(
-            "no --model: give a run, a weight file or a name of the zoo "
-            "(none ships with this package yet)"
-        )
     mixed = dict(args.mix)
     if len(mixed) < len(args.mix):
         raise InputError("--mix names a network twice")
     if mixed and abs(sum(mixed.values()) - 1) > 0.005:
         total = f"{sum(mixed.values()):g}"
         raise InputError(f"the weights of --mix sum to {total}: let them sum to 1")
-    return [mixed or args.model, *args.then]
+    return [mixed or args.model, *args.then]  # None is the package's own
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,13 +1,13 @@
 """A generator applied to pictures: arrays in memory, or strips of pictures too large for it."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Self
 
 import jax
 import numpy as np
 
 from esrgan_jax.errors import InputError
+from esrgan_jax.mixture import Model, mixture
 from esrgan_jax.models.borders import BORDERS
 from esrgan_jax.upscaling.images import from_array, to_array
 from esrgan_jax.upscaling.memory import tile_side
@@ -16,8 +16,6 @@ from esrgan_jax.upscaling.step import COLOR_FIELD
 from esrgan_jax.upscaling.strips import Strips
 from esrgan_jax.upscaling.tile_runner import TileRunner
 from esrgan_jax.upscaling.tiles import OVERLAP
-
-Model = str | Path
 
 
 class Upscaler:
@@ -127,7 +125,7 @@ class Upscaler:
     @classmethod
     def load(
         cls,
-        model: Model | Sequence[Model] | Mapping[Model, float],
+        model: Model | Sequence[Model | None] | Mapping[Model, float] | None = None,
         *,
         psnr_model: Model | None = None,
         alpha: float | None = None,
@@ -137,38 +135,25 @@ class Upscaler:
 
         Args:
             model: The model. A list of models is a chain, each upscaling what the one before made;
-                a mapping {model: weight} is the interpolation of networks of one architecture.
+                a mapping {model: weight} is the interpolation of networks of one architecture. None
+                are the two networks of the package, interpolated with `alpha`, if given.
             psnr_model: With `alpha`, the mixture (1 - alpha) · psnr_model + alpha · model.
-            alpha: 0 is `psnr_model`, 1 is `model`.
+            alpha: 0 is `psnr_model`, 1 is `model`. In a chain both are of the first link.
             **options: As for `Upscaler`, for every link of a chain.
 
         Raises:
-            InputError: A model cannot be used, models do not match, or one of `psnr_model` and
-                `alpha` is given without the other.
+            InputError: A model cannot be used, models do not match, or `model`, `psnr_model` and
+                `alpha` do not fit together, see `mixture`.
         """
-        if (psnr_model is None) != (alpha is None):
-            given, missing = (
-                ("alpha", "psnr_model") if psnr_model is None else ("psnr_model", "alpha")
-            )
-            raise InputError(
-                f"{given} without {missing}: interpolation needs both "
-                "(alpha 0 is the psnr_model, 1 the model)"
-            )
         from esrgan_jax.interpolate import load_models
 
         links: list[Any] = list(model) if isinstance(model, list | tuple) else [model]
         if not links:
             raise InputError("no model: name one or more")
-        mixtures: list[list[tuple[Model, float]]] = [
-            list(link.items()) if isinstance(link, Mapping) else [(link, 1.0)] for link in links
-        ]
-        if psnr_model is not None and alpha is not None:
-            if len(mixtures[0]) > 1:
-                raise InputError("psnr_model and alpha, or weights of several models: not both")
-            mixtures[0] = [(psnr_model, 1 - alpha), (mixtures[0][0][0], alpha)]
+        mixtures = [mixture(links[0], psnr_model, alpha), *map(mixture, links[1:])]
         upscaler = None
-        for mixture in reversed(mixtures):
-            module, variables, name = load_models(mixture)
+        for networks in reversed(mixtures):
+            module, variables, name = load_models(networks)
             name = f"{name} > {upscaler.name}" if upscaler else name
             upscaler = cls(module, variables, then=upscaler, name=name, **options)
         assert upscaler is not None

@@ -21,6 +21,7 @@ from esrgan_jax import app, app_model
 from esrgan_jax.app_model import Limits
 from esrgan_jax.checkpoint import save_generator
 from esrgan_jax.errors import InputError, RunError
+from esrgan_jax.mixture import ALPHA
 from esrgan_jax.models.rrdb import RRDBNet
 from esrgan_jax.pictures.reader import open_picture
 from esrgan_jax.pictures.writer import write_rows
@@ -179,6 +180,8 @@ def test_the_command_says_what_is_wrong(tmp_path, monkeypatch):
         app.main(["--max_megapixels=0"])
     with pytest.raises(InputError, match=r"none\.pth: no such file"):
         app.main([f"--model={tmp_path}/none.pth"])
+    with pytest.raises(InputError, match="psnr_model without model"):
+        app.main(["--psnr_model=p.npz"])
     monkeypatch.setitem(sys.modules, "gradio", None)
     with pytest.raises(InputError, match=r"pip install 'esrgan_jax\[app\]'"):
         app.main([])
@@ -330,7 +333,7 @@ def test_depth_and_alpha_arrive_in_the_download(page, models, tmp_path, rng):
     page.locator("#download", has_text="deep_x2.5.tif").wait_for()
     result = read(download(page, tmp_path))
     assert (result.shape, result.dtype) == ((50, 60, 4), np.uint16)
-    options = {"alpha": 0.8, "color": "keep", "strength": 0.5}
+    options = {"alpha": ALPHA, "color": "keep", "strength": 0.5}
     np.testing.assert_array_equal(result, expected(models, image, 2.5, **options))
 
 
@@ -386,6 +389,8 @@ def test_pictures_and_networks_that_cannot_be_had(page, photo, tmp_path):
     page.get_by_text("photo.png: 24×20 pixels").wait_for()
     page.get_by_label("Network", exact=True).click()
     page.get_by_role("option", name="esrgan-x4 (").click()
+    mixed = "document.querySelector('[aria-label=\"Mix with a PSNR network\"]').value"
+    page.wait_for_function(f"{mixed} == 'none'")  # the other network's is no longer chosen
     page.locator("#go").press("Enter")
     page.get_by_text(re.compile("could not be downloaded: no connection")).wait_for()
 

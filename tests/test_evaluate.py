@@ -204,6 +204,13 @@ def test_a_mixture_is_of_one_model(photos, models, capsys):
     assert capsys.readouterr().out.splitlines()[0].split() == ["bicubic", "net,", "alpha", "0.5"]
 
 
+def test_without_a_model_the_packages_are_mixed(photos, capsys):
+    main([f"--hr={photos}", "--alpha=0.25"])
+    assert capsys.readouterr().out.splitlines()[0].split("  ")[-1].strip() == "lite-x4, alpha 0.25"
+    with pytest.raises(InputError, match="psnr_model without model"):
+        main([f"--hr={photos}", "--psnr_model=p.npz"])
+
+
 def test_a_model_that_cannot_be_read_is_told_before_any_picture(photos, model, tmp_path, capsys):
     (tmp_path / "broken.npz").write_bytes(b"junk")
     for other, message in (("broken.npz", r"broken\.npz"), ("missing.npz", r"missing\.npz")):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from esrgan_jax.checkpoint import save_generator
+from esrgan_jax.mixture import ALPHA
 from esrgan_jax.models.rrdb import RRDBNet
 from esrgan_jax.pictures.reader import open_picture
 from esrgan_jax.pictures.writer import write_rows
@@ -20,6 +21,10 @@ from esrgan_jax.upscaler import Upscaler
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "esrgan_inference.ipynb"
 
 SAMPLE = "del os.environ['ESRGAN_JAX_PICTURE']"
+PACKAGED = """
+for name in ("ESRGAN_JAX_MODEL", "ESRGAN_JAX_PSNR_MODEL"):
+    del os.environ[name]
+"""
 SLIDER = """
 slider.value = 0.3
 Path("view.png").write_bytes(view.value)
@@ -48,7 +53,8 @@ sys.modules.setdefault("google", types.ModuleType("google"))
 def executed(tmp_path_factory):
     """The folder that it ran in, with two small networks, and the notebook with its outputs.
 
-    Behind its own cells, some run again: with the slider moved, in Colab, and with the sample.
+    Behind its own cells, some run again: with the slider moved, in Colab, with the sample, and with
+    the networks of the package.
     """
     nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
     pytest.importorskip("ipykernel")
@@ -69,13 +75,14 @@ def executed(tmp_path_factory):
     sources = {cell["id"]: cell["source"] for cell in notebook.cells}
     for source in (
         *(SLIDER, COLAB, SAMPLE, sources["picture"], sources["save"]),
-        *("del sys.modules['google.colab']", sources["picture"]),
+        *("del sys.modules['google.colab']", sources["picture"], PACKAGED, sources["models"]),
     ):
         notebook.cells.append(nbformat.v4.new_code_cell(source))
     environment = {
         "ESRGAN_JAX_MODEL": "gan.safetensors",
         "ESRGAN_JAX_PSNR_MODEL": "psnr.safetensors",
         "ESRGAN_JAX_PICTURE": "folder/deep.png",
+        "ESRGAN_JAX_CACHE": "folder/deep.png",  # no folder, so that nothing can be downloaded
         **{name: str(folder / name) for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR")},
         "JUPYTER_PLATFORM_DIRS": "1",  # Jupyter warns where this is not said
     }
@@ -120,7 +127,7 @@ def test_the_saved_picture_is_the_upscalers(executed):
     lr = read(folder / "folder" / "deep.png")
     sr = read(folder / "deep_x4.png")
     assert sr.dtype == np.uint16
-    assert_same(sr, mixture(folder, 0.8)(lr))
+    assert_same(sr, mixture(folder, ALPHA)(lr))
     assert sr[..., :3].std() > 1000
 
 
@@ -140,7 +147,11 @@ def test_colab_uploads_and_downloads_and_the_sample_needs_neither(executed):
     gray = read(folder / "folder" / "gray.png")
     assert_same(read(folder / "photo_x4.png"), mixture(folder, 0.3)(gray))
     assert read(folder / "cat.png").shape == (120, 160, 3)
-    assert "cat.png: 160 x 120" in str(notebook.cells[-1]["outputs"])
+    assert "cat.png: 160 x 120" in str(notebook.cells[-3]["outputs"])
+
+
+def test_the_networks_of_the_package_need_no_download(executed):
+    assert "enlarge 4 times and have 869,155" in str(executed[1].cells[-1]["outputs"])
 
 
 @pytest.mark.parametrize("there", [True, False])

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from esrgan_jax.checkpoint import save_generator
 from esrgan_jax.errors import InputError, RunError
@@ -360,9 +361,30 @@ def test_options_that_cannot_be(models, photos, tmp_path, options, message):
     assert not (tmp_path / "out").exists()
 
 
-def test_no_model(photos, tmp_path):
-    with pytest.raises(InputError, match="no --model: give a run"):
-        main([str(photos), f"--output={tmp_path / 'out'}"])
+@pytest.mark.parametrize(
+    ("options", "models", "alpha"),
+    [([], [None], None), (["--alpha=0.3"], [None], 0.3), (["--then=n"], [None, "n"], None)],
+)
+def test_the_package_stands_in_for_a_model(photos, tmp_path, monkeypatch, options, models, alpha):
+    def load(given, **options):
+        assert (given, options["psnr_model"], options["alpha"]) == (models, None, alpha)
+        raise InputError("loaded")
+
+    monkeypatch.setattr(Upscaler, "load", load)
+    with pytest.raises(InputError, match="loaded"):
+        main([str(photos), f"--output={tmp_path / 'out'}", *options])
+
+
+def test_without_a_model_the_picture_says_what_made_it(photos, tmp_path):
+    main([str(photos / "a.png"), f"--output={tmp_path / 'b.png'}"])
+    with Image.open(tmp_path / "b.png") as image:
+        assert image.size == (48, 36)
+        assert Upscaler.load().name in image.getexif()[305]
+
+
+def test_no_psnr_model_alone(photos, tmp_path):
+    with pytest.raises(InputError, match="psnr_model without model"):
+        main([str(photos), f"--output={tmp_path / 'out'}", "--psnr_model=p.npz", "--alpha=0.5"])
 
 
 @pytest.mark.parametrize(

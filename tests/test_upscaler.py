@@ -163,15 +163,3 @@ def test_a_network_that_is_not_finite_fails(dtype, gain):
 def test_unusable_tiles_are_explained(folding, options, message):
     with pytest.raises(InputError, match=message):
         Upscaler(*folding, **options)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"alpha": 0.5}, "alpha without psnr_model"),
-        ({"psnr_model": "psnr.npz"}, "psnr_model without alpha"),
-    ],
-)
-def test_interpolation_needs_both_options(options, message):
-    with pytest.raises(InputError, match=message):
-        Upscaler.load("gan.npz", **options)

@@ -1,4 +1,4 @@
-"""Both stages on the photographs that scikit-image ships, then a table and a comparison picture.
+"""The package's networks on a photograph, then both stages trained in minutes, on it as well.
 
 python -m tools.demo --workdir=demo [--vgg=vgg19.safetensors]
 """
@@ -7,12 +7,15 @@ import argparse
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from absl import flags, logging
 
 from esrgan_jax.errors import run_command
+from esrgan_jax.evaluate import Pair, bicubic, read_pair
+from esrgan_jax.mixture import ALPHA
 
 HELD_OUT = "astronaut.png"
 TRAINING = (
@@ -36,8 +39,31 @@ def write_photographs(folder: Path) -> tuple[Path, Path]:
     return folder / "train", folder / "val"
 
 
+def compare(
+    networks: Mapping[str, Callable[[np.ndarray], np.ndarray]],
+    pair: Pair,
+    scale: int,
+    picture: Path,
+) -> None:
+    """Prints the scores of networks beside bicubic's, and writes a picture of their results."""
+    from esrgan_jax.comparison import comparison
+    from esrgan_jax.metrics import scores
+    from esrgan_jax.picture import write_picture
+    from esrgan_jax.score_table import table
+
+    columns, panels = {}, [("LR", pair.lr)]
+    for name, upscale in {"bicubic": bicubic(scale), **networks}.items():
+        sr = upscale(pair.lr)
+        columns[name] = [{"name": pair.name, **scores(sr, pair.hr, scale)}]
+        panels.append((f"{name}\n{columns[name][0]['psnr_y']:.2f} dB", sr))
+    panels.append(("HR", pair.hr))
+    write_picture(picture, comparison(panels, box=BOX, zoom=2))
+    print(table(columns))
+    print(f"{picture}: look at it.", flush=True)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Train, interpolate and upscale in minutes.")
+    parser = argparse.ArgumentParser(description="Upscale, then train both stages in minutes.")
     parser.add_argument("--workdir", type=Path, default=Path("demo"), help="folder of the run")
     parser.add_argument(
         "--vgg", default="", help="converted VGG weights; left out, no perceptual loss"
@@ -45,10 +71,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
 
     from configs import demo
-    from esrgan_jax.comparison import comparison
-    from esrgan_jax.evaluate import bicubic, evaluate_pairs, read_pair
-    from esrgan_jax.picture import write_picture
-    from esrgan_jax.score_table import table
     from esrgan_jax.train import train_and_evaluate
     from esrgan_jax.upscaler import Upscaler
 
@@ -58,33 +80,30 @@ def main(argv: Sequence[str] | None = None) -> None:
     train, val = write_photographs(args.workdir / "photographs")
     config = demo.get_config(args.vgg)
     config.data.train, config.data.val = str(train), str(val)
+    pair = read_pair(val / HELD_OUT, None, config.scale)
+
+    print("The package's networks, on a photograph that they never saw:")
+    alphas = {"PSNR": 0.0, f"alpha {ALPHA}": ALPHA, "GAN": 1.0}
+    packaged = {name: Upscaler.load(alpha=alpha) for name, alpha in alphas.items()}
+    compare(packaged, pair, config.scale, args.workdir / "comparison.png")
+    print(f"Yours: {sys.executable} -m esrgan_jax.upscale photo.jpg --output=large.png\n")
+
+    print("Now smaller ones are trained from scratch.", flush=True)
     if not args.vgg:
         print(
             "No VGG weights given (make demo VGG=vgg19.safetensors), and the package ships none: "
             "the GAN stage trains without the perceptual loss."
         )
     train_and_evaluate(config, str(args.workdir))
-
     psnr, gan = args.workdir / "psnr", args.workdir / "gan"
-    pair = read_pair(val / HELD_OUT, None, config.scale)
-    methods = {
-        "bicubic": bicubic(config.scale),
+    trained = {
         "PSNR": Upscaler.load(psnr),
         "alpha 0.5": Upscaler.load(gan, psnr_model=psnr, alpha=0.5),
         "GAN": Upscaler.load(gan),
     }
-    columns = {
-        name: evaluate_pairs(upscale, [pair], config.scale) for name, upscale in methods.items()
-    }
-    print(table(columns))
-    panels = [("LR", pair.lr)]
-    for name, upscale in methods.items():
-        panels.append((f"{name}\n{columns[name][0]['psnr_y']:.2f} dB", upscale(pair.lr)))
-    panels.append(("HR", pair.hr))
-    picture = args.workdir / "comparison.png"
-    write_picture(picture, comparison(panels, box=BOX, zoom=2))
+    compare(trained, pair, config.scale, args.workdir / "trained.png")
     minutes = (time.monotonic() - began) / 60
-    print(f"{picture}: look at it. Done in {minutes:.1f} minutes.", file=sys.stderr)
+    print(f"Done in {minutes:.1f} minutes.", file=sys.stderr)
 
 
 if __name__ == "__main__":

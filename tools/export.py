@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from esrgan_jax.errors import InputError, run_command
 from esrgan_jax.files import refuse_same, replacing, sha256
 from esrgan_jax.interop.weight_file import SUFFIXES
-from esrgan_jax.interpolate import add_mixture_arguments
+from esrgan_jax.mixture import add_mixture_arguments
 
 if TYPE_CHECKING:
     import jax

@@ -1,0 +1,135 @@
+"""The weights of the package: found without network and cache, alike, and used where none is named.
+
+Nothing here depends on how good they are.
+"""
+
+import configparser
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from etils import epath
+
+from configs import lite_x4
+from esrgan_jax import app, app_model
+from esrgan_jax.checkpoint import load_generator
+from esrgan_jax.contestants import load_contestants
+from esrgan_jax.files import sha256
+from esrgan_jax.initial import initial_generator
+from esrgan_jax.interop import zoo
+from esrgan_jax.interop.weight_file import read_tensors
+from esrgan_jax.interpolate import interpolate_params
+from esrgan_jax.mixture import ALPHA
+from esrgan_jax.models import create_generator
+from esrgan_jax.stages import psnr_stage
+from esrgan_jax.upscaler import Upscaler
+from tools import convert_rrdb
+
+ROOT = Path(__file__).parents[1]
+PSNR, GAN = NAMES = ("lite-x4-psnr", "lite-x4-gan")
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch, tmp_path):
+    """Neither a network nor a folder for the cache."""
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("the network is asked")
+
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(zoo.CACHE_VARIABLE, str(tmp_path / "file"))
+    monkeypatch.setattr("socket.socket", refuse)
+    monkeypatch.chdir(tmp_path)
+
+
+def described(name):
+    """As a picture's metadata name it."""
+    path = zoo.fetch(name)
+    return f"{path.name} sha256:{sha256(path)[:16]}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_lead_to_files_of_the_package(name, capsys):
+    path = zoo.resolve(name)
+    assert path == ROOT / "esrgan_jax" / "weights" / f"{name.replace('-', '_')}.safetensors"
+    assert path.stat().st_size == zoo.ZOO[name].size
+    zoo.main([name])
+    assert capsys.readouterr().out.splitlines()[0] == str(path)
+    (row,) = (line for line in zoo.table().splitlines() if line.startswith(f"{name} "))
+    assert row.split()[-4:] == ["2", "Apache-2.0", "esrgan_jax", "packaged"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_files_are_what_the_converter_writes(name, tmp_path):
+    path = zoo.resolve(name)
+    assert {tensor.dtype.name for tensor in read_tensors(path).values()} == {"float16"}
+    again = tmp_path / "again.safetensors"
+    convert_rrdb.main([str(path), str(again), "--dtype=float16"])
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_the_networks_are_those_of_the_config():
+    module = create_generator(**lite_x4.get_config().generator)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), np.zeros((1, 8, 8, 3), np.float32))
+    for name in NAMES:
+        found, variables = load_generator(name)
+        assert found.scale == zoo.ZOO[name].scale
+        leaves = jax.tree.leaves(variables["params"])
+        assert sum(leaf.size for leaf in leaves) == zoo.ZOO[name].parameters
+        assert all(leaf.dtype == np.float32 and np.isfinite(leaf).all() for leaf in leaves)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_equal(a.shape, b.shape),
+            variables,
+            {**shapes, "batch_stats": {}},
+        )
+
+
+def test_they_are_mixed_where_no_model_is_named():
+    gan, psnr = load_generator(GAN)[1], load_generator(PSNR)[1]
+    for options, alpha in (({}, ALPHA), ({"alpha": 0.25}, 0.25)):
+        upscaler = Upscaler.load(**options)
+        assert upscaler.name == f"{described(PSNR)} x {1 - alpha:g} + {described(GAN)} x {alpha:g}"
+        expected = interpolate_params(psnr, gan, alpha)
+        jax.tree.map(np.testing.assert_array_equal, upscaler.runner.variables, expected)
+    assert Upscaler.load(alpha=0).name == described(PSNR)
+
+
+def test_a_chain_may_begin_with_them():
+    chain = Upscaler.load([None, PSNR], alpha=1)
+    assert (chain.scale, chain.name) == (16, f"{described(GAN)} > {described(PSNR)}")
+
+
+def test_they_are_evaluated_where_no_model_is_named():
+    for alpha, label in ((None, f"lite-x4, alpha {ALPHA}"), (0.5, "lite-x4, alpha 0.5")):
+        ((name, upscaler),) = load_contestants([], alpha=alpha).items()
+        assert name == label
+        assert upscaler.name == Upscaler.load(alpha=alpha).name
+
+
+def test_the_app_begins_with_them(tmp_path):
+    assert [shown for shown, _ in app_model.choices([])[:2]] == [
+        f"{GAN} (clean photos, GAN, x4)",
+        f"{PSNR} (clean photos, PSNR, x4)",
+    ]
+    assert app.first_choice([], None) == (GAN, PSNR)
+    assert app.first_choice(["m", "n"], None) == ("m", None)
+    assert app.first_choice(["m", "n"], "p") == ("m", "p")
+    upscaler = app_model.make_upscaler(*app.first_choice([], None), ALPHA)
+    assert upscaler.name == Upscaler.load().name
+
+
+def test_training_starts_from_them(tmp_path):
+    config = lite_x4.get_config()
+    config.psnr.init_from = PSNR
+    variables = initial_generator(config, psnr_stage(config), epath.Path(tmp_path))
+    assert variables is not None
+    jax.tree.map(np.testing.assert_array_equal, variables, load_generator(PSNR)[1])
+
+
+def test_they_are_installed_with_the_package():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    patterns = setup["options.package_data"]["esrgan_jax"].split()
+    installed = {path for pattern in patterns for path in (ROOT / "esrgan_jax").glob(pattern)}
+    assert {zoo.fetch(name) for name in zoo.ZOO if not zoo.ZOO[name].url} < installed
