@@ -11,7 +11,7 @@ from tools import demo
 
 
 def test_results_are_shown_before_anything_is_trained(tmp_path, monkeypatch, capsys):
-    loaded = []
+    loaded, cores = [], []
 
     def load(*models, **options):
         loaded.append((*(model.name for model in models), *options.values()))
@@ -23,10 +23,12 @@ def test_results_are_shown_before_anything_is_trained(tmp_path, monkeypatch, cap
         assert "comparison.png: look at it" in said
         assert "-m esrgan_jax.upscale photo.jpg --output=large.png" in said
         assert len(list((tmp_path / "photographs" / "train").iterdir())) == 5
+        assert cores == [config]
         assert config.data.val == str(tmp_path / "photographs" / "val")
         raise InterruptedError
 
     monkeypatch.setattr(Upscaler, "load", load)
+    monkeypatch.setattr(train, "use_cores", cores.append)
     monkeypatch.setattr(train, "train_and_evaluate", train_and_evaluate)
     with pytest.raises(InterruptedError):
         demo.main([f"--workdir={tmp_path}"])

@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
 
     from configs import demo
-    from esrgan_jax.train import train_and_evaluate
+    from esrgan_jax.train import train_and_evaluate, use_cores
     from esrgan_jax.upscaler import Upscaler
 
     logging.set_verbosity(logging.WARNING)
@@ -80,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     train, val = write_photographs(args.workdir / "photographs")
     config = demo.get_config(args.vgg)
     config.data.train, config.data.val = str(train), str(val)
+    use_cores(config)
     pair = read_pair(val / HELD_OUT, None, config.scale)
 
     print("The package's networks, on a photograph that they never saw:")

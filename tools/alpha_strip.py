@@ -1,0 +1,61 @@
+"""One picture by mixtures of two networks, side by side, as in the paper's Fig. 10.
+
+python -m tools.alpha_strip photo.png --output=strip.png [--box=TOP,LEFT,HEIGHT,WIDTH]
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from esrgan_jax.errors import InputError, run_command
+
+ALPHAS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list such as 0,0.5,1") from None
+
+
+def _box(text: str) -> tuple[int, int, int, int]:
+    parts = text.split(",")
+    if len(parts) != 4 or not all(part.isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not TOP,LEFT,HEIGHT,WIDTH")
+    top, left, height, width = map(int, parts)
+    return top, left, height, width
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.alpha_strip",
+        description="Upscale a picture with mixtures of a PSNR and a GAN network, side by side.",
+    )
+    add = parser.add_argument
+    add("picture", metavar="LR", type=Path, help="the picture to upscale")
+    add("--output", metavar="FILE", type=Path, required=True, help="picture to write")
+    add("--psnr_model", metavar="MODEL", help="alpha 0 (default: the package's)")
+    add("--model", metavar="MODEL", help="alpha 1 (default: the package's)")
+    add("--alphas", type=_numbers, default=ALPHAS, help="balances to show, such as 0,0.5,1")
+    add("--box", type=_box, help="part of the result to show: TOP,LEFT,HEIGHT,WIDTH")
+    add("--zoom", type=int, default=1, help="every pixel as ZOOM x ZOOM pixels")
+    args = parser.parse_args(argv)
+    if (args.model is None) != (args.psnr_model is None):
+        raise InputError("--model and --psnr_model go together: give both, or neither")
+
+    from esrgan_jax.comparison import comparison
+    from esrgan_jax.picture import read_picture, write_picture
+    from esrgan_jax.upscaler import Upscaler
+
+    lr = read_picture(args.picture)
+    panels = []
+    for alpha in args.alphas:
+        upscale = Upscaler.load(args.model, psnr_model=args.psnr_model, alpha=alpha)
+        panels.append((f"alpha {alpha:g}", upscale(lr)))
+    write_picture(args.output, comparison(panels, box=args.box, zoom=args.zoom))
+    print(args.output)
+
+
+if __name__ == "__main__":
+    run_command(main)
