@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from esrgan_jax.errors import InputError, RunError, run_command
-from esrgan_jax.mixture import mixture
+from esrgan_jax.interop import zoo
+from esrgan_jax.mixture import GAN, PSNR, PSNR_ALONE
 
 LOCAL = "127.0.0.1"
 FIRST_PORT, PORTS = 7860, 100  # Gradio's
@@ -45,20 +46,20 @@ def theme() -> Any:
     )
 
 
-def first_choice(models: Sequence[str], psnr_model: str | None) -> tuple[str, str | None]:
-    """The network and the PSNR network, if any, that are chosen when the page opens.
+def partners(models: Sequence[str], psnr_model: str | None) -> dict[str, str | None]:
+    """Networks and the PSNR network, if any, that each is mixed with; the first is chosen at first.
 
     Args:
-        models: Those of the command line; the first is chosen. Without any, it is the package's.
-        psnr_model: To mix with.
+        models: Those of the command line. The package's own comes behind them.
+        psnr_model: That of the command line.
 
     Raises:
         InputError: There is a PSNR network alone.
+        RunError: The package's networks are missing or damaged.
     """
-    if models:
-        return models[0], psnr_model
-    (psnr, _), (gan, _) = mixture(None, psnr_model)
-    return str(gan), str(psnr)
+    if not models and psnr_model is not None:
+        raise InputError(PSNR_ALONE)
+    return {**dict.fromkeys(models, psnr_model), str(zoo.fetch(GAN)): str(zoo.fetch(PSNR))}
 
 
 def serve(page: Any, host: str, port: int | None) -> None:
@@ -122,8 +123,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, most in limits.items():
         if not most > 0:
             raise InputError(f"--max_{name}={most:g}: give a positive number")
-    chosen = first_choice(args.model, args.psnr_model)
-    given = list(dict.fromkeys(name for name in (*args.model, args.psnr_model) if name))
+    paired = partners(args.model, args.psnr_model)
+    given = [name for name in dict.fromkeys([*args.model, args.psnr_model]) if name is not None]
+    if "" in given:
+        raise InputError("--model or --psnr_model is empty: name a network, or leave it out")
     from esrgan_jax.app_model import Limits, check_models
 
     check_models(given)
@@ -138,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 raise InputError("the app needs gradio: pip install 'esrgan_jax[app]'") from None
             from esrgan_jax.app_page import Page
 
-            page = Page(given, chosen, Limits(**limits), Path(folder).resolve())
+            page = Page(given, paired, Limits(**limits), Path(folder).resolve())
             serve(page, args.host, args.port)
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -53,8 +53,12 @@ def choices(given: Sequence[str], uploaded: Sequence[str] = ()) -> list[tuple[st
         shown.append((name if clear else model, model))
     for name, weights in zoo.ZOO.items():
         if weights.kind == "generator" and name not in given:
-            where = "" if zoo.weights_path(name).is_file() else ", downloaded on first use"
-            shown.append((f"{name} ({weights.what}, x{weights.scale}{where})", name))
+            path = zoo.weights_path(name)
+            far = weights.url and not path.is_file()
+            where = ", downloaded on first use" if far else ""
+            # The package's by path: whatever has its name in the current folder is another one.
+            model = name if weights.url else str(path)
+            shown.append((f"{name} ({weights.what}, x{weights.scale}{where})", model))
     return shown
 
 

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ WAITING = 16  # jobs in the queue
 FORMATS = {"PNG": ".png", "TIFF": ".tif", "WebP": ".webp", "AVIF": ".avif", "JPEG": ".jpg"}
 TILES = (64, 128, 256, 512)
 NONE = "none"
+Partners = Mapping[str, str | None]
 HIDDEN = gr.update(value=None, visible=False)
 TITLE = "ESRGAN in JAX"
 WELCOME = f"""# {TITLE}
@@ -36,16 +37,15 @@ class Page:
 
     Args:
         models: To choose from, beside the zoo's.
-        chosen: The network that is chosen at first, and the PSNR network, if any.
+        partners: The PSNR network, if any, that a network is mixed with when it is chosen. The
+            first network is chosen at first.
         limits: What is refused.
         folder: For what is uploaded and made.
     """
 
-    def __init__(
-        self, models: Sequence[str], chosen: tuple[str, str | None], limits: Limits, folder: Path
-    ):
+    def __init__(self, models: Sequence[str], partners: Partners, limits: Limits, folder: Path):
         self.given = list(models)
-        self.partner = {chosen[0]: chosen[1] or NONE}
+        self.partners = partners
         self.limits, self.folder = limits, folder
         self.stops: dict[str, threading.Event] = {}  # of each session's job
         # A stopped job ends after its tile, when the queue has begun the next one already.
@@ -55,7 +55,7 @@ class Page:
             gr.Markdown(WELCOME)
             with gr.Row():
                 with gr.Column(min_width=320):
-                    self._networks(*chosen)
+                    self._networks(*next(iter(partners.items())))
                     self._options()
                 with gr.Column(scale=2, min_width=320):
                     self._results()
@@ -90,10 +90,7 @@ class Page:
 
     def _options(self) -> None:
         self.scale = gr.Number(
-            0,
-            label="Enlargement",
-            info="How many times; 0 for the network's own",
-            minimum=0,
+            0, label="Enlargement", info="How many times; 0 for the network's own", minimum=0
         )
         self.format = gr.Dropdown(list(FORMATS), value="PNG", label="Format of the download")
         with gr.Accordion("More options", open=False):
@@ -142,8 +139,7 @@ class Page:
         networks = [self.uploads, self.model, self.psnr]
         for button, add in ((self.own, self.add_network), (self.own_psnr, self.add_psnr)):
             button.upload(add, [button, *networks], [*networks, self.alpha], **quiet)
-        # Other networks seldom mix with the PSNR network of this one.
-        self.model.input(lambda m: self.partner.get(m, NONE), self.model, self.psnr, **quiet)
+        self.model.input(self.partner, [self.model, self.psnr], self.psnr, **quiet)
         self.psnr.change(mixing, self.psnr, self.alpha, **quiet)
         networks += [self.alpha, self.scale, self.format, self.tile, self.seamless]
         further = (self.picture, self.strength, self.color, self.ensemble, self.made)
@@ -178,8 +174,15 @@ class Page:
         line = f"{Path(path).name}: {picture.width}×{picture.height} pixels"
         return gr.update(value=str(target), visible=True), HIDDEN, HIDDEN, html.escape(line)
 
+    def partner(self, model: str, psnr: str) -> str:
+        """The PSNR network for a network that was chosen, in the place of another."""
+        if partner := self.partners.get(model):
+            return partner
+        # Other networks seldom mix with the partner of one; what the user chose, stays.
+        return NONE if psnr in self.partners.values() else psnr
+
     def add_network(self, path: str, uploads: list[str], model: str, psnr: str) -> tuple[Any, ...]:
-        return self._add(path, uploads, path, psnr)
+        return self._add(path, uploads, path, self.partner(path, psnr))
 
     def add_psnr(self, path: str, uploads: list[str], model: str, psnr: str) -> tuple[Any, ...]:
         return self._add(path, uploads, model, path)
@@ -244,9 +247,7 @@ class Page:
         start = time.monotonic()
         file = app_model.upscale_file(
             upscaler,
-            source,
-            made,
-            self.limits,
+            *(source, made, self.limits),
             suffix=FORMATS[values[self.format]],
             scale=values[self.scale] or None,
             progress=report,

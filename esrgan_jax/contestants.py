@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from esrgan_jax.errors import InputError
-from esrgan_jax.mixture import ALPHA, NAME
+from esrgan_jax.mixture import ALPHA
 
 if TYPE_CHECKING:
     from esrgan_jax.upscaler import Upscaler
@@ -37,7 +37,7 @@ def load_contestants(
             f"--psnr_model and --alpha mix with one --model, and {len(models)} are given; "
             "mix by python -m esrgan_jax.interpolate and compare the files"
         )
-    names = short_names(models) or [NAME]
+    names = short_names(models) or ["lite-x4"]
 
     from esrgan_jax.upscaler import Upscaler
 

@@ -1,16 +1,22 @@
 """Which networks --model, --psnr_model and --alpha mean: the package's own where none is named."""
 
 import argparse
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
 from esrgan_jax.errors import InputError
+from esrgan_jax.interop import zoo
 
 Model = str | Path
 
-NAME = "lite-x4"  # of the two networks of the package, together
+PSNR, GAN = "lite-x4-psnr", "lite-x4-gan"  # the networks of the package
 ALPHA = 0.8  # how much of their mixture is the GAN network
-DEFAULT = f"default: {NAME} of the package, --alpha={ALPHA}"
+DEFAULT = f"default: the package's {PSNR} and {GAN}, mixed by --alpha, {ALPHA} if not given"
+PSNR_ALONE = (
+    "psnr_model without model: name the network that was trained from it as well, "
+    "or leave both out for the package's"
+)
 
 
 def mixture(
@@ -28,21 +34,34 @@ def mixture(
 
     Raises:
         InputError: The three do not fit together.
+        RunError: The package's networks are missing or damaged.
     """
-    both = "(alpha 0 is the psnr_model, 1 the model)"
     if model is None:
         if psnr_model is not None:
-            raise InputError(f"psnr_model without model: interpolation needs both {both}")
-        model, psnr_model = f"{NAME}-gan", f"{NAME}-psnr"
+            raise InputError(PSNR_ALONE)
+        # Not by their names: a path of that name would come before the zoo.
+        model, psnr_model = zoo.fetch(GAN), zoo.fetch(PSNR)
         alpha = ALPHA if alpha is None else alpha
-    if psnr_model is None and alpha is None:
-        return [*model.items()] if isinstance(model, Mapping) else [(model, 1.0)]
-    if alpha is None:
-        raise InputError(f"psnr_model without alpha: interpolation needs both {both}")
-    if psnr_model is None:
-        raise InputError(f"alpha without psnr_model: interpolation needs both {both}")
+    mixed = psnr_model is not None or alpha is not None
     if isinstance(model, Mapping):
-        raise InputError("psnr_model and alpha, or weights of several models: not both")
+        if mixed or not model:
+            raise InputError(
+                "give weights of one or more models, or psnr_model and alpha: not both"
+            )
+        return [*model.items()]
+    if not mixed:
+        return [(model, 1.0)]
+    if alpha is None:
+        raise InputError(
+            "psnr_model without alpha: say how much of the mixture is the model, such as 0.8"
+        )
+    if psnr_model is None:
+        raise InputError(
+            "alpha without psnr_model: name the network to mix the model with as well, "
+            "or leave the model out to mix the package's"
+        )
+    if not math.isfinite(alpha):
+        raise InputError(f"alpha is {alpha}: give a finite number, such as 0.8")
     return [(psnr_model, 1 - alpha), (model, alpha)]
 
 
@@ -51,11 +70,12 @@ def add_mixture_arguments(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--psnr_model",
         metavar="MODEL",
-        help="PSNR-oriented generator to interpolate with, together with --alpha",
+        help="PSNR-oriented generator to interpolate --model with, together with --alpha",
     )
     parser.add_argument(
         "--alpha",
         metavar="A",
         type=float,
-        help="0 is the psnr_model, 1 the model, between a mixture",
+        help="0 is the PSNR network, 1 the GAN network, between (or beyond) a mixture: of the two "
+        "models, or of the package's where none is given",
     )

@@ -123,8 +123,10 @@ def _share(text: str) -> tuple[int, int]:
 
 def _models(args: argparse.Namespace) -> list[Any]:
     """The chain of models, as `Upscaler.load` takes it."""
-    if args.mix and (args.model or args.psnr_model):
-        raise InputError("--mix names all networks: leave --model and --psnr_model out")
+    if args.mix and (args.model, args.psnr_model, args.alpha) != (None, None, None):
+        raise InputError(
+            "--mix names networks and their weights: leave --model, --psnr_model and --alpha out"
+        )
     mixed = dict(args.mix)
     if len(mixed) < len(args.mix):
         raise InputError("--mix names a network twice")

@@ -34,6 +34,25 @@ def test_panels_go_from_the_psnr_network_to_the_gan_network(picture):
     np.testing.assert_array_equal(shown, expected)
 
 
+def test_networks_may_be_others(picture):
+    lr = read_picture(picture)
+    panels = [(f"alpha {alpha:g}", Upscaler.load(alpha=alpha)(lr)) for alpha in alpha_strip.ALPHAS]
+    assert (panels[0][0], panels[-1][0]) == ("alpha 0", "alpha 1")
+    turned = strip(picture, "--psnr_model=lite-x4-gan", "--model=lite-x4-psnr")
+    labels = [label for label, _ in panels]
+    results = [result for _, result in panels[::-1]]
+    expected = comparison(list(zip(labels, results, strict=True)))
+    np.testing.assert_allclose(turned.astype(float), expected, atol=1)  # 0.2 is not 1 - 0.8
+
+
+def test_the_picture_is_not_overwritten_nor_another_kind_promised(picture):
+    before = picture.read_bytes()
+    for name, message in ((picture.name, "would overwrite what is read"), ("a.jpg", "as PNG")):
+        with pytest.raises(InputError, match=message):
+            alpha_strip.main([str(picture), f"--output={picture.with_name(name)}"])
+    assert picture.read_bytes() == before
+
+
 @pytest.mark.parametrize("given", ["--model=lite-x4-gan", "--psnr_model=lite-x4-psnr"])
 def test_one_network_alone_is_no_mixture(picture, given):
     with pytest.raises(InputError, match="go together"):

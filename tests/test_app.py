@@ -341,14 +341,14 @@ def test_a_weight_file_of_ones_own(page, models, photo, tmp_path):
     choose(page, photo)
     press_and_choose(page, "#own", models["x2"])
     page.wait_for_function("document.querySelector('[aria-label=Network]').value.includes('x2.s')")
-    page.click("#go")
-    page.get_by_text("only networks of one architecture and scale can be mixed").wait_for()
-    page.get_by_label("Mix with a PSNR network").click()
-    page.get_by_role("option", name="none").click()
-    page.click("#go")
+    page.click("#go")  # the PSNR network of the one before is no longer chosen
     page.locator("#download", has_text="photo_x2.png").wait_for()
     upscaler = Upscaler.load(models["x2"])
     np.testing.assert_array_equal(read(download(page, tmp_path)), upscaler(read(photo)))
+    press_and_choose(page, "#own-psnr", models["psnr"])
+    page.get_by_text("psnr.s").first.wait_for()
+    page.click("#go")
+    page.get_by_text("only networks of one architecture and scale can be mixed").wait_for()
 
 
 class Hostile:

@@ -3,15 +3,16 @@
 import pytest
 
 from esrgan_jax.errors import InputError
-from esrgan_jax.mixture import ALPHA, mixture
+from esrgan_jax.interop.zoo import fetch
+from esrgan_jax.mixture import ALPHA, GAN, PSNR, mixture
 
 
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({}, {"lite-x4-psnr": 1 - ALPHA, "lite-x4-gan": ALPHA}),
-        ({"alpha": 0.25}, {"lite-x4-psnr": 0.75, "lite-x4-gan": 0.25}),
-        ({"alpha": 0.0}, {"lite-x4-psnr": 1, "lite-x4-gan": 0}),
+        ({}, {fetch(PSNR): 1 - ALPHA, fetch(GAN): ALPHA}),
+        ({"alpha": 0.25}, {fetch(PSNR): 0.75, fetch(GAN): 0.25}),
+        ({"alpha": 0.0}, {fetch(PSNR): 1, fetch(GAN): 0}),
         ({"model": "m"}, {"m": 1}),
         ({"model": {"m": 0.5, "n": 0.3, "o": 0.2}}, {"m": 0.5, "n": 0.3, "o": 0.2}),
         ({"model": "m", "psnr_model": "p", "alpha": 0.25}, {"p": 0.75, "m": 0.25}),
@@ -24,10 +25,14 @@ def test_the_package_stands_in_where_no_model_is_named(given, expected):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"psnr_model": "p"}, "^psnr_model without model: .*alpha 0 is the psnr_model"),
+        ({"psnr_model": "p"}, "^psnr_model without model: name the network .* leave both out"),
         ({"psnr_model": "p", "alpha": 0.5}, "^psnr_model without model"),
         ({"model": "m", "psnr_model": "p"}, "^psnr_model without alpha"),
-        ({"model": "m", "alpha": 0.5}, "^alpha without psnr_model"),
+        ({"model": "m", "alpha": 0.5}, "^alpha without psnr_model: .* leave the model out"),
+        ({"model": "m", "psnr_model": "p", "alpha": float("nan")}, "^alpha is nan: give a finite"),
+        ({"alpha": float("inf")}, "^alpha is inf: give a finite"),
+        ({"model": {}}, "give weights of one or more models"),
+        ({"model": {"m": 1}, "alpha": 0.5}, "not both"),
         ({"model": {"m": 0.5, "n": 0.5}, "psnr_model": "p", "alpha": 0.5}, "not both"),
     ],
 )

@@ -15,6 +15,7 @@ from configs import lite_x4
 from esrgan_jax import app, app_model
 from esrgan_jax.checkpoint import load_generator
 from esrgan_jax.contestants import load_contestants
+from esrgan_jax.errors import RunError
 from esrgan_jax.files import sha256
 from esrgan_jax.initial import initial_generator
 from esrgan_jax.interop import zoo
@@ -95,6 +96,38 @@ def test_they_are_mixed_where_no_model_is_named():
     assert Upscaler.load(alpha=0).name == described(PSNR)
 
 
+def test_a_folder_of_their_name_is_not_taken_for_them(tmp_path):
+    """Whoever compares them calls the folders of the results so."""
+    for name in NAMES:
+        (tmp_path / name).mkdir()
+    assert f"{ROOT / 'esrgan_jax'}" in str(zoo.fetch(GAN))
+    assert "lite_x4_gan.safetensors" in Upscaler.load().name
+    ((_, upscaler),) = load_contestants([]).items()
+    assert upscaler.name == Upscaler.load().name
+
+
+@pytest.mark.parametrize("damage", ["missing", "changed"])
+def test_missing_and_damaged_files_are_told(damage, tmp_path, monkeypatch):
+    monkeypatch.setattr(zoo, "PACKAGED", tmp_path)
+    if damage == "changed":
+        (tmp_path / zoo.ZOO[GAN].file).write_bytes(b"1234")
+    for load in (Upscaler.load, lambda: load_generator(GAN), lambda: app.partners([], None)):
+        with pytest.raises(RunError, match=r"lite_x4_gan.safetensors: is missing or damaged"):
+            load()
+
+
+def test_texts_give_the_default_alpha():
+    texts = {name: (ROOT / "docs" / name).read_text() for name in ("upscaling.md", "converting.md")}
+    assert f"with an alpha of\n{ALPHA} ([models.md]" in texts["upscaling.md"]
+    assert f"A · lite-x4-gan | {ALPHA} |" in texts["upscaling.md"]
+    assert f"--psnr_model=lite-x4-psnr --alpha={ALPHA}" in texts["converting.md"]
+
+
+def test_the_terms_of_their_data_are_told(capsys):
+    zoo.main([GAN])
+    assert "BSDS500, which is for non-commercial research" in capsys.readouterr().out
+
+
 def test_a_chain_may_begin_with_them():
     chain = Upscaler.load([None, PSNR], alpha=1)
     assert (chain.scale, chain.name) == (16, f"{described(GAN)} > {described(PSNR)}")
@@ -108,15 +141,15 @@ def test_they_are_evaluated_where_no_model_is_named():
 
 
 def test_the_app_begins_with_them(tmp_path):
-    assert [shown for shown, _ in app_model.choices([])[:2]] == [
-        f"{GAN} (clean photos, GAN, x4)",
-        f"{PSNR} (clean photos, PSNR, x4)",
+    gan, psnr = (str(zoo.fetch(name)) for name in (GAN, PSNR))
+    assert app_model.choices([])[:2] == [
+        (f"{GAN} (clean photos, GAN, x4)", gan),
+        (f"{PSNR} (clean photos, PSNR, x4)", psnr),
     ]
-    assert app.first_choice([], None) == (GAN, PSNR)
-    assert app.first_choice(["m", "n"], None) == ("m", None)
-    assert app.first_choice(["m", "n"], "p") == ("m", "p")
-    upscaler = app_model.make_upscaler(*app.first_choice([], None), ALPHA)
-    assert upscaler.name == Upscaler.load().name
+    assert app.partners([], None) == {gan: psnr}
+    assert list(app.partners(["m", "n"], None).items()) == [("m", None), ("n", None), (gan, psnr)]
+    assert list(app.partners(["m"], "p").items()) == [("m", "p"), (gan, psnr)]
+    assert app_model.make_upscaler(gan, psnr, ALPHA).name == Upscaler.load().name
 
 
 def test_training_starts_from_them(tmp_path):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from esrgan_jax.errors import InputError, run_command
+from esrgan_jax.files import refuse_same
 
 ALPHAS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
@@ -43,6 +44,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if (args.model is None) != (args.psnr_model is None):
         raise InputError("--model and --psnr_model go together: give both, or neither")
+    refuse_same(args.picture, args.output)
+    if args.output.suffix.lower() != ".png":
+        raise InputError(f"--output={args.output}: is written as PNG; let the name end in .png")
 
     from esrgan_jax.comparison import comparison
     from esrgan_jax.picture import read_picture, write_picture

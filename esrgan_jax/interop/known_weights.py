@@ -22,11 +22,11 @@ class Weights(NamedTuple):
         licence: SPDX identifier.
         citation: The paper to cite.
         url: Where its publishers have it; "" for a file of this package.
-        sha256: 64 hexadecimal digits, or the first PREFIX where no more are known; "" for a file
-            of this package.
+        sha256: 64 hexadecimal digits, or the first PREFIX where no more are known.
         file: Its name, where the URL does not end in it.
         repacked: Another file of the same tensors, which does where the cache has it: its name and
             its sha256.
+        data: What it was trained on, where that has terms of its own.
     """
 
     kind: str
@@ -40,6 +40,7 @@ class Weights(NamedTuple):
     sha256: str
     file: str = ""
     repacked: tuple[str, str] | None = None
+    data: str = ""
 
 
 _ESRGAN = "Wang et al., ESRGAN: Enhanced Super-Resolution GANs, ECCVW 2018, arXiv:1809.00219"
@@ -51,6 +52,7 @@ _LPIPS = (
     "Zhang et al., The Unreasonable Effectiveness of Deep Features, CVPR 2018, arXiv:1801.03924"
 )
 _NIQE = "Mittal et al., Completely Blind Image Quality Analyzer, 2013, doi:10.1109/LSP.2012.2227726"
+_BSDS = "BSDS500, which is for non-commercial research, and T91: see docs/models.md"
 _RELEASES = "https://github.com/xinntao/Real-ESRGAN/releases/download"
 
 # Sizes and hashes of others' files are the ones that independent projects record.
@@ -58,11 +60,13 @@ _RELEASES = "https://github.com/xinntao/Real-ESRGAN/releases/download"
 ZOO = {
     "lite-x4-gan": Weights(
         "generator", "clean photos, GAN", 4, 869_155, 1_744_742, "Apache-2.0", _ESRGAN,
-        "", "", "lite_x4_gan.safetensors",
+        "", "93887d1a883e25574b57f186d24ba4abde26793e1b0c011c5360527d973e5baf",
+        "lite_x4_gan.safetensors", data=_BSDS,
     ),
     "lite-x4-psnr": Weights(
         "generator", "clean photos, PSNR", 4, 869_155, 1_744_742, "Apache-2.0", _ESRGAN,
-        "", "", "lite_x4_psnr.safetensors",
+        "", "988925e1f396ec85dd6e64c89d14ba68803c9e8bf749ee2a6d95fc2ec90210aa",
+        "lite_x4_psnr.safetensors", data=_BSDS,
     ),
     "esrgan-x4": Weights(
         "generator", "clean photos, GAN", 4, 16_697_987, 0, "Apache-2.0", _ESRGAN,

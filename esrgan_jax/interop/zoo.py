@@ -72,11 +72,14 @@ def fetch(name: str) -> Path:
 
     Raises:
         InputError: The zoo has no such name.
-        RunError: It cannot be downloaded, is not the published file, or the cache cannot be used.
+        RunError: It cannot be downloaded, is not the published file, the cache cannot be used, or
+            this package's is missing or damaged.
     """
     path = weights_path(name)
     weights = ZOO[name]
     if not weights.url:
+        if not path.is_file() or sha256(path) != weights.sha256:
+            raise RunError(f"{path}: is missing or damaged: install esrgan_jax again")
         return path
     try:
         # Always the whole hash: it takes less time than reading the tensors does.
@@ -155,8 +158,8 @@ def table() -> str:
         scale = f"{weights.scale}x" if weights.scale else "-"
         path = weights_path(name)
         files = [path, path.with_name(weights.repacked[0])] if weights.repacked else [path]
-        there = "yes" if any(file.is_file() for file in files) else "no"
-        cached = there if weights.url else "packaged"
+        cached = "yes" if any(file.is_file() for file in files) else "no"
+        cached = cached if weights.url else "packaged"
         size = str(round(_size(weights) / MEGABYTE) or "<1")
         publisher = _publisher(weights.url)
         rows.append((name, weights.what, scale, size, weights.licence, publisher, cached))
@@ -183,6 +186,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name in args.names:
         print(fetch(name))
         print(f"  licence  {ZOO[name].licence}")
+        if ZOO[name].data:
+            print(f"  made of  {ZOO[name].data}")
         print(f"  cite     {ZOO[name].citation}")
 
 
