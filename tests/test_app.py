@@ -346,7 +346,8 @@ def test_a_weight_file_of_ones_own(page, models, photo, tmp_path):
     upscaler = Upscaler.load(models["x2"])
     np.testing.assert_array_equal(read(download(page, tmp_path)), upscaler(read(photo)))
     press_and_choose(page, "#own-psnr", models["psnr"])
-    page.get_by_text("psnr.s").first.wait_for()
+    mixed = "document.querySelector('[aria-label=\"Mix with a PSNR network\"]').value"
+    page.wait_for_function(f"{mixed}.includes('psnr.s')")
     page.click("#go")
     page.get_by_text("only networks of one architecture and scale can be mixed").wait_for()
 
