@@ -5,17 +5,16 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from jax.errors import JaxRuntimeError
 
 from esrgan_jax import app_model
+from esrgan_jax.app_errors import explained
 from esrgan_jax.app_model import Limits
-from esrgan_jax.errors import InputError, RunError
+from esrgan_jax.errors import RunError
 from esrgan_jax.mixture import ALPHA
 from esrgan_jax.picture import SUFFIXES
 
@@ -48,6 +47,7 @@ class Page:
         self.partners = partners
         self.limits, self.folder = limits, folder
         self.stops: dict[str, threading.Event] = {}  # of each session's job
+        self.stopped: set[str] = set()  # sessions whose user pressed Stop
         # A stopped job ends after its tile, when the queue has begun the next one already.
         self.one_job = threading.Lock()
         with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=CLEANING) as self.blocks:
@@ -156,7 +156,10 @@ class Page:
             self.go.click(**job, trigger_mode="once"),
             self.alpha.release(**job, trigger_mode="always_last"),
         ]
-        self.stop.click(self.stop_job, outputs=self.said, cancels=jobs, queue=False, **private)
+        self.stop.click(self.stop_job, cancels=jobs, queue=False, **private)
+        # Upscale takes no click before its cancelled job has failed: "Stopped." waits for that.
+        for each in jobs:
+            each.failure(self.say_stopped, outputs=self.said, queue=False, **quiet)
         results = [self.shown, self.slider, self.download, self.said]
         self.picture.change(self.show_picture, self.picture, results, cancels=jobs, **private)
         self.blocks.unload(self.stop_abandoned)
@@ -211,6 +214,7 @@ class Page:
                 return {self.said: gr.skip()}
             raise gr.Error("There is no picture yet: drop one first.", print_exception=False)
         session, stop = str(request.session_hash), threading.Event()
+        self.stopped.discard(session)
         made = Path(tempfile.mkdtemp(dir=self.folder))
         try:
             self.stops[session] = stop
@@ -271,12 +275,18 @@ class Page:
             self.made: [*values[self.made][-1:], str(made)],
         }
 
-    def stop_job(self, request: gr.Request) -> str:
+    def stop_job(self, request: gr.Request) -> None:
         self.stop_abandoned(request)
-        return "Stopped."
+        self.stopped.add(str(request.session_hash))
+
+    def say_stopped(self, request: gr.Request) -> Any:
+        stopped = str(request.session_hash) in self.stopped
+        self.stopped.discard(str(request.session_hash))
+        return "Stopped." if stopped else gr.skip()
 
     def stop_abandoned(self, request: gr.Request) -> None:
         """Ends the job of a page, after the tile that it is at: nobody waits for it any more."""
+        self.stopped.discard(str(request.session_hash))
         if stop := self.stops.get(str(request.session_hash)):
             stop.set()
 
@@ -284,16 +294,3 @@ class Page:
 def mixing(psnr: str) -> Any:
     """Alpha can be moved where there are two networks."""
     return gr.update(interactive=psnr != NONE)
-
-
-@contextmanager
-def explained(folder: Path) -> Iterator[None]:
-    """What a user should know of becomes a message of the page: a sentence, never HTML."""
-    try:
-        yield
-        return
-    except (InputError, RunError) as error:
-        sentence = app_model.plainly(error, folder)
-    except (JaxRuntimeError, MemoryError) as error:
-        sentence = str(error).partition("\n")[0] + " (smaller tiles take less memory)"
-    raise gr.Error(html.escape(sentence), duration=None, print_exception=False)

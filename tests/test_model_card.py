@@ -1,0 +1,61 @@
+"""docs/models.md says of the package's networks what the package measures of them."""
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+
+from esrgan_jax import evaluate
+from esrgan_jax.interop import zoo
+from esrgan_jax.mixture import ALPHA
+
+ROOT = Path(__file__).parents[1]
+CARD = (ROOT / "docs" / "models.md").read_text()
+METRICS = {"PSNR-Y ↑": ("psnr_y", 0.01), "SSIM-Y ↑": ("ssim_y", 0.001), "LPIPS ↓": ("lpips", 0.001)}
+MIXTURE = f"lite-x4, alpha {ALPHA}"
+
+
+def scores_of_the_card(dataset):
+    """{network: {heading: score}} of the table whose first heading begins with the dataset."""
+    (found,) = re.findall(rf"^(\| {dataset}[^\n]*)\n\|[- |:]+\n((?:\|[^\n]*\n)+)", CARD, re.M)
+    _, *headings = [cell.strip() for cell in found[0].strip("| ").split("|")]
+    scores = {}
+    for line in found[1].splitlines():
+        network, *values = [cell.strip(" *") for cell in line.strip("| ").split("|")]
+        scores[network] = dict(zip(headings, map(float, values), strict=True))
+    return scores
+
+
+@pytest.mark.parametrize("dataset", ["Set5", "Set14"])
+def test_scores_are_those_of_the_card(dataset, shared_data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(zoo.CACHE_VARIABLE, str(shared_data / "metrics"))
+    measured = {}
+    for number, models in enumerate((["lite-x4-psnr", "lite-x4-gan"], [])):
+        found = tmp_path / f"{number}.csv"
+        evaluate.main(
+            [
+                f"--hr={shared_data / dataset.lower()}",
+                "--metrics=psnr_y,ssim_y,lpips",
+                f"--csv={found}",
+                *(f"--model={model}" for model in models),
+            ]
+        )
+        for row in csv.DictReader(found.read_text().splitlines()):
+            if row["picture"] == "mean":
+                measured[row["method"]] = row
+    card = scores_of_the_card(dataset)
+    assert {"bicubic", "lite-x4-psnr", "lite-x4-gan", MIXTURE} == measured.keys() & card.keys()
+    for network, means in measured.items():
+        for heading, (metric, tolerance) in METRICS.items():
+            assert card[network][heading] == pytest.approx(float(means[metric]), abs=tolerance)
+
+
+def test_parameters_are_those_of_the_zoo():
+    assert f"{zoo.ZOO['lite-x4-gan'].parameters:,} parameters" in CARD
+
+
+def test_pictures_and_files_of_the_card_are_there():
+    links = re.findall(r"\]\(([^)#:]+)\)", CARD)
+    assert len(links) > 5
+    assert [link for link in links if not (ROOT / "docs" / link).exists()] == []
