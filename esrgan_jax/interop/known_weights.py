@@ -65,7 +65,7 @@ ZOO = {
     ),
     "lite-x4-psnr": Weights(
         "generator", "clean photos, PSNR", 4, 869_155, 1_744_742, "Apache-2.0", _ESRGAN,
-        "", "988925e1f396ec85dd6e64c89d14ba68803c9e8bf749ee2a6d95fc2ec90210aa",
+        "", "46c6d0daa9b66e27ba039377c603873bdbe7f7e89dfc20ffd3c34f95b3f6cba6",
         "lite_x4_psnr.safetensors", data=_BSDS,
     ),
     "esrgan-x4": Weights(
