@@ -60,7 +60,7 @@ _RELEASES = "https://github.com/xinntao/Real-ESRGAN/releases/download"
 ZOO = {
     "lite-x4-gan": Weights(
         "generator", "clean photos, GAN", 4, 869_155, 1_744_742, "Apache-2.0", _ESRGAN,
-        "", "93887d1a883e25574b57f186d24ba4abde26793e1b0c011c5360527d973e5baf",
+        "", "ef57a9695756407a74b62d86334c7608f291ee6786da97d97f67ba546bf262b4",
         "lite_x4_gan.safetensors", data=_BSDS,
     ),
     "lite-x4-psnr": Weights(
