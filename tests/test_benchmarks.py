@@ -172,7 +172,7 @@ def test_table_tells_why_a_side_is_missing(tmp_path):
 @pytest.mark.parametrize(
     ("main", "flags", "message"),
     [
-        (upscale.main, ["--size=64x"], "--size=64x: give sizes such as 64"),
+        (upscale.main, ["--size=64x", "--peer=none"], "--size=64x: give sizes such as 64"),
         (upscale.main, ["--peer=tensorflow"], "choose torch, onnxruntime or none"),
         (upscale.main, ["--repeats=0", "--peer=none"], "--repeats=0: take 1"),
         (upscale.main, ["--dtype=float16", "--peer=none"], "--dtype=float16: choose of"),
