@@ -1,4 +1,4 @@
-"""A small ESRGAN x4 that two CPU cores train in five hours: docs/models.md is of its networks.
+"""A small ESRGAN x4 that two CPU cores train in seven hours: docs/models.md is of its networks.
 
     python tools/convert_vgg.py VGG19 vgg19.safetensors
     python -m esrgan_jax.main --config=configs/lite_x4.py:vgg19.safetensors --workdir=runs/lite_x4 \

@@ -60,7 +60,7 @@ _RELEASES = "https://github.com/xinntao/Real-ESRGAN/releases/download"
 ZOO = {
     "lite-x4-gan": Weights(
         "generator", "clean photos, GAN", 4, 869_155, 1_744_742, "Apache-2.0", _ESRGAN,
-        "", "ef57a9695756407a74b62d86334c7608f291ee6786da97d97f67ba546bf262b4",
+        "", "4ba07657bfc75ce9e1f5fec3b4ccf683814fbf8f4c92336d50506f3f8a180da3",
         "lite_x4_gan.safetensors", data=_BSDS,
     ),
     "lite-x4-psnr": Weights(
