@@ -1,12 +1,18 @@
 """Files that are there whole or not at all, and what identifies them."""
 
+import errno
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from esrgan_jax.errors import InputError, RunError
+
+# As the system calls say it, and libraries that pass their text on alone.
+_FULL = {number: os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)}
+_FILES = 2**20  # with as many bytes free, it is not bytes that lack where no file can be made
 
 
 @contextmanager
@@ -21,9 +27,41 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         yield partial
         partial.replace(path)
     except OSError as error:
-        raise RunError(f"{path}: could not be written: {error.strerror or error}") from error
+        raise write_error(path, error) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # of a file system that is read-only by now
+            partial.unlink(missing_ok=True)
+
+
+def no_space(path: str | os.PathLike, error: BaseException) -> str:
+    """Where `error` says that the disk or the quota is full: so, with the folder and what is free.
+
+    Args:
+        path: What was written, or its folder; it need not exist.
+        error: Of the system or of any library, such as libvips, FFmpeg or TensorStore.
+
+    Returns:
+        For the end of a sentence; "" for every other error.
+    """
+    number, text = getattr(error, "errno", None), str(error)
+    full = next((n for n, says in _FULL.items() if n == number or says in text), None)
+    if full is None:
+        return no_space(path, error.__cause__) if error.__cause__ else ""
+    path = Path(path).absolute()
+    folder = next(place for place in (path, *path.parents) if place.is_dir())
+    if full == errno.EDQUOT:
+        return f"your quota of the disk of {folder} is used up; make room, then run it again"
+    free = shutil.disk_usage(folder).free
+    if free > _FILES and os.statvfs(folder).f_favail == 0:
+        return f"no more files fit on the disk of {folder}; remove some, then run it again"
+    left = f"{free / 2**30:.1f} GiB" if free >= 2**30 else f"{free / 2**20:.1f} MiB"
+    return f"no space left on the disk, {left} are free in {folder}; make room, then run it again"
+
+
+def write_error(path: str | os.PathLike, error: BaseException) -> RunError:
+    """The sentence for a file or a folder that could not be written, whatever the reason."""
+    reason = no_space(path, error) or getattr(error, "strerror", None) or str(error)
+    return RunError(f"{path}: could not be written: {reason}")
 
 
 def refuse_same(source: Path, target: Path) -> None:

@@ -1,9 +1,14 @@
 """What a failed write leaves, and what it says."""
 
+import errno
+import os
+from collections import namedtuple
+
 import pytest
 
+from esrgan_jax import files
 from esrgan_jax.errors import InputError, RunError
-from esrgan_jax.files import replacing
+from esrgan_jax.files import no_space, replacing, write_error
 
 
 def write(path, error=None):
@@ -25,7 +30,12 @@ def test_the_new_file_takes_the_place_of_the_old(tmp_path):
 @pytest.mark.parametrize(
     ("error", "raised", "message"),
     [
-        (OSError(28, "No space left on device"), RunError, r"a\.txt: could not .*: No space left"),
+        (OSError(28, "No space left on device"), RunError, r"a\.txt: could not .*: no space left"),
+        (
+            OSError(5, "Input/output error"),
+            RunError,
+            r"a\.txt: could not be .*: Input/output error",
+        ),
         (ValueError("ours"), ValueError, "ours"),
         (KeyboardInterrupt(), KeyboardInterrupt, None),
     ],
@@ -44,3 +54,40 @@ def test_places_where_no_file_can_be_are_refused_at_once(tmp_path):
         write(tmp_path / "absent" / "a.txt")
     with pytest.raises(InputError, match="it is a folder"):
         write(tmp_path)
+
+
+def test_a_full_disk_is_told_with_the_folder_and_what_is_free(tmp_path, monkeypatch):
+    usage = namedtuple("usage", "free")
+    wrapped = RuntimeError("the library failed")
+    wrapped.__cause__ = OSError(errno.ENOSPC, "any text")
+    full = [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        ValueError("unable to write: system error: No space left on device"),
+        wrapped,
+    ]
+    for free, said in ((0, "0.0 MiB"), (5 << 19, "2.5 MiB"), (3 << 29, "1.5 GiB")):
+        monkeypatch.setattr(files.shutil, "disk_usage", lambda _, free=free: usage(free))
+        for error in full:
+            for path in (tmp_path, tmp_path / "a.png", tmp_path / "absent" / "a.png"):
+                assert no_space(path, error) == (
+                    f"no space left on the disk, {said} are free in {tmp_path}; "
+                    "make room, then run it again"
+                )
+    assert str(write_error("b/a.png", full[0])).startswith("b/a.png: could not be written: no sp")
+
+
+def test_a_quota_and_a_lack_of_files_are_no_lack_of_bytes(tmp_path, monkeypatch):
+    error = OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+    assert no_space(tmp_path / "a", error).startswith(f"your quota of the disk of {tmp_path} is us")
+    inodes = namedtuple("inodes", "f_favail")
+    monkeypatch.setattr(files.os, "statvfs", lambda _: inodes(0))
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: usage(1 << 30))
+    full = OSError(errno.ENOSPC, "")
+    assert no_space(tmp_path / "a", full).startswith(f"no more files fit on the disk of {tmp_path}")
+
+
+@pytest.mark.parametrize("error", [OSError(5, "I/O error"), ValueError("28"), PermissionError(13)])
+def test_other_errors_are_no_lack_of_space(tmp_path, error):
+    assert no_space(tmp_path, error) == ""
+    assert str(error) in str(write_error(tmp_path, error)) or "I/O" in str(error)
