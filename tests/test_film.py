@@ -269,6 +269,13 @@ def test_subtitles_chapters_tags_and_attachments_are_kept(tmp_path):
     assert open_film(target).others[-2:] == open_film(source).others[-2:]
 
 
+def test_tags_in_strange_encodings_keep_their_bytes(tmp_path):
+    source = make(tmp_path / "a.mkv", times=STEADY[:3], title="Gr__e")
+    source.write_bytes(source.read_bytes().replace(b"Gr__e", "Grüße".encode("latin-1")))
+    target = upscaled(source, tmp_path / "b.mp4")
+    assert "Grüße".encode("latin-1") in target.read_bytes()
+
+
 @pytest.mark.parametrize(
     ("turn", "expected"),
     [

@@ -72,7 +72,7 @@ def open_film(path: str | os.PathLike) -> Film:
             others = film_streams.other_streams(source, video)
             frame = film_streams.first_frame(source, video)
             look = film_frames.look_of(frame, video)
-            aspect = video.sample_aspect_ratio or Fraction(1)
+            aspect = Fraction(video.sample_aspect_ratio or 1)
             notes = film_frames.left_out(frame, video)
     except FFmpegError as error:
         raise InputError(f"{path}: cannot be read as a film: {error.strerror}") from error
@@ -241,9 +241,11 @@ def _output(partial: Path, target: Path, container: str) -> "Iterator[OutputCont
     """A file to write; on a failure it is closed without a word, as its end is not to be."""
     import av
 
+    from esrgan_jax.films.streams import ANY_TAGS
+
     options = {"movflags": "+faststart"} if container == "mp4" else {}
     with _writing(target):
-        output = av.open(str(partial), "w", format=container, container_options=options)
+        output = av.open(str(partial), "w", format=container, container_options=options, **ANY_TAGS)
     try:
         yield output
     except BaseException:

@@ -5,6 +5,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.sidedata.sidedata import Type
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
@@ -156,8 +157,10 @@ def to_frame(
 
 
 def _side_data(frame: av.VideoFrame) -> dict[str, bytes]:
-    found: Any = frame.side_data  # PyAV's stub says that it iterates over names
-    return {data.type.name: bytes(data) for data in found}
+    found: Any = frame.side_data
+    # It gives its types, as a mapping does, or before PyAV 19 what is of these types.
+    parts = (found[part] if isinstance(part, Type) else part for part in found)
+    return {part.type.name: bytes(part) for part in parts}
 
 
 def _turn(matrix: bytes | None) -> tuple[bool, bool, bool]:

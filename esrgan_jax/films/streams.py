@@ -6,9 +6,10 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
+from fractions import Fraction
 from functools import cache
 from threading import Lock
-from typing import Self
+from typing import Any, Self
 
 import av
 import numpy as np
@@ -26,6 +27,10 @@ from esrgan_jax.films.frames import Look, to_array
 # The films that can be written, and FFmpeg's name for their container.
 CONTAINERS = {".mp4": "mp4", ".mkv": "matroska", ".webm": "webm"}
 COVERS = {"png": "image/png", "mjpeg": "image/jpeg"}
+# Tags that are not UTF-8 keep their bytes. PyAV 19 has no other way and lacks the argument.
+ANY_TAGS: dict[str, Any] = {"metadata_errors": "surrogateescape"}
+if int(av.__version__.partition(".")[0]) >= 19:
+    ANY_TAGS = {}
 CUT_OFF = 1.0  # seconds that may be missing of what a film declares
 # What a muxer writes anew, or what is true of the source's file or of its pictures alone.
 STALE = ("_statistics", "alpha_mode", "bps", "compatible_brands", "duration", "encoder")
@@ -35,7 +40,7 @@ StreamId = tuple[int, str, str]  # index, kind, codec or name
 
 def open_source(path: str | os.PathLike) -> InputContainer:
     """Opens a film; tags in strange encodings do not stop it."""
-    return av.open(os.fspath(path), "r", metadata_errors="replace")
+    return av.open(os.fspath(path), "r", **ANY_TAGS)
 
 
 def find_video(source: InputContainer) -> VideoStream:
@@ -243,7 +248,7 @@ class Copier:
         if copied.type != "subtitle" and packet.dts is not None:
             # Broken recordings step back in time, and muxers then refuse to go on.
             if index in self.last and packet.dts <= self.last[index]:
-                tick = math.ceil((copied.time_base or 0) / packet.time_base)
+                tick = math.ceil(Fraction(copied.time_base or 0) / Fraction(packet.time_base))
                 packet.dts = self.last[index] + max(tick, 1)
                 packet.pts = max(packet.dts, packet.pts or packet.dts)
             self.last[index] = packet.dts
