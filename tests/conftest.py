@@ -59,3 +59,48 @@ def random_generator():
         return fields, params, to_torch(fields, params)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def bicubic():
+    """An upscaler that enlarges twice, as MATLAB's bicubic."""
+    from esrgan_jax.models.rrdb import RRDBNet
+    from esrgan_jax.upscaler import Upscaler
+
+    module = RRDBNet(num_features=4, num_growth=2, num_blocks=1, scale=2)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), np.zeros((1, 4, 4, 3), np.float32))
+    variables = jax.tree.map(lambda s: np.zeros(s.shape, np.float32), shapes)
+    return Upscaler(
+        module, variables, tile=64, overlap=8, strength=0, devices=jax.devices()[:1], name="bicubic"
+    )
+
+
+@pytest.fixture
+def enlarged(bicubic, tmp_path):
+    """Upscales a file, given by its path or its bytes, to "b.png" or so: `kept.Result`."""
+    from tests.kept import enlarge
+
+    def run(source: Path | bytes, target: str = "b.png", **wishes):
+        if isinstance(source, bytes):
+            path = tmp_path / "a"
+            path.write_bytes(source)
+            source = path
+        (tmp_path / target).unlink(missing_ok=True)
+        return enlarge(bicubic, source, tmp_path / target, **wishes)
+
+    return run
+
+
+@pytest.fixture
+def outcome(request, enlarged):
+    """`enlarged`, and the result has to be what the table says in the row that is marked."""
+    from tests.kept import check, rows
+
+    said = dict(rows())[request.node.get_closest_marker("kept").args[0]]
+
+    def run(source: Path | bytes, target: str = "b.png", **wishes):
+        result = enlarged(source, target, **wishes)
+        check(said, result)
+        return result
+
+    return run

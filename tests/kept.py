@@ -1,0 +1,52 @@
+"""The table of docs/upscaling.md that says what becomes of what is in a file, and a file's way.
+
+A row names its test in a comment that the page does not show: `<!-- gain-map -->`. The test is
+marked `@pytest.mark.kept("gain-map")` and has the fixture `outcome`, which enlarges a file and
+checks that it is kept, converted, noted or refused as the row says.
+"""
+
+import io
+import json
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from esrgan_jax.upscaler import Upscaler
+from esrgan_jax.upscaling.files import upscale_files
+from esrgan_jax.upscaling.jobs import Wishes
+from esrgan_jax.upscaling.report import Report
+
+DOC = Path(__file__).parents[1] / "docs" / "upscaling.md"
+WORDS = {"kept", "converted", "noted", "refused"}
+ROW = re.compile(r"^\|.+\| *([a-z, ]+?) *\|[^|]*<!-- *([\w-]+) *--> *\|$", re.M)
+
+
+class Result(NamedTuple):
+    """What became of a file: the notes, the reason why it failed, and the file written."""
+
+    notes: list[str]
+    failure: str | None
+    path: Path
+
+
+def rows() -> list[tuple[str, str]]:
+    """(name, outcome) of every row of the document."""
+    return [(name, outcome) for outcome, name in ROW.findall(DOC.read_text())]
+
+
+def enlarge(upscaler: Upscaler, source: Path, target: Path, **wishes) -> Result:
+    """Upscales a file as the command does."""
+    out = io.StringIO()
+    with Report("json", 1, out) as report:
+        upscale_files(upscaler, [(source, target)], Wishes(**wishes), report)
+    events = [json.loads(line) for line in out.getvalue().splitlines()]
+    notes = [event["note"] for event in events if event["event"] == "note"]
+    failures = [event["reason"] for event in events if event["event"] == "failed"]
+    return Result(notes, failures[0] if failures else None, target)
+
+
+def check(outcome: str, result: Result) -> None:
+    """Whether the result is what a row calls "kept", "converted", "noted" or "refused"."""
+    assert (result.failure is not None) == ("refused" in outcome), (outcome, result)
+    assert bool(result.notes) == ("noted" in outcome), (outcome, result)
+    assert result.path.exists() != ("refused" in outcome), (outcome, result)

@@ -1,0 +1,185 @@
+"""The table of docs/upscaling.md: each row has its test, and what most files have is kept."""
+
+import ast
+import io
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pyvips
+import tifffile
+from PIL import Image, ImageCms, PngImagePlugin
+
+from esrgan_jax.data.resize import imresize
+from esrgan_jax.pictures.reader import open_picture
+from tests.kept import WORDS, Result, check, rows
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a dc:creator="Ada"/></x:xmpmeta>'
+WRITTEN = ("b.png", "b.jpg", "b.webp", "b.tif", "b.avif")
+ramp = 20 + np.mgrid[0:24, 0:20][0].astype(np.uint8) * 9
+
+
+def encoded(array: np.ndarray, kind: str, **options) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, kind, **options)
+    return file.getvalue()
+
+
+def pixels(path: Path) -> np.ndarray:
+    return np.concatenate(list(open_picture(path).rows()))
+
+
+def test_each_row_has_a_test_and_each_test_a_row():
+    tested = []
+    for path in Path(__file__).parent.glob("test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.FunctionDef):
+                continue
+            marks = [
+                ast.literal_eval(call.args[0])
+                for decorator in node.decorator_list
+                for call in ast.walk(decorator)
+                if isinstance(call, ast.Call) and ast.unparse(call.func) == "pytest.mark.kept"
+            ]
+            tested += marks
+            assert not marks or "outcome" in [a.arg for a in node.args.args], node.name
+    named = [name for name, _ in rows()]
+    assert len(named) > 10  # the table is found at all
+    assert [name for name, count in Counter(named).items() if count > 1] == []
+    assert set(tested) == set(named)
+    assert {word for _, said in rows() for word in said.split(", ")} == WORDS
+
+
+@pytest.mark.parametrize("said", ["kept", "noted", "refused"])
+def test_what_is_not_as_the_table_says_fails(tmp_path, said):
+    there = tmp_path / "b.png"
+    there.touch()
+    results = {
+        "kept": Result([], None, there),
+        "noted": Result(["a note"], None, there),
+        "refused": Result([], "it is raw", tmp_path / "c.png"),
+    }
+    check(said, results.pop(said))
+    for other in results.values():
+        with pytest.raises(AssertionError):
+            check(said, other)
+
+
+@pytest.mark.kept("depth-16")
+@pytest.mark.parametrize("target", ["b.png", "b.tif", "b.avif"])
+def test_sixteen_bits(outcome, target):
+    deep = ramp.astype(np.uint16) * 257 + 77
+    found = pixels(outcome(encoded(deep, "png"), target, lossless=target == "b.avif").path)
+    assert found.dtype == np.uint16
+    expected = imresize(deep[..., None] / 65535, 2) * 65535
+    np.testing.assert_allclose(found[..., :1], expected, atol=24 if target == "b.avif" else 1)
+
+
+@pytest.mark.kept("alpha")
+@pytest.mark.parametrize("target", ["b.png", "b.webp", "b.tif", "b.avif"])
+def test_alpha(outcome, target):
+    rgba = np.dstack([ramp, ramp, ramp, 240 - ramp])
+    found = pixels(outcome(encoded(rgba, "png"), target, lossless=target in WRITTEN[2::2]).path)
+    expected = imresize(rgba[..., 3:] / 255, 2) * 255
+    np.testing.assert_allclose(found[..., 3:], expected, atol=1)
+
+
+@pytest.mark.kept("alpha-jpeg")
+def test_alpha_into_jpeg(outcome):
+    result = outcome(encoded(np.dstack([ramp] * 4), "png"), "b.jpg")
+    assert result.failure == ".jpg holds no transparency; choose .png, .webp or .tif"
+
+
+@pytest.mark.kept("about")
+@pytest.mark.parametrize("target", WRITTEN)
+def test_profile_exif_xmp_and_orientation(outcome, target):
+    exif = Image.Exif()
+    exif[0x112], exif[0x10F], exif[0x8298] = 6, "Maker", "Ada"
+    rgb = np.dstack([ramp] * 3)
+    result = outcome(
+        encoded(rgb, "jpeg", exif=exif, icc_profile=SRGB, xmp=XMP, quality=100), target
+    )
+    found = open_picture(result.path)
+    assert (found.height, found.width) == (40, 48)
+    turned = np.rot90(imresize(rgb / 255, 2) * 255, -1)
+    assert abs(pixels(result.path)[..., :3] - turned).mean() < 2
+    assert found.metadata["icc-profile-data"][1] == SRGB
+    assert found.metadata["xmp-data"][1].rstrip(b"\0") == XMP
+    with Image.open(result.path) as image:
+        written = image.getexif()
+        assert (written[0x10F], written[0x8298], written.get(0x112, 1)) == ("Maker", "Ada", 1)
+
+
+@pytest.mark.kept("resolution")
+@pytest.mark.parametrize("target", WRITTEN[:2] + WRITTEN[3:4])
+def test_resolution(outcome, target):
+    assert pyvips.Image.new_from_file(
+        str(outcome(encoded(ramp, "png", dpi=(300, 150)), target).path)
+    ).xres == pytest.approx(300 / 25.4, rel=1e-3)
+
+
+@pytest.mark.kept("animation")
+@pytest.mark.parametrize("target", ["b.webp", "b.gif"])
+@pytest.mark.parametrize("kind", ["webp", "gif"])
+def test_animations(outcome, kind, target):
+    frames = [Image.fromarray(np.full((24, 20, 3), v, np.uint8)) for v in (10, 120, 250)]
+    file = io.BytesIO()
+    times = {"duration": [100, 200, 50], "loop": 3, "lossless": True}
+    frames[0].save(file, kind, save_all=True, append_images=frames[1:], **times)
+    result = outcome(file.getvalue(), target)
+    found = open_picture(result.path)
+    assert (found.frames, found.height, found.width) == (3, 48, 40)
+    assert found.metadata["delay"][1] == [100, 200, 50]
+    shown = pixels(result.path)[24::48, 20, :3].astype(int)
+    np.testing.assert_allclose(shown, [[10] * 3, [120] * 3, [250] * 3], atol=6)
+
+
+@pytest.mark.kept("animation-png")
+def test_animations_into_what_holds_none(outcome):
+    frames = [Image.fromarray(np.full((8, 8, 3), v, np.uint8)) for v in (10, 250)]
+    file = io.BytesIO()
+    frames[0].save(file, "webp", save_all=True, append_images=frames[1:])
+    said = ".png holds no animation (2 frames); choose .webp or .gif"
+    assert outcome(file.getvalue()).failure == said
+
+
+@pytest.mark.kept("apng")
+def test_animated_png(outcome):
+    frames = [Image.fromarray(np.full((8, 8, 3), v, np.uint8)) for v in (10, 250)]
+    file = io.BytesIO()
+    frames[0].save(file, "png", save_all=True, append_images=frames[1:])
+    result = outcome(file.getvalue())
+    assert result.notes == ["of the animated PNG only the first frame is taken"]
+    assert (pixels(result.path) == 10).all()
+
+
+@pytest.mark.kept("pages")
+def test_pages_of_a_tiff(outcome):
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        for value in (10, 250):
+            writer.write(np.full((8, 9, 3), value, np.uint8), photometric="rgb")
+    result = outcome(file.getvalue())
+    assert result.notes == ["of the 2 pictures in the file only the first is taken"]
+    assert (pixels(result.path) == 10).all()
+
+
+@pytest.mark.kept("cmyk")
+def test_cmyk(outcome):
+    file = io.BytesIO()
+    Image.new("CMYK", (9, 8), (0, 255, 255, 0)).save(file, "jpeg", quality=100)
+    result = outcome(file.getvalue())
+    assert result.notes == ["CMYK was converted to sRGB"]
+    red, green, blue = pixels(result.path)[4, 4].astype(int)
+    assert red > 200
+    assert max(green, blue) < 80
+
+
+@pytest.mark.kept("png-text")
+def test_text_of_a_png(outcome):
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Title", "a cat")
+    with Image.open(outcome(encoded(ramp, "png", pnginfo=text)).path) as image:
+        assert image.info["Title"] == "a cat"
