@@ -6,15 +6,22 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 from esrgan_jax.errors import InputError, RunError, listed, run_command
 from esrgan_jax.mixture import DEFAULT, add_mixture_arguments
+from esrgan_jax.upscaling import made_by
 from esrgan_jax.upscaling.jobs import STREAM, Job, Wishes, is_film, plan
 from esrgan_jax.upscaling.report import MODES, Report
 
+# The options that change pixels or files; `made_by` compares them with what a result says.
+RECORDED = (
+    *("scale", "size", "strength", "color", "seamless", "ensemble", "depth", "quality"),
+    *("lossless", "overlap", "exact", "dtype"),
+)
 CLEANING_SECONDS = 5  # in which a second Ctrl-C is not needed; later it ends the process at once
 
 
@@ -75,7 +82,11 @@ def create_parser() -> argparse.ArgumentParser:
     add = files.add_argument
     add("--format", metavar="EXT", help="of pictures in a folder: png (default), jpg, webp, …")
     add("--suffix", metavar="TEXT", default="", help="behind file names in a folder, such as _x4")
-    add("--overwrite", action="store_true", help="do again what is there (default: skip it)")
+    add(
+        "--overwrite",
+        action="store_true",
+        help="replace files that are there (default: skip what the same command made, refuse else)",
+    )
     add("--depth", type=int, choices=[8, 16, 32], help="bits a channel (default: the input's)")
     add("--quality", metavar="Q", type=int, help="1 to 100 for JPEG, WebP, AVIF; CRF of films")
     add("--lossless", action="store_true", help="for WebP and AVIF")
@@ -137,7 +148,8 @@ def _models(args: argparse.Namespace) -> list[Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    args = create_parser().parse_args(argv)
+    parser = create_parser()
+    args = parser.parse_args(argv)
     models = _models(args)
     extension = f".{args.format.lower().lstrip('.')}" if args.format else None
     from esrgan_jax.pictures.writer import WRITABLE
@@ -150,16 +162,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     import jax
 
     from esrgan_jax.upscaler import Upscaler, result_size
-    from esrgan_jax.upscaling.files import upscale_files
+    from esrgan_jax.upscaling.files import read_stream, upscale_files
 
     part, parts = args.share or (jax.process_index(), jax.process_count())
-    there: list[Job] = []
-    left: list[Job] = []
-    for job in jobs[part::parts]:
-        done = not args.overwrite and job[1] != STREAM and os.path.isfile(job[1])
-        (there if done else left).append(job)
+    jobs = jobs[part::parts]
+    _refuse_foreign(args, jobs)
+    asked = {name: getattr(args, name) for name in RECORDED}
+    settings = {name: v for name, v in asked.items() if v != parser.get_default(name)}
     wishes = Wishes(
-        args.scale, args.size, extension or ".png", args.depth, args.quality, args.lossless
+        *(args.scale, args.size, extension or ".png", args.depth, args.quality, args.lossless),
+        settings=settings,
     )
     result_size((1, 1), args.scale, args.size)  # what is wrong is told before a model is loaded
     out = sys.stderr if args.output == STREAM else sys.stdout
@@ -177,25 +189,62 @@ def main(argv: Sequence[str] | None = None) -> None:
         dtype=args.dtype,
         spatial=args.spatial,
     )
+    stream = read_stream(jobs)
+    there = {} if args.overwrite else _there(jobs, stream, upscaler.name, settings)
+    done = [job for job, differs in there.items() if differs is None]
+    left = [job for job in jobs if job not in there]
+    count = len(jobs) - len(done)
+    if len(jobs) == 1 and args.output == jobs[0][1] and (differs := there.get(jobs[0])):
+        raise _not_replaced(args.output, differs)
     try:
-        with Report(args.progress, len(left), out) as report:
-            for job in there:
+        with Report(args.progress, count, out) as report:
+            for job in done:
                 report.skipped(*job)
-            upscale_files(upscaler, left, wishes, report)
+            for job, differs in there.items():
+                if differs is not None:
+                    report.failed(job[0], _not_replaced(job[1], differs))
+            upscale_files(upscaler, left, wishes, report, stream)
     except BrokenPipeError as error:
         raise RunError("nobody reads the standard output any more: stopped") from error
     if report.failures:
         names = listed([name for name, _ in report.failures])
-        raise RunError(
-            f"{len(report.failures)} of {len(left)} pictures could not be upscaled: {names}"
-        )
+        raise RunError(f"{len(report.failures)} of {count} pictures could not be upscaled: {names}")
     if args.progress == "bar":
         plural = "s" if len(left) != 1 else ""
-        skipped = f", {len(there)} skipped as done (--overwrite does them again)" if there else ""
+        skipped = f", {len(done)} skipped as done (--overwrite does them again)" if done else ""
         shape = f"x{args.scale:g}" if args.scale else f"x{upscaler.scale}"
         if args.size:
             shape = "to {}x{}".format(*args.size)
         print(f"{len(left)} picture{plural} upscaled {shape}: {args.output}{skipped}", file=out)
+
+
+def _refuse_foreign(args: argparse.Namespace, jobs: Sequence[Job]) -> None:
+    """InputError where the one file to write is there and no result: told before a model loads."""
+    if args.overwrite or len(jobs) != 1 or args.output != jobs[0][1] or args.output == STREAM:
+        return
+    if os.path.isfile(args.output) and made_by.find(args.output) is None:
+        raise _not_replaced(args.output, str(made_by.difference(None, "")))
+
+
+def _there(
+    jobs: Sequence[Job], stream: bytes, networks: str, settings: Mapping[str, Any]
+) -> dict[Job, str | None]:
+    """The jobs whose target is there, with how it differs from what they would write, or None."""
+    there: dict[Job, str | None] = {}
+    for source, target in jobs:
+        if target == STREAM or not os.path.isfile(target):
+            continue
+        content = stream if source == STREAM else source
+        with suppress(InputError):  # a source that cannot be read is told of with the others
+            wanted = made_by.record(networks, content, settings)
+            there[source, target] = made_by.difference(made_by.find(target), wanted)
+    return there
+
+
+def _not_replaced(target: Path, differs: str) -> InputError:
+    return InputError(
+        f"{target}: is there and {differs}. Take another --output, or --overwrite to replace it"
+    )
 
 
 def _check_quality(args: argparse.Namespace, jobs: Sequence[Job], extension: str | None) -> None:

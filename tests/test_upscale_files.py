@@ -397,6 +397,7 @@ def test_only_a_few_strips_are_alive(tmp_path, monkeypatch, pictures):
     )
     picture.rows = lambda: (strip() for _ in range(total))
     monkeypatch.setattr(files, "open_picture", lambda _: picture)
+    monkeypatch.setattr(files, "record", lambda *_: "")
 
     class Same(Twice):
         scale = 1

@@ -83,6 +83,24 @@ def open_film(path: str | os.PathLike) -> Film:
     return Film(path, *size, frames, look.dtype, aspect, look, others, tuple(notes))
 
 
+def read_comment(path: Path) -> str:
+    """The comment of a film, "" where it has none.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    _need_pyav()
+    from av.error import FFmpegError
+
+    from esrgan_jax.films.streams import comment_of, open_source
+
+    try:
+        with open_source(path) as source:
+            return comment_of(source.metadata)[1]
+    except FFmpegError as error:
+        raise InputError(f"{path}: cannot be read as a film: {error.strerror}") from error
+
+
 def check_target(
     film: Film, target: str | os.PathLike, *, height: int, width: int, quality: int | None = None
 ) -> list[str]:
@@ -157,7 +175,7 @@ def write_film(
             them in another thread. What it raises comes out as it is.
         height, width: Of the results, in pixels.
         quality: The encoder's CRF, 0 is the best; None for one whose loss is not seen.
-        software: What made the film; becomes its comment if it has none.
+        software: What made the film: a line of its comment, behind what is there.
 
     Returns:
         Sentences for the user on what was found underway, mostly none.
@@ -202,7 +220,7 @@ def write_film(
             }
             output.metadata.update(film_streams.still_true(source.metadata))
             if software:
-                output.metadata.setdefault("comment", software)
+                output.metadata.update(film_streams.commented(output.metadata, software))
             output.set_chapters(source.chapters())
             output.start_encoding()
         copier = film_streams.Copier(routes, output)

@@ -267,6 +267,19 @@ def still_true(tags: dict[str, str]) -> dict[str, str]:
     return {key: value for key, value in tags.items() if not key.lower().startswith(STALE)}
 
 
+def comment_of(tags: dict[str, str]) -> tuple[str, str]:
+    """(name, text) of a film's comment, as its container writes the name; "" where it has none."""
+    return next(((k, v) for k, v in tags.items() if k.lower() == "comment"), ("comment", ""))
+
+
+def commented(tags: dict[str, str], software: str) -> dict[str, str]:
+    """The tag that says what made a film: a line below its comment, in place of an earlier one."""
+    name, text = comment_of(tags)
+    made = software.partition(" ")[0] + " "  # the program's name
+    lines = [line for line in text.splitlines() if not line.startswith(made)]
+    return {name: "\n".join([*lines, software])}
+
+
 def clock(seconds: float) -> str:
     """A time in a film: 0:01:23.450."""
     text = str(timedelta(milliseconds=round(1000 * seconds)))

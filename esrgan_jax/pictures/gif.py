@@ -1,8 +1,11 @@
-"""Whether a GIF is all there: its decoder takes the frames it finds, and asks for no end."""
+"""Blocks of GIF files: whether they are all there, which decoders do not ask, and comments."""
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import BinaryIO
 
 EXTENSION, FRAME, END = 0x21, 0x2C, 0x3B
+COMMENT = 0xFE
 
 
 def require_whole_gif(file: BinaryIO) -> None:
@@ -11,6 +14,33 @@ def require_whole_gif(file: BinaryIO) -> None:
     Raises:
         ValueError: The file ends within one of them.
     """
+    for _ in _blocks(file):
+        pass
+
+
+def read_comment(path: Path) -> str:
+    """The last comment in a file, "" where there is none; ValueError where it is truncated."""
+    text = b""
+    with path.open("rb") as file:
+        for kind, data in _blocks(file):
+            text = data if kind == COMMENT else text
+    return text.decode("latin-1")
+
+
+def add_comment(path: Path, text: str) -> None:
+    """Puts a comment at the end of a finished file."""
+    data = text.encode("latin-1", "backslashreplace")
+    parts = [data[i : i + 255] for i in range(0, len(data), 255)]
+    blocks = b"".join(bytes([len(part)]) + part for part in parts)
+    with path.open("r+b") as file:
+        file.seek(-1, 2)
+        if file.read(1)[0] == END:
+            file.seek(-1, 2)
+        file.write(bytes([EXTENSION, COMMENT]) + blocks + bytes([0, END]))
+
+
+def _blocks(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Yields (label, data) of extensions and (FRAME, b"") of frames."""
     screen = _exactly(file, 13)
     _exactly(file, _palette_bytes(screen[10]))
     # The byte at the end is missing in some files of old that are otherwise whole.
@@ -19,9 +49,14 @@ def require_whole_gif(file: BinaryIO) -> None:
             _exactly(file, _palette_bytes(_exactly(file, 9)[8]))
         elif kind[0] != EXTENSION:
             return  # what comes after is for the decoder to judge
-        _exactly(file, 1)  # the label of an extension, the first code size of a frame
+        first = _exactly(file, 1)[0]  # the label of an extension, the first code size of a frame
+        label = first if kind[0] == EXTENSION else FRAME
+        data = []
         while size := _exactly(file, 1)[0]:
-            _exactly(file, size)
+            part = _exactly(file, size)
+            if label == COMMENT:
+                data.append(part)
+        yield label, b"".join(data)
 
 
 def _palette_bytes(flags: int) -> int:

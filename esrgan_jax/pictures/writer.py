@@ -14,6 +14,7 @@ from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.files import replacing
 from esrgan_jax.pictures.exif import append_exif
 from esrgan_jax.pictures.formats import FORMATS, WRITABLE, check_target, output_dtype
+from esrgan_jax.pictures.gif import add_comment
 from esrgan_jax.pictures.metadata import dressed, iptc_for
 from esrgan_jax.pictures.reader import Picture
 from esrgan_jax.pictures.row_source import RowSource
@@ -62,7 +63,7 @@ def write_rows(
         suffix: The format of a stream; that of a file is in its name.
         like: The picture that it was made from: its colour profile, EXIF, XMP, IPTC, resolution,
             timing and white are carried over.
-        software: What it was made with, for EXIF and the text of a PNG.
+        software: What it was made with, for EXIF, the text of a PNG and the comment of a GIF.
         quality: 1 to 100, for JPEG, WebP and AVIF; left out, about as good as can be seen.
         lossless: For WebP and AVIF: every pixel is kept.
 
@@ -114,6 +115,8 @@ def write_rows(
             known = {name: value for name, (_, value) in (like.metadata if like else {}).items()}
             iptc = iptc_for(saver, known.get("iptc-data", b""))
             append_exif(path, known.get("exif-data"), software, iptc)
+        if saver == "gif" and software:
+            add_comment(path, software)
 
     failure = None
     try:

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from esrgan_jax import __version__
 from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.pictures.reader import Picture, open_picture
 from esrgan_jax.pictures.writer import check_target, output_dtype, write_rows
 from esrgan_jax.upscaler import Upscaler
 from esrgan_jax.upscaling.film import open_film, upscale_film
 from esrgan_jax.upscaling.jobs import STREAM, Job, Wishes, is_film
+from esrgan_jax.upscaling.made_by import record
 from esrgan_jax.upscaling.report import Report
 from esrgan_jax.upscaling.step import result_bands
 from esrgan_jax.upscaling.strips import Strips, prefetched
@@ -33,13 +33,25 @@ class _Work:
 
     job: Job
     picture: Picture
+    made_by: str
     frames_left: int
     strips: queue.Queue = field(default_factory=lambda: queue.Queue(WAITING))
     saving: Future = field(default_factory=Future)  # until it is started, one that never ends
     unreadable: bool = False  # its other frames cannot be read either
 
 
-def upscale_files(upscaler: Upscaler, jobs: Sequence[Job], wishes: Wishes, report: Report) -> None:
+def read_stream(jobs: Sequence[Job]) -> bytes:
+    """Standard input, where a job has it; it can be read once."""
+    return sys.stdin.buffer.read() if any(source == STREAM for source, _ in jobs) else b""
+
+
+def upscale_files(
+    upscaler: Upscaler,
+    jobs: Sequence[Job],
+    wishes: Wishes,
+    report: Report,
+    stream: bytes | None = None,
+) -> None:
     """Upscales files; what cannot be done is reported, and the others are done.
 
     What can be known before any work is told before it. Then strips are read by one thread and
@@ -50,9 +62,10 @@ def upscale_files(upscaler: Upscaler, jobs: Sequence[Job], wishes: Wishes, repor
         jobs: (source, target), as `jobs.plan` gives them.
         wishes: What the results shall be.
         report: Told of everything.
+        stream: What `read_stream` gave, if it was read.
     """
-    # Standard input can be read once, and not by a thread that would outlive an interrupt.
-    stream = sys.stdin.buffer.read() if any(source == STREAM for source, _ in jobs) else b""
+    if stream is None:  # not by a thread, which would outlive an interrupt
+        stream = read_stream(jobs)
     good, total = [], 0
     for job in jobs:
         try:
@@ -114,12 +127,14 @@ def _opened(
     for job in jobs:
         try:
             picture, size, dtype = _open_picture(job, stream, upscaler, wishes)
+            source = stream if job[0] == STREAM else job[0]
+            made_by = record(upscaler.name, source, wishes.settings)
         except InputError as error:  # it was good when it was looked at
             report.failed(job[0], error)
             continue
         for note in picture.notes:
             report.note(job[0], note)
-        work = _Work(job, picture, picture.frames)
+        work = _Work(job, picture, made_by, picture.frames)
         rows = picture.rows()
         for _ in range(picture.frames):
             yield Strips(
@@ -160,7 +175,7 @@ def _upscale_pictures(
                     while len(active) >= WRITERS:
                         _wait(active.pop(0), report)
                     active.append(work)
-                    work.saving = pool.submit(_write, work, strips, wishes, upscaler.name)
+                    work.saving = pool.submit(_write, work, strips, wishes)
                 _hand_over(work, strips.rows)
                 while active and active[0].saving.done():
                     _wait(active.pop(0), report)
@@ -197,7 +212,7 @@ def _put(work: _Work, item: Any) -> bool:
     return False
 
 
-def _write(work: _Work, strips: Strips, wishes: Wishes, name: str) -> tuple[int, int]:
+def _write(work: _Work, strips: Strips, wishes: Wishes) -> tuple[int, int]:
     def rows() -> Iterator[np.ndarray]:
         while (item := work.strips.get()) is not None:
             if isinstance(item, BaseException):
@@ -216,7 +231,7 @@ def _write(work: _Work, strips: Strips, wishes: Wishes, name: str) -> tuple[int,
         frames=work.picture.frames,
         suffix=wishes.suffix if to_stream else None,
         like=work.picture,
-        software=f"esrgan_jax {__version__}, {name}",
+        software=work.made_by,
         quality=wishes.quality,
         lossless=wishes.lossless,
     )

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from esrgan_jax import __version__
 from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.films import film
 from esrgan_jax.upscaler import Upscaler
 from esrgan_jax.upscaling.jobs import Job, Wishes
+from esrgan_jax.upscaling.made_by import record
 from esrgan_jax.upscaling.report import Report
 from esrgan_jax.upscaling.strips import Strips, prefetched
 
@@ -58,7 +58,7 @@ def upscale_film(upscaler: Upscaler, job: Job, wishes: Wishes, report: Report) -
             height=height,
             width=width,
             quality=wishes.quality,
-            software=f"esrgan_jax {__version__}, {upscaler.name}",
+            software=record(upscaler.name, source, wishes.settings),
         ):
             report.note(source, note)
     except (InputError, RunError) as error:

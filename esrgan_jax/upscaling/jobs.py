@@ -2,8 +2,8 @@
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +30,7 @@ class Wishes:
         depth: 8, 16 or 32 (floating point) bits; None for the input's.
         quality: 1 to 100, for formats that have it.
         lossless: Where the format can.
+        settings: What else was asked for, with all of the above, as `made_by.record` takes it.
     """
 
     scale: float | None = None
@@ -38,6 +39,7 @@ class Wishes:
     depth: int | None = None
     quality: int | None = None
     lossless: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def result_size(self, height: int, width: int, upscaler: Any) -> tuple[int, int]:
         """(height, width) of a picture's result."""

@@ -1,0 +1,206 @@
+"""Results that are there: skipped where the very same command made them, never silently else."""
+
+import io
+import json
+import os
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from esrgan_jax.checkpoint import save_generator
+from esrgan_jax.errors import InputError, RunError
+from esrgan_jax.models.rrdb import RRDBNet
+from esrgan_jax.picture import read_picture, write_picture
+from esrgan_jax.pictures.reader import open_picture
+from esrgan_jax.upscale import main
+from esrgan_jax.upscaling import made_by
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory, random_generator):
+    """Two networks of one architecture, x2, under names that are hard to write."""
+    folder, paths = tmp_path_factory.mktemp("models"), []
+    for seed, name in enumerate(("a, by (1).npz", "Ünï\nköde.npz")):
+        rng = np.random.default_rng(seed)
+        fields, params, _ = random_generator(rng, num_blocks=1, scale=2)
+        params = jax.tree.map(lambda a: a * np.float32(0.2), params)
+        paths.append(folder / name)
+        save_generator(paths[-1], RRDBNet(**fields), {"params": params})
+    return paths
+
+
+@pytest.fixture
+def photo(tmp_path, rng):
+    write_picture(tmp_path / "photo.png", rng.integers(0, 256, (8, 9, 3), dtype=np.uint8))
+    return tmp_path / "photo.png"
+
+
+def upscale(*arguments: object) -> None:
+    main([*map(str, arguments)])
+
+
+def content(path: Path) -> tuple[bytes, int]:
+    return path.read_bytes(), path.stat().st_mtime_ns
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "avif", "gif"])
+def test_the_same_command_skips_and_says_so(models, photo, tmp_path, capsys, suffix):
+    output = tmp_path / f"large.{suffix}"
+    for model in models:
+        command = (photo, f"--output={output}", f"--model={model}", "--strength=0")
+        upscale(*command, "--overwrite")
+        before = content(output)
+        capsys.readouterr()
+        upscale(*command)
+        said = f"{output}, 1 skipped as done (--overwrite does them again)"
+        assert said in capsys.readouterr().out
+        assert content(output) == before
+    with pytest.raises(InputError, match=r"large\.\w+: is there and was made with strength=0,"):
+        upscale(photo, f"--output={output}", f"--model={models[1]}")
+    assert content(output) == before
+    assert open_picture(output).width == 18
+
+
+@pytest.mark.parametrize(
+    ("options", "differs"),
+    [
+        (["--model=B"], r"made by a, by \(1\)\.npz sha256:\w{16}, not by .+kode\.npz sha256:"),
+        (["--psnr_model=A", "--model=B", "--alpha=0.5"], r"made by .* not by .* x 0\.5 \+ "),
+        (["--model=A", "--then=B"], "made by .* not by .* > "),
+        (["--model=A", "--scale=3"], r"made with no other settings, not with scale=3\."),
+        (["--model=A", "--size=9x0"], "not with size=9x0"),
+        (["--model=A", "--strength=0"], "not with strength=0"),
+        (["--model=A", "--color=keep", "--ensemble"], "not with color=keep, ensemble=True"),
+        (["--model=A", "--seamless=wrap", "--depth=16"], "not with depth=16, seamless=wrap"),
+        (["--model=A", "--dtype=bfloat16"], "not with dtype=bfloat16"),
+        (["--model=A", "edited"], "made from another picture"),
+        (["--model=A", "foreign"], "does not say that it was made by this command"),
+        (["--model=A", "text"], "does not say that it was made by this command"),
+    ],
+)
+def test_one_file_made_otherwise_is_an_error(models, photo, tmp_path, options, differs):
+    output = tmp_path / "large.png"
+    upscale(photo, f"--output={output}", f"--model={models[0]}")
+    *options, last = [o.replace("=A", f"={models[0]}") for o in options]
+    options = [o.replace("=B", f"={models[1]}") for o in (*options, last)]
+    if last in ("edited", "foreign", "text"):
+        options.pop()
+    if last == "edited":
+        write_picture(photo, 255 - read_picture(photo))
+    if last == "foreign":
+        Image.new("RGB", (3, 3)).save(output)
+    if last == "text":
+        output.write_text("no picture")
+    before = content(output)
+    with pytest.raises(InputError, match=differs.replace("kode", "k.*de")) as raised:
+        upscale(photo, f"--output={output}", *options)
+    assert str(raised.value).startswith(f"{output}: is there and ")
+    assert str(raised.value).endswith("Take another --output, or --overwrite to replace it")
+    assert content(output) == before
+    upscale(photo, f"--output={output}", *options, "--overwrite")
+    assert content(output) != before
+    upscale(photo, f"--output={output}", *options)  # what it made is skipped
+
+
+def test_how_the_work_is_cut_makes_no_other_result(models, photo, tmp_path, capsys):
+    command = (photo, f"--output={tmp_path / 'large.png'}", f"--model={models[0]}")
+    upscale(*command)
+    upscale(*command, "--tile=64", "--spatial", "--progress=json")
+    assert '"skipped"' in capsys.readouterr().out
+
+
+def test_in_a_folder_they_are_named_and_kept_and_the_others_done(models, photo, tmp_path, capsys):
+    for name in ("b.png", "c.png", "d.png"):
+        write_picture(tmp_path / "in" / name, read_picture(photo))
+    command = (tmp_path / "in", f"--output={tmp_path / 'out'}", f"--model={models[0]}")
+    upscale(*command)
+    write_picture(tmp_path / "in/b.png", 255 - read_picture(photo))
+    Image.new("RGB", (3, 3)).save(tmp_path / "out/c.png")
+    kept = [content(tmp_path / f"out/{name}.png") for name in "bcd"]
+    write_picture(tmp_path / "in/e.png", read_picture(photo))
+    capsys.readouterr()
+    with pytest.raises(RunError, match=r"2 of 3 pictures could not .*b\.png, .*c\.png"):
+        upscale(*command, "--progress=json")
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    told = [(event["event"], Path(event.get("source", "")).name) for event in events]
+    told = [event for event in told if event[0] != "progress"]
+    assert told == [
+        *(("skipped", "d.png"), ("failed", "b.png"), ("failed", "c.png")),
+        *(("done", "e.png"), ("finished", "")),
+    ]
+    reasons = [event["reason"] for event in events if event["event"] == "failed"]
+    assert "out/b.png: is there and was made from another picture" in reasons[0]
+    assert "out/c.png: is there and does not say that it was made by this command" in reasons[1]
+    assert [content(tmp_path / f"out/{name}.png") for name in "bcd"] == kept
+    upscale(*command, "--overwrite")
+    assert open_picture(tmp_path / "out/c.png").width == 18
+
+
+def test_standard_input_is_a_source_like_others(models, photo, tmp_path, monkeypatch):
+    class Stdin:
+        buffer = None
+
+    for data, error in ((photo.read_bytes(), ""), (photo.read_bytes(), ""), (b"", "another")):
+        Stdin.buffer = io.BytesIO(data)
+        monkeypatch.setattr("sys.stdin", Stdin)
+        command = ("-", f"--output={tmp_path / 'large.png'}", f"--model={models[0]}")
+        if error:
+            with pytest.raises(InputError, match="was made from another picture"):
+                upscale(*command)
+        else:
+            upscale(*command)
+    upscale(photo, *command[1:])  # the same picture, from its file: skipped
+
+
+def test_a_film_says_it_in_its_comment(models, tmp_path, capsys):
+    av = pytest.importorskip("av")
+    for suffix, comment in ((".mp4", ""), (".mkv", "from the attic"), (".webm", "")):
+        source, output = tmp_path / f"f{suffix}", tmp_path / f"large{suffix}"
+        codec = "libvpx-vp9" if suffix == ".webm" else "libx264"
+        with av.open(str(source), "w") as film:
+            if comment:
+                film.metadata["comment"] = comment
+            stream = film.add_stream(codec, rate=25)
+            stream.width, stream.height, stream.pix_fmt = 32, 16, "yuv420p"
+            frame = av.VideoFrame.from_ndarray(np.zeros((16, 32, 3), np.uint8), format="rgb24")
+            film.mux(stream.encode(frame))
+            film.mux(stream.encode(None))
+        command = (source, f"--output={output}", f"--model={models[0]}")
+        upscale(*command)
+        before = content(output)
+        capsys.readouterr()
+        upscale(*command)
+        assert "1 skipped as done" in capsys.readouterr().out
+        with pytest.raises(InputError, match="no other settings, not with quality=30"):
+            upscale(*command, "--quality=30")
+        assert content(output) == before
+        again = tmp_path / f"again{suffix}"  # the line of the one before is not kept
+        upscale(output, f"--output={again}", f"--model={models[1]}")
+        with av.open(str(again)) as film:
+            lines = next(v for k, v in film.metadata.items() if k.lower() == "comment").splitlines()
+        assert lines[:-1] == ([comment] if comment else [])
+        assert made_by.LINE.fullmatch(lines[-1])
+
+
+def test_a_result_that_is_upscaled_again_says_the_second_way(models, photo, tmp_path):
+    once, twice = tmp_path / "once.gif", tmp_path / "twice.gif"
+    upscale(photo, f"--output={once}", f"--model={models[0]}")
+    upscale(once, f"--output={twice}", f"--model={models[1]}")
+    assert made_by.find(once) != made_by.find(twice)
+    with Image.open(twice) as image:
+        assert image.size == (36, 32)
+
+
+def test_the_line():
+    line = made_by.record("a.npz x 0.2 + ü\udcff.npz", b"abc", {"size": (9, 0), "scale": 2.5})
+    assert line.partition(", ")[2] == (
+        r"from sha256:ba7816bf8f01cfea, scale=2.5, size=9x0, by a.npz x 0.2 + \xfc\udcff.npz"
+    )
+    other = line.replace("esrgan_jax ", "esrgan_jax 9")
+    assert made_by.difference(other, line) is None
+    with pytest.raises(InputError, match=r"gone\.png: cannot be read: No such file"):
+        made_by.record("a", Path("gone.png"), {})
+    assert made_by.find(Path(os.devnull)) is None
