@@ -7,6 +7,7 @@ from esrgan_jax import checkpoint
 from esrgan_jax.errors import InputError
 from esrgan_jax.interpolate import check_same_shapes
 from esrgan_jax.run_config import Config
+from esrgan_jax.settings import path
 from esrgan_jax.stages import Stage
 from esrgan_jax.train_state import Network, Params
 
@@ -19,7 +20,7 @@ def initial_generator(
     Raises:
         InputError: It is not there, or not of the config's architecture.
     """
-    model = config[stage.name].init_from
+    model = path(config[stage.name].init_from)
     if not model and stage.name == "gan":
         model = workdir / "psnr"
         if checkpoint.find_checkpoint(model) is None:
@@ -43,7 +44,7 @@ def initial_discriminator(config: Config, stage: Stage) -> dict[str, Params] | N
     Raises:
         InputError: It is not there, or not of the config's architecture.
     """
-    model = config.gan.d_init_from if stage.name == "gan" else None
+    model = path(config.gan.d_init_from) if stage.name == "gan" else None
     if not model:
         return None
     fields, variables = checkpoint.load_discriminator(model)

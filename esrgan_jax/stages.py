@@ -1,10 +1,9 @@
-"""The two stages as a config describes them: checked, then built of modules, optimisers and steps.
+"""The two stages as a config describes them, built of modules, optimisers and steps.
 
-Beside `train.py` this is the one place that reads the config; what lies below takes plain values.
+The config has been checked by `settings.check_run`; what lies below takes plain values.
 """
 
 import functools
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,13 +14,13 @@ import optax
 from flax import linen as nn
 
 from esrgan_jax import steps
-from esrgan_jax.data.resize import SCALES
 from esrgan_jax.errors import InputError
 from esrgan_jax.interop.vgg_names import load_vgg, missing_layers
-from esrgan_jax.models import DTYPES, create_generator
+from esrgan_jax.models import create_generator
 from esrgan_jax.models.discriminator import Discriminator
 from esrgan_jax.models.vgg import VGGFeatures, layer_names
 from esrgan_jax.run_config import Config
+from esrgan_jax.settings import path
 from esrgan_jax.train_state import (
     Params,
     TrainState,
@@ -30,8 +29,6 @@ from esrgan_jax.train_state import (
     create_optimizer,
     multistep_schedule,
 )
-
-STAGES = {"psnr": ("psnr",), "gan": ("gan",), "both": ("psnr", "gan")}
 
 
 class Stage(NamedTuple):
@@ -80,8 +77,6 @@ def gan_stage(config: Config, vgg: nn.Module | None) -> Stage:
     settings = config.gan
     generator = create_config_generator(config, unroll=jax.default_backend() == "cpu")
     fields = config.discriminator.to_dict()
-    if fields["dtype"] not in DTYPES:
-        raise InputError(f"discriminator.dtype is {fields['dtype']!r}: choose one of {DTYPES}")
     discriminator = Discriminator(**fields | {"dtype": jnp.dtype(fields["dtype"])})
     schedule, optimizer = _optimizer(settings, settings.learning_rate)
     d_schedule, d_optimizer = _optimizer(settings, settings.d_learning_rate)
@@ -130,74 +125,19 @@ def load_features(config: Config) -> tuple[nn.Module | None, Params]:
         "make it by `python tools/convert_vgg.py SRC vgg19.safetensors` and give it by "
         "--config.vgg=vgg19.safetensors, or train without by --config.gan.perceptual_weight=0"
     )
-    if config.vgg is None or not Path(config.vgg).is_file():
-        found = "none is given" if config.vgg is None else f"there is no file {config.vgg}"
+    file = path(config.vgg)
+    if file is None or not Path(file).is_file():
+        found = "none is given" if file is None else f"there is no file {file}"
         raise InputError(f"the perceptual loss needs converted VGG weights, but {found}; {how}")
-    depth, params = load_vgg(config.vgg)
+    depth, params = load_vgg(file)
     layers = list(settings.layer_weights)
     unknown = sorted(set(layers) - set(layer_names(depth)))
-    if unknown or not layers:
+    if unknown:
         known = ", ".join(layer_names(depth))
         raise InputError(f"gan.layer_weights: VGG{depth} has no {unknown}; it has {known}")
     if missing := missing_layers(params, layers, depth):
-        raise InputError(f"{config.vgg} lacks {', '.join(missing)}, which {layers} need; {how}")
+        raise InputError(f"{file} lacks {', '.join(missing)}, which {layers} need; {how}")
     return VGGFeatures(layers=tuple(layers), depth=depth), params
-
-
-def check_run(config: Config, devices: int) -> None:
-    """InputError for settings that would fail later, after work was done."""
-    if config.stage not in STAGES:
-        raise InputError(f"stage is {config.stage!r}: choose one of {', '.join(STAGES)}")
-    if jax.process_count() > 1:
-        raise InputError("training on several hosts is not supported yet: start one process")
-    if not config.data.train:
-        raise InputError("no training pictures: give a folder by --config.data.train=DIR")
-    for key in ("log_every", "eval_every", "checkpoint_every", "keep"):
-        if config[key] < 1:
-            raise InputError(f"{key} is {config[key]}: take 1 or more")
-    for key in ("in_channels", "out_channels"):
-        if config.generator[key] != 3:
-            raise InputError(f"generator.{key} is {config.generator[key]}: training is on RGB, 3")
-    if config.scale not in SCALES and not config.data.train_lr:
-        raise InputError(
-            f"scale is {config.scale}: LR is made for {', '.join(map(str, SCALES))}; "
-            "for another scale give LR pictures by --config.data.train_lr"
-        )
-    for name in STAGES[config.stage]:
-        _check_stage(config, name, devices)
-
-
-def _check_stage(config: Config, name: str, devices: int) -> None:
-    settings = config[name]
-    for key in ("steps", "batch_size", "accumulation"):
-        if settings[key] < 1:
-            raise InputError(f"{name}.{key} is {settings[key]}: take 1 or more")
-    multiple = config.scale * config.generator.get("unshuffle", 1)
-    if name == "gan":
-        multiple = math.lcm(multiple, 32)
-    if settings.hr_patch < 1 or settings.hr_patch % multiple:
-        raise InputError(f"{name}.hr_patch is {settings.hr_patch}: take a multiple of {multiple}")
-    parts = settings.accumulation * devices
-    if settings.batch_size % parts:
-        raise InputError(
-            f"{name}.batch_size is {settings.batch_size}: take a multiple of {parts} "
-            f"({devices} devices, accumulation {settings.accumulation})"
-        )
-    for key in ("learning_rate", "d_learning_rate"):
-        if settings.get(key, 0.0) < 0:
-            raise InputError(f"{name}.{key} is {settings[key]}: take 0 or more")
-    if settings.schedule == "cosine" and min(settings.periods, default=0) < 1:
-        raise InputError(f"{name}.periods are {settings.periods}: take steps of 1 or more")
-    if settings.schedule == "cosine" and sum(settings.periods) < settings.steps:
-        raise InputError(
-            f"{name}.periods end at step {sum(settings.periods)}, the stage at {settings.steps}: "
-            f"let them add up, as by --config.{name}.periods='({settings.steps},)'"
-        )
-    for key in ("pixel_norm", "perceptual_norm"):
-        if settings.get(key, "l1") not in ("l1", "mse"):
-            raise InputError(f"{name}.{key} is {settings[key]!r}: choose l1 or mse")
-    if settings.schedule not in ("multistep", "cosine"):
-        raise InputError(f"{name}.schedule is {settings.schedule!r}: choose multistep or cosine")
 
 
 def _create(

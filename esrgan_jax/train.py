@@ -14,15 +14,14 @@ from jax.sharding import Mesh
 from esrgan_jax import checkpoint, run_config, sharding
 from esrgan_jax.data.pipeline import make_dataset
 from esrgan_jax.data.sources import Source, open_source
-from esrgan_jax.errors import RunError
+from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.initial import initial_discriminator, initial_generator
 from esrgan_jax.metric_writer import MetricWriter
 from esrgan_jax.progress import Progress
 from esrgan_jax.run_config import Config
+from esrgan_jax.settings import STAGES, check_run, check_settings, folders, path
 from esrgan_jax.stages import (
-    STAGES,
     Stage,
-    check_run,
     create_config_generator,
     create_stage,
     load_features,
@@ -34,8 +33,9 @@ from esrgan_jax.validation import Validation
 
 def use_cores(config: Config) -> None:
     """On a CPU, one device for each core, as far as the batches allow: see `sharding.use_cores`."""
-    stages = [config[name] for name in STAGES.get(config.stage, ())]
-    sharding.use_cores(*(stage.batch_size // max(stage.accumulation, 1) for stage in stages))
+    check_settings(config)
+    stages = [config[name] for name in STAGES[config.stage]]
+    sharding.use_cores(*(stage.batch_size // stage.accumulation for stage in stages))
 
 
 def train_and_evaluate(config: Config, workdir: str) -> None:
@@ -54,14 +54,14 @@ def train_and_evaluate(config: Config, workdir: str) -> None:
         RunError: A loss was not finite; the checkpoints from before stay.
         Stopped: A signal asked to stop; everything is saved.
     """
+    if not workdir:
+        raise InputError("the workdir's name is empty: give a folder by --workdir=DIR")
     folder = epath.Path(workdir).expanduser().resolve()
     mesh = sharding.create_mesh()
     check_run(config, mesh.size)
     names = STAGES[config.stage]
     vgg, vgg_params = load_features(config) if "gan" in names else (None, {})
     vgg_params = jax.device_put(vgg_params, sharding.replicated(mesh))
-    source = _open_source(config)
-    validation = Validation.load(config.data.val, config.data.val_lr, config.scale)
     stages = [create_stage(config, name, vgg) for name in names]
     for stage in stages:
         jax.eval_shape(stage.create, jax.random.key(0))  # what cannot be built is told now
@@ -70,6 +70,8 @@ def train_and_evaluate(config: Config, workdir: str) -> None:
             if not made_here:
                 initial_generator(config, stage, folder)
             initial_discriminator(config, stage)
+    source = _open_source(config)
+    validation = Validation.load(path(config.data.val), path(config.data.val_lr), config.scale)
     run_config.record(config, folder)
 
     with StopRequest() as stop:
@@ -200,9 +202,10 @@ def _finite(metrics: dict[str, jax.Array], where: str, folder: epath.Path) -> di
 
 
 def _open_source(config: Config) -> Source:
-    lr_folders = config.data.train_lr.split(",") if config.data.train_lr else None
+    hr_folders = folders(config.data.train, "data.train")
+    lr_folders = folders(config.data.train_lr, "data.train_lr") or None
     patch = max(config[name].hr_patch for name in STAGES[config.stage])
-    return open_source(config.data.train.split(","), lr_folders, scale=config.scale, min_size=patch)
+    return open_source(hr_folders, lr_folders, scale=config.scale, min_size=patch)
 
 
 def _batches(config: Config, name: str, source: Source, mesh: Mesh) -> grain.IterDataset:

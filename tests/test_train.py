@@ -264,7 +264,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(config, tmp_path):
         ({"gan.d_init_from": "nothing.pth"}, "nothing.pth"),
         ({"psnr.steps": 0}, "psnr.steps is 0"),
         ({"psnr.steps": 5000}, "psnr.periods end at step 2400"),
-        ({"psnr.periods": (0, 2400)}, "psnr.periods are"),
+        ({"psnr.periods": (0, 2400)}, r"psnr.periods is \(0, 2400\)"),
         ({"gan.learning_rate": -1.0}, "gan.learning_rate is -1.0"),
         ({"data.num_workers": -1}, "num_workers"),
         ({"log_every": 0}, "log_every is 0"),

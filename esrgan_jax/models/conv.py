@@ -17,6 +17,7 @@ _KERNEL_INIT = {
     # torch's default, kaiming_uniform with a = sqrt(5): uniform within 1 / sqrt(fan_in).
     "torch": nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"),
 }
+INITIALIZERS = tuple(_KERNEL_INIT)
 
 STRIP = 2048  # pixels that a strip of `_kernel_gradient` takes, the best of 512 to 8192
 

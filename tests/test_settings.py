@@ -1,0 +1,203 @@
+"""Every setting is checked before any work: its name, type and range, and what fits together."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ml_collections import ConfigDict
+
+from configs import demo, lite_x4, x4
+from configs.ablations import srgan_baseline
+from esrgan_jax.errors import InputError
+from esrgan_jax.settings import check_run, folders, path
+from esrgan_jax.train import train_and_evaluate, use_cores
+
+
+def changed(config: Any, changes: dict[str, Any]) -> Any:
+    """The config with settings replaced, whatever the type of the new values."""
+    config.data.train = "photographs"
+    with config.ignore_type(), config.unlocked():
+        for key, value in changes.items():
+            section, _, name = key.rpartition(".")
+            (config[section] if section else config)[name] = value
+    return config
+
+
+def refused(config: Any, changes: dict[str, Any], devices: int = 1) -> str:
+    with pytest.raises(InputError) as caught:
+        check_run(changed(config, changes), devices)
+    said = str(caught.value)
+    assert "\n" not in said
+    return said
+
+
+WHOLE = ("steps", "batch_size", "hr_patch", "accumulation")
+BELOW_1 = ("b1", "b2", "ema_decay")
+REAL = ("learning_rate", "factor", "minimum", "clip_norm")
+WEIGHTS = ("d_learning_rate", "pixel_weight", "perceptual_weight", "gan_weight")
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        *((f"{stage}.{key}", (0, -1, 1.5, "8", True, None, 2**31, (1,)))
+          for stage in ("psnr", "gan") for key in WHOLE),
+        *((f"{stage}.{key}", (1.0, 2, -0.1, math.nan, math.inf, "0.9"))
+          for stage in ("psnr", "gan") for key in BELOW_1),
+        *((f"{stage}.{key}", (-1e-9, math.nan, math.inf, -math.inf, 1e39, "1e-4", None))
+          for stage in ("psnr", "gan") for key in REAL),
+        *((f"gan.{key}", (-1, math.nan, math.inf, "1")) for key in WEIGHTS),
+        *((f"{stage}.{key}", (7, (0,), (-5, 5), (1.5,), ("100",), (True,), "(100,200)", None))
+          for stage in ("psnr", "gan") for key in ("milestones", "periods")),
+        ("psnr.schedule", ("linear", "", None, 1)),
+        ("gan.pixel_norm", ("l3", "L1", 1)),
+        ("gan.perceptual_norm", ("l2", None)),
+        ("gan.relativistic", (1, "yes", None)),
+        ("gan.stop_means", (0, "True")),
+        ("gan.layer_weights", ({"conv6_1": 1.0}, {"relu5_5": 1.0}, {"conv5_4": -1.0},
+                               {"conv5_4": math.nan}, {"conv5_4": "1"}, "conv5_4", ("conv5_4",))),
+        ("gan.d_init_from", (1, True, ("a",))),
+        ("psnr.init_from", (1, ("a.pth",))),
+        *((key, (0, -1, 2.0, "100", None))
+          for key in ("log_every", "eval_every", "checkpoint_every", "keep")),
+        ("stage", ("sideways", "", None, ("psnr",), 1)),
+        ("seed", (-1, 2**31, 0.5, "0", None)),
+        ("scale", (0, -4, 4.0, "4", 64, None)),
+        ("vgg", (19, True)),
+        ("recipe", (1, None)),
+        ("data.train", (1, ("a", "b"))),
+        ("data.val", (True,)),
+        ("data.augment", (1, "False", None)),
+        ("data.num_workers", (-1, 1.5, "2", 10**6)),
+        ("data.num_threads", (0, -4, 10**9)),
+        ("generator.name", ("edsr", "", None, 1)),
+        *((f"generator.{key}", (0, -1, 1.5, "64"))
+          for key in ("num_features", "num_growth", "num_blocks")),
+        *((f"generator.{key}", (1, 4, 3.0, "3", True)) for key in ("in_channels", "out_channels")),
+        ("generator.unshuffle", (0, 3, -2, "2", 16)),
+        ("generator.plus", (1, "no")),
+        ("generator.remat", (0, None)),
+        ("generator.upsampler", ("bilinear", 2)),
+        ("generator.initializer", ("he", None)),
+        ("generator.dtype", ("float16", "float31", 32)),
+        ("discriminator.num_features", (0, -64, 6.4)),
+        ("discriminator.use_bias", (1, "False")),
+        ("discriminator.initializer", ("basicsr", "he", None)),
+        ("discriminator.dtype", ("float31", None)),
+    ],
+)  # fmt: skip
+def test_a_value_of_the_wrong_type_or_range_is_refused(key: str, values: tuple) -> None:
+    for value in values:
+        said = refused(x4.get_config(), {key: value})
+        assert said.startswith(f"{key} is ")
+        assert str(value) in said
+        assert ": take " in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"psnr.learning_rte": 1e-4}, r"^psnr.learning_rte is no setting: did you mean learning_"),
+        ({"discriminator.num_feature": 64}, "^discriminator.num_feature is no .* num_features"),
+        ({"data.folder": "x"}, "^data.folder is no setting: known are train, train_lr"),
+        ({"sede": 1}, "^sede is no setting: did you mean seed"),
+        ({"generator.normalize": True}, "^generator.normalize is no setting"),
+        ({"generator.hr_patch": 1}, "^generator.hr_patch is no setting"),
+        ({"psnr": 5}, "^psnr is 5: take a section"),
+        ({"data": None}, "^data is None: take a section"),
+        ({"scale": 5}, "^scale is 5: rrdb takes one of 1, 2, 3, 4, 8, 16, 32"),
+        ({"scale": 3, "generator.unshuffle": 2}, "^scale is 3: rrdb with unshuffle 2 takes"),
+        ({"scale": 16}, "data.train_lr"),
+        ({"data.train": ""}, "data.train=DIR"),
+        ({"data.train": "a,,b"}, "^data.train is 'a,,b': a folder's name between commas is empty"),
+        ({"data.train_lr": "a, "}, "^data.train_lr is 'a, '"),
+        ({"data.val_lr": "lr"}, "^data.val_lr is given without"),
+        ({"psnr.hr_patch": 18}, "^psnr.hr_patch is 18: take a multiple of 4"),
+        ({"psnr.hr_patch": 36, "generator.unshuffle": 2}, "^psnr.hr_patch is 36: .* 8"),
+        ({"gan.hr_patch": 48}, "^gan.hr_patch is 48: take a multiple of 32"),
+        ({"psnr.batch_size": 3}, "^psnr.batch_size is 3: take a multiple of 2"),
+        ({"gan.accumulation": 3}, "^gan.batch_size is 16: take a multiple of 6"),
+        ({"psnr.milestones": (200, 100)}, r"^psnr.milestones is \(200, 100\): .* ascending"),
+        ({"gan.milestones": (100, 100)}, "^gan.milestones .* ascending"),
+        ({"psnr.schedule": "cosine", "psnr.steps": 1_000_001}, "^psnr.periods end at step 1000000"),
+        ({"gan.schedule": "cosine", "gan.periods": (2**31 - 1, 1)}, "^gan.periods end at"),
+        ({"gan.schedule": "cosine", "gan.minimum": 2e-4}, "^gan.minimum is 0.0002: .* 0.0001"),
+        (
+            {"gan.hr_patch": 32, "gan.accumulation": 8, "gan.batch_size": 8},
+            "^gan.batch_size is 8: the discriminator normalises",
+        ),
+        ({"gan.layer_weights": {}}, "^gan.layer_weights is without"),
+        ({"gan.layer_weights": {"conv5_4": 0.0}}, "^gan.layer_weights is without"),
+        (
+            {f"gan.{part}_weight": 0.0 for part in ("pixel", "perceptual", "gan")},
+            "nothing to learn",
+        ),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(changes: dict[str, Any], message: str) -> None:
+    devices = 1 if "gan.accumulation" in changes and "gan.batch_size" in changes else 2
+    with pytest.raises(InputError, match=message):
+        check_run(changed(x4.get_config(), changes), devices)
+
+
+def test_a_missing_setting_is_named() -> None:
+    config = x4.get_config()
+    del config.gan["b2"]
+    assert refused(config, {}) == "gan.b2 is missing from the config: give it a value"
+    config = x4.get_config()
+    del config["discriminator"]
+    assert refused(config, {}).startswith("discriminator is None: take a section")
+
+
+@pytest.mark.parametrize(
+    ("config", "changes"),
+    [
+        (x4.get_config(), {"psnr.milestones": (), "gan.factor": 1, "seed": 2**31 - 1}),
+        (x4.get_config(), {"scale": 32, "data.train_lr": "lr", "data.val": ""}),
+        (x4.get_config(), {"scale": 3, "psnr.hr_patch": 192, "gan.hr_patch": 96}),
+        (x4.get_config(), {"generator.upsampler": "pixelshuffle", "psnr.periods": [5, 5]}),
+        (x4.get_config(), {"gan.perceptual_weight": 0, "gan.layer_weights": {}}),
+        (x4.get_config(), {"gan.layer_weights": {"conv1_2": 1, "relu5_4": 0.5}}),
+        (x4.get_config(), {"stage": "psnr", "gan.hr_patch": 50, "gan.batch_size": 3}),
+        (x4.get_config(), {"gan.hr_patch": 32, "gan.accumulation": 8}),
+        (lite_x4.get_config(), {"psnr.learning_rate": 0, "psnr.minimum": 0, "psnr.b1": 0}),
+        (srgan_baseline.get_config(), {"generator.initializer": "torch"}),
+        (demo.get_config(), {}),
+    ],
+)
+def test_what_can_be_used_passes(config: Any, changes: dict[str, Any]) -> None:
+    check_run(changed(config, changes), devices=1)
+
+
+def test_nothing_is_touched_before_the_check(tmp_path: Path) -> None:
+    """Also not by what asks for the number of devices, nor for a workdir without a name."""
+    for run in (use_cores, lambda config: train_and_evaluate(config, str(tmp_path / "run"))):
+        with pytest.raises(InputError, match="accumulation is 'two'"):
+            run(changed(x4.get_config(), {"psnr.accumulation": "two"}))
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(InputError, match="workdir's name is empty"):
+        train_and_evaluate(x4.get_config(), "")
+
+
+def test_folders_with_commas_and_tildes(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b", "a,b", "Paris, May"):
+        (tmp_path / name).mkdir()
+    assert folders(None, "data.train") == folders("", "data.train") == []
+    assert folders("a,c", "data.train") == ["a", "c"]
+    assert folders("a,b", "data.train") == ["a,b"]
+    assert folders("b,a", "data.train") == ["b", "a"]
+    assert folders("a,b,b", "data.train") == ["a,b", "b"]
+    assert folders("b,Paris, May,a", "data.train") == ["b", "Paris, May", "a"]
+    assert folders("~/a,~/Paris, May", "data.train") == [f"{tmp_path}/a", f"{tmp_path}/Paris, May"]
+    assert path("~/net.pth") == f"{tmp_path}/net.pth"
+    assert path("") is path(None) is None
+
+
+def test_a_config_that_was_written_as_json_passes() -> None:
+    config = x4.get_config()
+    config.data.train = "photographs"
+    check_run(ConfigDict(json.loads(json.dumps(config.to_dict()))), devices=1)
