@@ -1,10 +1,9 @@
-"""Checkpoints of runs by Orbax v1, and generators from anywhere.
+"""Generators and discriminators from checkpoints (Orbax v1) and weight files, and into them.
 
-A run keeps its checkpoints in `STAGE/checkpoints/STEP`, each with the train state, the position of
-the data and the config. A generator saved alone is a checkpoint of its parameters and architecture.
+A generator saved alone is a checkpoint of its parameters and architecture; `run_checkpoints.py` has
+the checkpoints of runs.
 """
 
-import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +17,6 @@ from orbax.checkpoint import v1 as ocp
 from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.interop import discriminator_names, rrdb_names, weight_file, zoo
 from esrgan_jax.models import RRDBNet, create_generator
-from esrgan_jax.train_state import TrainState
 
 FOLDER = "checkpoints"
 _METADATA = "_CHECKPOINT_METADATA"  # in every finished checkpoint of Orbax
@@ -26,72 +24,13 @@ _METADATA = "_CHECKPOINT_METADATA"  # in every finished checkpoint of Orbax
 _COMPUTATION = ("dtype", "remat", "unroll", "initializer")
 
 
-def _context() -> ocp.Context:
+def orbax_context() -> ocp.Context:
     """The config is kept as readable JSON; Orbax would make a tree of arrays of it."""
     registry = ocp.handlers.local_registry(include_global_registry=True)
     registry.add(ocp.handlers.JsonHandler, checkpointable_name="config")
     context = ocp.Context()
     context.checkpointables.registry = registry
     return context
-
-
-def open_checkpoints(folder: epath.Path, keep: int) -> ocp.training.Checkpointer:
-    """The checkpoints in a stage's folder: the newest `keep` and the best by PSNR stay."""
-    policies = ocp.training.preservation_policies
-    best = policies.BestN(
-        get_metric_fn=lambda metrics: metrics["psnr_y"],
-        n=1,
-        keep_checkpoints_without_metrics=False,
-    )
-    return ocp.training.Checkpointer(
-        (folder / FOLDER).resolve(),
-        context=_context(),
-        # Orbax's own policies do not declare the type that its Checkpointer asks for.
-        preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),  # pyright: ignore[reportArgumentType]
-        cleanup_tmp_directories=True,
-    )
-
-
-def save(
-    checkpoints: ocp.training.Checkpointer,
-    state: TrainState,
-    data: Any,
-    config: Mapping[str, Any],
-    psnr_y: float | None = None,
-) -> None:
-    """Saves a run at its step in the background; the state may be donated at once.
-
-    Args:
-        state: The train state.
-        data: The Grain iterator that made its batches.
-        config: The run's config, of plain values.
-        psnr_y: The validation score at this step, if there is one.
-    """
-    step = int(state.step)
-    latest = checkpoints.latest
-    if latest is not None and latest.step == step:
-        return
-    items = {"state": state, "data": data, "config": json.loads(json.dumps(config))}
-    metrics: Any = None if psnr_y is None else {"psnr_y": psnr_y}
-    # Forced, since Orbax's own policy would skip a save while another is under way.
-    checkpoints.save_checkpointables_async(step, items, force=True, metrics=metrics)
-
-
-def restore(checkpoints: ocp.training.Checkpointer, target: TrainState, data: Any) -> TrainState:
-    """The newest state, placed as `target` says; `data` is brought to the same position.
-
-    Args:
-        target: The state's tree of `jax.ShapeDtypeStruct`, with shardings.
-        data: A fresh Grain iterator, changed in place.
-    """
-    try:
-        return checkpoints.load_checkpointables(None, {"state": target, "data": data})["state"]
-    except (ValueError, KeyError, IndexError) as error:
-        raise InputError(
-            f"{checkpoints.directory}: the checkpoints do not fit this config. Go on with the "
-            "generator, discriminator, ema_decay, clip_norm and data.num_workers that they were "
-            f"made with, or take another --workdir ({str(error).splitlines()[0][:200]})"
-        ) from None
 
 
 def load_generator(
@@ -179,7 +118,7 @@ def save_generator(
         # Orbax's threads would wait for ever where they cannot make the directory.
         path.mkdir(parents=True)
         path.rmtree()
-        with _context():
+        with orbax_context():
             ocp.save_checkpointables(path.resolve(), items)
     except OSError as error:
         raise RunError(f"{path}: could not be written: {error.strerror or error}") from error
@@ -263,7 +202,7 @@ def _describe(path: epath.Path) -> tuple[epath.Path, dict[str, Any], Any]:
     if step is None:
         raise InputError(f"{path}: holds no checkpoint of a run or of a generator")
     try:
-        with _context():
+        with orbax_context():
             config = ocp.load_checkpointables(step, {"config": None})["config"]
             return step, config, ocp.metadata(step, checkpointable_name="state").metadata
     except (KeyError, ValueError, OSError) as error:

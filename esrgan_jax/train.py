@@ -18,6 +18,7 @@ from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.initial import initial_discriminator, initial_generator
 from esrgan_jax.metric_writer import MetricWriter
 from esrgan_jax.progress import Progress
+from esrgan_jax.run_checkpoints import RunCheckpoints
 from esrgan_jax.run_config import Config
 from esrgan_jax.settings import STAGES, check_run, check_settings, folders, path
 from esrgan_jax.stages import (
@@ -106,7 +107,7 @@ def train_stage(
 
     with (
         contextlib.closing(iter(_batches(config, stage.name, source, mesh))) as data,
-        checkpoint.open_checkpoints(folder, config.keep) as checkpoints,
+        RunCheckpoints(folder, config.keep) as checkpoints,
     ):
         state = _restore_or_create(config, stage, workdir, checkpoints, data, mesh)
         start = int(state.step)
@@ -150,7 +151,7 @@ def train_stage(
                         writer.picture(step, name, picture)
                     psnr_y = scores["val_psnr_y"]
                     progress.write(f"{stage.name} step {step}: validation PSNR-Y {psnr_y:.3f} dB")
-                checkpoint.save(checkpoints, state, data, run_config.plain(config), psnr_y)
+                checkpoints.save(state, data, run_config.plain(config), psnr_y)
                 if stop.signal:
                     raise Stopped(
                         f"stopped after step {step} of the {stage.name} stage; all is saved in "
@@ -160,7 +161,12 @@ def train_stage(
 
 
 def _restore_or_create(
-    config: Config, stage: Stage, workdir: epath.Path, checkpoints: Any, data: Any, mesh: Mesh
+    config: Config,
+    stage: Stage,
+    workdir: epath.Path,
+    checkpoints: RunCheckpoints,
+    data: Any,
+    mesh: Mesh,
 ) -> TrainState:
     """The stage's own newest checkpoint, else with the networks to start from, else fresh."""
     key, placement = jax.random.key(config.seed), sharding.replicated(mesh)
@@ -169,7 +175,7 @@ def _restore_or_create(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placement),
             jax.eval_shape(stage.create, key),
         )
-        return checkpoint.restore(checkpoints, target, data)
+        return checkpoints.restore(target, data)
     state = jax.jit(stage.create, out_shardings=placement)(key)
     if variables := initial_generator(config, stage, workdir):
         generator = state.generator.replace(**jax.device_put(variables, placement))
