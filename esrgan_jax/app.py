@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from esrgan_jax.app_address import check_address
 from esrgan_jax.errors import InputError, RunError, run_command
 from esrgan_jax.interop import zoo
 from esrgan_jax.mixture import GAN, PSNR, PSNR_ALONE
@@ -90,7 +91,7 @@ def serve(page: Any, host: str, port: int | None) -> None:
         place = f"port {port}" if port else f"ports {FIRST_PORT} to {FIRST_PORT + PORTS - 1}"
         raise RunError(f"{host}, {place}: cannot be used; choose another --port") from error
     print(f"{url} (Ctrl-C ends it)", flush=True)
-    if host not in (LOCAL, "localhost", "::1"):
+    if host not in (LOCAL, "localhost", "[::1]"):
         print("Everybody who reaches this machine can use it.", flush=True)
     try:
         page.blocks.block_thread()
@@ -123,6 +124,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, most in limits.items():
         if not most > 0:
             raise InputError(f"--max_{name}={most:g}: give a positive number")
+    host = check_address(args.host, args.port)
     paired = partners(args.model, args.psnr_model)
     given = [name for name in dict.fromkeys([*args.model, args.psnr_model]) if name is not None]
     if "" in given:
@@ -142,7 +144,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             from esrgan_jax.app_page import Page
 
             page = Page(given, paired, Limits(**limits), Path(folder).resolve())
-            serve(page, args.host, args.port)
+            serve(page, host, args.port)
     finally:
         signal.signal(signal.SIGTERM, before)
 
