@@ -9,13 +9,15 @@ import pyvips
 from esrgan_jax.errors import InputError
 from esrgan_jax.pictures.metadata import field
 from esrgan_jax.pictures.reader import explained, kind_of, open_picture
-from esrgan_jax.pictures.vips import LOADERS, load
+from esrgan_jax.pictures.vips import LOADERS, Turns, load
 from esrgan_jax.pictures.writer import write_rows
 
 SUFFIXES = (
     *(".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jpe", ".jpeg", ".jpg"),
     *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 )
+
+_turns = Turns()
 
 
 def read_picture(path: str | os.PathLike) -> np.ndarray:
@@ -32,16 +34,25 @@ def read_picture(path: str | os.PathLike) -> np.ndarray:
     """
     path = Path(path)
     with explained(str(path)):
-        kind, _ = kind_of(path)
-        if kind in LOADERS:
-            image = _first_frame(path, kind).autorot()
-        else:
-            array = np.concatenate(list(open_picture(path).rows()))
-            image = pyvips.Image.new_from_array(array)
-        if image.interpretation in ("rgb16", "grey16"):  # libvips would cut off the low byte
-            eight = "srgb" if image.interpretation == "rgb16" else "b-w"
-            image = (image / 257).rint().cast("uchar").copy(interpretation=eight)
-        return image.colourspace("srgb").cast("uchar").numpy()[..., :3].copy()
+        try:
+            with _turns.beside():
+                return _pixels(path)
+        except pyvips.Error:  # once more for its own cause, or since another thread's was raised
+            with _turns.alone():
+                return _pixels(path)
+
+
+def _pixels(path: Path) -> np.ndarray:
+    kind, _ = kind_of(path)
+    if kind in LOADERS:
+        image = _first_frame(path, kind).autorot()
+    else:
+        array = np.concatenate(list(open_picture(path).rows()))
+        image = pyvips.Image.new_from_array(array)
+    if image.interpretation in ("rgb16", "grey16"):  # libvips would cut off the low byte
+        eight = "srgb" if image.interpretation == "rgb16" else "b-w"
+        image = (image / 257).rint().cast("uchar").copy(interpretation=eight)
+    return image.colourspace("srgb").cast("uchar").numpy()[..., :3].copy()
 
 
 def to_channels(rgb: np.ndarray, channels: int) -> np.ndarray:

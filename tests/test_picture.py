@@ -1,9 +1,14 @@
+import io
 import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
+import pyvips
 from PIL import Image
 
+from esrgan_jax import picture as picture_module
 from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.picture import (
     find_pictures,
@@ -166,3 +171,43 @@ def test_channels_of_other_networks(array):
         assert (to_channels(np.full((2, 3, 3), level, np.uint8), 1) == level).all()
     with pytest.raises(InputError, match="takes 12 channels"):
         to_channels(array, 12)
+
+
+def test_threads_that_read_at_once_are_told_each_its_own_cause(tmp_path: Path) -> None:
+    """libvips has one text of errors for all threads: a broken JPEG was blamed on libpng."""
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    for name in ("a.jpg", "b.png", "c.tif", "d.webp"):
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, {"jpg": "jpeg", "tif": "tiff"}.get(name[2:], name[2:]))
+        (tmp_path / name).write_bytes(file.getvalue()[: file.tell() // 2])
+        (tmp_path / f"whole_{name}").write_bytes(file.getvalue())
+
+    def said(path: Path) -> str:
+        try:
+            return str(read_picture(path).shape)
+        except InputError as error:
+            return str(error).replace(str(path), "it")
+
+    paths = sorted(tmp_path.iterdir())
+    own = {path: said(path) for path in paths}
+    assert own[tmp_path / "a.jpg"].endswith("premature end of JPEG image")
+    assert own[tmp_path / "whole_a.jpg"] == "(64, 64, 3)"
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(said, paths * 25))
+    assert together == [own[path] for path in paths] * 25
+
+
+def test_the_cause_of_an_error_is_found_once_more_alone(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "a.jpg"
+    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(path)
+    load, calls = picture_module.load, []
+
+    def fail(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) == 1:  # as where another thread's error was raised and cleared
+            raise pyvips.Error("unable to call jpegload", "vipspng: libpng read error")
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(picture_module, "load", fail)
+    assert read_picture(path).shape == (16, 16, 3)  # nothing is wrong with it
+    assert len(calls) == 2

@@ -1,7 +1,9 @@
 """Picture files through libvips: opened, brought to gray or RGB, upright, and cut into strips."""
 
 import logging
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,34 @@ def load(source: Path | bytes, kind: str, **options: Any) -> pyvips.Image:
     options = {"fail_on": "error", **LOADERS[kind], **options}
     suffix, what = ("_buffer", source) if isinstance(source, bytes) else ("", str(source))
     return getattr(pyvips.Image, f"{kind}load{suffix}")(what, **options)
+
+
+class Turns:
+    """libvips has one text of errors for all threads: many read at once, or one alone."""
+
+    def __init__(self) -> None:
+        self._reading = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """Beside others, so that the text of an error may be another thread's."""
+        with self._changed:
+            self._reading += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._reading -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """When nobody else reads, with what others left of the text removed."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._reading)
+            pyvips.vips_lib.vips_error_clear()
+            yield
 
 
 def plain(image: pyvips.Image) -> tuple[pyvips.Image, tuple[str, ...]]:
@@ -87,6 +117,7 @@ def reason(error: BaseException) -> str:
     if isinstance(error, pyvips.Error):
         lines = [line.strip() for line in (error.detail or "").splitlines()]
         lines = [line for line in lines if line and line[0] != "("]  # libheif's numbers
+        lines = [line for line in lines if not line.endswith("load: load error")] or lines
         nothing = "unable to fetch from region"  # libvips' words where a decoder has none
         said = lines[-1] if lines else error.message
         return "it is truncated or damaged" if said == nothing else said
