@@ -20,7 +20,7 @@ ABOUT = {270, 271, 272, SOFTWARE, 306, 315, 316, 18246, 18249, 33432, *range(400
 NOT_CARRIED = {40965}  # points at a third level that says only "R98"
 LARGEST = 1 << 24  # bytes of one field: a damaged length is not believed
 # Bytes of a value of each type, and of the numbers in it (a rational is two).
-SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
+SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
 UNITS = {**SIZES, 5: 4, 10: 4}
 
 
@@ -80,8 +80,8 @@ def append_exif(path: Path, exif: bytes | None, software: str | None, iptc: byte
     if iptc:
         about[IPTC] = Field(7, iptc)
     with path.open("r+b") as file:
-        layout, first = _open(file)
-        own, after = _entries(file, layout, first)
+        layout, first = open_tiff(file)
+        own, after = read_entries(file, layout, first)
         detail = below.get(EXIF, {})
         for tag, side in ((PIXEL_WIDTH, 256), (PIXEL_HEIGHT, 257)):
             if tag in detail:
@@ -96,7 +96,7 @@ def append_exif(path: Path, exif: bytes | None, software: str | None, iptc: byte
         file.write(struct.pack(layout.counts[1], start))
 
 
-def _open(file: BinaryIO) -> tuple[Layout, int]:
+def open_tiff(file: BinaryIO) -> tuple[Layout, int]:
     """The layout of a TIFF, and where its first directory is."""
     file.seek(0)
     head = file.read(16)
@@ -111,7 +111,7 @@ def _open(file: BinaryIO) -> tuple[Layout, int]:
 Entries = dict[int, tuple[int, int, bytes]]
 
 
-def _entries(file: BinaryIO, layout: Layout, offset: int) -> tuple[Entries, bytes]:
+def read_entries(file: BinaryIO, layout: Layout, offset: int) -> tuple[Entries, bytes]:
     """The entries of a directory: {tag: (type, count, value or offset)}, and what follows it."""
     many, word, size = layout.counts
     file.seek(offset)
@@ -132,20 +132,20 @@ def _number(layout: Layout, kind: int, count: int, value: bytes) -> int:
 
 def _read(file: BinaryIO) -> tuple[Fields, dict[int, Fields]]:
     """The fields that are about the picture, and those below: {EXIF: …, GPS: …}."""
-    layout, first = _open(file)
-    entries, _ = _entries(file, layout, first)
-    about = _fields(file, layout, {tag: entries[tag] for tag in ABOUT if tag in entries})
+    layout, first = open_tiff(file)
+    entries, _ = read_entries(file, layout, first)
+    about = read_fields(file, layout, {tag: entries[tag] for tag in ABOUT if tag in entries})
     below = {}
     for tag in (EXIF, GPS):
         if tag in entries:
-            inner, _ = _entries(file, layout, _number(layout, *entries[tag]))
-            below[tag] = _fields(
+            inner, _ = read_entries(file, layout, _number(layout, *entries[tag]))
+            below[tag] = read_fields(
                 file, layout, {t: entry for t, entry in inner.items() if t not in NOT_CARRIED}
             )
     return about, below
 
 
-def _fields(file: BinaryIO, layout: Layout, entries: Entries) -> Fields:
+def read_fields(file: BinaryIO, layout: Layout, entries: Entries) -> Fields:
     fields = {}
     for tag, (kind, count, value) in entries.items():
         size = SIZES.get(kind, 0) * count

@@ -11,6 +11,8 @@ from typing import Any
 import pyvips
 from PIL import Image
 
+from esrgan_jax.pictures.icc import fitted
+
 Metadata = dict[str, tuple[int, Any]]
 
 TEXT, NUMBER, BLOB = (
@@ -24,6 +26,7 @@ CARRIED = re.compile(
     r"|image-description|png-comment-.*|delay|loop"
 )
 EXIF_TAIL = " (, ASCII, 1 components, 1 bytes)"  # libvips cuts a text at its last parenthesis
+PROFILE = "icc-profile-data"
 PHOTOSHOP = b"Photoshop 3.0\0"
 UNKNOWN_RESOLUTION = 72 / 25.4  # pixels per millimetre
 
@@ -80,9 +83,13 @@ def dressed(
     image = image.copy(xres=across, yres=down)
     for name in ("resolution-unit", "bits-per-sample", "n-pages", "orientation"):
         image.remove(name)
-    space = b"GRAY" if image.bands < 3 else b"RGB "
-    if "icc-profile-data" in metadata and metadata["icc-profile-data"][1][16:20] != space:
-        del metadata["icc-profile-data"]  # one of gray says nothing about RGB
+    if PROFILE in metadata:
+        image = image if saver != "gif" else _as_srgb(image, metadata[PROFILE][1])
+        # WebP and AVIF hold no gray.
+        bands = image.bands if saver not in ("webp", "heif") else 3
+        icc = None if saver == "gif" else fitted(metadata.pop(PROFILE)[1], bands)
+        if icc is not None:
+            metadata[PROFILE] = (BLOB, icc)
     if saver == "tiff":  # see append_exif
         metadata.pop("iptc-data", None)
     elif "iptc-data" in metadata:
@@ -101,6 +108,17 @@ def dressed(
         image.set_type(gtype, name, value)
     # EXIF is written even where there is nothing to say in it, with made-up values.
     return image, "all" if "orientation" in metadata else "xmp|iptc|icc|other"
+
+
+def _as_srgb(image: pyvips.Image, icc: bytes) -> pyvips.Image:
+    """The pixels in sRGB, for a format that has no place for a profile."""
+    fit: Any = fitted(icc, image.bands)
+    if fit is None:
+        return image
+    image = image.copy()
+    image.set_type(BLOB, PROFILE, fit)
+    to = {"black_point_compensation": True, "intent": "relative"}
+    return image.icc_transform("srgb", embedded=True, **to)
 
 
 def iptc_for(saver: str, data: bytes) -> bytes:

@@ -17,6 +17,7 @@ from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
 
 from esrgan_jax.errors import InputError
+from esrgan_jax.pictures.color_tags import colored
 from esrgan_jax.pictures.exif import read_tiff_exif
 from esrgan_jax.pictures.gif import require_whole_gif
 from esrgan_jax.pictures.heic import open_heic
@@ -165,6 +166,10 @@ def _open_vips(name: str, source: Path | bytes, kind: str, notes: tuple[str, ...
     if kind == "tiff":
         with open_source(source) as file:
             metadata |= exif_fields(read_tiff_exif(file))
+    if raw.interpretation in PLAIN:
+        with open_source(source) as file:
+            metadata, said = colored(kind, file, metadata, still.bands)
+            more += said
     if lying != 1:
         metadata = upright_xmp(metadata)
     height, width = raw.height // frames, raw.width
@@ -239,6 +244,9 @@ def _open_heic(name: str, source: Path | bytes) -> Picture:
     notes = ()
     if file.pictures > 1:
         notes = (f"of the {file.pictures} pictures in the file only the main one is taken",)
+    metadata = exif_fields(file.exif) | {k: (BLOB, v) for k, v in blobs.items() if v}
+    with open_source(source) as opened:
+        metadata, said = colored("heic", opened, metadata, file.bands)
     return Picture(
         name,
         file.height,
@@ -246,6 +254,6 @@ def _open_heic(name: str, source: Path | bytes) -> Picture:
         file.bands,
         file.dtype,
         lambda: _array_rows(file.pixels()),
-        notes=notes,
-        metadata=exif_fields(file.exif) | {k: (BLOB, v) for k, v in blobs.items() if v},
+        notes=notes + said,
+        metadata=metadata,
     )
