@@ -11,7 +11,7 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
-from esrgan_jax import checkpoint, run_config, sharding
+from esrgan_jax import checkpoint, run_config, sharding, workdir_lock
 from esrgan_jax.data.pipeline import make_dataset
 from esrgan_jax.data.sources import Source, open_source
 from esrgan_jax.errors import InputError, RunError
@@ -73,9 +73,9 @@ def train_and_evaluate(config: Config, workdir: str) -> None:
             initial_discriminator(config, stage)
     source = _open_source(config)
     validation = Validation.load(path(config.data.val), path(config.data.val_lr), config.scale)
-    run_config.record(config, folder)
 
-    with StopRequest() as stop:
+    with workdir_lock.hold(folder), StopRequest() as stop:
+        run_config.record(config, folder)
         for stage in stages:
             done, steps = _newest_step(folder / stage.name) or 0, config[stage.name].steps
             if done >= steps:
