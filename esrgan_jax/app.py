@@ -63,17 +63,22 @@ def partners(models: Sequence[str], psnr_model: str | None) -> dict[str, str | N
     return {**dict.fromkeys(models, psnr_model), str(zoo.fetch(GAN)): str(zoo.fetch(PSNR))}
 
 
-def serve(page: Any, host: str, port: int | None) -> None:
+def serve(page: Any, host: str, port: int | None, allowed: Sequence[str] = ()) -> None:
     """Serves the page until SIGINT or SIGTERM.
 
     Args:
         page: An `app_page.Page`.
         host: The address to listen at.
         port: None takes the first free one.
+        allowed: Names of the server beside its own, see `guard.known_hosts`.
 
     Raises:
         RunError: The port is taken, or the address is not this machine's.
     """
+    from starlette.middleware import Middleware
+
+    from esrgan_jax.page.guard import Guard, known_hosts
+
     try:
         _, url, _ = page.blocks.launch(
             server_name=host,
@@ -83,6 +88,8 @@ def serve(page: Any, host: str, port: int | None) -> None:
             prevent_thread_lock=True,
             ssr_mode=False,
             footer_links=[],
+            enable_monitoring=False,
+            app_kwargs={"middleware": [Middleware(Guard, known_hosts(host, allowed))]},
             max_file_size=int(page.limits.megabytes * 10**6),
             theme=theme(),
             css=CSS,
@@ -115,6 +122,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--psnr_model", metavar="MODEL", help="a PSNR network to mix with")
     parser.add_argument("--host", default=LOCAL, help=f"address to serve at (default {LOCAL})")
+    parser.add_argument(
+        "--allow_host",
+        metavar="NAME",
+        nargs="+",
+        default=[],
+        action="extend",
+        help="further names that browsers may know the server by, such as that of a proxy",
+    )
     parser.add_argument("--port", type=int, help=f"default: the first free one from {FIRST_PORT}")
     for name, (most, what) in LIMITS.items():
         text = f"{what} (default {most:g})"
@@ -144,7 +159,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             from esrgan_jax.app_page import Page
 
             page = Page(given, paired, Limits(**limits), Path(folder).resolve())
-            serve(page, host, args.port)
+            serve(page, host, args.port, args.allow_host)
     finally:
         signal.signal(signal.SIGTERM, before)
 

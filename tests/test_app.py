@@ -1,5 +1,6 @@
 """The app: its limits, choices and files; and its page in a browser, as users start it."""
 
+import http.client
 import os
 import pickle
 import re
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -255,7 +257,10 @@ def page(server, browser):
     asked, page.errors = [], []
     page.on("request", lambda request: asked.append(request.url))
     page.on("pageerror", lambda error: page.errors.append(str(error)))
-    page.on("console", lambda line: line.type == "error" and page.errors.append(line.text))
+    page.on(
+        "console",
+        lambda line: line.type == "error" and page.errors.append(f"{line.text} {line.location}"),
+    )
     page.goto(server)
     page.wait_for_selector("#go")
     yield page
@@ -394,6 +399,26 @@ def test_pictures_and_networks_that_cannot_be_had(page, photo, tmp_path):
     page.wait_for_function(f"{mixed} == 'none'")  # the other network's is no longer chosen
     page.locator("#go").press("Enter")
     page.get_by_text(re.compile("could not be downloaded: no connection")).wait_for()
+
+
+def ask(server, path, method="GET", **headers):
+    """(status, headers, body) of a request that no page makes."""
+    connection = http.client.HTTPConnection(server.split("/")[2], timeout=SECONDS)
+    with closing(connection):
+        connection.request(method, path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read().decode()
+
+
+def test_others_are_not_served(server):
+    assert ask(server, "/")[0] == 200
+    assert ask(server, "/", Host="evil.example")[0] == 403
+    join = "/gradio_api/queue/join"
+    assert ask(server, join, "POST", Origin="http://evil.example")[0] == 403
+    assert ask(server, join, "POST")[0] == 422  # answered: it has no body
+    for path in ("/monitoring", "/monitoring/summary", "/gradio_api/file=https://example.org"):
+        assert ask(server, path)[0] == 404, path
+    assert "default-src 'self'" in ask(server, "/")[1]["content-security-policy"]
 
 
 def test_every_control_has_a_name(page):
