@@ -9,6 +9,7 @@ import pyvips
 from esrgan_jax.errors import InputError
 from esrgan_jax.pictures.metadata import field
 from esrgan_jax.pictures.reader import explained, kind_of, open_picture
+from esrgan_jax.pictures.structure import examined
 from esrgan_jax.pictures.vips import LOADERS, Turns, load
 from esrgan_jax.pictures.writer import write_rows
 
@@ -148,4 +149,6 @@ def find_pictures(folder: str | os.PathLike) -> list[Path]:
 
 
 def _first_frame(path: Path, kind: str) -> pyvips.Image:
-    return load(path, kind, **({"n": 1} if "n" in LOADERS[kind] else {}))
+    with path.open("rb") as file:
+        found = examined(path, file, kind)
+    return load(path, kind, **found.options, **({"n": 1} if "n" in LOADERS[kind] else {}))

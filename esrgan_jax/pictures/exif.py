@@ -59,7 +59,7 @@ def read_tiff_exif(file: BinaryIO) -> bytes | None:
     if not about and not any(below.values()):
         return None
     header = struct.pack("<2sHI", b"II", 42, 8)
-    return b"Exif\0\0" + header + _pack(about, below, Layout("<", False), 8)
+    return b"Exif\0\0" + header + pack(about, below, Layout("<", False), 8)
 
 
 def append_exif(path: Path, exif: bytes | None, software: str | None, iptc: bytes | None) -> None:
@@ -86,12 +86,12 @@ def append_exif(path: Path, exif: bytes | None, software: str | None, iptc: byte
         for tag, side in ((PIXEL_WIDTH, 256), (PIXEL_HEIGHT, 257)):
             if tag in detail:
                 kind, count, value = own[side]
-                detail[tag] = Field(4, struct.pack("<I", _number(layout, kind, count, value)))
+                detail[tag] = Field(4, struct.pack("<I", number(layout, kind, count, value)))
         start = file.seek(0, 2)
         start += start % 2
         added = {tag: about[tag] for tag in about if tag not in own or tag in (SOFTWARE, IPTC)}
         file.seek(start)
-        file.write(_pack(added, below, layout, start, own, after))
+        file.write(pack(added, below, layout, start, own, after))
         file.seek(8 if layout.big else 4)
         file.write(struct.pack(layout.counts[1], start))
 
@@ -126,7 +126,7 @@ def read_entries(file: BinaryIO, layout: Layout, offset: int) -> tuple[Entries, 
     return entries, file.read(place)
 
 
-def _number(layout: Layout, kind: int, count: int, value: bytes) -> int:
+def number(layout: Layout, kind: int, count: int, value: bytes) -> int:
     return struct.unpack_from(layout.order + {3: "H", 4: "I", 13: "I"}.get(kind, "Q"), value)[0]
 
 
@@ -138,7 +138,7 @@ def _read(file: BinaryIO) -> tuple[Fields, dict[int, Fields]]:
     below = {}
     for tag in (EXIF, GPS):
         if tag in entries:
-            inner, _ = read_entries(file, layout, _number(layout, *entries[tag]))
+            inner, _ = read_entries(file, layout, number(layout, *entries[tag]))
             below[tag] = read_fields(
                 file, layout, {t: entry for t, entry in inner.items() if t not in NOT_CARRIED}
             )
@@ -168,7 +168,7 @@ def _swapped(data: bytes, kind: int, order: str) -> bytes:
     return data if order == "<" else np.frombuffer(data, f">u{unit}").astype(f"<u{unit}").tobytes()
 
 
-def _pack(
+def pack(
     about: Fields,
     below: dict[int, Fields],
     layout: Layout,
@@ -190,7 +190,7 @@ def _pack(
     for tag in tags:
         if below.get(tag):
             kind, count, value = (16 if layout.big else 4), 1, struct.pack(word, end + len(values))
-            values += _pack(below[tag], {}, layout, end + len(values))
+            values += pack(below[tag], {}, layout, end + len(values))
         elif tag in about:
             kind, data = about[tag]
             count, value = len(data) // SIZES[kind], _swapped(data, kind, layout.order)

@@ -11,7 +11,9 @@ from typing import Any
 import pyvips
 from PIL import Image
 
+from esrgan_jax.pictures.exif_edit import scaled_exif, turned_exif
 from esrgan_jax.pictures.icc import fitted
+from esrgan_jax.pictures.xmp import scaled_xmp, turned_xmp, without_other_parts
 
 Metadata = dict[str, tuple[int, Any]]
 
@@ -52,13 +54,41 @@ def exif_fields(exif: bytes | None) -> Metadata:
     return {name: value for name, value in found.items() if name.startswith("exif-")}
 
 
-def upright_xmp(metadata: Metadata) -> Metadata:
-    """The metadata of a picture that has been turned: XMP, too, may say how it lay."""
+def of_result(metadata: Metadata, lying: int, size: tuple[int, int]) -> Metadata:
+    """The metadata of a picture that has been turned upright and taken out of its file.
+
+    Args:
+        lying: Its EXIF orientation, 1 to 8.
+        size: (width, height) as it lay.
+    """
+    if "exif-data" in metadata and lying != 1:
+        _, exif = metadata["exif-data"]
+        turned = turned_exif(exif, lying, size)
+        metadata = metadata | (exif_fields(turned) if turned != exif else {})
     if "xmp-data" not in metadata:
         return metadata
     gtype, xmp = metadata["xmp-data"]
-    upright = re.sub(rb"(tiff:Orientation(?:\s*=\s*[\"']|>))[2-8]", rb"\g<1>1", xmp)
-    return metadata | {"xmp-data": (gtype, upright)}
+    xmp = turned_xmp(without_other_parts(xmp), lying, size)
+    rest = {name: value for name, value in metadata.items() if name != "xmp-data"}
+    return rest | {"xmp-data": (gtype, xmp)} if xmp else rest
+
+
+def enlarged(metadata: Metadata, size: tuple[int, int], scale: tuple[float, float]) -> Metadata:
+    """The metadata of a result: what speaks of pixels follows.
+
+    Args:
+        size: (width, height) of the result.
+        scale: Of the result over the picture that the metadata is of, (across, down).
+    """
+    metadata = dict(metadata)
+    if "xmp-data" in metadata:
+        gtype, xmp = metadata["xmp-data"]
+        metadata["xmp-data"] = (gtype, scaled_xmp(xmp, size, scale))
+    if "exif-data" in metadata:
+        _, exif = metadata["exif-data"]
+        scaled = scaled_exif(exif, scale)
+        metadata |= exif_fields(scaled) if scaled != exif else {}
+    return metadata
 
 
 def dressed(

@@ -19,10 +19,12 @@ from PIL.BmpImagePlugin import BmpImageFile
 from esrgan_jax.errors import InputError
 from esrgan_jax.pictures.color_tags import colored
 from esrgan_jax.pictures.exif import read_tiff_exif
+from esrgan_jax.pictures.foreign import foreign
 from esrgan_jax.pictures.gif import require_whole_gif
 from esrgan_jax.pictures.heic import open_heic
-from esrgan_jax.pictures.metadata import BLOB, Metadata, carried, exif_fields, field, upright_xmp
+from esrgan_jax.pictures.metadata import BLOB, Metadata, carried, exif_fields, field, of_result
 from esrgan_jax.pictures.pnm import pnm_rows, read_pnm_header
+from esrgan_jax.pictures.structure import Structure, examined
 from esrgan_jax.pictures.vips import DTYPES, PLAIN, STRIP, image_rows, load, plain, reason, upright
 
 UNREADABLE = (
@@ -81,20 +83,19 @@ def open_picture(source: Path | bytes) -> Picture:
     """
     name = str(source) if isinstance(source, Path) else "standard input"
     with explained(name):
-        kind, head = kind_of(source)
+        kind, _ = kind_of(source)
+        with open_source(source) as file:
+            found = examined(source, file, kind)
         if kind == "pnm":
             return _open_pnm(name, source)
         if kind == "bmp":
             return _open_bmp(name, source)
         if kind == "heic":
-            return _open_heic(name, source)
+            return _open_heic(name, source, found)
         if kind == "gif":
             with open_source(source) as file:
                 require_whole_gif(file)
-        notes = ()
-        if kind == "png" and b"acTL" in head.partition(b"IDAT")[0]:
-            notes = ("of the animated PNG only the first frame is taken",)
-        return _open_vips(name, source, kind, notes)
+        return _open_vips(name, source, kind, found)
 
 
 def kind_of(source: Path | bytes) -> tuple[str, bytes]:
@@ -103,6 +104,8 @@ def kind_of(source: Path | bytes) -> tuple[str, bytes]:
         raise OSError("it is a folder" if source.is_dir() else "no such file")
     with open_source(source) as file:
         head = file.read(4096)
+    if wrong := foreign(head):
+        raise ValueError(wrong)
     kind = sniff(head)
     if kind is None:
         raise ValueError(
@@ -146,18 +149,19 @@ def explained(name: str) -> Iterator[None]:
         raise InputError(f"{name}: cannot be read as a picture: {reason(error)}") from error
 
 
-def _open_vips(name: str, source: Path | bytes, kind: str, notes: tuple[str, ...]) -> Picture:
-    raw = load(source, kind, access="sequential")
+def _open_vips(name: str, source: Path | bytes, kind: str, found: Structure) -> Picture:
+    raw, notes = load(source, kind, access="sequential", **found.options), found.notes
     lying = field(raw, "orientation", 1)
     # Turning needs the end of the file first: libvips then unpacks to memory or a temporary file.
     access = "sequential" if lying in (1, 2) else "random"
     frames = field(raw, "n-pages", 1) if kind in ("webp", "gif") else 1
     pages = field(raw, "n-pages", 1)
-    if pages > frames:
+    if pages > frames and kind != "tiff":
         notes += (f"of the {pages} pictures in the file only the first is taken",)
 
     def image() -> pyvips.Image:
-        return upright(plain(load(source, kind, access=access))[0], frames)
+        opened = load(source, kind, access=access, **found.options)
+        return upright(plain(opened)[0], frames)
 
     still, more = plain(raw)
     metadata = carried(raw)
@@ -170,8 +174,7 @@ def _open_vips(name: str, source: Path | bytes, kind: str, notes: tuple[str, ...
         with open_source(source) as file:
             metadata, said = colored(kind, file, metadata, still.bands)
             more += said
-    if lying != 1:
-        metadata = upright_xmp(metadata)
+    metadata = of_result(metadata, lying, (raw.width, raw.height // frames))
     height, width = raw.height // frames, raw.width
     picture = Picture(
         name,
@@ -238,13 +241,13 @@ def _open_bmp(name: str, source: Path | bytes) -> Picture:
     )
 
 
-def _open_heic(name: str, source: Path | bytes) -> Picture:
+def _open_heic(name: str, source: Path | bytes, found: Structure) -> Picture:
     file = open_heic(source)
     blobs = {"xmp-data": file.xmp, "icc-profile-data": file.icc}
-    notes = ()
-    if file.pictures > 1:
-        notes = (f"of the {file.pictures} pictures in the file only the main one is taken",)
     metadata = exif_fields(file.exif) | {k: (BLOB, v) for k, v in blobs.items() if v}
+    notes = found.notes
+    if file.pictures > 1:
+        notes += (f"of the {file.pictures} pictures in the file only the main one is taken",)
     with open_source(source) as opened:
         metadata, said = colored("heic", opened, metadata, file.bands)
     return Picture(
@@ -255,5 +258,5 @@ def _open_heic(name: str, source: Path | bytes) -> Picture:
         file.dtype,
         lambda: _array_rows(file.pixels()),
         notes=notes + said,
-        metadata=metadata,
+        metadata=of_result(metadata, 1, (file.width, file.height)),
     )

@@ -15,7 +15,7 @@ from esrgan_jax.files import replacing
 from esrgan_jax.pictures.exif import append_exif
 from esrgan_jax.pictures.formats import FORMATS, WRITABLE, check_target, output_dtype
 from esrgan_jax.pictures.gif import add_comment
-from esrgan_jax.pictures.metadata import dressed, iptc_for
+from esrgan_jax.pictures.metadata import dressed, enlarged, iptc_for
 from esrgan_jax.pictures.reader import Picture
 from esrgan_jax.pictures.row_source import RowSource
 from esrgan_jax.pictures.vips import reason
@@ -91,12 +91,17 @@ def write_rows(
     options = _options(saver, shape, dtype, quality, lossless)
     strips = _as_held(strips, options.get("bitdepth"), dtype, like.white if like else 1.0)
 
+    metadata = {}
+    if like is not None:
+        scale = (width / like.width, height / like.height)
+        metadata = enlarged(like.metadata, (width, height), scale)
+
     def write(path: Path) -> None:
         rows = RowSource(height * frames, width, bands, dtype)
         image, keep = dressed(
             rows.image.copy(interpretation=_interpretation(bands, dtype)),
             saver,
-            like.metadata if like is not None else {},
+            metadata,
             page_height=height if frames > 1 else None,
             resolution=like.resolution if like is not None else None,
             software=software,
@@ -112,7 +117,7 @@ def write_rows(
                 rows.end()
         saving.result()
         if saver == "tiff":
-            known = {name: value for name, (_, value) in (like.metadata if like else {}).items()}
+            known = {name: value for name, (_, value) in metadata.items()}
             iptc = iptc_for(saver, known.get("iptc-data", b""))
             append_exif(path, known.get("exif-data"), software, iptc)
         if saver == "gif" and software:

@@ -1,0 +1,99 @@
+"""Changes to an EXIF block that leave all else in its place, above all a maker's own notes."""
+
+import io
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+
+from esrgan_jax.pictures.exif import (
+    EXIF,
+    Entries,
+    Field,
+    Fields,
+    number,
+    open_tiff,
+    pack,
+    read_entries,
+    read_fields,
+)
+from esrgan_jax.pictures.xmp import scaled_subject, turned_subject
+
+HEADER = b"Exif\0\0"
+SUBJECT_AREA, SUBJECT_LOCATION = 37396, 41492
+PLANE_X, PLANE_Y = 41486, 41487  # pixels of the sensor in a unit of length
+
+
+def edited_exif(exif: bytes, about: Fields, detail: Fields) -> bytes:
+    """An EXIF block with fields added or replaced, and without its thumbnail.
+
+    Args:
+        exif: The block; empty makes a new one.
+        about: Fields of the first directory, such as Artist.
+        detail: Fields of the EXIF directory, such as UserComment.
+
+    Raises:
+        ValueError: The block is damaged; also struct.error.
+    """
+    # A new one has the high byte first: so do the comments of others, who ignore what it says.
+    data = exif.removeprefix(HEADER) or struct.pack(">2sHIHI", b"MM", 42, 8, 0, 0)
+    layout, first = open_tiff(io.BytesIO(data))
+    own, _ = read_entries(io.BytesIO(data), layout, first)
+    data += b"\0" * (len(data) % 2)
+    if detail:
+        inner: Entries = {}
+        if EXIF in own:
+            inner, _ = read_entries(io.BytesIO(data), layout, number(layout, *own[EXIF]))
+        own[EXIF] = (4, 1, struct.pack(layout.counts[1], len(data)))
+        data += pack(detail, {}, layout, len(data), inner)
+    data += b"\0" * (len(data) % 2)
+    place = struct.pack(layout.counts[1], len(data))
+    return HEADER + data[:4] + place + data[8:] + pack(about, {}, layout, len(data), own)
+
+
+def scaled_exif(exif: bytes, scale: tuple[float, float]) -> bytes:
+    """An EXIF block in which what counts pixels is that of a picture larger by (across, down)."""
+
+    def change(detail: Fields) -> Fields:
+        changed = _subject(detail, lambda numbers: scaled_subject(numbers, scale))
+        for tag, factor in ((PLANE_X, scale[0]), (PLANE_Y, scale[1])):
+            if tag in detail and detail[tag].type == 5 and len(detail[tag].data) == 8:
+                above, below = struct.unpack("<II", detail[tag].data)
+                while above * factor >= 2**32:
+                    above, below = above // 2, below // 2
+                changed[tag] = Field(5, struct.pack("<II", round(above * factor), below))
+        return changed
+
+    return _detailed(exif, change)
+
+
+def turned_exif(exif: bytes, orientation: int, size: tuple[int, int]) -> bytes:
+    """An EXIF block of a picture of (width, height) that has been turned upright."""
+    return _detailed(
+        exif,
+        lambda detail: _subject(detail, lambda n: turned_subject(n, orientation, size)),
+    )
+
+
+def _detailed(exif: bytes, change: Callable[[Fields], Fields]) -> bytes:
+    """The block with what `change` makes of its EXIF directory; the same bytes if it is nothing."""
+    with suppress(struct.error, ValueError, ZeroDivisionError):
+        file = io.BytesIO(exif.removeprefix(HEADER))
+        layout, first = open_tiff(file)
+        own, _ = read_entries(file, layout, first)
+        if EXIF in own:
+            inner, _ = read_entries(file, layout, number(layout, *own[EXIF]))
+            changed = change(read_fields(file, layout, inner))
+            return edited_exif(exif, {}, changed) if changed else exif
+    return exif
+
+
+def _subject(detail: Fields, change: Callable[[list[float]], list[float]]) -> Fields:
+    changed = {}
+    for tag in (SUBJECT_AREA, SUBJECT_LOCATION):
+        if tag in detail and detail[tag].type == 3 and len(detail[tag].data) >= 4:
+            count = len(detail[tag].data) // 2
+            numbers = change(list(map(float, struct.unpack(f"<{count}H", detail[tag].data))))
+            if max(numbers) < 65536 and min(numbers) >= 0:
+                packed = struct.pack(f"<{count}H", *map(round, numbers))
+                changed[tag] = Field(3, packed)
+    return changed

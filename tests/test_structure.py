@@ -1,0 +1,406 @@
+"""Files that hold more than one picture: the one that is meant is taken, the rest is said."""
+
+import io
+import re
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import pyvips
+import tifffile
+from PIL import Image
+
+from esrgan_jax.errors import InputError
+from esrgan_jax.picture import picture_size, read_picture
+from esrgan_jax.pictures.reader import open_picture
+
+CFA = {"photometric": "cfa", "extratags": [(33421, "H", 2, (2, 2)), (33422, "B", 4, bytes(4))]}
+GAIN_MAP = "its gain map (HDR) is dropped; the picture itself is upscaled"
+RESULT = "its {} dropped; the picture itself is upscaled"
+
+
+def flat(value: int, *shape: int, dtype=np.uint8) -> np.ndarray:
+    return np.full(shape, value, dtype)
+
+
+def encoded(array: np.ndarray, kind: str, **options) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, kind, **options)
+    return file.getvalue()
+
+
+def level(path) -> int:
+    """The one level of a picture that has one."""
+    pixels = np.concatenate(list(open_picture(path).rows()))[..., :3].astype(int)
+    assert np.ptp(pixels) <= 4
+    return round(pixels.mean())
+
+
+def tiff(*pages: dict) -> bytes:
+    """A TIFF of pages as tifffile takes them, each an array under "data"."""
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        for page in pages:
+            options = {"metadata": None, **page}
+            writer.write(options.pop("data"), **options)
+    return file.getvalue()
+
+
+def raw_file(maker: str, dng: bool) -> bytes:
+    """A thumbnail first, the sensor's values below it."""
+    tags = [(271, "s", 0, maker), *([(50706, "B", 4, b"\1\4\0\0")] if dng else [])]
+    thumbnail = {"data": flat(90, 16, 20, 3), "photometric": "rgb", "subfiletype": 1}
+    return tiff(
+        {**thumbnail, "subifds": 1, "extratags": tags},
+        {"data": flat(900, 64, 80, dtype=np.uint16), "subfiletype": 0, **CFA},
+    )
+
+
+def ftyp(*brands: str) -> bytes:
+    return (
+        struct.pack(">I4s4sI", 16 + 4 * len(brands), b"ftyp", brands[0].encode(), 0)
+        + "".join(brands).encode()
+    )
+
+
+RAW = {
+    "DNG": raw_file("QA", True),
+    "Nikon Corporation": raw_file("NIKON CORPORATION", False),
+    "a camera": tiff({"data": flat(9, 64, 80, dtype=np.uint16), **CFA}),
+    "Canon CR2": b"II*\0\x10\0\0\0CR\2\0" + bytes(400),
+    "Canon CR3": ftyp("crx ", "isom") + bytes(400),
+    "Fujifilm RAF": b"FUJIFILMCCD-RAW 0201" + bytes(400),
+    "Olympus ORF": b"IIRO\x08\0\0\0" + bytes(400),
+    "Panasonic or Leica RW2": b"IIU\0\x08\0\0\0" + bytes(400),
+    "Phase One IIQ": b"II*\0\x08\0\0\0IIIITwaR" + bytes(400),
+}
+
+
+@pytest.mark.kept("raw")
+@pytest.mark.parametrize("maker", RAW)
+def test_raw_files_are_no_pictures(outcome, tmp_path, maker):
+    reason = outcome(RAW[maker]).failure
+    assert f"it is a raw file ({maker})" in reason
+    assert "develop it" in reason
+    (tmp_path / "a.tif").write_bytes(RAW[maker])
+    for read in (read_picture, picture_size):
+        with pytest.raises(InputError, match="raw file"):
+            read(tmp_path / "a.tif")
+
+
+SMALL = {"data": flat(90, 16, 20, 3), "photometric": "rgb", "subfiletype": 1}
+LARGE = {"data": flat(30, 64, 80, 3), "photometric": "rgb"}
+MASK = {"data": flat(0, 64, 80, dtype=np.bool_), "photometric": "minisblack", "subfiletype": 4}
+
+
+@pytest.mark.kept("thumbnail-first")
+@pytest.mark.parametrize(
+    "pages",
+    [
+        (SMALL, LARGE),
+        (SMALL, SMALL, {**LARGE, "subfiletype": 0}),
+        ({**SMALL, "subifds": 1}, LARGE),
+        ({**LARGE, "subifds": 2}, SMALL, SMALL),
+        (LARGE, SMALL, SMALL),  # a pyramid
+    ],
+)
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+def test_the_whole_picture_of_a_tiff_is_taken(outcome, tmp_path, pages, byteorder):
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file, byteorder=byteorder, bigtiff=byteorder == ">") as writer:
+        for page in pages:
+            writer.write(page["data"], **{k: v for k, v in page.items() if k != "data"})
+    result = outcome(file.getvalue())
+    found = open_picture(result.path)
+    assert (found.height, found.width, level(result.path)) == (128, 160, 30)
+    (tmp_path / "a.tif").write_bytes(file.getvalue())
+    assert picture_size(tmp_path / "a.tif") == (64, 80)
+    assert (read_picture(tmp_path / "a.tif") == 30).all()
+
+
+def test_a_thumbnail_alone_is_a_picture():
+    assert open_picture(tiff(SMALL)).width == 20
+
+
+def test_pages_are_counted_without_copies_of_them():
+    other = {**LARGE, "data": flat(200, 30, 40, 3)}
+    notes = open_picture(tiff(LARGE, SMALL, other, SMALL)).notes
+    assert notes == ("of the 2 pictures in the file only the first is taken",)
+
+
+@pytest.mark.kept("tiff-mask")
+def test_the_mask_of_a_tiff(outcome):
+    result = outcome(tiff(LARGE, MASK))
+    assert result.notes == ["its transparency mask is dropped"]
+    assert level(result.path) == 30
+
+
+@pytest.mark.kept("tiff-layers")
+def test_the_layers_of_a_tiff(outcome):
+    layers = (37724, "B", 30, b"Adobe Photoshop Document Data\0")
+    result = outcome(tiff({**LARGE, "extratags": [layers]}))
+    assert result.notes == ["its Photoshop layers are dropped; the flattened picture is taken"]
+    assert level(result.path) == 30
+
+
+PICTURE = encoded(flat(30, 32, 48, 3), "jpeg", quality=100)
+OTHER = encoded(flat(200, 16, 24, 3), "jpeg")
+VIDEO = ftyp("mp42", "isom") + struct.pack(">I4s", 40, b"mdat") + bytes(32)
+
+
+def segment(number: int, content: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, 0xE0 + number, len(content) + 2) + content
+
+
+def xmp_segment(properties: str, inside: str = "") -> bytes:
+    text = f"""<x:xmpmeta xmlns:x="adobe:ns:meta/">
+<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about=""
+ xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/" xmlns:dc="http://purl.org/dc/elements/1.1/"
+ xmlns:GCamera="http://ns.google.com/photos/1.0/camera/"
+ xmlns:Container="http://ns.google.com/photos/1.0/container/"
+ xmlns:Item="http://ns.google.com/photos/1.0/container/item/"
+ xmlns:HDRGainMap="http://ns.apple.com/HDRGainMap/1.0/" dc:creator="Ada"
+ {properties}>{inside}</rdf:Description></rdf:RDF></x:xmpmeta>"""
+    return segment(1, b"http://ns.adobe.com/xap/1.0/\0" + text.encode())
+
+
+def directory(*semantics: str) -> str:
+    items = "".join(
+        f'<rdf:li rdf:parseType="Resource"><Container:Item Item:Mime="image/jpeg" '
+        f'Item:Semantic="{name}"/></rdf:li>'
+        for name in semantics
+    )
+    return f"<Container:Directory><rdf:Seq>{items}</rdf:Seq></Container:Directory>"
+
+
+def with_segments(jpeg: bytes, *segments: bytes) -> bytes:
+    return jpeg[:2] + b"".join(segments) + jpeg[2:]
+
+
+def multi_picture(first: bytes, *others: tuple[int, bytes]) -> bytes:
+    """A file with the index of CIPA DC-007: (kind, picture) behind the first one."""
+    header = 8 + 2 + 3 * 12 + 4
+    size, at, entries = len(first) + 4 + 4 + header + 16 * (1 + len(others)), 0, b""
+    for kind, picture in [(0x030000, first), *others]:
+        place = at - (2 + 4 + 4) if at else 0  # counted from the index's own header
+        length = len(picture) if at else size
+        entries += struct.pack(">IIIHH", kind, length, place, 0, 0)
+        at += length
+    index = struct.pack(">2sHIH", b"MM", 42, 8, 3) + struct.pack(">HHI4s", 0xB000, 7, 4, b"0100")
+    index += struct.pack(">HHII", 0xB001, 4, 1, 1 + len(others))
+    index += struct.pack(">HHIII", 0xB002, 7, len(entries), header, 0) + entries
+    return with_segments(first, segment(2, b"MPF\0" + index)) + b"".join(p for _, p in others)
+
+
+def test_the_index_that_is_made_here_is_one():
+    with Image.open(io.BytesIO(multi_picture(PICTURE, (0x020002, OTHER)))) as image:
+        assert (image.format, image.n_frames) == ("MPO", 2)
+        image.seek(1)
+        assert image.size == (24, 16)
+
+
+GAIN_MAPS = {
+    "Ultra HDR": multi_picture(
+        with_segments(PICTURE, xmp_segment('hdrgm:Version="1.0"')), (0, OTHER)
+    ),
+    "Ultra HDR with a directory": with_segments(
+        PICTURE, xmp_segment('hdrgm:Version="1.0"', directory("Primary", "GainMap"))
+    )
+    + OTHER,
+    "ISO 21496-1": multi_picture(
+        PICTURE, (0, with_segments(OTHER, segment(2, b"urn:iso:std:iso:ts:21496:-1\0" + bytes(8))))
+    ),
+    "Apple": multi_picture(
+        PICTURE, (0, with_segments(OTHER, xmp_segment('HDRGainMap:HDRGainMapVersion="65536"')))
+    ),
+}
+
+
+@pytest.mark.kept("gain-map")
+@pytest.mark.parametrize("kind", GAIN_MAPS)
+@pytest.mark.parametrize("target", ["b.png", "b.jpg", "b.webp", "b.avif", "b.tif"])
+def test_gain_maps(outcome, kind, target):
+    result = outcome(GAIN_MAPS[kind], target)
+    assert result.notes == [GAIN_MAP]
+    assert level(result.path) == 30
+    written = result.path.read_bytes()
+    assert not re.search(rb"hdr-?gain-?map|hdrgm|21496|MPF\0|Container", written, re.I)
+    if kind.startswith("Ultra"):
+        assert b"Ada" in open_picture(result.path).metadata["xmp-data"][1]
+
+
+@pytest.mark.kept("motion-photo")
+@pytest.mark.parametrize("target", ["b.png", "b.jpg"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        with_segments(PICTURE, xmp_segment('GCamera:MicroVideo="1" GCamera:MicroVideoOffset="72"'))
+        + VIDEO,
+        with_segments(
+            PICTURE, xmp_segment('GCamera:MotionPhoto="1"', directory("Primary", "MotionPhoto"))
+        )
+        + VIDEO,
+        PICTURE + VIDEO + b"\0\0\x30\x0a" + struct.pack("<I", 16) + b"MotionPhoto_DataSEFT",
+    ],
+)
+def test_motion_photos(outcome, data, target):
+    result = outcome(data, target)
+    assert result.notes == [RESULT.format("video is")]
+    assert level(result.path) == 30
+    assert not re.search(rb"Motion|MicroVideo|ftyp", result.path.read_bytes())
+
+
+@pytest.mark.kept("depth-map")
+@pytest.mark.parametrize(
+    "data",
+    [
+        with_segments(PICTURE, xmp_segment("", directory("Primary", "Depth"))) + OTHER,
+        PICTURE + with_segments(OTHER, segment(1, b"aux:depth urn:com:apple:photo:2018")),
+    ],
+)
+def test_depth_maps(outcome, data):
+    result = outcome(data)
+    assert result.notes == [RESULT.format("depth map is")]
+    assert level(result.path) == 30
+
+
+def test_all_that_a_telephone_adds_is_one_note():
+    first = xmp_segment('hdrgm:Version="1.0"', directory("Primary", "GainMap", "MotionPhoto"))
+    notes = open_picture(with_segments(PICTURE, first) + OTHER + VIDEO).notes
+    assert notes == (RESULT.format("gain map (HDR) and video are"),)
+
+
+@pytest.mark.kept("mpo")
+@pytest.mark.parametrize("kind", [0x020001, 0x020002, 0x020003, 0])
+def test_multi_picture_files(outcome, kind):
+    result = outcome(multi_picture(PICTURE, (kind, OTHER), (kind, OTHER)))
+    assert result.notes == ["of the 3 pictures in the file only the first is taken"]
+    assert level(result.path) == 30
+
+
+@pytest.mark.kept("mpo-preview")
+@pytest.mark.parametrize("target", ["b.png", "b.jpg"])
+def test_previews_are_made_from_the_picture(outcome, target):
+    data = multi_picture(PICTURE, (0x010001, OTHER), (0x010002, OTHER))
+    result = outcome(data, target)
+    assert level(result.path) == 30
+    assert b"MPF" not in result.path.read_bytes()
+
+
+def test_what_is_behind_a_jpeg_and_nobody_knows_is_no_note():
+    for behind in (b"\0" * 100, b"\xff\xd8\xff", b"some words", b"\xff\xd8\xff\xe0" + bytes(9)):
+        assert open_picture(PICTURE + behind).notes == ()
+
+
+def avif(value: int = 30) -> bytes:
+    image = pyvips.Image.black(48, 32, bands=3) + value
+    image = image.cast("uchar").copy(interpretation="srgb")
+    return image.heifsave_buffer(compression="av1", lossless=True)
+
+
+def with_property(data: bytes, kind: bytes, content: bytes, primary: bool = False) -> bytes:
+    """An AVIF of libheif's with one more property, and that of its picture if so wished."""
+    box = struct.pack(">I4s", 8 + len(content), kind) + content
+    added = len(box) + primary
+    number = len(re.findall(rb"ispe|pixi|av1C|colr", data.partition(b"ipma")[0])) + 1
+    for name in (b"meta", b"iprp", b"ipco", *([b"ipma"] if primary else [])):
+        at = data.index(name) - 4
+        size = int.from_bytes(data[at : at + 4])
+        more = {b"ipco": len(box), b"ipma": 1}.get(name, added)
+        data = data[:at] + struct.pack(">I", size + more) + data[at + 4 :]
+    at = data.index(b"ipco") - 4
+    end = at + int.from_bytes(data[at : at + 4]) - len(box)
+    data = data[:end] + box + data[end:]
+    if primary:
+        at = data.index(b"ipma") + 4 + 8 + 2  # its count of properties
+        count = data[at]
+        data = (
+            data[:at]
+            + bytes([count + 1])
+            + data[at + 1 : at + 1 + count]
+            + bytes([number])
+            + (data[at + 1 + count :])
+        )
+    old = struct.pack(">I", data.index(b"mdat") + 4 - added)
+    where = data.index(old, data.index(b"iloc"))
+    return data[:where] + struct.pack(">I", data.index(b"mdat") + 4) + data[where + 4 :]
+
+
+@pytest.mark.kept("heif-parts")
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (b"urn:com:apple:photo:2020:aux:hdrgainmap", "gain map (HDR) is"),
+        (b"urn:mpeg:hevc:2015:auxid:2", "depth map is"),
+        (b"urn:mpeg:mpegB:cicp:systems:auxiliary:depth", "depth map is"),
+        (b"urn:com:apple:photo:2018:aux:portraiteffectsmatte", "mattes are"),
+    ],
+)
+def test_auxiliary_pictures(outcome, name, said):
+    result = outcome(with_property(avif(), b"auxC", bytes(4) + name + b"\0"))
+    assert result.notes == [RESULT.format(said)]
+    assert level(result.path) == 30
+
+
+def test_alpha_is_no_auxiliary_picture_to_speak_of():
+    name = b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha"
+    assert open_picture(with_property(avif(), b"auxC", bytes(4) + name + b"\0")).notes == ()
+
+
+@pytest.mark.kept("heif-motion")
+def test_a_video_in_a_heif(outcome):
+    result = outcome(avif() + struct.pack(">I4s", 8 + len(VIDEO), b"mpvd") + VIDEO)
+    assert result.notes == [RESULT.format("video is")]
+
+
+@pytest.mark.kept("heif-aspect")
+def test_pixels_that_are_not_square(outcome):
+    result = outcome(with_property(avif(), b"pasp", struct.pack(">II", 4, 3), primary=True))
+    said = "its pixels are 4:3 and not square, which the result does not say"
+    assert result.notes == [said]
+
+
+@pytest.mark.kept("avif-animation")
+def test_animated_avif(outcome):
+    frames = [Image.fromarray(flat(v, 32, 48, 3)) for v in (30, 120, 250)]
+    file = io.BytesIO()
+    frames[0].save(file, "avif", save_all=True, append_images=frames[1:], quality=100)
+    result = outcome(file.getvalue())
+    assert result.notes == ["of the sequence of 3 pictures only the main one is taken"]
+    assert level(result.path) == 30
+
+
+def test_an_animated_png_says_so_late():
+    frames = [Image.fromarray(flat(v, 8, 8, 3)) for v in (30, 250)]
+    file = io.BytesIO()
+    frames[0].save(file, "png", save_all=True, append_images=frames[1:])
+    data = file.getvalue()
+    chunk = b"prVt" + bytes(9000)
+    chunk = struct.pack(">I", 9000) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    assert open_picture(data[:33] + chunk + data[33:]).notes == (
+        "of the animated PNG only the first frame is taken",
+    )
+
+
+FOREIGN = {
+    "it is a JPEG XL picture": b"\xff\x0a" + bytes(99),
+    "it is a JPEG 2000 picture": b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(99),
+    "it is a Photoshop document": b"8BPS\0\1" + bytes(99),
+    "it is an OpenEXR picture": b"v/1\x01\2" + bytes(99),
+    "it is a Windows icon": b"\0\0\1\0\1\0" + bytes(99),
+    "it is a PDF document": b"%PDF-1.7\n",
+    "it is an SVG drawing, which has no pixels": b'<?xml version="1.0"?>\n<!-- by hand -->\n<svg/>',
+    "it is a web page and no picture": b"<!DOCTYPE html><html><svg></svg></html>",
+    "it is the pointer of a file in Git LFS": b"version https://git-lfs.github.com/spec/v1\n",
+    "it is a film and no picture": VIDEO,
+    "it is a PNG in Apple's own form": b"\x89PNG\r\n\x1a\n\0\0\0\4CgBI" + bytes(99),
+    "it is empty": b"",
+    "there are only zeros in it": bytes(5000),
+}
+
+
+@pytest.mark.kept("foreign")
+@pytest.mark.parametrize("said", FOREIGN)
+def test_what_is_no_picture_is_called_by_its_name(outcome, said):
+    assert said in outcome(FOREIGN[said]).failure
