@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import pyvips
 import tifffile
-from PIL import Image, ImageCms, PngImagePlugin
+from PIL import Image, ImageCms
 
 from esrgan_jax.data.resize import imresize
 from esrgan_jax.pictures.reader import open_picture
@@ -175,11 +175,3 @@ def test_cmyk(outcome):
     red, green, blue = pixels(result.path)[4, 4].astype(int)
     assert red > 200
     assert max(green, blue) < 80
-
-
-@pytest.mark.kept("png-text")
-def test_text_of_a_png(outcome):
-    text = PngImagePlugin.PngInfo()
-    text.add_text("Title", "a cat")
-    with Image.open(outcome(encoded(ramp, "png", pnginfo=text)).path) as image:
-        assert image.info["Title"] == "a cat"

@@ -393,7 +393,15 @@ def test_only_a_few_strips_are_alive(tmp_path, monkeypatch, pictures):
         return array
 
     picture = types.SimpleNamespace(
-        name="a", height=total, width=2, bands=3, dtype=U8, frames=1, notes=(), metadata={}
+        name="a",
+        height=total,
+        width=2,
+        bands=3,
+        dtype=U8,
+        frames=1,
+        notes=(),
+        metadata={},
+        texts=(),
     )
     picture.rows = lambda: (strip() for _ in range(total))
     monkeypatch.setattr(files, "open_picture", lambda _: picture)

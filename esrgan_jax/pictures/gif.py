@@ -18,6 +18,11 @@ def require_whole_gif(file: BinaryIO) -> None:
         pass
 
 
+def read_comments(file: BinaryIO) -> list[bytes]:
+    """All comments of an open file; ValueError where it is truncated."""
+    return [data for kind, data in _blocks(file) if kind == COMMENT]
+
+
 def read_comment(path: Path) -> str:
     """The last comment in a file, "" where there is none; ValueError where it is truncated."""
     text = b""
@@ -29,7 +34,7 @@ def read_comment(path: Path) -> str:
 
 def add_comment(path: Path, text: str) -> None:
     """Puts a comment at the end of a finished file."""
-    data = text.encode("latin-1", "backslashreplace")
+    data = text.encode()
     parts = [data[i : i + 255] for i in range(0, len(data), 255)]
     blocks = b"".join(bytes([len(part)]) + part for part in parts)
     with path.open("r+b") as file:

@@ -5,6 +5,7 @@ from typing import BinaryIO, NamedTuple
 
 from esrgan_jax.pictures.isobmff import Box, boxes, content, inner
 
+C2PA = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
 # What the type of an auxiliary picture ends in or contains (ISO 23008-12, Apple's own names).
 AUXILIARY = {
     "hdrgainmap": "gain map (HDR)",
@@ -36,6 +37,8 @@ def look_beside(file: BinaryIO) -> Beside:
         for box in boxes(file):
             if box.kind == b"mpvd":
                 parts.append("video")
+            elif box.kind == b"uuid" and content(file, box).startswith(C2PA):
+                parts.append("content credentials (C2PA)")
             elif box.kind == b"moov":
                 frames = _samples(file, box)
             elif box.kind == b"meta":

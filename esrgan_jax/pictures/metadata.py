@@ -25,7 +25,7 @@ TEXT, NUMBER, BLOB = (
 # A picture's own: not what libvips says of the file that it was in.
 CARRIED = re.compile(
     r"exif-(?!ifd1-|ifd0-Orientation).*|xmp-data|iptc-data|icc-profile-data|resolution-unit"
-    r"|image-description|png-comment-.*|delay|loop"
+    r"|image-description|delay|loop"
 )
 EXIF_TAIL = " (, ASCII, 1 components, 1 bytes)"  # libvips cuts a text at its last parenthesis
 PROFILE = "icc-profile-data"

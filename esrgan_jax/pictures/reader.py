@@ -23,8 +23,10 @@ from esrgan_jax.pictures.foreign import foreign
 from esrgan_jax.pictures.gif import require_whole_gif
 from esrgan_jax.pictures.heic import open_heic
 from esrgan_jax.pictures.metadata import BLOB, Metadata, carried, exif_fields, field, of_result
+from esrgan_jax.pictures.png_text import Text
 from esrgan_jax.pictures.pnm import pnm_rows, read_pnm_header
 from esrgan_jax.pictures.structure import Structure, examined
+from esrgan_jax.pictures.texts import texts_of_exif
 from esrgan_jax.pictures.vips import DTYPES, PLAIN, STRIP, image_rows, load, plain, reason, upright
 
 UNREADABLE = (
@@ -48,6 +50,7 @@ class Picture:
         notes: What the user should be told of the reading, each a sentence without its stop.
         metadata: What `write_rows` carries over, as libvips' fields: {name: (GType, value)}.
         resolution: Pixels per millimetre, (across, down); None where the file does not say.
+        texts: Text beside EXIF and XMP, such as that of a PNG or a comment of a JPEG.
         white: Floating-point values were divided by it to be in [0, 1].
     """
 
@@ -61,6 +64,7 @@ class Picture:
     notes: tuple[str, ...] = ()
     metadata: Metadata = member(default_factory=dict, repr=False)
     resolution: tuple[float, float] | None = None
+    texts: tuple[Text, ...] = ()
     white: float = 1.0
 
     def rows(self) -> Iterator[np.ndarray]:
@@ -91,11 +95,19 @@ def open_picture(source: Path | bytes) -> Picture:
         if kind == "bmp":
             return _open_bmp(name, source)
         if kind == "heic":
-            return _open_heic(name, source, found)
+            return _with_texts(_open_heic(name, source, found), found)
         if kind == "gif":
             with open_source(source) as file:
                 require_whole_gif(file)
-        return _open_vips(name, source, kind, found)
+        return _with_texts(_open_vips(name, source, kind, found), found)
+
+
+def _with_texts(picture: Picture, found: Structure) -> Picture:
+    """What EXIF says is a text, too, where a format has another place for it."""
+    _, exif = picture.metadata.get("exif-data", (0, b""))
+    there = {text.keyword for text in found.texts}
+    more = tuple(text for text in texts_of_exif(exif) if text.keyword not in there)
+    return replace(picture, texts=found.texts + more)
 
 
 def kind_of(source: Path | bytes) -> tuple[str, bytes]:

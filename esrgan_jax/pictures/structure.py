@@ -6,10 +6,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO, NamedTuple
 
+from esrgan_jax.pictures.gif import read_comments
 from esrgan_jax.pictures.heif_structure import look_beside
 from esrgan_jax.pictures.jpeg_structure import parts_beside, read_segments
 from esrgan_jax.pictures.png_text import Text, chunks, plain_text, read_text
 from esrgan_jax.pictures.tiff_structure import choose_page
+
+MORE_XMP = b"http://ns.adobe.com/xmp/extension/\0"
+CREDENTIALS = "content credentials (C2PA)"
+PLURAL = (CREDENTIALS, "mattes")
 
 
 class Structure(NamedTuple):
@@ -40,12 +45,15 @@ def examined(source: Path | bytes, file: BinaryIO, kind: str) -> Structure:
             found = list(chunks(file))
             texts = tuple(read_text(file, found))
             animated = any(chunk.kind == b"acTL" for chunk in found)
-            note = "of the animated PNG only the first frame is taken"
-            return Structure({}, (note,) if animated else (), texts)
+            notes = ("of the animated PNG only the first frame is taken",) if animated else ()
+            signed = any(chunk.kind == b"caBX" for chunk in found)
+            return Structure({}, notes + _dropped([CREDENTIALS] if signed else []), texts)
         case "jpeg":
             return _jpeg(source)
         case "heic" | "heif":
             return _heif(file)
+        case "gif":
+            return Structure(texts=_comments(read_comments(file)))
     return Structure()
 
 
@@ -59,9 +67,20 @@ def _jpeg(source: Path | bytes) -> Structure:
 def _jpeg_of(data: bytes | mmap.mmap) -> Structure:
     segments = read_segments(data)
     parts, alike = parts_beside(data, segments)
+    about = [(number, content) for number, _, content in segments.application]
+    if any(number == 11 and b"c2pa" in content for number, content in about):
+        parts.append(CREDENTIALS)
+    if any(content.startswith(MORE_XMP) for _, content in about) and "depth map" not in parts:
+        deep = any(content.startswith(MORE_XMP) and b"GDepth" in content for _, content in about)
+        parts.append("depth map" if deep else "extended XMP")
     notes = (f"of the {alike} pictures in the file only the first is taken",) if alike > 1 else ()
-    comments = [plain_text(comment.rstrip(b"\0")) for comment in segments.comments]
-    return Structure({}, notes + _dropped(parts), tuple(Text("Comment", c) for c in comments if c))
+    return Structure({}, notes + _dropped(parts), _comments(segments.comments))
+
+
+def _comments(found: list[bytes]) -> tuple[Text, ...]:
+    comments = [plain_text(comment).strip("\0") for comment in found]
+    # What this program itself has written is about another picture.
+    return tuple(Text("Comment", c) for c in comments if c and not c.startswith("esrgan_jax "))
 
 
 def _heif(file: BinaryIO) -> Structure:
@@ -82,5 +101,5 @@ def _dropped(parts: list[str] | tuple[str, ...]) -> tuple[str, ...]:
     if not parts:
         return ()
     listed = " and ".join([", ".join(parts[:-1]), parts[-1]] if parts[1:] else parts)
-    are = "are" if parts[1:] or parts[0].endswith("s") else "is"
+    are = "are" if parts[1:] or parts[0] in PLURAL else "is"
     return (f"its {listed} {are} dropped; the picture itself is upscaled",)

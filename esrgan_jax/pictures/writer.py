@@ -15,9 +15,11 @@ from esrgan_jax.files import replacing
 from esrgan_jax.pictures.exif import append_exif
 from esrgan_jax.pictures.formats import FORMATS, WRITABLE, check_target, output_dtype
 from esrgan_jax.pictures.gif import add_comment
-from esrgan_jax.pictures.metadata import dressed, enlarged, iptc_for
+from esrgan_jax.pictures.insertion import insert_jpeg_comments, insert_png_text
+from esrgan_jax.pictures.metadata import dressed, enlarged, exif_fields, iptc_for
 from esrgan_jax.pictures.reader import Picture
 from esrgan_jax.pictures.row_source import RowSource
+from esrgan_jax.pictures.texts import Placed, placed
 from esrgan_jax.pictures.vips import reason
 
 __all__ = ["WRITABLE", "check_target", "output_dtype", "write_rows"]
@@ -91,10 +93,13 @@ def write_rows(
     options = _options(saver, shape, dtype, quality, lossless)
     strips = _as_held(strips, options.get("bitdepth"), dtype, like.white if like else 1.0)
 
-    metadata = {}
+    metadata, place = {}, Placed()
     if like is not None:
         scale = (width / like.width, height / like.height)
         metadata = enlarged(like.metadata, (width, height), scale)
+        _, exif = metadata.get("exif-data", (0, None))
+        place = placed(like.texts, exif, saver)
+        metadata |= exif_fields(place.exif) if place.exif != exif else {}
 
     def write(path: Path) -> None:
         rows = RowSource(height * frames, width, bands, dtype)
@@ -120,8 +125,13 @@ def write_rows(
             known = {name: value for name, (_, value) in metadata.items()}
             iptc = iptc_for(saver, known.get("iptc-data", b""))
             append_exif(path, known.get("exif-data"), software, iptc)
-        if saver == "gif" and software:
-            add_comment(path, software)
+        if saver == "png":
+            insert_png_text(path, place.texts)
+        if saver == "jpeg":
+            insert_jpeg_comments(path, place.comments)
+        if saver == "gif":
+            for comment in (*place.comments, *([software] if software else [])):
+                add_comment(path, comment)
 
     failure = None
     try:

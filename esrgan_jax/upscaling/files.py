@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from esrgan_jax.errors import InputError, RunError
+from esrgan_jax.pictures.lost import lost
 from esrgan_jax.pictures.reader import Picture, open_picture
 from esrgan_jax.pictures.writer import check_target, output_dtype, write_rows
 from esrgan_jax.upscaler import Upscaler
@@ -132,7 +133,8 @@ def _opened(
         except InputError as error:  # it was good when it was looked at
             report.failed(job[0], error)
             continue
-        for note in picture.notes:
+        suffix = wishes.suffix if job[1] == STREAM else job[1].suffix
+        for note in (*picture.notes, *lost(picture, suffix)):
             report.note(job[0], note)
         work = _Work(job, picture, made_by, picture.frames)
         rows = picture.rows()

@@ -1,0 +1,243 @@
+"""Text beside the pixels, from every format into every other one."""
+
+import io
+import json
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, PngImagePlugin
+
+from esrgan_jax.pictures.insertion import insert
+from esrgan_jax.pictures.png_text import Text, chunks
+from esrgan_jax.pictures.reader import open_picture
+from esrgan_jax.pictures.texts import decoded_comment, encoded_comment, placed
+from tests.test_structure import PICTURE, segment
+
+PROMPT = "a cat, masterpiece\nNegative prompt: dog\nSteps: 20, Sampler: Euler a, Size: 20x24"
+FOREIGN = "ein Kätzchen, 猫, 🐈\nSteps: 20, Sampler: Euler a"
+GRAPH = json.dumps(
+    {"3": {"class_type": "KSampler", "inputs": {"text": "猫 ü"}}}, ensure_ascii=False
+)
+array = np.full((24, 20, 3), 90, np.uint8)
+EXIF, USER_COMMENT, MAKE, MODEL = 0x8769, 37510, 271, 272
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(*added: bytes, late: bool = False, **texts: str) -> bytes:
+    """A PNG with ready chunks, before or behind its pixels, and texts as Pillow writes them."""
+    info = PngImagePlugin.PngInfo()
+    for keyword, text in texts.items():
+        info.add_text(keyword.replace("_", " "), text)
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, "png", pnginfo=info)
+    data = file.getvalue()
+    at = len(data) - 12 if late else 33
+    return data[:at] + b"".join(added) + data[at:]
+
+
+def text_chunks(path) -> dict[bytes, bytes]:
+    """{keyword: whole chunk} of a PNG, as they stand before its pixels."""
+    found = {}
+    with path.open("rb") as file:
+        for kind, start, size in chunks(file):
+            if kind == b"IDAT":
+                break
+            file.seek(start - 8)
+            data = file.read(size + 12)
+            if kind in (b"tEXt", b"zTXt", b"iTXt"):
+                found[data[8:].partition(b"\0")[0]] = data
+    return found
+
+
+CHUNKS = [
+    chunk(b"tEXt", b"Title\0a cat"),
+    chunk(b"tEXt", b"Author\0K\xe4the"),  # Latin-1
+    chunk(b"tEXt", b"Source\0" + "猫".encode()),  # what no standard allows, and many write
+    chunk(b"zTXt", b"Description\0\0" + zlib.compress(b"long " * 2000)),
+    chunk(b"iTXt", b"Warning\0\0\0de-DE\0Warnung\0" + "böse".encode()),
+    chunk(b"iTXt", b"workflow\0\1\0\0\0" + zlib.compress(GRAPH.encode())),
+    chunk(b"tEXt", b"parameters\0" + b"x" * 200_000),
+]
+
+
+@pytest.mark.kept("png-text")
+@pytest.mark.parametrize("late", [False, True])
+def test_text_of_a_png_is_the_same_to_the_byte(outcome, late):
+    result = outcome(png(*CHUNKS, late=late))
+    found = text_chunks(result.path)
+    assert found.pop(b"Software").startswith(b"\0\0\0")
+    assert list(found.values()) == CHUNKS
+    with Image.open(result.path) as image:
+        assert image.size == (40, 48)
+        assert image.text["Warning"].lang == "de-DE"
+        image.load()
+
+
+@pytest.mark.kept("png-text-exif")
+@pytest.mark.parametrize("target", ["b.jpg", "b.webp", "b.tif", "b.avif"])
+@pytest.mark.parametrize("prompt", [PROMPT, FOREIGN])
+def test_prompts_are_where_others_look_for_them(outcome, target, prompt):
+    source = png(parameters=prompt, workflow=GRAPH, prompt=GRAPH, Author="Ada", Copyright="© Ada")
+    result = outcome(source, target)
+    with Image.open(result.path) as image:
+        exif = image.getexif()
+        comment = exif.get_ifd(EXIF)[USER_COMMENT]
+    charset, data = comment[:8], comment[8:]
+    if prompt.isascii():
+        assert (charset, data.decode("ascii")) == (b"ASCII\0\0\0", prompt)
+    else:  # TIFF's numbers have the low byte first
+        order = "le" if target == "b.tif" else "be"
+        assert (charset, data.decode(f"utf-16-{order}")) == (b"UNICODE\0", prompt)
+    fields = [exif[tag].encode("latin-1") for tag in (MAKE, MODEL, 315, 33432)]
+    said = [f"workflow:{GRAPH}", f"prompt:{GRAPH}", "Ada", "© Ada"]
+    assert fields == [text.encode() for text in said]
+    texts = {text.keyword: text.text for text in open_picture(result.path).texts}
+    assert texts == {"parameters": prompt, "workflow": GRAPH, "prompt": GRAPH}
+
+
+@pytest.mark.kept("exif-png-text")
+@pytest.mark.parametrize("between", ["c.jpg", "c.webp", "c.tif", "c.avif"])
+@pytest.mark.parametrize("prompt", [PROMPT, FOREIGN])
+def test_prompts_come_back(enlarged, outcome, between, prompt):
+    there = enlarged(png(parameters=prompt, workflow=GRAPH), between)
+    with Image.open(outcome(there.path).path) as image:
+        assert (image.info["parameters"], image.info["workflow"]) == (prompt, GRAPH)
+        assert decoded_comment(image.getexif().get_ifd(EXIF)[USER_COMMENT]) == prompt
+
+
+@pytest.mark.parametrize("text", ["plain", "Käthe", "猫と犬", "猫 and\nmore", "🐈"])
+def test_comments_of_every_code(text):
+    """Those of others: UTF-16 of either order, UTF-8 without a code."""
+    codes = {"utf-8": bytes(8), "utf-16-be": b"UNICODE\0", "utf-16-le": b"UNICODE\0"}
+    if not any(letter.isascii() for letter in text):  # by which the order is known
+        del codes["utf-16-le"]
+    for encoding, code in codes.items():
+        assert decoded_comment(code + text.encode(encoding)) == text
+    assert decoded_comment(b"UNICODE\0" + text.encode("utf-16")) == text
+    assert decoded_comment(encoded_comment(text)) == text
+
+
+def test_a_field_that_is_taken_is_not_overwritten():
+    camera = Image.Exif()
+    camera[MAKE] = "Nikon"
+    place = placed((Text("workflow", "{}"),), camera.tobytes(), "webp")
+    exif = Image.Exif()
+    exif.load(place.exif)
+    assert exif[MAKE] == "Nikon"
+    assert decoded_comment(exif.get_ifd(EXIF)[USER_COMMENT]) == "workflow: {}"
+    both = (Text("parameters", PROMPT), Text("workflow", "{}"))
+    assert placed(both, camera.tobytes(), "webp").left_out == ("workflow",)
+
+
+@pytest.mark.kept("text-left-out")
+@pytest.mark.parametrize("target", ["b.jpg", "b.webp"])
+def test_what_is_too_long_for_exif_is_said(outcome, target):
+    result = outcome(png(parameters=PROMPT, workflow="x" * 70_000), target)
+    assert result.notes == [f"its text (workflow) has no place in {target[1:]} and is dropped"]
+    assert open_picture(result.path).texts == (Text("parameters", PROMPT),)
+
+
+def test_tiff_takes_texts_of_any_length(enlarged):
+    result = enlarged(png(parameters=PROMPT, workflow="x" * 70_000), "b.tif")
+    assert result.notes == []
+    assert [len(text.text) for text in open_picture(result.path).texts] == [len(PROMPT), 70_000]
+
+
+def test_keywords_of_ones_own_are_said_with_the_text(enlarged):
+    result = enlarged(png(invokeai_metadata='{"a": 1}', Title="猫"), "b.webp")
+    assert result.notes == []
+    with Image.open(result.path) as image:
+        comment = image.getexif().get_ifd(EXIF)[USER_COMMENT]
+        title = image.getexif()[40091]
+    assert decoded_comment(comment) == 'invokeai metadata: {"a": 1}'
+    assert bytes(title).decode("utf-16-le").rstrip("\0") == "猫"
+
+
+def commented(*comments: str) -> bytes:
+    data = [b"\xff\xfe" + struct.pack(">H", len(c.encode()) + 2) + c.encode() for c in comments]
+    return PICTURE[:20] + b"".join(data) + PICTURE[20:]
+
+
+@pytest.mark.kept("comment")
+def test_comments_of_jpeg(outcome):
+    source = commented("by Ada", "Kätzchen")
+    result = outcome(source, "b.jpg")
+    data = result.path.read_bytes()
+    assert all(b"\xff\xfe" + c in data for c in (b"\0\x08by Ada", b"\0\x0bK\xc3\xa4tzchen"))
+    assert (np.asarray(Image.open(result.path)) == 30).all()
+    found = open_picture(result.path)
+    assert found.texts == (Text("Comment", "by Ada"), Text("Comment", "Kätzchen"))
+    assert "exif-ifd0-Software" in found.metadata
+    with Image.open(outcome(source, "b.png").path) as image:
+        assert image.info["Comment"] == "Kätzchen"
+    once = commented("by Ada")
+    for target in ("b.webp", "b.tif", "b.avif"):
+        with Image.open(outcome(once, target).path) as image:
+            assert image.getexif().get_ifd(EXIF)[USER_COMMENT] == b"ASCII\0\0\0by Ada"
+    gif = outcome(once, "b.gif").path.read_bytes()
+    assert b"\x21\xfe\x06by Ada\0" in gif
+    assert open_picture(gif).texts == (Text("Comment", "by Ada"),)  # without this program's own
+
+
+def test_long_comments_become_several(enlarged):
+    result = enlarged(png(Comment="x" * 100_000), "b.jpg")
+    with Image.open(result.path) as image:
+        assert image.size == (40, 48)
+        image.load()
+    assert [len(text.text) for text in open_picture(result.path).texts] == [65_533, 34_467]
+
+
+@pytest.mark.parametrize("size", [0, 1, 99, 100, 101])
+def test_insertion(tmp_path, monkeypatch, size):
+    monkeypatch.setattr("esrgan_jax.pictures.insertion.BLOCK", 10)
+    path, data = tmp_path / "a", bytes(range(100))
+    path.write_bytes(data)
+    at = min(size, 100)
+    insert(path, at, b"new")
+    assert path.read_bytes() == data[:at] + b"new" + data[at:]
+
+
+@pytest.mark.kept("gif-metadata")
+def test_gif_holds_nothing_of_it(outcome):
+    exif = Image.Exif()
+    exif[315] = "Ada"
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, "png", exif=exif)
+    said = "its EXIF has no place in .gif and is dropped"
+    assert outcome(file.getvalue(), "b.gif").notes == [said]
+
+
+IPTC = b"Photoshop 3.0\x008BIM\4\4\0\0\0\0\0\x08\x1c\x02\x19\x00\x03key"
+
+
+@pytest.mark.kept("iptc")
+@pytest.mark.parametrize("target", ["b.webp", "b.avif"])
+def test_iptc_where_it_has_no_place(outcome, target):
+    source = PICTURE[:20] + segment(13, IPTC) + PICTURE[20:]
+    said = f"its IPTC has no place in {target[1:]} and is dropped"
+    assert outcome(source, target).notes == [said]
+
+
+@pytest.mark.kept("credentials")
+def test_content_credentials(outcome):
+    signed = b"JP\0\1\0\0\0\1\0\0\0\x20jumb....jumdc2pa"
+    said = "its content credentials (C2PA) are dropped; the picture itself is upscaled"
+    for data in (
+        PICTURE[:20] + segment(11, signed) + PICTURE[20:],
+        png(chunk(b"caBX", signed)),
+    ):
+        result = outcome(data)
+        assert result.notes == [said]
+        assert b"c2pa" not in result.path.read_bytes()
+
+
+@pytest.mark.kept("extended-xmp")
+def test_extended_xmp(outcome):
+    more = segment(1, b"http://ns.adobe.com/xmp/extension/\0" + b"0" * 32 + bytes(8) + b"<x/>")
+    said = "its extended XMP is dropped; the picture itself is upscaled"
+    assert outcome(PICTURE[:20] + more + PICTURE[20:]).notes == [said]
