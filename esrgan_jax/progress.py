@@ -1,5 +1,6 @@
 """Progress of long work: a bar on a terminal, one line a minute where there is none."""
 
+import math
 import sys
 import time
 from collections import deque
@@ -9,10 +10,7 @@ from tqdm import tqdm
 
 LINE_SECONDS = 60.0
 RECENT = 5  # minutes that the rate is of: compiling and pauses are soon forgotten
-MEASURE_FORMAT = (
-    "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total:.1f} {unit} "
-    "[{elapsed}<{remaining}, {rate_fmt}{postfix}]"
-)
+BAR = "{{desc}}: {percent:3}%|{{bar}}| {count} [{{elapsed}}<{{remaining}}, {{rate_fmt}}{{postfix}}]"
 
 
 class Progress:
@@ -20,14 +18,17 @@ class Progress:
 
     Args:
         total: Pieces of work in all.
-        unit: What one piece is called ("step", "picture"), or a unit of measure ("MP").
+        unit: What one piece is called ("step", "picture"), or with `size` a unit of measure ("MP").
         label: What is being done, in front of every line.
         initial: Pieces done by an earlier run; they do not count towards the rate.
+        size: Pieces that one of the unit of measure has.
     """
 
-    def __init__(self, total: float, unit: str, label: str, initial: int = 0):
-        self.total, self.unit, self.label = total, unit, label
-        self.units = f"{unit}s" if unit.islower() else unit
+    def __init__(
+        self, total: float, unit: str, label: str, initial: int = 0, size: int | None = None
+    ):
+        self.total, self.unit, self.label, self.size = total, unit, label, size
+        self.units = f"{unit}s" if size is None else unit
         self.count: float = initial
         self.last_line = self.last_lap = time.monotonic()
         self.lap_count = initial
@@ -42,7 +43,9 @@ class Progress:
                 desc=label,
                 initial=initial,
                 dynamic_ncols=True,
-                bar_format=None if unit.islower() else MEASURE_FORMAT,
+                unit_scale=1 / size if size else False,
+                miniters=0,  # pieces may be of very different lengths
+                bar_format=self._format(),
             )
             if on_terminal
             else None
@@ -62,7 +65,7 @@ class Progress:
         if time.monotonic() - self.marks[-1][0] >= LINE_SECONDS:
             self.marks.append((time.monotonic(), self.count))
         if self.bar is not None:
-            self.bar.total = self.total
+            self.bar.total, self.bar.bar_format = self.total, self._format()
             self.bar.set_postfix_str(self.note, refresh=False)
             self.bar.update(pieces)
         elif time.monotonic() - self.last_line >= LINE_SECONDS:
@@ -79,15 +82,28 @@ class Progress:
         """Prints a line without tearing the bar."""
         tqdm.write(line, file=sys.stderr)
 
+    def _counted(self) -> str:
+        """Such as "3/10" or "0.04/0.26"; all of them is shown only where all are done."""
+        if self.size is None:
+            return f"{self.count}/{self.total}"
+        total = round(100 * self.total / self.size)
+        done = min(math.floor(100 * self.count / self.size), max(total - 1, 0))
+        done = total if self.count >= self.total else done
+        return f"{done / 100:.2f}/{total / 100:.2f}"
+
+    def _format(self) -> str:
+        percent = math.floor(100 * self.count / self.total) if self.total else 100
+        unit = f" {self.unit}" if self.size else ""
+        return BAR.format(percent=percent, count=self._counted() + unit)
+
     def _line(self) -> None:
         self.last_line = time.monotonic()
         seconds = (self.total - self.count) / self.rate if self.rate else 0
         left = f", {tqdm.format_interval(seconds)} left" if seconds else ""
         note = f", {self.note}" if self.note else ""
-        self.write(
-            f"{self.label}: {_number(self.count)}/{_number(self.total)} {self.units}, "
-            f"{self.rate:.2f} {self.units}/s{left}{note}"
-        )
+        rate = self.rate / (self.size or 1)
+        counted = f"{self._counted()} {self.units}"
+        self.write(f"{self.label}: {counted}, {rate:.2f} {self.units}/s{left}{note}")
 
     def __enter__(self) -> Self:
         return self
@@ -97,7 +113,3 @@ class Progress:
             self.bar.close()
         else:
             self._line()
-
-
-def _number(count: float) -> str:
-    return f"{count:.1f}" if isinstance(count, float) else str(count)

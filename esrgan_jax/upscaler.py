@@ -11,6 +11,7 @@ from esrgan_jax.mixture import Model, mixture
 from esrgan_jax.models.borders import BORDERS
 from esrgan_jax.upscaling.images import from_array, to_array
 from esrgan_jax.upscaling.memory import tile_side
+from esrgan_jax.upscaling.network import macs
 from esrgan_jax.upscaling.picture_tiles import enlarged
 from esrgan_jax.upscaling.step import COLOR_FIELD
 from esrgan_jax.upscaling.strips import Strips
@@ -81,6 +82,7 @@ class Upscaler:
         self.scale: int = module.scale * (then.scale if then else 1)
         self.then, self.name = then, name
         self.multiple: int = getattr(module, "unshuffle", 1)
+        self.macs = macs(self.module, variables)
         self.keep_color, self.ensemble = color == "keep", ensemble
         self.tile, self.overlap = self._sides(tile, overlap, exact, devices[0])
         self.runner = TileRunner(
@@ -220,13 +222,21 @@ class Upscaler:
             pictures: Their rows are read once.
             progress: Called with the pixels of the result whenever some are done.
         """
-        if self.then is not None:
-            links = enlarged(self.runner, pictures, self.tile, self.overlap, last=False)
-            yield from self.then.stream(links, progress=progress)
-        else:
-            yield from enlarged(
-                self.runner, pictures, self.tile, self.overlap, last=True, progress=progress
+        links: list[Upscaler] = [self]
+        while (then := links[-1].then) is not None:
+            links.append(then)
+        # Each network's work for a pixel of the first one's input, which tells how far they are.
+        work = [link.macs * (self.scale // link.scale) ** 2 for link in links]
+        ends = [sum(work[:count]) / sum(work) for count in range(len(links) + 1)]
+        for link, *part in zip(links, ends, ends[1:], strict=False):
+            pictures = enlarged(
+                *(link.runner, pictures, link.tile, link.overlap),
+                last=link.then is None,
+                progress=progress,
+                part=(part[0], part[1]),
+                total_scale=link.scale,
             )
+        yield from pictures
 
 
 def best_dtype(device: Any) -> str:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def test_json(clock):
         {"event": "skipped", "source": "there.png", "target": "out/there.png"},
         {"event": "note", "source": "a.png", "note": "of 2 pictures the first is taken"},
         *(
-            {"event": "progress", **first, "megapixels": float(n), "tiles": n, "pictures": 0}
+            {"event": "progress", **first, "megapixels": float(n), "pictures": 0}
             | {"seconds_left": left[n]}
             for n in (1, 2, 3)
         ),
@@ -78,9 +79,9 @@ def test_without_a_terminal(clock, capsys):
     assert out == ""
     assert err.splitlines() == [
         "a.png: of 2 pictures the first is taken",
-        "upscaling: 2.0/4.0 MP, 0.03 MP/s, 01:20 left, 0/2 pictures, 2 tiles",
+        "upscaling: 2.00/4.00 MP, 0.03 MP/s, 01:20 left, 0/2 pictures",
         "not done: b.png: it is damaged",
-        "upscaling: 3.0/4.0 MP, 0.03 MP/s, 00:40 left, 1/2 pictures, 3 tiles",
+        "upscaling: 3.00/4.00 MP, 0.03 MP/s, 00:40 left, 1/2 pictures",
     ]
 
 
@@ -97,8 +98,8 @@ def test_a_bar_on_a_terminal(clock, monkeypatch):
     assert "\nnot done: b.png: it is damaged\n" in shown
     last = shown.strip().splitlines()[-1]
     assert "upscaling:  75%" in last
-    assert "3.0/4.0 MP" in last
-    assert "1/2 pictures, 3 tiles" in last
+    assert "3.00/4.00 MP" in last
+    assert "1/2 pictures" in last
 
 
 @pytest.mark.parametrize("terminal", [False, True])
@@ -109,9 +110,66 @@ def test_more_pixels_than_were_known_of(clock, monkeypatch, terminal):
         report.begin(1_000_000)
         clock.now += 10
         report.advance(9_000_000)
+        report.done(A, OUT, (3000, 3000))
     last = stderr.getvalue().replace("\r", "\n").strip().splitlines()[-1]
-    assert "9.0/9.0 MP" in last
+    assert "9.00/9.00 MP" in last
     assert "-" not in last
+
+
+def shown(terminal):
+    """Percent, count, total and unit of each state of the bar."""
+    found = re.findall(r"(\d+)%\|.*?\| ([\d.]+)/([\d.]+) (\w+) \[", terminal.getvalue())
+    return [(int(percent), float(n), float(total), unit) for percent, n, total, unit in found]
+
+
+@pytest.mark.parametrize(
+    ("pixels", "total", "unit"),
+    [
+        (256, 0.26, "kP"),
+        (65_536, 65.54, "kP"),
+        (262_144, 0.26, "MP"),
+        (2_457_600, 2.46, "MP"),
+        (1_004_999, 1.0, "MP"),
+        (153_600_000_000, 153.6, "GP"),
+    ],
+)
+def test_all_is_not_shown_before_it_is_written(clock, monkeypatch, pixels, total, unit):
+    """In many steps, the last of which ends what is computed; then the picture is written."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(progress.tqdm, "monitor_interval", 0)
+    report = Report("bar", 1, sys.stdout)
+    with report:
+        report.begin(pixels)
+        assert report.bar is not None
+        report.bar.bar.mininterval = 0
+        done = 0
+        for index in range(1, 101):
+            clock.now += 1
+            report.advance(index * pixels // 100 - done)
+            done = index * pixels // 100
+        working = shown(terminal)
+        report.done(A, OUT, (1, 1))
+    assert len({n for _, n, _, _ in working}) > 25
+    assert working == sorted(working)
+    assert all(percent < 100 and n < total for percent, n, _, _ in working)
+    assert shown(terminal)[-1] == (100, total, total, unit)
+
+
+def test_json_ends_at_the_total(clock):
+    """Also where an estimate of the pixels was too high."""
+    out = io.StringIO()
+    with Report("json", 1, out) as report:
+        report.begin(1000)
+        for _ in range(9):
+            clock.now += 1
+            report.advance(100)
+        report.done(A, OUT, (30, 30))
+    events = [json.loads(line) for line in out.getvalue().splitlines()]
+    told = [e["megapixels"] for e in events if e["event"] == "progress"]
+    assert told == [*(n * 100 / 1e6 for n in range(1, 10)), 0.0009]
+    totals = [e["total_megapixels"] for e in events if e["event"] == "progress"]
+    assert totals == [0.001] * 9 + [0.0009]
 
 
 @pytest.mark.parametrize("mode", ["bar", "quiet"])

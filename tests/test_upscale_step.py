@@ -9,7 +9,8 @@ from flax import linen as nn
 from esrgan_jax.data.resize import imresize
 from esrgan_jax.errors import InputError
 from esrgan_jax.models.rrdb import RRDBNet
-from esrgan_jax.upscaling.step import PART, result_bands, upscale_step
+from esrgan_jax.upscaling.network import PART
+from esrgan_jax.upscaling.step import result_bands, upscale_step
 
 
 class Recolor(nn.Module):

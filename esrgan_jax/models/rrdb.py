@@ -135,6 +135,17 @@ class RRDBNet(nn.Module):
         """LR pixels that a result can depend on, on each side of its own: 349 for 23 blocks."""
         return self.unshuffle * (15 * self.num_blocks + 2 + TAIL_FIELD)
 
+    @property
+    def macs(self) -> tuple[int, int]:
+        """Multiply-accumulates a pixel of features: of one block, and of `tail`."""
+        f, g = self.num_features, self.num_growth
+        block = 3 * 9 * (g * (4 * f + 6 * g) + f * (f + 4 * g))
+        area, tail = 1, 0
+        for factor in self.up_factors:
+            area *= factor**2
+            tail += 9 * f * f * area
+        return block, tail + 9 * f * (f + self.out_channels) * area
+
     def setup(self) -> None:
         block_init, edge_init = self.initializer, self.initializer
         if self.initializer == "basicsr":
@@ -162,7 +173,15 @@ class RRDBNet(nn.Module):
 
     def trunk(self, lr: jax.Array) -> jax.Array:
         """All that is done at LR size: (N, H, W, in_channels) -> (N, H/u, W/u, num_features)."""
-        first = self.conv_first(pixel_unshuffle(lr, self.unshuffle))
+        first = self.head(lr)
+        return self.join(self.blocks(first), first)
+
+    def head(self, lr: jax.Array) -> jax.Array:
+        """What is in front of the blocks: (N, H, W, in_channels) -> (N, H/u, W/u, num_features)."""
+        return self.conv_first(pixel_unshuffle(lr, self.unshuffle))
+
+    def blocks(self, x: jax.Array) -> jax.Array:
+        """All blocks, (N, h, w, num_features) -> the same."""
         loop = nn.scan(
             lambda module, carry, _: (module(carry), None),
             variable_axes={"params": 0},
@@ -171,7 +190,11 @@ class RRDBNet(nn.Module):
             # One more than the length, since a single block would still be a loop of one turn.
             unroll=self.num_blocks + 1 if self.unroll else 1,
         )
-        return self.conv_body(loop(self.body, first, None)[0]) + first
+        return loop(self.body, x, None)[0]
+
+    def join(self, x: jax.Array, first: jax.Array) -> jax.Array:
+        """The end of the trunk: the blocks' result and `head`'s, of the same shape, to one."""
+        return self.conv_body(x) + first
 
     def tail(self, x: jax.Array) -> jax.Array:
         """All that enlarges: (N, H/u, W/u, num_features) -> (N, scale H, scale W, out_channels).

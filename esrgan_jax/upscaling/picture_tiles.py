@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,18 +27,55 @@ class _Job:
     bands: int
     rows: Axis
     columns: Axis
+    count: "_Count"
     error: Exception | None = None
     abandoned: bool = False  # no more of it is wanted
     ended: bool = False
 
 
 @dataclass(eq=False)
+class _Count:
+    """Tells whole pixels of a picture's result, of parts of its tiles.
+
+    Attributes:
+        progress: Called with the pixels.
+        pixels: Of the result.
+        start: The part of the whole work that is done before this network's.
+        end: The part that is done with it.
+    """
+
+    progress: Callable[[int], None]
+    pixels: int
+    start: float
+    end: float
+    done: float = 0  # of this network's work
+    told: int = 0
+
+    def tell(self, place: "_Place", done: float) -> None:
+        """A part of a tile is done, in (0, 1]; it may be told again, and less."""
+        self.done = min(self.done + place.share * max(done - place.done, 0), 1)
+        place.done = max(done, place.done)
+        before = round(self.start * self.pixels)
+        now = round((self.start + self.done * (self.end - self.start)) * self.pixels) - before
+        if now > self.told:
+            self.progress(now - self.told)
+            self.told = now
+
+
+@dataclass(eq=False)
 class _Place:
-    """Where a tile lies, and its alpha where that is a single value."""
+    """Where a tile lies, its alpha where that is a single value, and how far it is.
+
+    Attributes:
+        share: Of the picture's pixels that are filled with it.
+        done: The part of it that was told.
+    """
 
     row: Span
     column: Span
+    share: float
     alpha: float | None = None
+    done: float = 0
 
 
 @dataclass(eq=False)
@@ -53,6 +91,8 @@ def enlarged(
     *,
     last: bool,
     progress: Callable[[int], None] | None = None,
+    part: tuple[float, float] = (0, 1),
+    total_scale: int | None = None,
 ) -> Iterator[Strips]:
     """Upscales pictures in order; an error of one comes out of its rows.
 
@@ -63,16 +103,22 @@ def enlarged(
         overlap: What neighbouring tiles share.
         last: Whether the results are finished pictures, of the wished size and dtype; otherwise
             they are float32 for the next network.
-        progress: Called with the pixels of the result whenever a tile is done.
+        progress: Called with the pixels of the finished picture whenever some are done.
+        part: Of the work on a picture, from 0 to 1, which this network does.
+        total_scale: Of this network and those behind it; None if it is the last.
     """
-    items = runner.run(_tiles(runner, pictures, tile, overlap, last))
-    scale = runner.module.scale
+    scale: int = runner.module.scale
+
+    def count(source: Strips) -> _Count:
+        made = total_scale or scale
+        height, width = source.result_size or (source.height * made, source.width * made)
+        return _Count(progress or (lambda _: None), height * width, *part)
+
+    items = runner.run(_tiles(runner, pictures, tile, overlap, last, count))
     for job in items:
         source, size = job.source, (job.source.height * scale, job.source.width * scale)
         wanted = source.result_size or size
-        share = wanted[0] * wanted[1] / (size[0] * size[1])
-        count = progress and (lambda pixels, share=share: progress(round(share * pixels)))
-        rows = _rows(job, items, scale, count)
+        rows = _rows(job, items, scale)
         dtype = np.dtype(job.dtype)
         if last and wanted != size:
             rows = quantized(resized(rows, size, wanted), source.result_dtype)
@@ -86,7 +132,12 @@ def enlarged(
 
 
 def _tiles(
-    runner: TileRunner, pictures: Iterable[Strips], tile: int, overlap: int, last: bool
+    runner: TileRunner,
+    pictures: Iterable[Strips],
+    tile: int,
+    overlap: int,
+    last: bool,
+    count: Callable[[Strips], _Count],
 ) -> Iterator[Any]:
     """Each picture's job, its tiles from the top left to the bottom right, and its end."""
     wrap = runner.border == "wrap"
@@ -106,7 +157,7 @@ def _tiles(
         row_bytes = size[1] * runner.module.scale * bands * np.dtype(dtype).itemsize
         tallest = max(STRIP_BYTES // row_bytes // 32 * 32, 32) + overlap
         rows, columns = runner.plan(height, width, tile, overlap, tallest)
-        job = _Job(source, dtype, bands, rows, columns, error)
+        job = _Job(source, dtype, bands, rows, columns, count(source), error)
         yield job
         try:
             if job.error is None:
@@ -133,7 +184,8 @@ def _cut(job: _Job, runner: TileRunner, right: int) -> Iterator[Tile]:
             below = row.end - row.start - len(strip)
             strip = np.pad(strip, [(0, below), (0, right), (0, 0)], "reflect")
         for tile in cut_row(strip, row, rows, job.columns, job.dtype):
-            tile.place = _Place(*tile.place)
+            tile.place = place = _Place(*tile.place, share=_share(job, *tile.place))
+            tile.told = partial(job.count.tell, place)
             alpha = tile.lr[: tile.size[0], : tile.size[1], -1]
             separate = tile.lr.shape[2] in (2, 4) and runner.module.in_channels != 4
             if separate and alpha.min() == alpha.max():
@@ -148,9 +200,14 @@ def _cut(job: _Job, runner: TileRunner, right: int) -> Iterator[Tile]:
                 return
 
 
-def _rows(
-    job: _Job, items: Iterator[Any], scale: int, progress: Callable[[int], None] | None
-) -> Iterator[np.ndarray]:
+def _share(job: _Job, row: Span, column: Span) -> float:
+    """The part of a picture that a tile fills."""
+    tall, wide = (axis.spans[-1].keep_end for axis in (job.rows, job.columns))
+    pixels = (row.keep_end - row.keep_start) * (column.keep_end - column.keep_start)
+    return pixels / (tall * wide)
+
+
+def _rows(job: _Job, items: Iterator[Any], scale: int) -> Iterator[np.ndarray]:
     """The picture's strips: one for each row of tiles."""
     source, columns, filled = job.source, job.columns.spans, 0
     strip = np.zeros(0)
@@ -174,8 +231,7 @@ def _rows(
         if alpha is not None:
             full = peak(part.dtype)
             part[..., -1] = alpha if full == 1 else np.rint(alpha * full)
-        if progress:
-            progress(part.shape[0] * part.shape[1])
+        job.count.tell(item.place, 1)
         filled = (filled + 1) % len(columns)
         if not filled:
             height = min(source.height, row.keep_end) - row.keep_start

@@ -11,6 +11,7 @@ from esrgan_jax.progress import Progress
 from esrgan_jax.upscaling.jobs import STREAM
 
 MODES = ("bar", "json", "quiet")
+UNITS = ((10**9, "GP"), (10**6, "MP"), (10**3, "kP"), (1, "P"))
 JSON_SECONDS = 1.0  # between lines of progress
 
 
@@ -26,8 +27,8 @@ class Report:
 
     def __init__(self, mode: str, pictures: int, out: TextIO):
         self.mode, self.pictures, self.out = mode, pictures, out
-        self.total = self.pixels = 0  # of results, in pixels
-        self.done_count = self.skipped_count = self.tiles = 0
+        self.total = self.pixels = self.shown = 0  # of results, in pixels
+        self.done_count = self.skipped_count = 0
         self.failures: list[tuple[str, str]] = []  # what it was, and why
         self.lock = threading.RLock()
         self.start = self.last = time.monotonic()
@@ -38,30 +39,39 @@ class Report:
         self.total = pixels
         self.start = self.last = time.monotonic()
         if self.mode == "bar" and pixels:
-            self.bar = Progress(pixels / 1e6, "MP", "upscaling")
+            size, unit = next(pair for pair in UNITS if pixels >= pair[0] / 10)
+            self.bar = Progress(pixels, unit, "upscaling", size=size)
 
     def advance(self, pixels: int) -> None:
-        """A tile of a result is done, of so many pixels."""
+        """So many pixels more of the results are computed."""
         with self.lock:
             self.pixels += pixels
-            self.tiles += 1 if pixels else 0
+            self.total = max(self.total, self.pixels)  # what was estimated may have been too little
+            ended = self.done_count + len(self.failures) >= self.pictures
+            if ended and not self.failures:  # or too much
+                self.total = self.pixels
+            # What is computed is not written yet.
+            done = self.pixels if ended else min(self.pixels, self.total - 1)
+            more, self.shown = max(done - self.shown, 0), max(done, self.shown)
             if self.bar:
-                note = f"{self.done_count}/{self.pictures} pictures, {self.tiles} tiles"
-                self.bar.update(pixels / 1e6, note=note)
-            if self.mode == "json" and time.monotonic() - self.last >= JSON_SECONDS:
-                self.last = time.monotonic()
-                rate = self.pixels / 1e6 / (self.last - self.start)
-                left = max(self.total - self.pixels, 0) / 1e6 / rate if rate else None
-                self._event(
-                    "progress",
-                    megapixels=round(self.pixels / 1e6, 3),
-                    total_megapixels=round(self.total / 1e6, 3),
-                    megapixels_per_s=round(rate, 4),
-                    seconds_left=left and round(left, 1),
-                    tiles=self.tiles,
-                    pictures=self.done_count,
-                    total_pictures=self.pictures,
-                )
+                self.bar.total = self.total
+                self.bar.update(more, note=f"{self.done_count}/{self.pictures} pictures")
+            late = time.monotonic() - self.last >= JSON_SECONDS
+            if self.mode == "json" and (late or (ended and self.pixels)):
+                self._progress()
+
+    def _progress(self) -> None:
+        self.last = time.monotonic()
+        rate = self.shown / max(self.last - self.start, 1e-9)
+        self._event(
+            "progress",
+            megapixels=self.shown / 1e6,
+            total_megapixels=self.total / 1e6,
+            megapixels_per_s=round(rate / 1e6, 4),
+            seconds_left=round((self.total - self.shown) / rate, 1) if rate else None,
+            pictures=self.done_count,
+            total_pictures=self.pictures,
+        )
 
     def note(self, source: Path, text: str) -> None:
         """Something that the user should know of a picture."""

@@ -1,6 +1,7 @@
 """The step of upscaling: LR tiles to SR tiles on the device, a pure function."""
 
 import itertools
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,11 +11,9 @@ import numpy as np
 
 from esrgan_jax.data.resize import resize
 from esrgan_jax.errors import InputError
-from esrgan_jax.models.borders import borders, continued, inside, take
-from esrgan_jax.models.rrdb import TAIL_FIELD
-from esrgan_jax.upscaling.tiles import spans
+from esrgan_jax.models.borders import continued, inside, take
+from esrgan_jax.upscaling import network
 
-PART = 32  # rows of features that are enlarged at a time
 COLOR_SIGMA, COLOR_FIELD = 4.0, 12  # of the low-pass filter of `keep_color`, in LR pixels
 CONTINUED = 24  # LR pixels that colours go on under what is transparent
 LUMA = (0.299, 0.587, 0.114)
@@ -59,23 +58,102 @@ def upscale_step(
         (N, scale h, scale w, `result_bands`) in `dtype`, clamped to [0, 1], integers rounded half
         to even as the authors' test.py does; and (N,) bool, whether the network's result is finite.
     """
-    lr = tiles.astype(jnp.float32) / peak(tiles.dtype)
+    x, x_sizes = _seen(module, tiles, sizes, ensemble)
+    sr = network.apply(module, variables, x, x_sizes, border=border, whole=whole)
+    options: Any = {"ensemble": ensemble, "keep_color": keep_color, "dtype": dtype}
+    return _finished(module, tiles, sizes, sr, strength, **options)
+
+
+def upscale_in_parts(
+    module: Any,
+    variables: Any,
+    tiles: jax.Array,
+    sizes: jax.Array,
+    strength: float | None = None,
+    *,
+    border: str = "zero",
+    ensemble: bool = False,
+    keep_color: bool = False,
+    dtype: str = "float32",
+    progress: Callable[[float], None],
+) -> tuple[jax.Array, jax.Array]:
+    """The same as `upscale_step` in several programs, which a slow device is waited for in turn.
+
+    Args:
+        progress: Called with the part of the network's work that is done, in (0, 1].
+    """
+    x, x_sizes = _seen_alone(module, tiles, sizes, ensemble)
+    results = network.apply_in_parts(module, variables, x, x_sizes, border, progress)
+    options: Any = {"ensemble": ensemble, "keep_color": keep_color, "dtype": dtype}
+    return _joined(module, tiles, sizes, results, border, strength, **options)
+
+
+def _seen(
+    module: Any, tiles: jax.Array, sizes: jax.Array, ensemble: bool
+) -> tuple[jax.Array, jax.Array]:
+    """All that the network sees of tiles as one batch, (M, h, w, in_channels), and its sizes."""
+    planes = _planes(module, tiles, sizes)
+    flat, flat_sizes = planes.reshape(-1, *planes.shape[2:]), sizes.repeat(planes.shape[1], axis=0)
+    return _turned(flat, flat_sizes) if ensemble else (flat, flat_sizes)
+
+
+def _planes(module: Any, tiles: jax.Array, sizes: jax.Array) -> jax.Array:
     step = 1 / 255 if tiles.dtype == jnp.uint8 else 1 / 65535
-    planes = to_planes(lr, sizes, module, step)
-    n, count, height, width, channels = planes.shape
-    flat = planes.reshape(n * count, height, width, channels)
-    flat_sizes = sizes.repeat(count, axis=0)
-    network = partial(_network, module, variables, border=border, whole=whole)
-    sr = (_ensemble(network, module.scale) if ensemble else network)(flat, flat_sizes)
+    return to_planes(_unit(tiles), sizes, module, step)
+
+
+def _unit(tiles: jax.Array) -> jax.Array:
+    """(N, h, w, bands) in [0, 1]."""
+    if jnp.issubdtype(tiles.dtype, jnp.floating):
+        return tiles.astype(jnp.float32)
+    # XLA divides by multiplying with a rounded 1/255, and the same picture in 16 bits would be
+    # another one.
+    full = peak(tiles.dtype)
+    return jnp.asarray(np.arange(full + 1, dtype=np.float32) / np.float32(full))[tiles]
+
+
+def _finished(
+    module: Any,
+    tiles: jax.Array,
+    sizes: jax.Array,
+    sr: jax.Array,
+    strength: float | None,
+    *,
+    ensemble: bool,
+    keep_color: bool,
+    dtype: str,
+) -> tuple[jax.Array, jax.Array]:
+    """What `upscale_step` gives, of the network's results of what `_seen` made."""
+    planes = _planes(module, tiles, sizes)
+    n, count = planes.shape[:2]
+    flat, flat_sizes = planes.reshape(-1, *planes.shape[2:]), sizes.repeat(count, axis=0)
+    sr = _turned_back(sr, flat_sizes * module.scale) if ensemble else sr
     finite = jnp.isfinite(sr).all((1, 2, 3)).reshape(n, count).all(1)
     if keep_color:
         sr += _color_drift(flat, sr, flat_sizes, module.scale)
     if strength is not None:
         sr = strength * sr + (1 - strength) * _bicubic(flat, flat_sizes, module.scale)
-    sr = from_planes(sr.reshape(n, count, *sr.shape[1:]), lr, module).clip(0, 1)
+    sr = from_planes(sr.reshape(n, count, *sr.shape[1:]), _unit(tiles), module).clip(0, 1)
     if dtype != "float32":
         sr = jnp.rint(sr * peak(dtype)).astype(dtype)
     return sr, finite
+
+
+_seen_alone = jax.jit(_seen, static_argnums=(0, 3))
+
+
+@partial(jax.jit, static_argnums=(0, 4), static_argnames=("ensemble", "keep_color", "dtype"))
+def _joined(
+    module: Any,
+    tiles: jax.Array,
+    sizes: jax.Array,
+    results: list[jax.Array],
+    border: str,
+    strength: float | None,
+    **options: Any,
+) -> tuple[jax.Array, jax.Array]:
+    sr = network.joined(module, results, tiles.shape[1], border)
+    return _finished(module, tiles, sizes, sr, strength, **options)
 
 
 def peak(dtype: Any) -> int:
@@ -189,69 +267,37 @@ def _gray(x: jax.Array) -> jax.Array:
     return sum(weight * x[..., i : i + 1] for i, weight in enumerate(LUMA))  # type: ignore[return-value]
 
 
-def _network(
-    module: Any, variables: Any, x: jax.Array, sizes: jax.Array, *, border: str, whole: bool
-) -> jax.Array:
-    """The network's result, its enlarging half done some rows at a time where it can be.
-
-    Feature maps at the size of the result are most of the memory, and they see just `TAIL_FIELD`
-    pixels. In a wrapped picture the first rows need the last, so it is done whole.
-    """
-    height, width = x.shape[1:3]
-    rows = height // getattr(module, "unshuffle", 1)
-    if whole or not hasattr(module, "tail") or rows <= 2 * PART or border == "wrap":
-        with borders(sizes, height, width, border):
-            return module.apply(variables, x)
-    with borders(sizes, height, width, border):
-        features = module.apply(variables, x, method="trunk")
-    sizes = sizes * rows // height
-    length = PART + 2 * TAIL_FIELD
-    parts = spans(rows, length, 2 * TAIL_FIELD)
-
-    def tail(start: jax.Array) -> jax.Array:
-        part = jax.lax.dynamic_slice_in_dim(features, start, length, axis=1)
-        left = jnp.stack([(sizes[:, 0] - start).clip(0, length), sizes[:, 1]], axis=1)
-        with borders(left, length, part.shape[2], border):
-            return module.apply(variables, part, method="tail")
-
-    results = jax.lax.map(tail, jnp.array([part.start for part in parts]))
-    factor = module.scale * height // rows
-    kept = [
-        result[:, (part.keep_start - part.start) * factor : (part.keep_end - part.start) * factor]
-        for result, part in zip(results, parts, strict=True)
-    ]
-    return jnp.concatenate(kept, axis=1)
+TURNS = list(itertools.product((False, True), repeat=3))  # rows flipped, columns, transposed
 
 
-def _ensemble(network: Any, scale: int) -> Any:
-    """The network's mean over flips and transpositions, undone; all versions in one batch."""
-    turns = list(itertools.product((False, True), repeat=3))
+def _turned(x: jax.Array, sizes: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """All eight flipped and transposed versions, in one batch, and their sizes."""
+    inputs, input_sizes = [], []
+    for rows, columns, transposed in TURNS:
+        turned = _flipped(x, sizes, rows, columns)
+        inputs.append(turned.swapaxes(1, 2) if transposed else turned)
+        input_sizes.append(sizes[:, ::-1] if transposed else sizes)
+    return jnp.concatenate(inputs), jnp.concatenate(input_sizes)
 
-    def flipped(x: jax.Array, sizes: jax.Array, rows: bool, columns: bool) -> jax.Array:
-        """What is picture is flipped, and left in the corner."""
-        indices = []
-        for axis, flip in ((1, rows), (2, columns)):
-            index = jnp.broadcast_to(jnp.arange(x.shape[axis]), (len(x), x.shape[axis]))
-            size = sizes[:, axis - 1, None]
-            indices.append(jnp.where(index < size, size - 1 - index, index) if flip else index)
-        return take(x, *indices)
 
-    def mean(x: jax.Array, sizes: jax.Array) -> jax.Array:
-        inputs, input_sizes = [], []
-        for rows, columns, transposed in turns:
-            turned = flipped(x, sizes, rows, columns)
-            inputs.append(turned.swapaxes(1, 2) if transposed else turned)
-            input_sizes.append(sizes[:, ::-1] if transposed else sizes)
-        results = network(jnp.concatenate(inputs), jnp.concatenate(input_sizes))
-        total = jnp.float32(0)
-        for result, (rows, columns, transposed) in zip(
-            jnp.split(results, len(turns)), turns, strict=True
-        ):
-            back = result.swapaxes(1, 2) if transposed else result
-            total += flipped(back, sizes * scale, rows, columns)
-        return total / len(turns)
+def _turned_back(results: jax.Array, sizes: jax.Array) -> jax.Array:
+    """The mean of eight versions' results, of the sizes that they have before turning."""
+    total = jnp.float32(0)
+    parts = jnp.split(results, len(TURNS))
+    for result, (rows, columns, transposed) in zip(parts, TURNS, strict=True):
+        back = result.swapaxes(1, 2) if transposed else result
+        total += _flipped(back, sizes, rows, columns)
+    return total / len(TURNS)
 
-    return mean
+
+def _flipped(x: jax.Array, sizes: jax.Array, rows: bool, columns: bool) -> jax.Array:
+    """What is picture is flipped, and left in the corner."""
+    indices = []
+    for axis, flip in ((1, rows), (2, columns)):
+        index = jnp.broadcast_to(jnp.arange(x.shape[axis]), (len(x), x.shape[axis]))
+        size = sizes[:, axis - 1, None]
+        indices.append(jnp.where(index < size, size - 1 - index, index) if flip else index)
+    return take(x, *indices)
 
 
 def _bicubic(x: jax.Array, sizes: jax.Array, scale: int) -> jax.Array:

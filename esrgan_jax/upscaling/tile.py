@@ -1,6 +1,6 @@
 """A tile of a picture, cut out of rows in memory."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ class Tile:
         place: Whatever its owner knows it by.
         result: (scale h, scale w, bands) once it is done.
         error: Why it could not be.
+        told: Called with the part of it that is done, in (0, 1], while it is computed.
     """
 
     lr: np.ndarray
@@ -29,6 +30,7 @@ class Tile:
     place: Any = None
     result: Any = None
     error: RunError | None = None
+    told: Callable[[float], None] | None = None
 
     @property
     def open(self) -> bool:

@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from esrgan_jax.errors import RunError
 from esrgan_jax.sharding import batched, create_mesh, replicated
 from esrgan_jax.upscaling.memory import budget, bytes_per_pixel
-from esrgan_jax.upscaling.step import upscale_step
+from esrgan_jax.upscaling.step import upscale_in_parts, upscale_step
 from esrgan_jax.upscaling.tile import Tile, cut_row, kept, rows_of
 from esrgan_jax.upscaling.tiles import Axis, plan_axis
 
@@ -57,7 +57,11 @@ class TileRunner:
         # On the devices once, instead of with every tile.
         self.variables = jax.device_put(variables, replicated(mesh))
         self.on_first = jax.tree.map(lambda x: x.addressable_data(0), self.variables)
+        # A tile takes an accelerator a moment, but a CPU maybe minutes, with progress to tell.
+        self.in_parts = devices[0].platform == "cpu" and not spatial
         self.step = partial(upscale_step, whole=spatial, **step)
+        if self.in_parts:
+            self.step = partial(upscale_in_parts, **step)
         self.versions = 8 if step.get("ensemble") else 1
         # On a CPU batches that are ahead would compute beside each other, each in its own memory.
         self.ahead = 0 if devices[0].platform == "cpu" else AHEAD
@@ -133,7 +137,8 @@ class TileRunner:
 
         def start() -> Any:
             put = [jax.device_put(x, at) for x, at in zip((lr, sizes), places, strict=True)]
-            return self.step(module or self.module, variables, *put, dtype=tiles[0].dtype)
+            told: Any = {"progress": partial(_tell, tiles)} if self.in_parts else {}
+            return self.step(module or self.module, variables, *put, dtype=tiles[0].dtype, **told)
 
         return self._unless_out_of_memory(start)
 
@@ -237,6 +242,8 @@ class TileRunner:
                 rows_of(tile.lr[:height, :width], span), span, rows, columns, tile.dtype
             )
         ]
+        for index, part in enumerate(parts):
+            part.told = lambda done, index=index: _tell([tile], (index + done) / len(parts))
         scale = self.module.scale
         for part in self.run(parts):
             if part.error is not None:
@@ -249,6 +256,12 @@ class TileRunner:
             tall = slice(row.keep_start * scale, row.keep_end * scale)
             wide = slice(column.keep_start * scale, column.keep_end * scale)
             tile.result[tall, wide] = kept(part.result, row, column, scale)
+
+
+def _tell(tiles: list[Tile], done: float) -> None:
+    for tile in tiles:
+        if tile.told:
+            tile.told(done)
 
 
 def _key(tile: Tile) -> tuple:

@@ -1,0 +1,192 @@
+"""The network applied to tiles: in one program, or in several that tell how far they are."""
+
+import itertools
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from esrgan_jax.models.borders import borders
+from esrgan_jax.models.rrdb import TAIL_FIELD
+from esrgan_jax.upscaling.tiles import Span, spans
+
+PART = 32  # rows of features that are enlarged at a time
+LENGTH = PART + 2 * TAIL_FIELD
+STEP = 0.1  # of the work, about, between two reports of progress
+
+
+def apply(
+    module: Any, variables: Any, x: jax.Array, sizes: jax.Array, *, border: str, whole: bool
+) -> jax.Array:
+    """The network's result, its enlarging half done some rows at a time where it can be.
+
+    Feature maps at the size of the result are most of the memory, and they see just `TAIL_FIELD`
+    pixels. In a wrapped picture the first rows need the last, so it is done whole.
+
+    Args:
+        module: The generator.
+        variables: Its variables.
+        x: (N, h, w, in_channels) float32.
+        sizes: (N, 2) int, the height and width that is picture.
+        border: What lies beyond a picture, see `models.borders`.
+        whole: Enlarges in one go all the same.
+
+    Returns:
+        (N, scale h, scale w, out_channels).
+    """
+    parts = [] if whole else _parts(module, x.shape[1], border)
+    if not parts:
+        return _method(module, variables, sizes, border, "__call__", x)
+    features = _method(module, variables, sizes, border, "trunk", x)
+    tail = partial(_tail, module, variables, features, sizes // module.unshuffle, border)
+    results = jax.lax.map(tail, jnp.array([part.start for part in parts]))
+    return joined(module, [results], x.shape[1], border)
+
+
+def apply_in_parts(
+    module: Any,
+    variables: Any,
+    x: jax.Array,
+    sizes: jax.Array,
+    border: str,
+    progress: Callable[[float], None],
+) -> list[jax.Array]:
+    """The same in programs of some blocks, or of some rows of the result, each waited for.
+
+    Args:
+        progress: Called with the part of the work that is done, in (0, 1].
+
+    Returns:
+        What `joined` takes.
+    """
+    if not hasattr(module, "tail"):
+        return [_method_alone(module, variables, sizes, border, "__call__", x)]
+    block, tail = module.macs
+    done, total = 0.0, module.num_blocks * block + tail
+
+    def count(macs: float, result: jax.Array) -> jax.Array:
+        nonlocal done
+        result.block_until_ready()
+        done += macs
+        progress(min(done / total, 1.0))
+        return result
+
+    first = y = _method_alone(module, variables, sizes, border, "head", x)
+    sizes = sizes // module.unshuffle
+    # Not one by one, since every program takes its memory anew from the system.
+    some = max(int(STEP * total / block), 1)
+    for start in range(0, module.num_blocks, some):
+        end = min(start + some, module.num_blocks)
+        y = count((end - start) * block, _blocks(module, variables, y, sizes, border, start, end))
+    features = _method_alone(module, variables, sizes, border, "join", y, first)
+    parts = _parts(module, x.shape[1], border)
+    if not parts:
+        return [count(tail, _method_alone(module, variables, sizes, border, "tail", features))]
+    some = -(-len(parts) // math.ceil(tail / total / STEP))
+    results = []
+    for index in range(0, len(parts), some):
+        starts = np.zeros(some, np.int32)
+        chosen = [part.start for part in parts[index : index + some]]
+        starts[: len(chosen)] = chosen
+        given = (variables, features, sizes, border, starts, len(chosen))
+        results.append(count(tail * len(chosen) / len(parts), _tails(module, *given)))
+    return results
+
+
+def joined(module: Any, results: Any, height: int, border: str) -> jax.Array:
+    """The result of what was computed some rows at a time, of a tile of `height`.
+
+    Args:
+        results: Arrays (parts, N, rows, W, out_channels), or one of the whole.
+    """
+    parts = _parts(module, height, border)
+    if not parts:
+        return results[0]
+    factor = module.scale * module.unshuffle
+    kept = [
+        result[:, (part.keep_start - part.start) * factor : (part.keep_end - part.start) * factor]
+        for result, part in zip(itertools.chain(*results), parts, strict=False)
+    ]
+    return jnp.concatenate(kept, axis=1)
+
+
+def macs(module: Any, variables: Any) -> float:
+    """About how many multiply-accumulates a network does for an LR pixel."""
+    if hasattr(module, "macs"):
+        block, tail = module.macs
+        return (module.num_blocks * block + tail) / module.unshuffle**2
+    return max(sum(np.size(leaf) for leaf in jax.tree.leaves(variables)), 1)
+
+
+def _parts(module: Any, height: int, border: str) -> list[Span]:
+    """The rows of features that are enlarged at a time; none where that is done whole."""
+    rows = height // getattr(module, "unshuffle", 1)
+    if not hasattr(module, "tail") or rows <= 2 * PART or border == "wrap":
+        return []
+    return spans(rows, LENGTH, 2 * TAIL_FIELD)
+
+
+def _method(
+    module: Any, variables: Any, sizes: jax.Array, border: str, method: str, *inputs: jax.Array
+) -> jax.Array:
+    height, width = inputs[0].shape[1:3]
+    with borders(sizes, height, width, border):
+        return module.apply(variables, *inputs, method=method)
+
+
+@partial(jax.jit, static_argnums=(0, 4))
+def _blocks(
+    module: Any,
+    variables: Any,
+    x: jax.Array,
+    sizes: jax.Array,
+    border: str,
+    start: jax.Array,
+    end: jax.Array,
+) -> jax.Array:
+    """Some blocks of the trunk; their parameters are slices of all blocks' stacked ones."""
+    params, one_block = variables["params"], module.clone(num_blocks=1)
+
+    def block(index: jax.Array, x: jax.Array) -> jax.Array:
+        body = jax.tree.map(lambda p: jax.lax.dynamic_slice_in_dim(p, index, 1), params["body"])
+        one = {"params": {**params, "body": body}}
+        return _method(one_block, one, sizes, border, "blocks", x)
+
+    return jax.lax.fori_loop(start, end, block, x)
+
+
+def _tail(
+    module: Any,
+    variables: Any,
+    features: jax.Array,
+    sizes: jax.Array,
+    border: str,
+    start: jax.Array,
+) -> jax.Array:
+    part = jax.lax.dynamic_slice_in_dim(features, start, LENGTH, axis=1)
+    left = jnp.stack([(sizes[:, 0] - start).clip(0, LENGTH), sizes[:, 1]], axis=1)
+    return _method(module, variables, left, border, "tail", part)
+
+
+@partial(jax.jit, static_argnums=(0, 4))
+def _tails(
+    module: Any,
+    variables: Any,
+    features: jax.Array,
+    sizes: jax.Array,
+    border: str,
+    starts: jax.Array,
+    count: jax.Array,
+) -> jax.Array:
+    """The first `count` of some parts of the tail, (parts, N, rows, W, out_channels)."""
+    tail = partial(_tail, module, variables, features, sizes, border)
+    shape = jax.eval_shape(tail, starts[0])
+    results = jnp.zeros((len(starts), *shape.shape), shape.dtype)
+    return jax.lax.fori_loop(0, count, lambda i, x: x.at[i].set(tail(starts[i])), results)
+
+
+_method_alone = jax.jit(_method, static_argnums=(0, 3, 4))

@@ -1,0 +1,114 @@
+"""Progress inside a tile: the network in several programs, which tell how far they are."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from esrgan_jax.models.rrdb import RRDBNet
+from esrgan_jax.models.srresnet import SRResNet
+from esrgan_jax.upscaler import Upscaler
+from esrgan_jax.upscaling.step import upscale_step
+
+SMALL = {"num_features": 4, "num_growth": 4, "num_blocks": 3}
+
+
+def network(seed=0, **fields):
+    module = RRDBNet(**SMALL, **fields)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    rng = np.random.default_rng(seed)
+    draw = lambda s: rng.normal(0, np.prod(s.shape[-4:-1]) ** -0.5, s.shape)  # noqa: E731
+    return module, jax.tree.map(lambda s: draw(s).astype(np.float32), shapes)
+
+
+def told(upscaler, image, **options):
+    """The result, and the parts of its pixels that were done whenever it was told."""
+    counts = []
+    result = upscaler(image, progress=counts.append, **options)
+    assert all(count > 0 for count in counts)
+    assert sum(counts) == result.shape[0] * result.shape[1]
+    return result, np.cumsum(counts) / sum(counts)
+
+
+@pytest.mark.parametrize(
+    ("height", "bands", "options"),
+    [
+        (150, 4, {}),
+        (12, 1, {"ensemble": True}),
+        (12, 3, {"seamless": "wrap", "strength": 0.5, "color": "keep"}),
+    ],
+    ids=["rows", "ensemble", "blend"],
+)
+def test_parts_are_the_same_picture_as_one_program(rng, height, bands, options):
+    """Bit for bit; 150 rows are enlarged some at a time."""
+    image = rng.integers(0, 256, (height, 12, bands), dtype=np.uint8)
+    parts = Upscaler(*network(), devices=jax.devices()[:1], **options)
+    whole = Upscaler(*network(), devices=jax.devices()[:1], **options)
+    whole.runner.in_parts = False
+    whole.runner.step = partial(upscale_step, **parts.runner.step.keywords)
+    result, done = told(parts, image)
+    assert len(done) >= 4
+    assert np.diff(done).max() < 0.3
+    np.testing.assert_array_equal(result, whole(image))
+
+
+@pytest.mark.parametrize(
+    ("fields", "shape", "options"),
+    [
+        ({}, (9, 13, 3), {}),
+        ({"scale": 2, "unshuffle": 2}, (31, 33, 3), {}),
+        ({"scale": 1, "unshuffle": 4}, (30, 33, 3), {}),
+        ({}, (40, 33, 4), {"scale": 2.5}),
+        ({}, (40, 33, 3), {"size": (400, 0)}),
+    ],
+    ids=["small", "folding", "folding-x1", "smaller", "larger"],
+)
+def test_it_moves_and_ends_with_the_result(rng, fields, shape, options):
+    image = rng.integers(0, 256, shape, dtype=np.uint8)
+    _, done = told(Upscaler(*network(**fields)), image, **options)
+    assert len(done) >= 4
+    assert done[0] < 0.5
+
+
+def test_tiles_and_their_parts(rng):
+    image = rng.integers(0, 256, (100, 90, 3), dtype=np.uint8)
+    module, variables = network()
+    one = Upscaler(module, variables, devices=jax.devices()[:1], tile=64, overlap=16)
+    _, done = told(one, image)
+    assert len(done) >= 4 * 4
+    assert np.diff(done).max() < 0.15
+    _, done = told(Upscaler(module, variables, tile=64, overlap=16), image)  # a tile a device
+    assert len(done) >= 4
+
+
+def test_every_network_of_a_chain_counts_by_its_work(rng):
+    """A first network of the same work a pixel as the second sees one pixel for 16 of it."""
+    image = rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    given = {"devices": jax.devices()[:1]}
+    second = Upscaler(*network(scale=2), **given)
+    first = Upscaler(*network(scale=2), then=second, **given)
+    _, done = told(first, image)
+    assert len(done) >= 8
+    assert np.abs(done - 1 / 5).min() < 0.01
+    same = Upscaler(*network(scale=1), then=second, **given)
+    _, done = told(same, image)
+    assert (done < 0.5).sum() >= 4
+
+
+def test_a_network_without_parts_counts_its_tiles(rng):
+    module = SRResNet(num_features=4, num_blocks=1)
+    variables = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    image = rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)
+    result, done = told(Upscaler(module, variables), image)
+    assert result.shape == (80, 80, 3)
+    assert list(done) == [1]
+
+
+def test_work_of_a_network():
+    """Counted by hand: 3 dense blocks of 5 convolutions; up, up, hr, last."""
+    module = RRDBNet(num_features=64, num_growth=32)
+    params = 23 * 3 * 9 * (32 * 64 + 32 * 96 + 32 * 128 + 32 * 160 + 64 * 192)
+    tail = 9 * 64 * (64 * 4 + 64 * 16 + 64 * 16 + 3 * 16)
+    assert (23 * module.macs[0], module.macs[1]) == (params, tail)
