@@ -1,7 +1,7 @@
 """Frames of a film as upright RGB arrays and back, by the film's own colour tags."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
@@ -9,11 +9,16 @@ from av.sidedata.sidedata import Type
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
+if TYPE_CHECKING:
+    from esrgan_jax.films.encoder import Coding
+
 # Without these swscale rounds coarsely and takes every second pixel for the chroma.
 ACCURATE = Interpolation.BICUBIC | Interpolation.ACCURATE_RND
 ACCURATE |= Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
 LIMITED, FULL = 1, 2
 RGB, BT709, BT601 = 0, 1, 6
+# Codecs whose frames tell whether they are interlaced; of others the container is believed.
+TELLING = ("dvvideo", "h264", "mpeg1video", "mpeg2video", "prores", "vc1")
 UNTOLD = (2, 3)  # unspecified and reserved, in all three tables of ITU-T H.273
 # The matrices that swscale knows, with the primaries and the transfer they are used with.
 MATRICES = {1: (1, 1), 4: (4, 4), 5: (5, 6), 6: (6, 6), 7: (7, 7), 9: (9, 14)}
@@ -56,12 +61,15 @@ def look_of(frame: av.VideoFrame, stream: VideoStream) -> Look:
     Raises:
         ValueError: It is interlaced, or its colours or turn cannot be honoured.
     """
-    if frame.interlaced_frame or stream.codec_context.field_order > 1:
+    by_stream = (
+        stream.codec_context.field_order > 1 and stream.codec_context.codec.name not in TELLING
+    )
+    if frame.interlaced_frame or by_stream:
         raise ValueError(
             "it is interlaced, and its lines would be enlarged; make whole frames of it first: "
             "ffmpeg -i FILM -vf bwdif=mode=send_frame -crf 12 -c:a copy NEW.mkv"
         )
-    side = _side_data(frame)
+    side = side_data(frame)
     matrix = BT709 if frame.format.is_rgb else frame.colorspace
     if matrix in UNTOLD and any(name.startswith("DOVI") for name in side):
         raise ValueError("its colours are Dolby Vision's own, which nothing free converts")
@@ -89,7 +97,7 @@ def look_of(frame: av.VideoFrame, stream: VideoStream) -> Look:
 
 def left_out(frame: av.VideoFrame, stream: VideoStream) -> list[str]:
     """Sentences on what of a film's pictures is not kept."""
-    notes, side = [], _side_data(frame)
+    notes, side = [], side_data(frame)
     if any(part.is_alpha for part in frame.format.components) or "alpha_mode" in stream.metadata:
         notes.append("its transparency is left out")
     if any(name.startswith(("DOVI", "DYNAMIC_HDR")) for name in side):
@@ -97,16 +105,26 @@ def left_out(frame: av.VideoFrame, stream: VideoStream) -> list[str]:
     return notes
 
 
-def to_array(frame: av.VideoFrame, look: Look, scaler: VideoReformatter) -> np.ndarray:
-    """A decoded frame, upright: (H, W, 3) of `look.dtype`, R'G'B' over the whole range."""
+def to_array(
+    frame: av.VideoFrame, look: Look, scaler: VideoReformatter, size: tuple[int, int]
+) -> np.ndarray:
+    """A decoded frame, upright: (H, W, 3) of `look.dtype`, R'G'B' over the whole range.
+
+    Args:
+        size: (width, height) of the film's stored frames; another one is brought to it.
+    """
     deep = look.bits > 8
+    matrix = frame.colorspace if frame.colorspace in MATRICES else look.matrix
+    stored_full = frame.color_range == FULL or frame.format.name.startswith("yuvj")
+    range_ = FULL if stored_full else look.range if frame.color_range == 0 else LIMITED
     if not frame.format.is_rgb:
-        frame.colorspace, frame.color_range = look.matrix, look.range
+        frame.colorspace, frame.color_range = matrix, range_
     kind = "rgb48le" if deep else "rgb24"
-    array = scaler.reformat(frame, format=kind, interpolation=ACCURATE).to_ndarray()
+    array = scaler.reformat(frame, *size, kind, interpolation=ACCURATE).to_ndarray()
     if deep and not frame.format.is_rgb:
         # swscale's white is not 65535 but what the film's white is with zeros for low bits.
-        white = 255 << 8 if look.range == LIMITED else (1 << 16) - (1 << (16 - look.bits))
+        bits = max(component.bits for component in frame.format.components)
+        white = 255 << 8 if range_ == LIMITED else (1 << 16) - (1 << (16 - bits))
         array = np.minimum(array * np.float32(65535 / white) + 0.5, 65535).astype(np.uint16)
     array = array.swapaxes(0, 1) if look.transpose else array
     array = array[::-1] if look.flip_rows else array
@@ -118,19 +136,18 @@ def to_frame(
     array: np.ndarray,
     source: av.VideoFrame,
     look: Look,
-    kind: str,
+    coding: "Coding",
     scalers: tuple[VideoReformatter, VideoReformatter],
 ) -> av.VideoFrame:
     """A frame to encode, with the time, the captions and the chroma siting of its source.
 
     Args:
-        array: (H, W, 3) of `look.dtype`.
+        array: (H, W, 3) of `coding.dtype`.
         source: The decoded frame that `array` was made of.
-        kind: Name of the pixel format, 8 bits for uint8 arrays and more for uint16.
         scalers: One for each of the two steps, the same ones for every frame.
     """
     height, width = array.shape[:2]
-    deep = look.bits > 8
+    deep = array.dtype == np.uint16
     # PyAV copies side data and siting in no other way than this; its pixels are overwritten.
     rgb = scalers[0].reformat(
         source, width, height, "rgb48le" if deep else "rgb24", interpolation=Interpolation.POINT
@@ -138,25 +155,27 @@ def to_frame(
     rgb.make_writable()
     rgb.colorspace, rgb.color_range = RGB, FULL
     plane: Any = rgb.planes[0]
-    rows = np.frombuffer(plane, look.dtype).reshape(height, -1)[:, : 3 * width]
-    if deep:
+    rows = np.frombuffer(plane, array.dtype).reshape(height, -1)[:, : 3 * width]
+    if deep and not coding.rgb:
         array = (array * np.float32((255 << 8) / 65535) + 0.5).astype(np.uint16)
     rows[:] = array.reshape(height, -1)
+    matrix, range_ = (RGB, FULL) if coding.rgb else (look.matrix, look.range)
     frame = scalers[1].reformat(
         rgb,
-        format=kind,
-        dst_colorspace=look.matrix,
-        dst_color_range=look.range,
+        format=coding.kind,
+        dst_colorspace=matrix,
+        dst_color_range=range_,
         interpolation=ACCURATE,
     )
-    frame.colorspace, frame.color_range = look.matrix, look.range
+    frame.colorspace, frame.color_range = matrix, range_
     frame.color_primaries, frame.color_trc = look.primaries, look.transfer
     frame.pict_type = 0  # else x264 makes the frame of the kind that the source's was
     frame.pts, frame.time_base, frame.duration = source.pts, source.time_base, source.duration
     return frame
 
 
-def _side_data(frame: av.VideoFrame) -> dict[str, bytes]:
+def side_data(frame: av.VideoFrame) -> dict[str, bytes]:
+    """What is told beside a picture, by FFmpeg's names."""
     found: Any = frame.side_data
     # It gives its types, as a mapping does, or before PyAV 19 what is of these types.
     parts = (found[part] if isinstance(part, Type) else part for part in found)

@@ -17,7 +17,7 @@ from esrgan_jax.pictures.lost import lost
 from esrgan_jax.pictures.reader import Picture, open_picture
 from esrgan_jax.pictures.writer import check_target, output_dtype, write_rows
 from esrgan_jax.upscaler import Upscaler
-from esrgan_jax.upscaling.film import open_film, upscale_film
+from esrgan_jax.upscaling.film import FilmJob, open_job, upscale_film
 from esrgan_jax.upscaling.jobs import STREAM, Job, Wishes, is_film
 from esrgan_jax.upscaling.made_by import record
 from esrgan_jax.upscaling.report import Report
@@ -67,33 +67,29 @@ def upscale_files(
     """
     if stream is None:  # not by a thread, which would outlive an interrupt
         stream = read_stream(jobs)
-    good, total = [], 0
+    pictures: list[Job] = []
+    films: list[FilmJob] = []
+    total = 0
     for job in jobs:
         try:
-            total += _result_pixels(job, stream, upscaler, wishes)
-            good.append(job)
+            if job[1] != STREAM and os.path.isdir(job[1]):
+                raise InputError(f"{job[1]}: cannot be written: it is a folder")
+            if is_film(job[0]):
+                film = open_job(job, upscaler, wishes)
+                total += film.film.frames * film.height * film.width
+                films.append(film)
+            else:
+                picture, (height, width), _ = _open_picture(job, stream, upscaler, wishes)
+                total += picture.frames * height * width
+                pictures.append(job)
         except (InputError, RunError) as error:
             report.failed(job[0], error)
     report.begin(total)
-    pictures = [job for job in good if not is_film(job[0])]
     read = prefetched(_opened(pictures, stream, upscaler, wishes, report))
     with closing(read):  # type: ignore[arg-type]
         _upscale_pictures(upscaler, read, wishes, report)
-    for job in good:
-        if is_film(job[0]):
-            upscale_film(upscaler, job, wishes, report)
-
-
-def _result_pixels(job: Job, stream: bytes, upscaler: Upscaler, wishes: Wishes) -> int:
-    """Of all frames; raises what is known to stop it."""
-    source, target = job
-    if target != STREAM and os.path.isdir(target):
-        raise InputError(f"{target}: cannot be written: it is a folder")
-    if is_film(source):
-        opened, (height, width), _ = open_film(job, upscaler, wishes)
-    else:
-        opened, (height, width), _ = _open_picture(job, stream, upscaler, wishes)
-    return opened.frames * height * width
+    for film in films:
+        upscale_film(upscaler, film, wishes, report)
 
 
 def _open_picture(

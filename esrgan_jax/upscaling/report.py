@@ -42,6 +42,13 @@ class Report:
             size, unit = next(pair for pair in UNITS if pixels >= pair[0] / 10)
             self.bar = Progress(pixels, unit, "upscaling", size=size)
 
+    def done_before(self, pixels: int) -> None:
+        """So many pixels are there from an earlier run: what is left counts."""
+        with self.lock:
+            self.total -= pixels
+            if self.bar:
+                self.bar.total -= pixels / 1e6
+
     def advance(self, pixels: int) -> None:
         """So many pixels more of the results are computed."""
         with self.lock:

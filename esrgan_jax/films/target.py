@@ -1,0 +1,97 @@
+"""Whether a film can be written under a name, and what is lost there, told before any work."""
+
+import os
+from pathlib import Path
+
+from esrgan_jax.errors import InputError
+from esrgan_jax.files import refuse_same
+from esrgan_jax.films.film import WRITTEN, Film
+
+
+def check_target(
+    film: Film,
+    target: str | os.PathLike,
+    *,
+    height: int,
+    width: int,
+    quality: int | None = None,
+    depth: int | None = None,
+    lossless: bool = False,
+) -> list[str]:
+    """What of a film is lost or unusual in a file of this name, told before any work.
+
+    Args:
+        film: What is upscaled; its aspect is the one of the result's pixels.
+        depth: Bits of a colour.
+
+    Returns:
+        Sentences for the user, mostly none.
+
+    Raises:
+        InputError: The film cannot be written so. Sound and subtitles that the container cannot
+            hold are such a reason: who wants them would see only after hours that they are gone.
+    """
+    from esrgan_jax.films import encoder as film_encoder
+    from esrgan_jax.films import streams as film_streams
+
+    target = Path(target)
+    suffix, bits = target.suffix.lower(), depth or film.look.bits
+    if suffix not in WRITTEN:
+        raise InputError(f"{target}: let the name of a film end in {', '.join(WRITTEN)}")
+    refuse_same(film.path, target)
+    _check_depth(target, depth, lossless=lossless)
+    coding = film_encoder.coding_of(
+        suffix, film.look, height, width, quality=quality, depth=depth, lossless=lossless
+    )
+    if quality is not None and lossless:
+        raise InputError("--lossless leaves nothing for --quality: give one of both")
+    highest = film_encoder.HIGHEST.get(coding.encoder, 0)
+    if quality is not None and not 0 <= quality <= highest:
+        raise InputError(f"the quality {quality} is not in 0 (best) to {highest}, as for {suffix}")
+    if film_encoder.refuses(coding, height, width):
+        raise InputError(
+            f"{target}: the encoder {coding.encoder} takes no frames of {width}×{height}; give "
+            "another --scale or --size"
+        )
+    if suffix == ".webm" and film.aspect != 1:
+        raise InputError(
+            f"{target}: a .webm file cannot tell that pixels have the aspect {film.aspect}, as in "
+            f"{film.path}; let the name end in .mp4 or .mkv, or give a --size, which makes them "
+            "square"
+        )
+    lost = {s: [o for o in film.others if not film_streams.holds(s, o)] for s in WRITTEN}
+    grave = {s: [o for o in lost[s] if o[1] in ("audio", "subtitle")] for s in WRITTEN}
+    if grave[suffix]:
+        fit = [s for s in WRITTEN if not grave[s]]
+        raise InputError(
+            f"{target}: a {suffix} file cannot hold {film_streams.named(grave[suffix])} of "
+            f"{film.path}; {'end the name in ' + ' or '.join(fit) if fit else 'convert that first'}"
+        )
+    notes = list(film.notes)
+    if lost[suffix]:
+        notes.append(f"left out, as no {suffix} holds it: {film_streams.named(lost[suffix])}")
+    if any(other[1] == "video" for other in film.others if other not in lost[suffix]):
+        notes.append("only one of its moving pictures is upscaled, the others are copied")
+    if "444" in coding.kind:
+        notes.append(
+            f"{width}×{height} is odd, so its colours are written as 4:4:4, which not all players "
+            "play; they do play .webm"
+        )
+    if bits > 10 and not lossless:
+        notes.append(f"{bits} bits of a colour are written as 10")
+    return notes
+
+
+def _check_depth(target: Path, depth: int | None, *, lossless: bool) -> None:
+    if lossless and target.suffix.lower() != ".mkv":
+        raise InputError(
+            f"{target}: a lossless film is written as FFV1, which players expect in .mkv alone: "
+            "let the name end so, or leave --lossless out"
+        )
+    depths = (8, 16) if lossless else (8, 10)
+    if depth not in (None, *depths):
+        other = "" if lossless else "; 16 need --lossless and a name that ends in .mkv"
+        raise InputError(
+            f"{target}: a depth of {depth} bits: films{' of no loss' * lossless} are written with "
+            f"{' or '.join(map(str, depths))}{other}"
+        )
