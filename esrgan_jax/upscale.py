@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from esrgan_jax.errors import InputError, RunError, listed, run_command
+from esrgan_jax.films import parts as film_parts
 from esrgan_jax.mixture import DEFAULT, add_mixture_arguments
 from esrgan_jax.upscaling import made_by
 from esrgan_jax.upscaling.jobs import STREAM, Job, Wishes, is_film, plan
@@ -87,9 +88,9 @@ def create_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="replace files that are there (default: skip what the same command made, refuse else)",
     )
-    add("--depth", type=int, choices=[8, 16, 32], help="bits a channel (default: the input's)")
+    add("--depth", type=int, choices=[8, 10, 16, 32], help="bits a channel (default: the input's)")
     add("--quality", metavar="Q", type=int, help="1 to 100 for JPEG, WebP, AVIF; CRF of films")
-    add("--lossless", action="store_true", help="for WebP and AVIF")
+    add("--lossless", action="store_true", help="for WebP, AVIF and films in .mkv (FFV1)")
 
     work = parser.add_argument_group("work")
     add = work.add_argument
@@ -190,6 +191,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         spatial=args.spatial,
     )
     stream = read_stream(jobs)
+    if args.overwrite:
+        for _, target in jobs:
+            film_parts.remove(target)
     there = {} if args.overwrite else _there(jobs, stream, upscaler.name, settings)
     done = [job for job, differs in there.items() if differs is None]
     left = [job for job in jobs if job not in there]

@@ -379,6 +379,26 @@ def test_quality_is_a_trade(tmp_path, rng):
     assert sizes == sorted(sizes, reverse=True)
 
 
+@pytest.mark.parametrize("depth", [None, 16])
+def test_lossless_keeps_every_bit(tmp_path, rng, depth):
+    film = open_film(make(tmp_path / "a.mp4", times=STEADY[:4]))
+    dtype, most, kind = (np.uint16, 2**16, "gbrp16le") if depth else (np.uint8, 256, "rgb24")
+    given = rng.integers(0, most, (4, HEIGHT + 1, WIDTH + 3, 3), dtype=dtype)
+    size = {"height": HEIGHT + 1, "width": WIDTH + 3}
+    target = tmp_path / "b.mkv"
+    options = {"lossless": True, "depth": depth}
+    assert check_target(film, target, **size, **options) == []
+    write_film(
+        film, target, lambda fs: (g for _, g in zip(fs, given, strict=True)), **size, **options
+    )
+    with av.open(str(target)) as written:
+        for frame, expected in zip(written.decode(video=0), given, strict=True):
+            found = frame.to_ndarray(format=kind)
+            np.testing.assert_array_equal(found, expected)
+            assert frame.color_primaries == film.look.primaries
+    assert times_of(target) == times_of(film.path)
+
+
 def test_mp4_begins_with_its_index(tmp_path):
     data = upscaled(make(tmp_path / "a.mp4"), tmp_path / "b.mp4").read_bytes()
     assert data.index(b"moov") < data.index(b"mdat")
