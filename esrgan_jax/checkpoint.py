@@ -14,23 +14,16 @@ from etils import epath
 from flax import linen as nn
 from orbax.checkpoint import v1 as ocp
 
-from esrgan_jax.errors import InputError, RunError
+from esrgan_jax.errors import InputError
+from esrgan_jax.files import write_error
 from esrgan_jax.interop import discriminator_names, rrdb_names, weight_file, zoo
 from esrgan_jax.models import RRDBNet, create_generator
+from esrgan_jax.orbax_setup import orbax_context
 
 FOLDER = "checkpoints"
 _METADATA = "_CHECKPOINT_METADATA"  # in every finished checkpoint of Orbax
 # Says how a generator is computed, not what it is: never restored from a file.
 _COMPUTATION = ("dtype", "remat", "unroll", "initializer")
-
-
-def orbax_context() -> ocp.Context:
-    """The config is kept as readable JSON; Orbax would make a tree of arrays of it."""
-    registry = ocp.handlers.local_registry(include_global_registry=True)
-    registry.add(ocp.handlers.JsonHandler, checkpointable_name="config")
-    context = ocp.Context()
-    context.checkpointables.registry = registry
-    return context
 
 
 def load_generator(
@@ -121,7 +114,7 @@ def save_generator(
         with orbax_context():
             ocp.save_checkpointables(path.resolve(), items)
     except OSError as error:
-        raise RunError(f"{path}: could not be written: {error.strerror or error}") from error
+        raise write_error(path, error) from error
 
 
 def find_checkpoint(path: epath.Path) -> epath.Path | None:

@@ -4,16 +4,23 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
-from tensorboardX import SummaryWriter
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto import event_pb2
 
-from esrgan_jax.files import replacing
+from esrgan_jax.errors import RunError
+from esrgan_jax.files import replacing, write_error
 
 JSONL = "metrics.jsonl"
+FLUSH = 60.0  # seconds that TensorBoard's points may wait in memory
+# Its classes are made at run time.
+_proto: Any = event_pb2
 
 
 def read_lines(path: Path, last: float = math.inf) -> list[str]:
@@ -31,39 +38,73 @@ def read_lines(path: Path, last: float = math.inf) -> list[str]:
 class MetricWriter:
     """Writes scalars and pictures of a stage into its folder.
 
+    All is written by the thread that tells it: one of tensorboardX' own would die of a full disk,
+    and whoever tells it more would wait for ever.
+
     Args:
         folder: Holds `metrics.jsonl` and the TensorBoard files.
         step: The step that the run goes on from. What an earlier run wrote behind it is dropped,
             so that a resumed run leaves the same lines as one never stopped.
+
+    Raises:
+        RunError: The disk is full, or the folder cannot be written for another reason; so do all
+            methods.
     """
 
     def __init__(self, folder: str | os.PathLike, step: int):
         self.path = Path(folder) / JSONL
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        kept = "".join(read_lines(self.path, step))
-        with replacing(self.path) as partial:
-            partial.write_text(kept)
-        self.file = self.path.open("a")
-        self.board = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+        with self._writing():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            kept = "".join(read_lines(self.path, step))
+            with replacing(self.path) as partial:
+                partial.write_text(kept)
+            self.file = self.path.open("a")
+            self.board = EventsWriter(os.path.join(folder, "events"))
+            self.flushed = time.monotonic()
+            if step:
+                start = _proto.SessionLog(status=_proto.SessionLog.START)
+                self._event(step + 1, session_log=start)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """One line {"step": …, name: value, …}, and a point in every plot."""
-        self.file.write(json.dumps({"step": step, **values}) + "\n")
-        self.file.flush()
+        with self._writing():
+            if os.fstat(self.file.fileno()).st_nlink == 0:
+                raise RunError(f"{self.path}: was removed while the run wrote to it")
+            self.file.write(json.dumps({"step": step, **values}) + "\n")
+            self.file.flush()
         self.plot(step, values)
 
     def plot(self, step: int, values: Mapping[str, float]) -> None:
         """Into TensorBoard alone: rates, which no two runs share."""
-        for name, value in values.items():
-            self.board.add_scalar(name, value, step)
+        with self._writing():
+            for name, value in values.items():
+                self._event(step, summary=summary.scalar(name, value))
+            if time.monotonic() - self.flushed > FLUSH:
+                self.board.flush()
+                self.flushed = time.monotonic()
 
     def picture(self, step: int, name: str, image: np.ndarray) -> None:
         """(H, W, 3) uint8 into TensorBoard."""
-        self.board.add_image(name, image, step, dataformats="HWC")
+        with self._writing():
+            self._event(step, summary=summary.image(name, image, dataformats="HWC"))
+
+    def _event(self, step: int, **what: Any) -> None:
+        self.board.write_event(_proto.Event(wall_time=time.time(), step=step, **what))
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise write_error(self.path.parent, error) from error
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self.file.close()
-        self.board.close()
+    def __exit__(self, kind: type[BaseException] | None = None, *exception: object) -> None:
+        try:
+            with self._writing(), contextlib.closing(self.board), self.file:
+                pass
+        except RunError:
+            if kind is None:  # the first error is the one to tell
+                raise

@@ -52,7 +52,7 @@ def train_and_evaluate(config: Config, workdir: str) -> None:
 
     Raises:
         InputError: Something in the config cannot be used; said before the first step.
-        RunError: A loss was not finite; the checkpoints from before stay.
+        RunError: A loss was not finite, or the disk is full; the checkpoints from before stay.
         Stopped: A signal asked to stop; everything is saved.
     """
     if not workdir:
@@ -153,6 +153,7 @@ def train_stage(
                     progress.write(f"{stage.name} step {step}: validation PSNR-Y {psnr_y:.3f} dB")
                 checkpoints.save(state, data, run_config.plain(config), psnr_y)
                 if stop.signal:
+                    checkpoints.wait()
                     raise Stopped(
                         f"stopped after step {step} of the {stage.name} stage; all is saved in "
                         f"{folder}, and the same command goes on from there",

@@ -1,13 +1,19 @@
 """The metrics of a run: its lines, what a resumed run keeps of them, and TensorBoard's files."""
 
+import errno
 import json
 import math
+import os
+import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
 
+from esrgan_jax import metric_writer
+from esrgan_jax.errors import RunError
 from esrgan_jax.metric_writer import JSONL, MetricWriter
 
 # Its classes are made at run time.
@@ -125,3 +131,64 @@ def test_tensorboard_is_told_what_a_resumed_run_makes_again(tmp_path):
     starts = [event.step for event in events(tmp_path)
               if event.session_log.status == START]  # fmt: skip
     assert starts == [5]
+
+
+def test_a_writer_has_no_thread_of_its_own(tmp_path):
+    before = threading.active_count()
+    with MetricWriter(tmp_path, 0) as writer:
+        writer.scalars(1, {"l_g": 0.5})
+        assert threading.active_count() == before
+
+
+needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux' /dev/full")
+
+
+@needs_full
+def test_a_full_disk_ends_with_a_sentence(tmp_path):
+    """/dev/full in place of the lines."""
+    (tmp_path / "run").mkdir()
+    writer = MetricWriter(tmp_path / "run", 0)
+    writer.file = Path("/dev/full").open("w")  # noqa: SIM115
+    message = r"run: could not be written: no space left on the disk, \S+ .iB are free in \S+run; m"
+    with pytest.raises(RunError, match=message), writer:
+        writer.scalars(1, {"l_g": 0.5})  # and closing it, which cannot either, says nothing else
+
+
+@needs_full
+def test_a_full_disk_never_makes_tensorboard_wait(tmp_path, monkeypatch):
+    """/dev/full in place of its file: told when points leave memory, at the latest at the end."""
+    for flush, steps in ((0.0, 1), (1e9, 500), (1e9, 1)):
+        monkeypatch.setattr(metric_writer, "FLUSH", flush)
+        writer = MetricWriter(tmp_path, 0)
+        writer.board._py_recordio_writer._writer = Path("/dev/full").open("wb")  # noqa: SIM115
+        with pytest.raises(RunError, match="no space left on the disk"), writer:  # noqa: PT012
+            for step in range(1, steps + 1):
+                writer.plot(step, {"l_g": 0.5})
+
+
+@pytest.mark.parametrize(
+    "number", [errno.EIO, errno.EROFS, errno.EDQUOT, errno.EACCES, errno.EFBIG]
+)
+def test_any_failed_write_ends_with_a_sentence(tmp_path, number, monkeypatch):
+    def write(_):
+        raise OSError(number, os.strerror(number))
+
+    with MetricWriter(tmp_path, 0) as writer:
+        monkeypatch.setattr(writer.file, "write", write, raising=False)
+        reason = "your quota" if number == errno.EDQUOT else os.strerror(number)
+        with pytest.raises(RunError, match=f"{tmp_path}: could not be written: {reason}"):
+            writer.scalars(1, {"l_g": 0.5})
+
+
+def test_a_folder_that_is_removed_meanwhile_ends_with_a_sentence(tmp_path):
+    folder = tmp_path / "run"
+    with MetricWriter(folder, 0) as writer:
+        writer.scalars(1, {"l_g": 0.5})
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()
+        with pytest.raises(RunError, match=r"run/metrics.jsonl: was removed while"):
+            writer.scalars(2, {"l_g": 0.5})
+    folder.write_text("")
+    with pytest.raises(RunError, match=r"run: could not be written: File exists"):
+        MetricWriter(folder, 0)
