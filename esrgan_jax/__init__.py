@@ -1,12 +1,17 @@
 """ESRGAN (arXiv 1809.00219) in JAX and Flax: train it, interpolate it, upscale with it."""
 
 import importlib
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from esrgan_jax.checkpoint import load_generator as load_generator
     from esrgan_jax.interpolate import interpolate_params as interpolate_params
     from esrgan_jax.upscaler import Upscaler as Upscaler
+
+# What XLA logs, such as "Very slow compile?", is for its authors. It asks for the level when it is
+# imported; TF_CPP_MIN_LOG_LEVEL=0 shows all.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 __version__ = "0.1.0"
 

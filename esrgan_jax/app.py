@@ -145,8 +145,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     if "" in given:
         raise InputError("--model or --psnr_model is empty: name a network, or leave it out")
     from esrgan_jax.app_model import Limits, check_models
+    from esrgan_jax.compilation import keep_programs
 
     check_models(given)
+    keep_programs()
     # Like Ctrl-C, so that files are deleted.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

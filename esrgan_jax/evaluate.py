@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from esrgan_jax.comparison import Row, sheet, telling_box
+from esrgan_jax.compilation import keep_programs
 from esrgan_jax.contestants import BICUBIC, load_contestants
 from esrgan_jax.data import pairs
 from esrgan_jax.errors import InputError, RunError, listed, run_command
@@ -163,6 +164,7 @@ def create_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command; RunError (exit code 1) where some picture could not be scored."""
     args = create_parser().parse_args(argv)
+    keep_programs()
     # What is wrong already is told before anything is loaded, and that before hours of work.
     _check_outputs(args)
     metrics = load_metrics(dict.fromkeys(args.metrics.split(",")))

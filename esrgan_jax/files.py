@@ -10,6 +10,7 @@ from pathlib import Path
 
 from esrgan_jax.errors import InputError, RunError
 
+CACHE_VARIABLE = "ESRGAN_JAX_CACHE"
 # As the system calls say it, and libraries that pass their text on alone.
 _FULL = {number: os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)}
 _FILES = 2**20  # with as many bytes free, it is not bytes that lack where no file can be made
@@ -74,3 +75,12 @@ def sha256(path: str | os.PathLike) -> str:
     """The SHA-256 of a file's content, in hexadecimal."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cache_folder() -> Path:
+    """Where weights and compiled programs are kept: ESRGAN_JAX_CACHE, else the user's cache."""
+    if given := os.environ.get(CACHE_VARIABLE):
+        return Path(given).expanduser().absolute()
+    import pooch
+
+    return Path(pooch.os_cache("esrgan_jax"))

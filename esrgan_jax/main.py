@@ -35,8 +35,10 @@ def _parse(argv: list[str]) -> list[str]:
 
 def _main(_: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax tells every phase of a save
+    from esrgan_jax.compilation import keep_programs
     from esrgan_jax.train import train_and_evaluate, use_cores
 
+    keep_programs()
     use_cores(_CONFIG.value)
     try:
         train_and_evaluate(_CONFIG.value, str(_WORKDIR.value))

@@ -2,8 +2,11 @@
 
 import math
 import sys
+import threading
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
 from tqdm import tqdm
@@ -70,6 +73,30 @@ class Progress:
             self.bar.update(pieces)
         elif time.monotonic() - self.last_line >= LINE_SECONDS:
             self._line()
+
+    @contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        """Says while the block runs that nothing is counted, why, and for how many seconds.
+
+        Args:
+            what: What is done meanwhile: "compiling".
+        """
+        began, done, before = time.monotonic(), threading.Event(), self.note
+
+        def tell() -> None:
+            while not done.wait(1.0):
+                self.update(0, note=f"{what}, {time.monotonic() - began:.0f} s")
+
+        if self.bar is None:
+            self.write(f"{self.label}: {what}")
+        teller = threading.Thread(target=tell, daemon=True)
+        teller.start()
+        try:
+            yield
+        finally:
+            done.set()
+            teller.join()
+            self.note = before
 
     def lap(self) -> float:
         """Pieces a second since the last call, or since the start."""

@@ -66,7 +66,7 @@ def psnr_stage(config: Config) -> Stage:
     )
     return Stage(
         "psnr",
-        functools.partial(_create, config, settings, generator, optimizer),
+        functools.partial(_create, config, settings, optimizer),
         jax.jit(lambda state, _, batch: step(state, batch), donate_argnums=0),
         {"lr_g": schedule},
     )
@@ -84,7 +84,7 @@ def gan_stage(config: Config, vgg: nn.Module | None) -> Stage:
     def create(key: jax.Array) -> TrainState:
         g_key, d_key = jax.random.split(key)
         hr = jnp.zeros((1, settings.hr_patch, settings.hr_patch, config.generator.out_channels))
-        state = _create(config, settings, generator, optimizer, g_key)
+        state = _create(config, settings, optimizer, g_key)
         return state.replace(discriminator=create_network(discriminator, d_key, hr, d_optimizer))
 
     step = functools.partial(
@@ -143,10 +143,11 @@ def load_features(config: Config) -> tuple[nn.Module | None, Params]:
 def _create(
     config: Config,
     settings: Config,
-    generator: nn.Module,
     optimizer: optax.GradientTransformation,
     key: jax.Array,
 ) -> TrainState:
+    # Not unrolled: the same parameters, and much less to compile.
+    generator = create_config_generator(config)
     patch = settings.hr_patch // config.scale
     lr = jnp.zeros((1, patch, patch, config.generator.in_channels))
     network = create_network(generator, key, lr, optimizer)

@@ -11,7 +11,7 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
-from esrgan_jax import checkpoint, run_config, sharding, workdir_lock
+from esrgan_jax import checkpoint, compilation, run_config, sharding, workdir_lock
 from esrgan_jax.data.pipeline import make_dataset
 from esrgan_jax.data.sources import Source, open_source
 from esrgan_jax.errors import InputError, RunError
@@ -134,7 +134,9 @@ def train_stage(
                 began = time.monotonic()
                 batch = next(data)
                 waits.append(time.monotonic() - began)
-                state, metrics = stage.step(state, vgg_params, batch)
+                compiles = step == start + 1
+                with progress.waiting("compiling") if compiles else contextlib.nullcontext():
+                    state, metrics = stage.step(state, vgg_params, batch)
                 # The device works on this step while the last one's numbers are looked at.
                 if pending:
                     look_at(*pending)
@@ -177,7 +179,8 @@ def _restore_or_create(
             jax.eval_shape(stage.create, key),
         )
         return checkpoints.restore(target, data)
-    state = jax.jit(stage.create, out_shardings=placement)(key)
+    options = compilation.run_once_options()
+    state = jax.jit(stage.create, out_shardings=placement, compiler_options=options)(key)
     if variables := initial_generator(config, stage, workdir):
         generator = state.generator.replace(**jax.device_put(variables, placement))
         # Not the generator's own buffers, since the step donates both.

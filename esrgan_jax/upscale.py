@@ -162,6 +162,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     import jax
 
+    from esrgan_jax.compilation import keep_programs
     from esrgan_jax.upscaler import Upscaler, result_size
     from esrgan_jax.upscaling.files import read_stream, upscale_files
 
@@ -176,6 +177,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     result_size((1, 1), args.scale, args.size)  # what is wrong is told before a model is loaded
     out = sys.stderr if args.output == STREAM else sys.stdout
+    keep_programs()
     upscaler = Upscaler.load(
         models,
         psnr_model=args.psnr_model,

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import sys
+import time
 
 import pytest
 
@@ -125,3 +126,23 @@ def test_a_terminal_gets_a_bar(monkeypatch):
     assert "l_g 0.1" in last
     assert "\nsaved step 3\n" in shown.replace("\r", "\n")
     assert "psnr: 4/4 steps" not in shown  # the lines are for where there is no terminal
+
+
+def test_waiting_is_said_with_its_seconds(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "LINE_SECONDS", 1.5)
+    with Progress(3, "step", "psnr") as bar:
+        with bar.waiting("compiling"):
+            time.sleep(2.2)
+        bar.update(note="loss 0.1")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "psnr: compiling"
+    assert lines[1].startswith("psnr: 0/3 steps")
+    assert lines[1].endswith("compiling, 2 s")
+    assert "compiling" not in lines[-1]
+
+
+def test_waiting_on_a_terminal_counts_in_the_bar(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with Progress(3, "step", "psnr") as bar, bar.waiting("compiling"):
+        time.sleep(1.3)
+    assert "compiling, 1 s" in sys.stderr.getvalue()  # type: ignore[attr-defined]

@@ -71,9 +71,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
 
     from configs import demo
+    from esrgan_jax.compilation import keep_programs
     from esrgan_jax.train import train_and_evaluate, use_cores
     from esrgan_jax.upscaler import Upscaler
 
+    keep_programs()
     logging.set_verbosity(logging.WARNING)
     flags.FLAGS.mark_as_parsed()  # Grain reads absl flags
     began = time.monotonic()

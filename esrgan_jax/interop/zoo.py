@@ -14,11 +14,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from esrgan_jax.errors import InputError, RunError, run_command
-from esrgan_jax.files import sha256
+from esrgan_jax.files import CACHE_VARIABLE, cache_folder, sha256
 from esrgan_jax.interop.download import MEGABYTE, download
 from esrgan_jax.interop.known_weights import KINDS, PREFIX, ZOO, Weights
 
-CACHE_VARIABLE = "ESRGAN_JAX_CACHE"
 PACKAGED = Path(__file__).parents[1] / "weights"
 
 
@@ -39,15 +38,6 @@ def resolve(model: str | os.PathLike, kind: str = "generator") -> Path:
     raise InputError(
         f"{name}: {problem}, wanted {KINDS[kind]}: a path, or of the zoo {_choice(name, names)}"
     )
-
-
-def cache_folder() -> Path:
-    """Where files are kept: what ESRGAN_JAX_CACHE says, else the user's cache."""
-    if given := os.environ.get(CACHE_VARIABLE):
-        return Path(given).expanduser().absolute()
-    import pooch
-
-    return Path(pooch.os_cache("esrgan_jax"))
 
 
 def weights_path(name: str) -> Path:
