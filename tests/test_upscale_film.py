@@ -12,11 +12,10 @@ av = pytest.importorskip("av")
 
 from esrgan_jax.checkpoint import save_generator  # noqa: E402
 from esrgan_jax.errors import InputError, RunError  # noqa: E402
-from esrgan_jax.films import parts  # noqa: E402
+from esrgan_jax.films import parts, writer  # noqa: E402
 from esrgan_jax.films.parts import folder_of  # noqa: E402
 from esrgan_jax.models.rrdb import RRDBNet  # noqa: E402
 from esrgan_jax.upscale import main  # noqa: E402
-from esrgan_jax.upscaling.report import Report  # noqa: E402
 from tests.films import STEADY, make, packets, times_of  # noqa: E402
 
 
@@ -36,18 +35,18 @@ def test_the_same_command_goes_on_and_overwrite_starts_anew(model, tmp_path, mon
     whole = tmp_path / "whole.mp4"
     command = [str(source), f"--output={target}", f"--model={model}", "--progress=json"]
     main([*command[:1], f"--output={whole}", *command[2:]])
-    advance, told = Report.advance, []
+    to_frame, given = writer.to_frame, []
 
-    def stop(report, pixels):
-        told.append(pixels)
-        if len(told) > 9:  # two segments and a frame; several are on their way at a time
+    def stop(*arguments):
+        given.append(arguments)
+        if len(given) > 9:  # two segments and a frame
             raise KeyboardInterrupt
-        advance(report, pixels)
+        return to_frame(*arguments)
 
     def stopped(*more):
-        told.clear()
+        given.clear()
         with monkeypatch.context() as patch:
-            patch.setattr(Report, "advance", stop)
+            patch.setattr(writer, "to_frame", stop)
             with pytest.raises(KeyboardInterrupt):
                 main([*command, *more])
         return sorted(path.name for path in folder_of(target).glob("*.packets"))
