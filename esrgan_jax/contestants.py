@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from esrgan_jax.errors import InputError
 from esrgan_jax.mixture import ALPHA
@@ -39,11 +39,10 @@ def load_contestants(
         )
     names = short_names(models) or ["lite-x4"]
 
-    from esrgan_jax.upscaler import Upscaler
+    from esrgan_jax.upscaler import SCORED, Upscaler
 
-    # bfloat16, the default of accelerators, rounds: results would not be those that papers compare.
-    fixed = {"psnr_model": psnr_model, "alpha": alpha, "dtype": "float32"}
-    upscalers = [Upscaler.load(model, **fixed) for model in models or [None]]
+    mixed_with: dict[str, Any] = {"psnr_model": psnr_model, "alpha": alpha}
+    upscalers = [Upscaler.load(model, **mixed_with, **SCORED) for model in models or [None]]
     for name, upscaler in zip(names, upscalers, strict=True):
         if upscaler.scale != upscalers[0].scale:
             raise InputError(

@@ -6,7 +6,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from esrgan_jax.errors import InputError, run_command
-from esrgan_jax.stopping import Stopped
+from esrgan_jax.stopping import Stopped, end_at_once
 
 USAGE = "python -m esrgan_jax.main --config=configs/x4.py --workdir=DIR [--config.KEY=VALUE …]"
 _CONFIG = config_flags.DEFINE_config_file(
@@ -48,4 +48,5 @@ def _main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    end_at_once()  # before and after the training, where there is nothing to save
     run_command(lambda: app.run(_main, flags_parser=_parse))

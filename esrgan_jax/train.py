@@ -31,6 +31,9 @@ from esrgan_jax.stopping import Stopped, StopRequest
 from esrgan_jax.train_state import Params, TrainState
 from esrgan_jax.validation import Validation
 
+SAVING = "saving after this step, then stopping"
+OWED = "validation_owed"  # the step whose validation a signal has stopped
+
 
 def use_cores(config: Config) -> None:
     """On a CPU, one device for each core, as far as the batches allow: see `sharding.use_cores`."""
@@ -57,28 +60,33 @@ def train_and_evaluate(config: Config, workdir: str) -> None:
     """
     if not workdir:
         raise InputError("the workdir's name is empty: give a folder by --workdir=DIR")
-    folder = epath.Path(workdir).expanduser().resolve()
-    mesh = sharding.create_mesh()
-    check_run(config, mesh.size)
-    names = STAGES[config.stage]
-    vgg, vgg_params = load_features(config) if "gan" in names else (None, {})
-    vgg_params = jax.device_put(vgg_params, sharding.replicated(mesh))
-    stages = [create_stage(config, name, vgg) for name in names]
-    for stage in stages:
-        jax.eval_shape(stage.create, jax.random.key(0))  # what cannot be built is told now
-        made_here = stage.name == "gan" and "psnr" in names and not config.gan.init_from
-        if _newest_step(folder / stage.name) is None:
-            if not made_here:
-                initial_generator(config, stage, folder)
-            initial_discriminator(config, stage)
-    source = _open_source(config)
-    validation = Validation.load(path(config.data.val), path(config.data.val_lr), config.scale)
+    with StopRequest() as stop:
+        _train_and_evaluate(config, epath.Path(workdir).expanduser().resolve(), stop)
 
-    with workdir_lock.hold(folder), StopRequest() as stop:
+
+def _train_and_evaluate(config: Config, folder: epath.Path, stop: StopRequest) -> None:
+    with stop.interrupting("while networks and pictures were being read"):
+        mesh = sharding.create_mesh()
+        check_run(config, mesh.size)
+        names = STAGES[config.stage]
+        vgg, vgg_params = load_features(config) if "gan" in names else (None, {})
+        vgg_params = jax.device_put(vgg_params, sharding.replicated(mesh))
+        stages = [create_stage(config, name, vgg) for name in names]
+        for stage in stages:
+            jax.eval_shape(stage.create, jax.random.key(0))  # what cannot be built is told now
+            made_here = stage.name == "gan" and "psnr" in names and not config.gan.init_from
+            if _newest_step(folder / stage.name) is None:
+                if not made_here:
+                    initial_generator(config, stage, folder)
+                initial_discriminator(config, stage)
+        source = _open_source(config)
+        validation = Validation.load(path(config.data.val), path(config.data.val_lr), config.scale)
+
+    with workdir_lock.hold(folder):
         run_config.record(config, folder)
         for stage in stages:
             done, steps = _newest_step(folder / stage.name) or 0, config[stage.name].steps
-            if done >= steps:
+            if done >= steps and not (validation.pairs and _owed(folder / stage.name, done)):
                 print(f"{stage.name}: finished at step {done}, nothing to do")
                 continue
             train_stage(config, stage, folder, source, validation, vgg_params, mesh, stop)
@@ -109,8 +117,10 @@ def train_stage(
         contextlib.closing(iter(_batches(config, stage.name, source, mesh))) as data,
         RunCheckpoints(folder, config.keep) as checkpoints,
     ):
+        stop.when = "stopping as soon as the state is there"
         state = _restore_or_create(config, stage, workdir, checkpoints, data, mesh)
         start = int(state.step)
+        stop.check(f"before a step of the {stage.name} stage")
         with (
             MetricWriter(folder, start) as writer,
             Progress(steps, "step", stage.name, initial=start) as progress,
@@ -128,6 +138,30 @@ def train_stage(
                     waits.clear()
                     writer.plot(step, {"steps_per_s": progress.lap(), "data_wait_s": waited})
 
+            def validate(step: int) -> float | None:
+                """The score; None without pictures; where a signal stops it, it is owed."""
+                if not validation.pairs:
+                    return None
+                stop.when = "stopping after this picture of the validation, and saving"
+                variables = state.generator_variables()
+                result = validation.run(eval_generator, variables, lambda: stop.signal)
+                stop.when = SAVING
+                if result is None:
+                    (folder / OWED).write_text(str(step))
+                    return None
+                scores, samples = result
+                writer.scalars(step, scores)
+                (folder / OWED).unlink(missing_ok=True)
+                for name, picture in samples.items():
+                    writer.picture(step, name, picture)
+                psnr_y = scores["val_psnr_y"]
+                progress.write(f"{stage.name} step {step}: validation PSNR-Y {psnr_y:.3f} dB")
+                return psnr_y
+
+            if _owed(folder, start):
+                validate(start)
+                stop.check("while validating")
+            stop.when = "stopping after the first step; compiling it cannot be interrupted"
             waits: list[float] = []  # seconds that each step waited for its batch
             pending: tuple[int, dict[str, jax.Array]] | None = None
             for step in range(start + 1, steps + 1):
@@ -137,6 +171,7 @@ def train_stage(
                 compiles = step == start + 1
                 with progress.waiting("compiling") if compiles else contextlib.nullcontext():
                     state, metrics = stage.step(state, vgg_params, batch)
+                stop.when = SAVING
                 # The device works on this step while the last one's numbers are looked at.
                 if pending:
                     look_at(*pending)
@@ -145,14 +180,8 @@ def train_stage(
                 if not (evaluates or step % config.checkpoint_every == 0 or stop.signal):
                     continue
                 look_at(*pending)  # nothing is saved behind a loss or gradient that is not finite
-                pending, psnr_y = None, None
-                if evaluates and validation.pairs:
-                    scores, samples = validation.run(eval_generator, state.generator_variables())
-                    writer.scalars(step, scores)
-                    for name, picture in samples.items():
-                        writer.picture(step, name, picture)
-                    psnr_y = scores["val_psnr_y"]
-                    progress.write(f"{stage.name} step {step}: validation PSNR-Y {psnr_y:.3f} dB")
+                pending = None
+                psnr_y = validate(step) if evaluates else None
                 checkpoints.save(state, data, run_config.plain(config), psnr_y)
                 if stop.signal:
                     checkpoints.wait()
@@ -191,6 +220,11 @@ def _restore_or_create(
         discriminator = state.discriminator.replace(**jax.device_put(variables, placement))
         state = state.replace(discriminator=discriminator)
     return state
+
+
+def _owed(folder: epath.Path, step: int) -> bool:
+    """Whether the state of this step is still to be validated."""
+    return (folder / OWED).exists() and (folder / OWED).read_text() == str(step)
 
 
 def _newest_step(folder: epath.Path) -> int | None:

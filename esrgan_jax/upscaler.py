@@ -18,6 +18,9 @@ from esrgan_jax.upscaling.strips import Strips
 from esrgan_jax.upscaling.tile_runner import TileRunner
 from esrgan_jax.upscaling.tiles import OVERLAP
 
+# With these, results depend neither on the device nor on its memory: for scores to be compared.
+SCORED: dict[str, Any] = {"dtype": "float32", "tile": 512, "batch": 1}
+
 
 class Upscaler:
     """Upscales pictures.
@@ -28,6 +31,7 @@ class Upscaler:
         variables: Its variables, {"params": …}.
         tile: Longest side of the tiles in LR pixels; None chooses it from the memory. A picture
             that fits is done whole.
+        batch: Most tiles of a batch on each device; None chooses it from the memory.
         overlap: LR pixels that neighbouring tiles share; each result is cut in the middle. None
             takes `tiles.OVERLAP`, or what the network sees where that is less.
         exact: Takes as much overlap as the network sees, for results equal to the untiled ones.
@@ -37,7 +41,8 @@ class Upscaler:
             the work.
         strength: 1 is the network's result, 0 the bicubic enlargement, between a blend.
         color: "keep" corrects drift of the low frequencies, such as a yellow cast.
-        dtype: Computation, "float32" or "bfloat16"; None takes bfloat16 on devices made for it.
+        dtype: Computation, "float32", also where a device by itself rounds its products to fewer
+            bits, or "bfloat16"; None takes bfloat16 on devices made for it.
         devices: Where to run; None are all of this process. Tiles are spread over them.
         spatial: Splits the rows of one picture over the devices, instead of tiles.
         then: Upscales what this one makes, in float.
@@ -53,6 +58,7 @@ class Upscaler:
         variables: Any,
         *,
         tile: int | None = None,
+        batch: int | None = None,
         overlap: int | None = None,
         exact: bool = False,
         seamless: str | None = None,
@@ -91,6 +97,7 @@ class Upscaler:
             devices=devices,
             spatial=spatial,
             overlap=self.overlap,
+            batch=batch,
             border=seamless or "zero",
             ensemble=ensemble,
             keep_color=self.keep_color,

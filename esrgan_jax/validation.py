@@ -1,5 +1,6 @@
 """Validation while training: scores and sample pictures on a folder that is never trained on."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -8,7 +9,7 @@ from flax import linen as nn
 
 from esrgan_jax.evaluate import Pair, bicubic, find_pairs, read_pair
 from esrgan_jax.metrics import mean_scores, scores
-from esrgan_jax.upscaler import Upscaler
+from esrgan_jax.upscaler import SCORED, Upscaler
 
 SAMPLES = 4
 SAMPLE_SIZE = 256
@@ -27,23 +28,30 @@ class Validation(NamedTuple):
         Raises:
             InputError: As `evaluate.find_pairs` and `evaluate.read_pair`.
         """
-        if hr is None:
+        if not hr:
             return cls([], scale)
         paths = find_pairs(Path(hr), scale, Path(lr) if lr else None)
         return cls([read_pair(*pair, scale) for pair in paths], scale)
 
     def run(
-        self, generator: nn.Module, variables: Any
-    ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-        """Upscales all pictures.
+        self, generator: nn.Module, variables: Any, stopped: Callable[[], Any] = lambda: False
+    ) -> tuple[dict[str, float], dict[str, np.ndarray]] | None:
+        """Upscales all pictures; the scores are those of `esrgan_jax.evaluate`, on any device.
+
+        Args:
+            generator: The module.
+            variables: Its variables.
+            stopped: Asked before each picture.
 
         Returns:
             The means {"val_psnr_y", "val_ssim_y", "val_psnr_rgb"}, and of the first pictures, by
-            name, their middles as bicubic, SR and HR side by side.
+            name, their middles as bicubic, SR and HR side by side. None if it was stopped.
         """
-        upscale = Upscaler(generator, variables)
+        upscale = Upscaler(generator, variables, **SCORED)
         rows, samples = [], {}
         for pair in self.pairs:
+            if stopped():
+                return None
             sr = upscale(pair.lr)
             rows.append(scores(sr, pair.hr, self.scale))
             if len(samples) < SAMPLES:

@@ -126,6 +126,8 @@ def test_restored_state_gives_the_same_batches(num_workers):
     fresh.set_state(state)
     assert_equal([next(fresh) for _ in range(3)], after)
     assert_equal(take(6), before + after)  # and workers change nothing
+    # No array of Grain's in shared memory, which is left behind when it is not fetched.
+    assert all(type(batch["hr"]) is np.ndarray for batch in before)
 
 
 def test_workers_outlive_the_signals_of_their_group():

@@ -15,7 +15,7 @@ import pytest
 from orbax.checkpoint import v1 as ocp
 
 from configs import demo
-from esrgan_jax import train
+from esrgan_jax import train, validation
 from esrgan_jax.checkpoint import find_checkpoint, load_generator
 from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.picture import write_picture
@@ -177,6 +177,80 @@ def test_a_signal_between_the_stages_is_not_lost(config, finished, tmp_path, mon
     assert not (tmp_path / "gan").exists()
     train_and_evaluate(config, str(tmp_path))
     assert_same_run(tmp_path, finished)
+
+
+@pytest.mark.parametrize(("picture", "step", "stage"), [(2, 4, "psnr"), (12, 4, "gan")])
+def test_a_validation_that_a_signal_stops_is_done_again(
+    config, finished, tmp_path, monkeypatch, picture, step, stage
+):
+    """In the middle of a stage, and after the last step of all."""
+    score, seen = validation.scores, []
+
+    def interrupt(*arguments):
+        seen.append(arguments)
+        if len(seen) == picture:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return score(*arguments)
+
+    monkeypatch.setattr(validation, "scores", interrupt)
+    with pytest.raises(Stopped, match=f"after step {step} of the {stage} stage"):
+        train_and_evaluate(config, str(tmp_path))
+    assert len(seen) == picture  # and not all five
+    monkeypatch.undo()
+    train_and_evaluate(config, str(tmp_path))
+    assert_same_run(tmp_path, finished)
+    assert not list(tmp_path.glob("*/validation_owed"))
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("_open_source", "while networks and pictures were being read"),
+        ("_restore_or_create", "before a step of the psnr stage"),
+    ],
+)
+def test_a_signal_before_the_first_step_stops(config, tmp_path, monkeypatch, function, message):
+    whole = getattr(train, function)
+
+    def interrupt(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return whole(*arguments)
+
+    monkeypatch.setattr(train, function, interrupt)
+    with pytest.raises(Stopped, match=message) as stopped:
+        train_and_evaluate(config, str(tmp_path))
+    assert stopped.value.signal == signal.SIGTERM
+    assert find_checkpoint(tmp_path) is None
+
+
+def test_two_signals_at_once_end_without_a_traceback(photographs, tmp_path):
+    """Ctrl-C twice within 0.3 s, for the whole group of processes as a terminal sends it."""
+    flags = {**TINY, "data.train": photographs, "psnr.steps": 2000, "data.num_workers": 2}
+    flags |= {"checkpoint_every": 5, "stage": "psnr"}
+    command = [sys.executable, "-m", "esrgan_jax.main", "--config=configs/demo.py"]
+    command += [f"--workdir={tmp_path}", *(f"--config.{k}={v}" for k, v in flags.items())]
+    process = subprocess.Popen(
+        command,
+        cwd=Path(__file__).parents[1],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while find_checkpoint(tmp_path) is None:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    time.sleep(0.15)
+    os.killpg(process.pid, signal.SIGINT)
+    err = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    for word in ("Traceback", "resource_tracker", "leaked", "Error"):
+        assert word not in err
+    assert "SIGINT: saving after this step" in err
+    assert "SIGINT: stopping already, please wait" in err
+    step = int(find_checkpoint(tmp_path).name)
+    assert f"stopped after step {step} of the psnr stage" in err
+    load_generator(tmp_path)
 
 
 def test_a_stage_with_checkpoints_needs_nothing_else(config, finished, tmp_path):

@@ -4,6 +4,7 @@ import functools
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 
 import grain
@@ -72,6 +73,10 @@ def make_dataset(
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
     dataset = batches.to_iter_dataset(options)
     if num_workers:
+        # Through the pipe: Grain's shared memory is left behind by batches that nobody fetches any
+        # more, at every end, and by those of a run that is killed.
+        piped = grain.experimental.DatasetOptions(min_shm_size=sys.maxsize)
+        dataset = grain.experimental.WithOptionsIterDataset(dataset, piped)
         options = grain.MultiprocessingOptions(num_workers=num_workers)
         dataset = dataset.mp_prefetch(options, _obey_the_parent_alone)
     return dataset

@@ -32,6 +32,7 @@ class TileRunner:
         spatial: Splits the rows of each tile over the devices instead; the compiler exchanges what
             convolutions need of their neighbours.
         overlap: For the tiles that a tile is split into when memory runs out.
+        batch: Most tiles of a batch on each device; None chooses it from the memory.
         step: Further arguments of `upscale_step`.
     """
 
@@ -43,6 +44,7 @@ class TileRunner:
         devices: list[Any],
         spatial: bool,
         overlap: int,
+        batch: int | None = None,
         **step: Any,
     ):
         self.module, self.overlap, self.border = module, overlap, step.get("border", "zero")
@@ -65,7 +67,7 @@ class TileRunner:
         self.versions = 8 if step.get("ensemble") else 1
         # On a CPU batches that are ahead would compute beside each other, each in its own memory.
         self.ahead = 0 if devices[0].platform == "cpu" else AHEAD
-        self.largest_batch = LARGEST_BATCH
+        self.largest_batch = LARGEST_BATCH if batch is None else batch
         self.batch_sizes: dict[Any, int] = {}
         self.largest_side: int | None = None  # where memory ran out
 
@@ -138,7 +140,11 @@ class TileRunner:
         def start() -> Any:
             put = [jax.device_put(x, at) for x, at in zip((lr, sizes), places, strict=True)]
             told: Any = {"progress": partial(_tell, tiles)} if self.in_parts else {}
-            return self.step(module or self.module, variables, *put, dtype=tiles[0].dtype, **told)
+            network = module or self.module
+            # By themselves TPUs multiply float32 as bfloat16, and GPUs from Ampere on as TF32.
+            whole = getattr(network, "dtype", np.float32) == np.float32
+            with jax.default_matmul_precision("highest" if whole else None):
+                return self.step(network, variables, *put, dtype=tiles[0].dtype, **told)
 
         return self._unless_out_of_memory(start)
 

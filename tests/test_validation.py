@@ -1,0 +1,84 @@
+"""Validation gives the numbers of `evaluate`, whatever the device."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from esrgan_jax import evaluate, upscaler
+from esrgan_jax.checkpoint import save_generator
+from esrgan_jax.metrics import SCORES
+from esrgan_jax.models.rrdb import RRDBNet
+from esrgan_jax.picture import write_picture
+from esrgan_jax.upscaler import SCORED, Upscaler
+from esrgan_jax.upscaling import memory, tile_runner
+from esrgan_jax.validation import Validation
+
+MODULE = RRDBNet(num_features=4, num_growth=2, num_blocks=1, initializer="torch")
+
+
+@pytest.fixture(scope="module")
+def variables() -> dict:
+    return jax.tree.map(np.asarray, MODULE.init(jax.random.key(0), np.zeros((1, 8, 8, 3))))
+
+
+@pytest.fixture(scope="module")
+def hr(tmp_path_factory) -> Path:
+    """One picture is larger than the smallest tile that memory may ask for."""
+    folder = tmp_path_factory.mktemp("hr")
+    rng = np.random.default_rng(0)
+    for name, size in (("large", (96, 400, 3)), ("small", (48, 44, 3))):
+        write_picture(folder / f"{name}.png", rng.integers(0, 256, size, dtype=np.uint8))
+    return folder
+
+
+def evaluated(variables: dict, hr: Path, folder: Path) -> dict[str, float]:
+    model, scores = folder / "net.safetensors", folder / "scores.json"
+    save_generator(model, MODULE, variables)
+    evaluate.main([f"--model={model}", f"--hr={hr}", f"--json={scores}"])
+    return {f"val_{name}": value for name, value in json.loads(scores.read_text())["mean"].items()}
+
+
+def test_the_numbers_are_those_of_evaluate(variables, hr, tmp_path, monkeypatch) -> None:
+    """Also on a device that prefers bfloat16 and has little memory left."""
+    expected = evaluated(variables, hr, tmp_path)
+    assert expected.keys() == {f"val_{name}" for name in SCORES}
+    scores, samples = Validation.load(str(hr), None, 4).run(MODULE, variables)
+    assert scores == pytest.approx(expected, abs=1e-12)
+    assert [*samples] == ["large.png", "small.png"]
+
+    monkeypatch.setattr(upscaler, "best_dtype", lambda device: "bfloat16")
+    for module in (memory, tile_runner):
+        monkeypatch.setattr(module, "budget", lambda device: 1)
+    assert Upscaler(MODULE, variables).tile == 64  # as it would be
+    coarse = MODULE.clone(dtype=np.dtype("bfloat16"))  # and trained in
+    scores, _ = Validation.load(str(hr), None, 4).run(coarse, variables)
+    assert scores == pytest.approx(expected, abs=1e-12)
+    assert evaluated(variables, hr, tmp_path) == expected
+
+
+def test_float32_is_float32_on_devices_that_round_products(variables, monkeypatch) -> None:
+    seen = []
+
+    def step(module, variables, tiles, sizes, *, dtype, **progress):
+        seen.append((module.dtype, jax.config.jax_default_matmul_precision, len(tiles)))
+        return np.zeros((len(tiles), 4 * tiles.shape[1], 4 * tiles.shape[2], 3), dtype), [True] * 9
+
+    for options in (SCORED, {**SCORED, "dtype": "bfloat16"}):
+        upscale = Upscaler(MODULE, variables, devices=jax.devices()[:1], **options)
+        monkeypatch.setattr(upscale.runner, "step", step)
+        upscale(np.zeros((8, 8, 3), np.uint8))
+    assert seen == [(np.float32, "highest", 1), (jax.numpy.bfloat16, None, 1)]
+
+
+def test_an_empty_name_is_no_folder() -> None:
+    assert Validation.load(None, None, 4).pairs == []
+
+
+def test_it_can_be_stopped_between_pictures(variables, hr) -> None:
+    asked = iter([False, True])
+    validation = Validation.load(str(hr), None, 4)
+    assert validation.run(MODULE, variables, lambda: next(asked)) is None
+    assert not list(asked)
