@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import pyvips
 import tifffile
-from PIL import Image
+from PIL import Image, ImageOps
 
 from esrgan_jax.errors import InputError
 from esrgan_jax.picture import picture_size, read_picture
 from esrgan_jax.pictures.reader import open_picture
+from esrgan_jax.pictures.xmp import turned
 
 CFA = {"photometric": "cfa", "extratags": [(33421, "H", 2, (2, 2)), (33422, "B", 4, bytes(4))]}
 GAIN_MAP = "its gain map (HDR) is dropped; the picture itself is upscaled"
@@ -404,3 +405,39 @@ FOREIGN = {
 @pytest.mark.parametrize("said", FOREIGN)
 def test_what_is_no_picture_is_called_by_its_name(outcome, said):
     assert said in outcome(FOREIGN[said]).failure
+
+
+@pytest.mark.kept("heif-turned")
+@pytest.mark.parametrize("lying", range(1, 9))
+def test_a_heif_is_turned_by_itself_and_not_by_exif(outcome, lying):
+    """Pillow writes the orientation as properties, and leaves it out of EXIF."""
+    array = np.full((32, 48, 3), 90, np.uint8)
+    array[:16, :24] = 250
+    xmp = (
+        b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
+        b'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description '
+        b'xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6" '
+        b'xmlns:stArea="http://ns.adobe.com/xmp/sType/Area#" stArea:x="0.25" stArea:y="0.125"/>'
+        b"</rdf:RDF></x:xmpmeta>"
+    )
+    exif = Image.Exif()
+    exif[0x112], exif[271] = lying, "Ada"
+    exif.get_ifd(0x8769)[37396] = (5, 6)
+    data = encoded(array, "avif", quality=100, exif=exif, xmp=xmp)
+    exif[0x112] = lying  # which it has left out there, too
+    result = outcome(data, "b.jpg")
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded(array, "png", exif=exif))))
+    with Image.open(result.path) as image:
+        assert image.size == (2 * upright.width, 2 * upright.height)
+        shown = np.asarray(upright).repeat(2, 0).repeat(2, 1).astype(int)
+        assert abs(np.asarray(image).astype(int) - shown).mean() < 12
+        assert image.getexif().get(0x112, 1) == 1
+        if lying in (1, 3, 6, 8):
+            x, y = turned((5 / 48, 6 / 32), lying)
+            place = round(x * image.width), round(y * image.height)
+            assert image.getexif().get_ifd(0x8769)[37396] == place
+    text = open_picture(result.path).metadata["xmp-data"][1]
+    assert b'tiff:Orientation="1"' in text
+    if lying in (1, 3, 6, 8):
+        found = re.findall(rb'stArea:[xy]="([\d.]+)"', text)
+        assert tuple(map(float, found)) == turned((0.25, 0.125), lying)

@@ -241,3 +241,38 @@ def test_extended_xmp(outcome):
     more = segment(1, b"http://ns.adobe.com/xmp/extension/\0" + b"0" * 32 + bytes(8) + b"<x/>")
     said = "its extended XMP is dropped; the picture itself is upscaled"
     assert outcome(PICTURE[:20] + more + PICTURE[20:]).notes == [said]
+
+
+def test_iptc_of_a_jpeg_through_a_png(enlarged):
+    thumbnail = b"8BIM\x04\x0c\0\0\0\0\0\4\xff\xd8\xff\xd9"
+    source = PICTURE[:20] + segment(13, IPTC + b"\0" * (len(IPTC) % 2) + thumbnail) + PICTURE[20:]
+    through = enlarged(source, "c.png")
+    with Image.open(through.path) as image:
+        assert image.text["Raw profile type iptc"].startswith("\niptc\n      20\n3842494d0404")
+    for step in (through.path, source):
+        back = enlarged(step, "b.jpg")
+        assert (through.notes, back.notes) == ([], [])
+        data = back.path.read_bytes()
+        assert IPTC in data
+        assert thumbnail not in data
+    tiff = enlarged(through.path, "b.tif")
+    with Image.open(tiff.path) as image:
+        assert image.tag_v2[33723] == b"\x1c\x02\x19\x00\x03key"
+
+
+def test_exif_and_xmp_that_a_png_has_as_text(enlarged, tmp_path):
+    exif = Image.Exif()
+    exif[315] = "Ada"
+    digits = {"exif": exif.tobytes().hex(), "xmp": b"<x a='1'/>".hex()}
+    texts = {f"Raw profile type {k}": f"\n{k}\n {len(v) // 2}\n{v}\n" for k, v in digits.items()}
+    info = PngImagePlugin.PngInfo()
+    for keyword, text in texts.items():
+        info.add_text(keyword, text, zip=True)
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, "png", pnginfo=info)
+    for target in ("b.png", "b.jpg"):
+        with Image.open(enlarged(file.getvalue(), target).path) as image:
+            assert image.getexif()[315] == "Ada"
+            assert "Raw profile type exif" not in image.info
+        xmp = open_picture(tmp_path / target).metadata["xmp-data"][1]
+        assert xmp.rstrip(b"\0") == b"<x a='1'/>"

@@ -232,7 +232,7 @@ def test_exif_grows_turns_and_is_added_to(order):
         exif.load(data)
         return exif, exif.get_ifd(34665)
 
-    about, detail = read(scaled_exif(block, (2, 3)))
+    about, detail = read(scaled_exif(block, (40, 72), (2, 3)))
     assert about[271] == "Ada"
     assert detail[37396] == (10, 54, 8)
     assert detail[41486] == 10368000 / 886
@@ -240,9 +240,34 @@ def test_exif_grows_turns_and_is_added_to(order):
     assert detail[37396] == (6, 5, 4)
     added = edited_exif(block, {315: Field(2, b"Ada Lovelace\0")}, {})
     assert read(added)[0][315] == "Ada Lovelace"
-    for data in (scaled_exif(block, (2, 3)), added):  # maker's notes point at places in the block
+    for data in (
+        scaled_exif(block, (40, 72), (2, 3)),
+        added,
+    ):  # maker's notes point at places in the block
         assert data.index(b"maker's note") == block.index(b"maker's note")
         assert read(data)[1][37500] == b"maker's note"
     fresh, _ = read(edited_exif(b"", {271: Field(2, b"Ada\0")}, {}))
     assert dict(fresh) == {271: "Ada"}
-    assert scaled_exif(b"damaged", (2, 2)) == b"damaged"
+    assert scaled_exif(b"Exif\0\0damaged", (2, 2), (2, 2)) == b"Exif\0\0damaged"
+
+
+@pytest.mark.kept("exif-sizes")
+@pytest.mark.parametrize("target", ["b.jpg", "b.png", "b.webp", "b.avif", "b.tif"])
+def test_sizes_in_exif_are_those_of_the_result(outcome, target):
+    exif = Image.Exif()
+    exif[256], exif[257] = 4000, 3000
+    detail = exif.get_ifd(0x8769)
+    detail[40962], detail[40963] = 4000, 3000
+    detail[41486], detail[41487] = 1000.5, 2000.25
+    detail[40965] = {1: "R98", 4097: 4000, 4098: 3000}
+    file = io.BytesIO()
+    Image.new("RGB", (20, 24)).save(file, "jpeg", exif=exif)
+    result = outcome(file.getvalue(), target)
+    with Image.open(result.path) as image:
+        found = image.getexif()
+        detail = found.get_ifd(0x8769)
+        assert (detail[40962], detail[40963]) == image.size == (40, 48)
+        assert (found[256], found[257]) == (40, 48)
+        assert (detail[41486], detail[41487]) == (2001, 4000.5)
+        if target != "b.tif":
+            assert found.get_ifd(40965) == {1: "R98", 4097: 40, 4098: 48}

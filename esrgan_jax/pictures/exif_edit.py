@@ -2,7 +2,7 @@
 
 import io
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from esrgan_jax.pictures.exif import (
@@ -10,6 +10,7 @@ from esrgan_jax.pictures.exif import (
     Entries,
     Field,
     Fields,
+    Layout,
     number,
     open_tiff,
     pack,
@@ -19,7 +20,9 @@ from esrgan_jax.pictures.exif import (
 from esrgan_jax.pictures.xmp import scaled_subject, turned_subject
 
 HEADER = b"Exif\0\0"
+ORIENTATION = 274
 SUBJECT_AREA, SUBJECT_LOCATION = 37396, 41492
+WIDTH, HEIGHT, INTEROP, RELATED_WIDTH, RELATED_HEIGHT = 256, 257, 40965, 4097, 4098
 PLANE_X, PLANE_Y = 41486, 41487  # pixels of the sensor in a unit of length
 
 
@@ -50,20 +53,71 @@ def edited_exif(exif: bytes, about: Fields, detail: Fields) -> bytes:
     return HEADER + data[:4] + place + data[8:] + pack(about, {}, layout, len(data), own)
 
 
-def scaled_exif(exif: bytes, scale: tuple[float, float]) -> bytes:
-    """An EXIF block in which what counts pixels is that of a picture larger by (across, down)."""
+def orientation(exif: bytes) -> int:
+    """How a picture lies, 1 to 8, by its EXIF block; 1 where it does not say."""
+    with suppress(struct.error, ValueError):
+        file = io.BytesIO(exif.removeprefix(HEADER))
+        layout, first = open_tiff(file)
+        own, _ = read_entries(file, layout, first)
+        value = number(layout, *own[ORIENTATION]) if ORIENTATION in own else 1
+        return value if 1 <= value <= 8 else 1
+    return 1
+
+
+def scaled_exif(exif: bytes, size: tuple[int, int], scale: tuple[float, float]) -> bytes:
+    """An EXIF block of an enlarged picture: what counts pixels follows.
+
+    Args:
+        size: (width, height) of the result.
+        scale: Of the result over the picture that the block is of, (across, down).
+    """
 
     def change(detail: Fields) -> Fields:
         changed = _subject(detail, lambda numbers: scaled_subject(numbers, scale))
         for tag, factor in ((PLANE_X, scale[0]), (PLANE_Y, scale[1])):
-            if tag in detail and detail[tag].type == 5 and len(detail[tag].data) == 8:
-                above, below = struct.unpack("<II", detail[tag].data)
-                while above * factor >= 2**32:
-                    above, below = above // 2, below // 2
-                changed[tag] = Field(5, struct.pack("<II", round(above * factor), below))
+            if tag in detail:
+                changed |= {tag: _multiplied(detail[tag], factor)}
         return changed
 
-    return _detailed(exif, change)
+    return _detailed(_resized(exif, size), change)
+
+
+def _multiplied(field: Field, factor: float) -> Field:
+    """A fraction or a floating-point number, multiplied."""
+    if field.type in (11, 12):
+        code = "<f" if field.type == 11 else "<d"
+        return Field(field.type, struct.pack(code, struct.unpack(code, field.data)[0] * factor))
+    if field.type not in (5, 10) or len(field.data) != 8:
+        return field
+    above, below = struct.unpack("<II", field.data)
+    while above * factor >= 2**32:
+        above, below = above // 2, below // 2
+    return Field(field.type, struct.pack("<II", round(above * factor), below))
+
+
+def _resized(exif: bytes, size: tuple[int, int]) -> bytes:
+    """The block with the sizes that some cameras write beside those of the EXIF directory."""
+    data = bytearray(exif.removeprefix(HEADER))
+    with suppress(struct.error, ValueError):
+        file = io.BytesIO(data)
+        layout, first = open_tiff(file)
+        own, _ = read_entries(file, layout, first)
+        _overwrite(data, layout, first, {WIDTH: size[0], HEIGHT: size[1]})
+        if EXIF in own:
+            inner, _ = read_entries(file, layout, number(layout, *own[EXIF]))
+            if INTEROP in inner:
+                related = {RELATED_WIDTH: size[0], RELATED_HEIGHT: size[1]}
+                _overwrite(data, layout, number(layout, *inner[INTEROP]), related)
+    return HEADER + bytes(data)
+
+
+def _overwrite(data: bytearray, layout: Layout, directory: int, values: Mapping[int, int]) -> None:
+    """Puts numbers into a directory where it has them, in their places."""
+    (count,) = struct.unpack_from(f"{layout.order}H", data, directory)
+    for at in range(directory + 2, directory + 2 + 12 * count, 12):
+        (tag,) = struct.unpack_from(f"{layout.order}H", data, at)
+        if tag in values:
+            struct.pack_into(f"{layout.order}HHII", data, at, tag, 4, 1, values[tag])
 
 
 def turned_exif(exif: bytes, orientation: int, size: tuple[int, int]) -> bytes:

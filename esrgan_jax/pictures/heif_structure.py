@@ -5,6 +5,7 @@ from typing import BinaryIO, NamedTuple
 
 from esrgan_jax.pictures.isobmff import Box, boxes, content, inner
 
+LYING = (1, 8, 3, 6)  # EXIF's orientation for each number of quarter turns against the clock
 C2PA = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
 # What the type of an auxiliary picture ends in or contains (ISO 23008-12, Apple's own names).
 AUXILIARY = {
@@ -23,16 +24,19 @@ class Beside(NamedTuple):
         parts: Such as "gain map (HDR)", "depth map", "video", in the order found, each once.
         frames: Of an animation or a burst; 0 where it is none.
         aspect: (across, down) of a pixel that is not square.
+        lying: How the picture lies before it is shown, as EXIF's orientation; None where it is
+            mirrored, too, which EXIF has to tell.
     """
 
     parts: tuple[str, ...] = ()
     frames: int = 0
     aspect: tuple[int, int] | None = None
+    lying: int | None = 1
 
 
 def look_beside(file: BinaryIO) -> Beside:
     """Looks through the boxes of an open file; what is damaged is left to the decoder."""
-    parts, frames, aspect = [], 0, None
+    parts, frames, own = [], 0, {}
     try:
         for box in boxes(file):
             if box.kind == b"mpvd":
@@ -42,11 +46,14 @@ def look_beside(file: BinaryIO) -> Beside:
             elif box.kind == b"moov":
                 frames = _samples(file, box)
             elif box.kind == b"meta":
-                found, aspect = _items(file, box)
+                found, own = _items(file, box)
                 parts += found
     except (struct.error, ValueError, IndexError):
         pass
-    return Beside(tuple(dict.fromkeys(parts)), frames, aspect)
+    across, down = struct.unpack(">II", own.get(b"pasp", b"")[:8].ljust(8, b"\0"))
+    aspect = (across, down) if across != down else None
+    lying = None if b"imir" in own else LYING[own.get(b"irot", b"\0")[0] & 3]
+    return Beside(tuple(dict.fromkeys(parts)), frames, aspect, lying)
 
 
 def _samples(file: BinaryIO, moov: Box) -> int:
@@ -68,9 +75,9 @@ def _samples(file: BinaryIO, moov: Box) -> int:
     return most
 
 
-def _items(file: BinaryIO, meta: Box) -> tuple[list[str], tuple[int, int] | None]:
-    """The auxiliary pictures by their properties, and the aspect of the shown picture's pixels."""
-    parts, aspect, primary, properties, of_item = [], None, 0, [], {}
+def _items(file: BinaryIO, meta: Box) -> tuple[list[str], dict[bytes, bytes]]:
+    """The auxiliary pictures, and the properties of the shown one: {kind: content}."""
+    parts, primary, properties, of_item = [], 0, [], {}
     for box in inner(file, meta):
         if box.kind == b"pitm":
             data = content(file, box)
@@ -87,12 +94,8 @@ def _items(file: BinaryIO, meta: Box) -> tuple[list[str], tuple[int, int] | None
         if kind == b"auxC":
             name = data[4:].partition(b"\0")[0].decode("latin-1").lower()
             parts += [what for key, what in AUXILIARY.items() if name.endswith(key)]
-    for index in of_item.get(primary, []):
-        kind, data = properties[index - 1] if 0 < index <= len(properties) else (b"", b"")
-        if kind == b"pasp":
-            across, down = struct.unpack(">II", data[:8])
-            aspect = (across, down) if across != down else None
-    return parts, aspect
+    numbers = [number for number in of_item.get(primary, []) if 0 < number <= len(properties)]
+    return parts, dict(properties[number - 1] for number in numbers)
 
 
 def _kinds(file: BinaryIO, iinf: Box) -> list[bytes]:

@@ -5,15 +5,16 @@ A profile, EXIF, XMP, IPTC, text and timing: {name: (GType, value)}.
 
 import io
 import re
-import struct
+from collections.abc import Mapping
 from typing import Any
 
 import pyvips
 from PIL import Image
 
-from esrgan_jax.pictures.exif_edit import scaled_exif, turned_exif
+from esrgan_jax.pictures.exif_edit import orientation, scaled_exif, turned_exif
 from esrgan_jax.pictures.icc import fitted
-from esrgan_jax.pictures.xmp import scaled_xmp, turned_xmp, without_other_parts
+from esrgan_jax.pictures.photoshop import iptc_for, true_of_result
+from esrgan_jax.pictures.xmp import scaled_xmp, turned_xmp, upright, without_other_parts
 
 Metadata = dict[str, tuple[int, Any]]
 
@@ -29,7 +30,6 @@ CARRIED = re.compile(
 )
 EXIF_TAIL = " (, ASCII, 1 components, 1 bytes)"  # libvips cuts a text at its last parenthesis
 PROFILE = "icc-profile-data"
-PHOTOSHOP = b"Photoshop 3.0\0"
 UNKNOWN_RESOLUTION = 72 / 25.4  # pixels per millimetre
 
 
@@ -54,23 +54,44 @@ def exif_fields(exif: bytes | None) -> Metadata:
     return {name: value for name, value in found.items() if name.startswith("exif-")}
 
 
-def of_result(metadata: Metadata, lying: int, size: tuple[int, int]) -> Metadata:
+def of_result(
+    metadata: Metadata, lying: int, size: tuple[int, int], blobs: Mapping[str, bytes]
+) -> Metadata:
     """The metadata of a picture that has been turned upright and taken out of its file.
 
     Args:
         lying: Its EXIF orientation, 1 to 8.
         size: (width, height) as it lay.
+        blobs: More of it, taken where there is nothing of the kind.
     """
+    missing = {name: (BLOB, data) for name, data in blobs.items() if name not in metadata}
+    if "exif-data" in missing:
+        metadata = exif_fields(missing.pop("exif-data")[1]) | metadata
+    metadata = missing | metadata
     if "exif-data" in metadata and lying != 1:
         _, exif = metadata["exif-data"]
         turned = turned_exif(exif, lying, size)
         metadata = metadata | (exif_fields(turned) if turned != exif else {})
     if "xmp-data" not in metadata:
         return metadata
-    gtype, xmp = metadata["xmp-data"]
+    gtype, xmp = metadata.pop("xmp-data")
     xmp = turned_xmp(without_other_parts(xmp), lying, size)
-    rest = {name: value for name, value in metadata.items() if name != "xmp-data"}
-    return rest | {"xmp-data": (gtype, xmp)} if xmp else rest
+    return metadata | ({"xmp-data": (gtype, xmp)} if xmp else {})
+
+
+def of_heif(metadata: Metadata, lying: int | None, size: tuple[int, int]) -> Metadata:
+    """The metadata of a HEIF, whose own properties turn it and not EXIF.
+
+    Args:
+        lying: How it lies, as EXIF's orientation; None where EXIF tells.
+        size: (width, height) as it is shown.
+    """
+    if lying is None:
+        lying = orientation(metadata["exif-data"][1]) if "exif-data" in metadata else 1
+    if "xmp-data" in metadata:
+        gtype, xmp = metadata["xmp-data"]
+        metadata = metadata | {"xmp-data": (gtype, upright(xmp))}
+    return of_result(metadata, lying, (size[1], size[0]) if lying >= 5 else size, {})
 
 
 def enlarged(metadata: Metadata, size: tuple[int, int], scale: tuple[float, float]) -> Metadata:
@@ -81,12 +102,15 @@ def enlarged(metadata: Metadata, size: tuple[int, int], scale: tuple[float, floa
         scale: Of the result over the picture that the metadata is of, (across, down).
     """
     metadata = dict(metadata)
+    if "iptc-data" in metadata:
+        gtype, iptc = metadata.pop("iptc-data")
+        metadata |= {"iptc-data": (gtype, kept)} if (kept := true_of_result(iptc)) else {}
     if "xmp-data" in metadata:
         gtype, xmp = metadata["xmp-data"]
         metadata["xmp-data"] = (gtype, scaled_xmp(xmp, size, scale))
     if "exif-data" in metadata:
         _, exif = metadata["exif-data"]
-        scaled = scaled_exif(exif, scale)
+        scaled = scaled_exif(exif, size, scale)
         metadata |= exif_fields(scaled) if scaled != exif else {}
     return metadata
 
@@ -149,21 +173,3 @@ def _as_srgb(image: pyvips.Image, icc: bytes) -> pyvips.Image:
     image.set_type(BLOB, PROFILE, fit)
     to = {"black_point_compensation": True, "intent": "relative"}
     return image.icc_transform("srgb", embedded=True, **to)
-
-
-def iptc_for(saver: str, data: bytes) -> bytes:
-    """IPTC as a format wants it: JPEG among Photoshop's resources, TIFF by itself."""
-    if saver == "jpeg" and not data.startswith(PHOTOSHOP):
-        padding = b"\0" * (len(data) % 2)
-        return PHOTOSHOP + struct.pack(">4sHHI", b"8BIM", 0x0404, 0, len(data)) + data + padding
-    if saver == "tiff" and data.startswith(PHOTOSHOP):
-        at = len(PHOTOSHOP)
-        while data[at : at + 4] == b"8BIM" and at + 12 <= len(data):
-            (kind,) = struct.unpack_from(">H", data, at + 4)
-            at += 6 + (data[at + 6] + 2) // 2 * 2  # a name, padded to an even length
-            (size,) = struct.unpack_from(">I", data.ljust(at + 4, b"\0"), at)
-            if kind == 0x0404:
-                return data[at + 4 : at + 4 + size]
-            at += 4 + size + size % 2
-        return b""
-    return data

@@ -2,12 +2,15 @@
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import BinaryIO, NamedTuple
 
+from esrgan_jax.pictures.photoshop import PHOTOSHOP, iptc_for
+
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 LONGEST = 1 << 26  # bytes of a text; a small chunk may unpack to more than the memory
+RAW_PROFILE = "Raw profile type "
 XMP = "XML:com.adobe.xmp"
 TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 
@@ -80,6 +83,32 @@ def _unpacked(data: bytes) -> bytes:
     if unpacker.unconsumed_tail:
         raise ValueError("a text of more than 64 MiB")
     return text
+
+
+def blobs_of(texts: Iterable[Text]) -> dict[str, bytes]:
+    """What ImageMagick and others write as hexadecimal text, as libvips' fields."""
+    blobs = {}
+    for keyword, text, _ in texts:
+        kind = keyword.removeprefix(RAW_PROFILE)
+        if kind == keyword:
+            continue
+        with suppress(ValueError):  # a line with the kind, one with the length, then the digits
+            data = bytes.fromhex("".join(text.split("\n", 3)[3].split()))
+            if kind in ("exif", "APP1") and data.startswith(b"Exif\0\0"):
+                blobs["exif-data"] = data
+            elif kind in ("iptc", "8bim"):
+                blobs["iptc-data"] = PHOTOSHOP * data.startswith(b"8BIM") + data
+            elif kind == "xmp":
+                blobs["xmp-data"] = data
+    return blobs
+
+
+def iptc_text(data: bytes) -> Text:
+    """IPTC as a text, the way of ImageMagick, for want of a chunk."""
+    digits = iptc_for("jpeg", data).removeprefix(PHOTOSHOP).hex()
+    lines = [digits[at : at + 72] for at in range(0, len(digits), 72)]
+    text = "\n".join(["", "iptc", f"{len(digits) // 2:8}", *lines, ""])
+    return Text(f"{RAW_PROFILE}iptc", text)
 
 
 def text_chunk(text: Text) -> bytes:

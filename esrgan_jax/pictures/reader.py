@@ -22,7 +22,16 @@ from esrgan_jax.pictures.exif import read_tiff_exif
 from esrgan_jax.pictures.foreign import foreign
 from esrgan_jax.pictures.gif import require_whole_gif
 from esrgan_jax.pictures.heic import open_heic
-from esrgan_jax.pictures.metadata import BLOB, Metadata, carried, exif_fields, field, of_result
+from esrgan_jax.pictures.isobmff import brands
+from esrgan_jax.pictures.metadata import (
+    BLOB,
+    Metadata,
+    carried,
+    exif_fields,
+    field,
+    of_heif,
+    of_result,
+)
 from esrgan_jax.pictures.png_text import Text
 from esrgan_jax.pictures.pnm import pnm_rows, read_pnm_header
 from esrgan_jax.pictures.structure import Structure, examined
@@ -140,9 +149,8 @@ def sniff(head: bytes) -> str | None:
             return kind
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "webp"
-    if head[4:8] == b"ftyp":
-        brands = {head[8:12], *re.findall(b"(?s)....", head[16 : int.from_bytes(head[:4])])}
-        return "heic" if brands & HEVC_BRANDS else "heif"
+    if named := brands(head):
+        return "heic" if named & HEVC_BRANDS else "heif"
     return "pnm" if re.match(rb"P[1-6][\s#]", head) else None
 
 
@@ -186,8 +194,11 @@ def _open_vips(name: str, source: Path | bytes, kind: str, found: Structure) -> 
         with open_source(source) as file:
             metadata, said = colored(kind, file, metadata, still.bands)
             more += said
-    metadata = of_result(metadata, lying, (raw.width, raw.height // frames))
     height, width = raw.height // frames, raw.width
+    if kind == "heif":
+        metadata = of_heif(metadata, found.lying, (width, height))
+    else:
+        metadata = of_result(metadata, lying, (width, height), found.blobs)
     picture = Picture(
         name,
         *((width, height) if lying >= 5 else (height, width)),
@@ -270,5 +281,5 @@ def _open_heic(name: str, source: Path | bytes, found: Structure) -> Picture:
         file.dtype,
         lambda: _array_rows(file.pixels()),
         notes=notes + said,
-        metadata=of_result(metadata, 1, (file.width, file.height)),
+        metadata=of_heif(metadata, found.lying, (file.width, file.height)),
     )

@@ -9,7 +9,7 @@ from typing import BinaryIO, NamedTuple
 from esrgan_jax.pictures.gif import read_comments
 from esrgan_jax.pictures.heif_structure import look_beside
 from esrgan_jax.pictures.jpeg_structure import parts_beside, read_segments
-from esrgan_jax.pictures.png_text import Text, chunks, plain_text, read_text
+from esrgan_jax.pictures.png_text import Text, blobs_of, chunks, plain_text, read_text
 from esrgan_jax.pictures.tiff_structure import choose_page
 
 MORE_XMP = b"http://ns.adobe.com/xmp/extension/\0"
@@ -24,11 +24,15 @@ class Structure(NamedTuple):
         options: What libvips' loader is told to find the picture.
         notes: What is left out, each a sentence without its stop.
         texts: Text beside EXIF and XMP: of PNG, and comments.
+        blobs: What is in a place of its own, as libvips' fields: {"iptc-data": …}.
+        lying: How the picture of a HEIF lies, as EXIF's orientation; None where EXIF tells.
     """
 
     options: Mapping[str, int] = MappingProxyType({})
     notes: tuple[str, ...] = ()
     texts: tuple[Text, ...] = ()
+    blobs: Mapping[str, bytes] = MappingProxyType({})
+    lying: int | None = 1
 
 
 def examined(source: Path | bytes, file: BinaryIO, kind: str) -> Structure:
@@ -47,7 +51,8 @@ def examined(source: Path | bytes, file: BinaryIO, kind: str) -> Structure:
             animated = any(chunk.kind == b"acTL" for chunk in found)
             notes = ("of the animated PNG only the first frame is taken",) if animated else ()
             signed = any(chunk.kind == b"caBX" for chunk in found)
-            return Structure({}, notes + _dropped([CREDENTIALS] if signed else []), texts)
+            notes += _dropped([CREDENTIALS] if signed else [])
+            return Structure({}, notes, texts, blobs_of(texts))
         case "jpeg":
             return _jpeg(source)
         case "heic" | "heif":
@@ -92,7 +97,7 @@ def _heif(file: BinaryIO) -> Structure:
     if beside.aspect is not None:
         across, down = beside.aspect
         notes += (f"its pixels are {across}:{down} and not square, which the result does not say",)
-    return Structure({}, notes)
+    return Structure({}, notes, lying=beside.lying)
 
 
 def _dropped(parts: list[str] | tuple[str, ...]) -> tuple[str, ...]:

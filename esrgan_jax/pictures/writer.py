@@ -16,7 +16,9 @@ from esrgan_jax.pictures.exif import append_exif
 from esrgan_jax.pictures.formats import FORMATS, WRITABLE, check_target, output_dtype
 from esrgan_jax.pictures.gif import add_comment
 from esrgan_jax.pictures.insertion import insert_jpeg_comments, insert_png_text
-from esrgan_jax.pictures.metadata import dressed, enlarged, exif_fields, iptc_for
+from esrgan_jax.pictures.metadata import dressed, enlarged, exif_fields
+from esrgan_jax.pictures.photoshop import iptc_for
+from esrgan_jax.pictures.png_text import iptc_text
 from esrgan_jax.pictures.reader import Picture
 from esrgan_jax.pictures.row_source import RowSource
 from esrgan_jax.pictures.texts import Placed, placed
@@ -126,7 +128,8 @@ def write_rows(
             iptc = iptc_for(saver, known.get("iptc-data", b""))
             append_exif(path, known.get("exif-data"), software, iptc)
         if saver == "png":
-            insert_png_text(path, place.texts)
+            iptc = [iptc_text(metadata["iptc-data"][1])] if "iptc-data" in metadata else []
+            insert_png_text(path, [*place.texts, *iptc])
         if saver == "jpeg":
             insert_jpeg_comments(path, place.comments)
         if saver == "gif":

@@ -76,7 +76,6 @@ def turned_xmp(xmp: bytes, orientation: int, size: tuple[int, int]) -> bytes:
     """
     if orientation == 1:
         return xmp
-    xmp = re.sub(rb"(tiff:Orientation(?:\s*=\s*[\"']|>))[2-8]", rb"\g<1>1", xmp)
 
     def change(own: Properties, name: Name) -> None:
         namespace, local = name
@@ -94,7 +93,13 @@ def turned_xmp(xmp: bytes, orientation: int, size: tuple[int, int]) -> bytes:
             w, h = (h, w) if orientation >= 5 else (w, h)
             _set(own[name], ", ".join(f"{v:.6g}" for v in (x - w / 2, y - h / 2, w, h)))
 
-    return _changed(xmp, change, partial(turned_subject, orientation=orientation, size=size))
+    subject = partial(turned_subject, orientation=orientation, size=size)
+    return _changed(upright(xmp), change, subject)
+
+
+def upright(xmp: bytes) -> bytes:
+    """XMP that calls its picture upright where it says how it lay."""
+    return re.sub(rb"(tiff:Orientation(?:\s*=\s*[\"']|>))[2-8]", rb"\g<1>1", xmp)
 
 
 def turned(place: tuple[float, float], orientation: int) -> tuple[float, float]:

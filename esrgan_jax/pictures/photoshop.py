@@ -1,0 +1,52 @@
+"""Photoshop's resources, among which JPEG has IPTC: those that are true of a result."""
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+PHOTOSHOP = b"Photoshop 3.0\0"
+IPTC = 0x0404
+# Whether there is a copyright, its address, the check sum of IPTC, and paths, which are fractions
+# of the sides. Thumbnails, guides, slices and the resolution are of the file that was read.
+TRUE_OF_RESULTS = {IPTC, 0x040A, 0x040B, 0x0425, *range(2000, 3000)}
+
+
+class Resource(NamedTuple):
+    """A resource: its number, its content, and all of its bytes."""
+
+    number: int
+    content: bytes
+    whole: bytes
+
+
+def resources(data: bytes) -> Iterator[Resource]:
+    """The resources behind PHOTOSHOP; what is damaged ends them."""
+    at = len(PHOTOSHOP)
+    while data[at : at + 4] == b"8BIM" and at + 12 <= len(data):
+        start = at
+        (number,) = struct.unpack_from(">H", data, at + 4)
+        at += 6 + (data[at + 6] + 2) // 2 * 2  # a name, padded to an even length
+        (size,) = struct.unpack_from(">I", data.ljust(at + 4, b"\0"), at)
+        end = at + 4 + size + size % 2
+        if end > len(data) + 1:
+            return
+        yield Resource(number, data[at + 4 : at + 4 + size], data[start:end].ljust(end - start))
+        at = end
+
+
+def true_of_result(data: bytes) -> bytes:
+    """IPTC, by itself or among resources, without what is true of the read file alone."""
+    if not data.startswith(PHOTOSHOP):
+        return data
+    kept = b"".join(r.whole for r in resources(data) if r.number in TRUE_OF_RESULTS)
+    return PHOTOSHOP + kept if kept else b""
+
+
+def iptc_for(saver: str, data: bytes) -> bytes:
+    """IPTC as a format wants it: JPEG among Photoshop's resources, TIFF by itself."""
+    if saver == "jpeg" and not data.startswith(PHOTOSHOP):
+        padding = b"\0" * (len(data) % 2)
+        return PHOTOSHOP + struct.pack(">4sHHI", b"8BIM", IPTC, 0, len(data)) + data + padding
+    if saver == "tiff" and data.startswith(PHOTOSHOP):
+        return next((r.content for r in resources(data) if r.number == IPTC), b"")
+    return data
