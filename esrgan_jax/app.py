@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from esrgan_jax.app_address import check_address
+from esrgan_jax.command_line import model_type, parse
 from esrgan_jax.errors import InputError, RunError, run_command
 from esrgan_jax.interop import zoo
 from esrgan_jax.mixture import GAN, PSNR, PSNR_ALONE
@@ -115,12 +116,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--model",
         metavar="MODEL",
+        type=model_type,
         nargs="+",
         default=[],
         action="extend",
         help="networks to choose from, beside the package's and those of the zoo",
     )
-    parser.add_argument("--psnr_model", metavar="MODEL", help="a PSNR network to mix with")
+    parser.add_argument(
+        "--psnr_model", metavar="MODEL", type=model_type, help="a PSNR network to mix with"
+    )
     parser.add_argument("--host", default=LOCAL, help=f"address to serve at (default {LOCAL})")
     parser.add_argument(
         "--allow_host",
@@ -134,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, (most, what) in LIMITS.items():
         text = f"{what} (default {most:g})"
         parser.add_argument(f"--max_{name}", type=float, metavar="N", default=most, help=text)
-    args = parser.parse_args(argv)
+    args = parse(parser, argv)
     limits = {name: getattr(args, f"max_{name}") for name in LIMITS}
     for name, most in limits.items():
         if not most > 0:

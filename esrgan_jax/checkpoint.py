@@ -50,7 +50,7 @@ def load_generator(
         InputError: There is nothing that can be read, or not a generator.
         RunError: A file of the zoo cannot be downloaded.
     """
-    path = epath.Path(model)
+    path = epath.Path(model).expanduser()
     if not os.fspath(model):
         raise InputError("the generator's name is empty: give a run, a weight file or a zoo name")
     if not path.exists():
@@ -90,7 +90,7 @@ def save_generator(
     Raises:
         InputError: The path cannot be used, or the network has no published naming.
     """
-    path = epath.Path(path)
+    path = epath.Path(path).expanduser()
     variables = jax.tree.map(np.asarray, dict(variables))
     if path.suffix:
         if not isinstance(module, RRDBNet):
@@ -146,7 +146,7 @@ def load_discriminator(
     Raises:
         InputError: There is nothing that can be read, or no discriminator.
     """
-    path = epath.Path(model)
+    path = epath.Path(model).expanduser()
     if not path.is_dir():
         return discriminator_names.from_torch(weight_file.read_tensors(path, key), str(path))
     step, _, saved = _describe(path)

@@ -1,7 +1,8 @@
 """What goes wrong, said in a sentence: bad input ends with exit code 2, a failed run with 1."""
 
+import difflib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
 LONGEST_NAME = 200  # a damaged or hostile file may hold any
@@ -19,6 +20,16 @@ def listed(names: Sequence[str], most: int = 6) -> str:
     """The first of names that may be many, for a message: "a, b, c and 4 more"."""
     shown = ", ".join(name[:LONGEST_NAME] for name in names[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+
+
+def did_you_mean(name: str, names: Iterable[str], least: float = 0.6) -> str:
+    """ " Did you mean X?" with the one of `names` that is most like `name`; "" if none is.
+
+    Args:
+        least: How alike they must be, 1 for equal.
+    """
+    near = difflib.get_close_matches(name, list(names), 1, least)
+    return f" Did you mean {near[0]}?" if near else ""
 
 
 def run_command(main: Callable[[], int | None]) -> NoReturn:

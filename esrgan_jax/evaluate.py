@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from esrgan_jax.command_line import model_type, parse, path_type
 from esrgan_jax.comparison import Row, sheet, telling_box
 from esrgan_jax.compilation import keep_programs
 from esrgan_jax.contestants import BICUBIC, load_contestants
@@ -130,15 +131,22 @@ def create_parser() -> argparse.ArgumentParser:
     add(
         "--model",
         metavar="MODEL",
+        type=model_type,
         action="append",
         default=[],
         help=f"a generator; may be given several times, of one scale ({DEFAULT})",
     )
-    add("--hr", metavar="DIR", required=True, type=Path, help="folder of HR pictures, uncropped")
+    add(
+        "--hr",
+        metavar="DIR",
+        required=True,
+        type=path_type,
+        help="folder of HR pictures, uncropped",
+    )
     add(
         "--lr",
         metavar="DIR",
-        type=Path,
+        type=path_type,
         help="folder of LR pictures of the same names (NAME.* or NAMEx4.*; docs/data.md); "
         "left out, they are made by MATLAB's bicubic",
     )
@@ -149,13 +157,13 @@ def create_parser() -> argparse.ArgumentParser:
         default=",".join(SCORES),
         help=f"of {','.join(METRICS)}, in the order of the columns (default: %(default)s)",
     )
-    add("--json", metavar="FILE", type=Path, help="write the scores here")
-    add("--csv", metavar="FILE", type=Path, help="a line for each picture and method")
-    add("--markdown", metavar="FILE", type=Path, help="tables for GitHub, the best in bold")
+    add("--json", metavar="FILE", type=path_type, help="write the scores here")
+    add("--csv", metavar="FILE", type=path_type, help="a line for each picture and method")
+    add("--markdown", metavar="FILE", type=path_type, help="tables for GitHub, the best in bold")
     add(
         "--sheet",
         metavar="FILE",
-        type=Path,
+        type=path_type,
         help=f"a figure: crops of up to {MOST_ROWS} pictures by every method (.png, .jpg, …)",
     )
     return parser
@@ -163,7 +171,7 @@ def create_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command; RunError (exit code 1) where some picture could not be scored."""
-    args = create_parser().parse_args(argv)
+    args = parse(create_parser(), argv)
     keep_programs()
     # What is wrong already is told before anything is loaded, and that before hours of work.
     _check_outputs(args)

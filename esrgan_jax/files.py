@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from esrgan_jax.errors import InputError, RunError
+from esrgan_jax.errors import InputError, RunError, did_you_mean
 
 CACHE_VARIABLE = "ESRGAN_JAX_CACHE"
 # As the system calls say it, and libraries that pass their text on alone.
@@ -23,7 +23,12 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     if path.is_dir() or not path.parent.is_dir():
         reason = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
         raise InputError(f"{path}: cannot be written: {reason}")
+    if reason := too_long(path):
+        raise InputError(f"{path}: cannot be written: {reason}")
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    if too_long(partial):
+        short = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
+        partial = path.with_name(f".{short}.{os.getpid()}.part")
     try:
         yield partial
         partial.replace(path)
@@ -32,6 +37,32 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # of a file system that is read-only by now
             partial.unlink(missing_ok=True)
+
+
+def too_long(path: Path) -> str | None:
+    """What is too long of a path for the file system that it is or shall be on; None if nothing."""
+    path = path.absolute()
+    try:
+        folder = next(place for place in path.parents if os.path.isdir(place))
+        most, longest = (os.pathconf(folder, name) for name in ("PC_NAME_MAX", "PC_PATH_MAX"))
+    except (AttributeError, OSError, ValueError):  # a system that does not say
+        most, longest = 255, 4096
+    for part in path.parts[1:]:
+        if (size := len(os.fsencode(part))) > most:
+            return f"the name has {size} bytes, and the file system takes {most}"
+    if (size := len(os.fsencode(path))) >= longest:
+        return f"the path has {size} bytes, and the system takes {longest - 1}"
+    return None
+
+
+def near(path: Path) -> str:
+    """The end of a sentence on a path that is not there: the name beside it that was meant."""
+    try:
+        names = os.listdir(path.parent)
+    except OSError:
+        return ""
+    meant = did_you_mean(path.name, names, 0.75)
+    return f".{meant.replace('mean ', f'mean {path.parent}/', 1)}" if meant else ""
 
 
 def no_space(path: str | os.PathLike, error: BaseException) -> str:

@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from esrgan_jax.command_line import model_type, parse
 from esrgan_jax.errors import InputError, listed, run_command
+from esrgan_jax.mixture import ALPHA
 
 
 def interpolate_params(psnr: Any, gan: Any, alpha: float) -> Any:
@@ -125,6 +127,10 @@ def load_models(weighted: Sequence[tuple[str | Path, float]]) -> tuple[Any, Any,
                 f"{first} is {_kind(module)} and {model} is {_kind(other)}; "
                 "only networks of one architecture can be interpolated"
             )
+        if differs := _differences(module, other):
+            raise InputError(
+                f"{first} and {model} are not of one architecture, and cannot be mixed: {differs}"
+            )
     terms = [
         describe_model(model, variables) + ("" if weight == 1 else f" x {weight:g}")
         for (model, weight), (_, variables) in zip(weighted, loaded, strict=True)
@@ -166,7 +172,18 @@ def _place(model: str | Path) -> Path:
     from esrgan_jax.checkpoint import find_checkpoint
 
     # Path resolves links, which epath.Path does not.
-    return Path(find_checkpoint(epath.Path(model)) or model).resolve()
+    path = epath.Path(model).expanduser()
+    return Path(find_checkpoint(path) or path).resolve()
+
+
+def _differences(first: Any, second: Any) -> str:
+    """The fields of two modules of one class that differ, with both values; "" where none does."""
+    fields = {k: v for k, v in vars(first).items() if isinstance(v, int | str) and k != "name"}
+    return ", ".join(
+        f"{name} is {value} and {other}"
+        for name, value in fields.items()
+        if (other := getattr(second, name)) != value
+    )
 
 
 def _kind(module: Any) -> str:
@@ -185,6 +202,7 @@ def interpolate_pictures(psnr: Path, gan: Path, alpha: float, output: Path) -> l
     from esrgan_jax.picture import read_picture, write_picture
 
     written = []
+    psnr, gan, output = (path.expanduser() for path in (psnr, gan, output))
     for first, second, target in _picture_pairs(psnr, gan, output):
         a, b = read_picture(first), read_picture(second)
         if a.shape != b.shape:
@@ -236,15 +254,23 @@ def main(argv: Sequence[str] | None = None) -> None:
         description="Mix a PSNR-oriented and a GAN generator: (1 - alpha) PSNR + alpha GAN.",
         epilog="MODEL is a run or checkpoint directory, a weight file or a name of the zoo.",
     )
-    parser.add_argument("--psnr", metavar="MODEL", required=True, help="the PSNR generator")
-    parser.add_argument("--gan", metavar="MODEL", required=True, help="the GAN generator")
     parser.add_argument(
-        "--alpha", type=float, required=True, help="0 is the PSNR generator, 1 the GAN generator"
+        "--psnr", metavar="MODEL", required=True, type=model_type, help="the PSNR generator"
+    )
+    parser.add_argument(
+        "--gan", metavar="MODEL", required=True, type=model_type, help="the GAN generator"
+    )
+    parser.add_argument(
+        "--alpha",
+        type=float,
+        default=ALPHA,
+        help="0 is the PSNR generator, 1 the GAN generator (default: %(default)s)",
     )
     parser.add_argument(
         "--output",
         metavar="PATH",
         required=True,
+        type=model_type,
         help="file to write (.safetensors, .pth, .npz), or a directory for a checkpoint",
     )
     parser.add_argument(
@@ -252,7 +278,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         action="store_true",
         help="blend pictures instead: --psnr, --gan and --output are pictures or folders",
     )
-    args = parser.parse_args(argv)
+    args = parse(parser, argv)
     if not math.isfinite(args.alpha):
         raise InputError(f"--alpha={args.alpha}: give a finite number, such as 0.8")
     if args.images:

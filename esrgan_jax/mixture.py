@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
+from esrgan_jax.command_line import model_type
 from esrgan_jax.errors import InputError
 from esrgan_jax.interop import zoo
 
@@ -70,6 +71,7 @@ def add_mixture_arguments(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--psnr_model",
         metavar="MODEL",
+        type=model_type,
         help="PSNR-oriented generator to interpolate --model with, together with --alpha",
     )
     parser.add_argument(

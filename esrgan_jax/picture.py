@@ -33,7 +33,7 @@ def read_picture(path: str | os.PathLike) -> np.ndarray:
     Raises:
         InputError: The file is missing, truncated or no picture.
     """
-    path = Path(path)
+    path = Path(os.path.expanduser(path))
     with explained(str(path)):
         try:
             with _turns.beside():
@@ -84,7 +84,7 @@ def picture_size(path: str | os.PathLike) -> tuple[int, int]:
     Raises:
         InputError: The file is missing or its header is none of a picture.
     """
-    path = Path(path)
+    path = Path(os.path.expanduser(path))
     with explained(str(path)):
         kind, _ = kind_of(path)
         if kind not in LOADERS:
@@ -106,7 +106,7 @@ def write_picture(path: str | os.PathLike, array: np.ndarray) -> None:
         InputError: `path` ends otherwise or is a folder, or the array is none of these.
         RunError: The file cannot be written.
     """
-    path = Path(path)
+    path = Path(os.path.expanduser(path))
     if path.suffix.lower() != ".png":
         raise InputError(f"{path}: pictures are written as PNG; let the name end in .png")
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
@@ -128,7 +128,7 @@ def find_pictures(folder: str | os.PathLike) -> list[Path]:
     Raises:
         InputError: The folder is missing or holds no picture.
     """
-    folder = Path(folder)
+    folder = Path(os.path.expanduser(folder))
     if not folder.is_dir():
         raise InputError(f"{folder}: {'is not a' if folder.exists() else 'no such'} folder")
     found, seen = [], set()

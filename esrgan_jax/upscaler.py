@@ -7,11 +7,12 @@ import jax
 import numpy as np
 
 from esrgan_jax.errors import InputError
+from esrgan_jax.interop import zoo
 from esrgan_jax.mixture import Model, mixture
-from esrgan_jax.models.borders import BORDERS
 from esrgan_jax.upscaling.images import from_array, to_array
 from esrgan_jax.upscaling.memory import tile_side
 from esrgan_jax.upscaling.network import macs
+from esrgan_jax.upscaling.options import LARGEST_SCALE, LARGEST_SIDE, check_options
 from esrgan_jax.upscaling.picture_tiles import enlarged
 from esrgan_jax.upscaling.step import COLOR_FIELD
 from esrgan_jax.upscaling.strips import Strips
@@ -72,14 +73,15 @@ class Upscaler:
         name: str = "",
     ):
         devices = list(jax.local_devices() if devices is None else devices)
-        if seamless not in (None, *BORDERS[1:]):
-            raise InputError(f"seamless is {seamless!r}: choose {' or '.join(BORDERS[1:])}")
-        if not 0 <= strength <= 1:
-            raise InputError(f"a strength of {strength:g} is not within 0 (bicubic) to 1 (network)")
-        if dtype not in (None, "float32", "bfloat16"):
-            raise InputError(f"dtype is {dtype!r}: choose float32 or bfloat16")
-        if color not in (None, "keep"):
-            raise InputError(f"color is {color!r}: choose 'keep', or leave it out")
+        check_options(
+            tile=tile,
+            overlap=overlap,
+            exact=exact,
+            seamless=seamless,
+            strength=strength,
+            color=color,
+            dtype=dtype,
+        )
         same = module.in_channels == module.out_channels
         if not same and (strength < 1 or color):
             raise InputError("strength and color need a network that keeps the channels")
@@ -109,10 +111,6 @@ class Upscaler:
     ) -> tuple[int, int]:
         """The tile's side and the overlap, whole multiples of what the network folds."""
         multiple = self.multiple
-        if overlap is not None and overlap < 0:
-            raise InputError(f"an overlap of {overlap} px is negative; give 0 or more")
-        if exact and overlap is not None:
-            raise InputError("exact chooses the overlap: leave one of both out")
         # A network that does not say how far it sees is taken to see as far as all.
         field = 2 * getattr(self.module, "field", OVERLAP)
         least = field if exact else min(field, OVERLAP)
@@ -156,10 +154,13 @@ class Upscaler:
         """
         from esrgan_jax.interpolate import load_models
 
+        check_options(**options)  # before files of many megabytes are read
         links: list[Any] = list(model) if isinstance(model, list | tuple) else [model]
         if not links:
             raise InputError("no model: name one or more")
         mixtures = [mixture(links[0], psnr_model, alpha), *map(mixture, links[1:])]
+        for name in (name for networks in mixtures for name, _ in networks):
+            zoo.require(name)
         upscaler = None
         for networks in reversed(mixtures):
             module, variables, name = load_models(networks)
@@ -266,13 +267,15 @@ def result_size(
         size: (width, height); a side of 0 follows from the other.
 
     Raises:
-        InputError: both are given, or one is not positive.
+        InputError: Both are given, or one is not positive or too large.
     """
     if scale is not None and size is not None:
         raise InputError("scale and size both say how large the result is: give one")
     if scale is not None:
         if not 0 < scale < float("inf"):
             raise InputError(f"a scale of {scale:g} is no positive number")
+        if scale > LARGEST_SCALE:
+            raise InputError(f"a scale of {scale:g} is too large; the most is {LARGEST_SCALE}")
         height, width = (max(round(side * scale), 1) for side in shape)
         return height, width
     if size is None:
@@ -280,6 +283,8 @@ def result_size(
     width, height = size
     if width < 0 or height < 0 or not (width or height):
         raise InputError(f"a size of {width}x{height} px: give WIDTHxHEIGHT, one of them may be 0")
+    if max(width, height) > LARGEST_SIDE:
+        raise InputError(f"a size of {width}x{height} px: a side has at most {LARGEST_SIDE} px")
     height = height or max(round(width * shape[0] / shape[1]), 1)
     width = width or max(round(height * shape[1] / shape[0]), 1)
     return height, width

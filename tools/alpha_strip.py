@@ -5,8 +5,8 @@ python -m tools.alpha_strip photo.png --output=strip.png [--box=TOP,LEFT,HEIGHT,
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
+from esrgan_jax.command_line import model_type, parse, path_type
 from esrgan_jax.errors import InputError, run_command
 from esrgan_jax.files import refuse_same
 
@@ -34,14 +34,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         description="Upscale a picture with mixtures of a PSNR and a GAN network, side by side.",
     )
     add = parser.add_argument
-    add("picture", metavar="LR", type=Path, help="the picture to upscale")
-    add("--output", metavar="FILE", type=Path, required=True, help="picture to write")
-    add("--psnr_model", metavar="MODEL", help="alpha 0 (default: the package's)")
-    add("--model", metavar="MODEL", help="alpha 1 (default: the package's)")
+    add("picture", metavar="LR", type=path_type, help="the picture to upscale")
+    add("--output", metavar="FILE", type=path_type, required=True, help="picture to write")
+    add("--psnr_model", metavar="MODEL", type=model_type, help="alpha 0 (default: the package's)")
+    add("--model", metavar="MODEL", type=model_type, help="alpha 1 (default: the package's)")
     add("--alphas", type=_numbers, default=ALPHAS, help="balances to show, such as 0,0.5,1")
     add("--box", type=_box, help="part of the result to show: TOP,LEFT,HEIGHT,WIDTH")
     add("--zoom", type=int, default=1, help="every pixel as ZOOM x ZOOM pixels")
-    args = parser.parse_args(argv)
+    args = parse(parser, argv)
     if (args.model is None) != (args.psnr_model is None):
         raise InputError("--model and --psnr_model go together: give both, or neither")
     refuse_same(args.picture, args.output)

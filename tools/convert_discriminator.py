@@ -1,8 +1,8 @@
 """Converts a VGG style discriminator from and to BasicSR's names."""
 
 import argparse
-from pathlib import Path
 
+from esrgan_jax.command_line import parse, path_type
 from esrgan_jax.errors import InputError, run_command
 from esrgan_jax.files import refuse_same, sha256
 from esrgan_jax.interop.weight_file import SUFFIXES
@@ -19,8 +19,8 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("source", metavar="SRC", type=Path, help="the discriminator to read")
-    parser.add_argument("target", metavar="DST", type=Path, help="the file to write")
+    parser.add_argument("source", metavar="SRC", type=path_type, help="the discriminator to read")
+    parser.add_argument("target", metavar="DST", type=path_type, help="the file to write")
     parser.add_argument("--key", default="", help="which network of SRC, such as net_d")
     parser.add_argument(
         "--wrap",
@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> None:
         default="",
         help="key above the tensors of a .pth (default: params)",
     )
-    args = parser.parse_args(argv)
+    args = parse(parser, argv)
     if args.target.suffix.lower() not in SUFFIXES:
         raise InputError(f"{args.target}: DST must end in one of {', '.join(SUFFIXES)}")
     refuse_same(args.source, args.target)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from esrgan_jax.command_line import model_type, parse, path_type
 from esrgan_jax.errors import InputError, run_command
 from esrgan_jax.files import refuse_same, replacing, sha256
 from esrgan_jax.interop.rrdb_names import says_x3
@@ -31,8 +32,10 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("source", metavar="SRC", type=Path, help="the generator to read")
-    parser.add_argument("target", metavar="DST", type=Path, help="the file or directory to write")
+    parser.add_argument("source", metavar="SRC", type=model_type, help="the generator to read")
+    parser.add_argument(
+        "target", metavar="DST", type=path_type, help="the file or directory to write"
+    )
     parser.add_argument(
         "--naming",
         choices=("basicsr", "bsrgan", "old"),
@@ -71,9 +74,10 @@ def main(argv: list[str] | None = None) -> None:
         "times as many input as output channels); an Orbax DST keeps it, no weight file does",
     )
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="write an OpenModelDB entry for DST, a file"
+        "--json", type=path_type, metavar="FILE", help="write an OpenModelDB entry for DST, a file"
     )
-    args = parser.parse_args(argv)
+    args = parse(parser, argv)
+    args.source = Path(args.source)
     _check(args)
 
     import jax

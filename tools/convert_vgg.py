@@ -1,8 +1,8 @@
 """Converts the weights of a VGG16 or VGG19 for the perceptual loss."""
 
 import argparse
-from pathlib import Path
 
+from esrgan_jax.command_line import parse, path_type
 from esrgan_jax.errors import InputError, run_command
 from esrgan_jax.files import refuse_same, sha256
 
@@ -27,14 +27,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("source", metavar="SRC", type=Path, help="weights to read")
-    parser.add_argument("target", metavar="DST", type=Path, help="the .safetensors file to write")
+    parser.add_argument("source", metavar="SRC", type=path_type, help="weights to read")
+    parser.add_argument(
+        "target", metavar="DST", type=path_type, help="the .safetensors file to write"
+    )
     parser.add_argument(
         "--preset",
         choices=("torchvision", "caffe", "minc"),
         help="what the weights were trained on (default: as SRC's form implies)",
     )
-    args = parser.parse_args()
+    args = parse(parser)
     if args.target.suffix != ".safetensors":
         raise InputError(f"{args.target}: DST must end in .safetensors")
     refuse_same(args.source, args.target)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from esrgan_jax.command_line import parse, path_type
 from esrgan_jax.errors import InputError, run_command
 from esrgan_jax.files import refuse_same, replacing, sha256
 from esrgan_jax.interop.weight_file import SUFFIXES
@@ -30,8 +31,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("model", metavar="MODEL", type=Path, help="the generator to export")
-    parser.add_argument("output", metavar="OUTPUT", type=Path, help="the file to write")
+    parser.add_argument("model", metavar="MODEL", type=path_type, help="the generator to export")
+    parser.add_argument("output", metavar="OUTPUT", type=path_type, help="the file to write")
     add_mixture_arguments(parser)
     parser.add_argument(
         "--platforms",
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         default="float32",
         help="what it computes in; bfloat16 makes half the file (default: %(default)s)",
     )
-    args = parser.parse_args(argv)
+    args = parse(parser, argv)
     platforms = _platforms(args.platforms)
     _check(args)
 

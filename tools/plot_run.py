@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from esrgan_jax.command_line import parse, path_type
 from esrgan_jax.errors import InputError, RunError, run_command
 from esrgan_jax.files import replacing
 from esrgan_jax.metric_writer import JSONL, read_lines
@@ -117,15 +118,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tools.plot_run", description="Draw the curves of a run."
     )
-    parser.add_argument("run", type=Path, help="workdir, or folder of its thinned lines")
-    parser.add_argument("--output", type=Path, required=True, help="picture to write")
+    parser.add_argument("run", type=path_type, help="workdir, or folder of its thinned lines")
+    parser.add_argument("--output", type=path_type, required=True, help="picture to write")
     parser.add_argument(
         "--thinned",
         metavar="DIR",
-        type=Path,
+        type=path_type,
         help=f"write psnr.jsonl and gan.jsonl here, of {LINES} lines and all validations",
     )
-    args: Any = parser.parse_args(argv)
+    args: Any = parse(parser, argv)
     stages = read_run(args.run)
     if args.thinned:
         args.thinned.mkdir(parents=True, exist_ok=True)

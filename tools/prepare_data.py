@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from esrgan_jax.command_line import parse, path_type
 from esrgan_jax.errors import InputError, RunError, run_command
 from esrgan_jax.picture import find_pictures, picture_size, read_picture
 from esrgan_jax.progress import Progress
@@ -85,11 +86,11 @@ def main() -> int:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--input", type=Path, nargs="+", action="extend", required=True, metavar="DIR",
+        "--input", type=path_type, nargs="+", action="extend", required=True, metavar="DIR",
         help="folders of HR pictures, sub-folders included; may be given several times",
     )  # fmt: skip
     parser.add_argument(
-        "--output", type=Path, required=True, metavar="DIR",
+        "--output", type=path_type, required=True, metavar="DIR",
         help="the folder to make, given later as --config.data.train=DIR",
     )  # fmt: skip
     parser.add_argument(
@@ -107,7 +108,7 @@ def _parse() -> argparse.Namespace:
         help="one more sub-image at the end of an axis where more pixels than this are left: 48 as "
         "in the ESRGAN authors' code of 2019, 0 as in today's BasicSR (%(default)s)",
     )  # fmt: skip
-    return parser.parse_args()
+    return parse(parser)
 
 
 def _at_least(least: int) -> Callable[[str], int]:

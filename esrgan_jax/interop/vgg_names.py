@@ -175,7 +175,7 @@ def read_vgg(path: str | os.PathLike, preset: str | None = None) -> tuple[int, d
     Raises:
         InputError: No such file, another suffix, a damaged file or another network.
     """
-    path = Path(path)
+    path = Path(os.path.expanduser(path))
     suffixes = (*weight_file.SUFFIXES, *keras_file.SUFFIXES, CAFFE_SUFFIX)
     suffix = path.suffix.lower()
     if not path.is_file():

@@ -58,7 +58,7 @@ def read_tensors(path: str | os.PathLike, key: str = "") -> dict[str, np.ndarray
         InputError: No such file, a suffix that is none of SUFFIXES, a damaged file, no such key,
             or no tensors.
     """
-    path = Path(path)
+    path = Path(os.path.expanduser(path))
     if not path.exists():
         raise InputError(f"{path}: no such file")
     if not path.is_file():
@@ -91,7 +91,7 @@ def write_tensors(
         InputError: An unknown suffix, no such folder, or an element type the format cannot hold.
         RunError: The disk does not take the file.
     """
-    path = Path(path)
+    path = Path(os.path.expanduser(path))
     _check_suffix(path)
     # safetensors writes an array's memory as it lies.
     arrays = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
@@ -126,7 +126,7 @@ def write_network(
     `wrap` is that key, or "none" for none; left out, "params_ema", which Real-ESRGAN wants and all
     else accepts. InputError for a key in another kind of file.
     """
-    path = Path(path)
+    path = Path(os.path.expanduser(path))
     if path.suffix.lower() in TORCH_SUFFIXES and wrap != "none":
         torch_file.write(path, {wrap or "params_ema": tensors})
     elif wrap in ("", "none"):

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from esrgan_jax.command_line import parse
 from esrgan_jax.errors import InputError, RunError, run_command
-from esrgan_jax.files import CACHE_VARIABLE, cache_folder, sha256
+from esrgan_jax.files import CACHE_VARIABLE, cache_folder, near, sha256
 from esrgan_jax.interop.download import MEGABYTE, download
 from esrgan_jax.interop.known_weights import KINDS, PREFIX, ZOO, Weights
 
@@ -28,15 +29,25 @@ def resolve(model: str | os.PathLike, kind: str = "generator") -> Path:
         InputError: It is neither, or names weights of another kind.
         RunError: as `fetch`.
     """
+    require(model, kind)
+    path = Path(os.path.expanduser(model))
+    return path if os.path.exists(path) else fetch(os.fspath(model))
+
+
+def require(model: str | os.PathLike, kind: str = "generator") -> None:
+    """InputError unless a MODEL is a path that exists or a name of the zoo; nothing is read."""
     name = os.fspath(model)
-    if Path(model).exists():
-        return Path(model)
+    path = Path(os.path.expanduser(name))
     names = [key for key, weights in ZOO.items() if weights.kind == kind]
-    if name in names:
-        return fetch(name)
+    if name and (name in names or os.path.exists(path)):
+        return
+    if not name:
+        raise InputError("the generator's name is empty: give a run, a weight file or a zoo name")
     problem = f"is {KINDS[ZOO[name].kind]}" if name in ZOO else "no such file or directory"
+    choice = _choice(name, names)
+    beside = near(path) if path.suffix and choice[-1] != "?" else ""
     raise InputError(
-        f"{name}: {problem}, wanted {KINDS[kind]}: a path, or of the zoo {_choice(name, names)}"
+        f"{name}: {problem}, wanted {KINDS[kind]}: a path, or of the zoo {choice}{beside}"
     )
 
 
@@ -166,7 +177,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"the user's cache, or in the folder that {CACHE_VARIABLE} names; packaged ones need none.",
     )
     parser.add_argument("names", metavar="NAME", nargs="*", help="weights to fetch (default: list)")
-    args = parser.parse_args(argv)
+    args = parse(parser, argv)
     if not args.names:
         print(table())
         print(f"\nThe cache is {cache_folder()}, or what {CACHE_VARIABLE} says.")

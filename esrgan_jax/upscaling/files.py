@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from esrgan_jax.errors import InputError, RunError
+from esrgan_jax.files import too_long
 from esrgan_jax.pictures.lost import lost
 from esrgan_jax.pictures.reader import Picture, open_picture
 from esrgan_jax.pictures.writer import check_target, output_dtype, write_rows
@@ -74,6 +75,8 @@ def upscale_files(
         try:
             if job[1] != STREAM and os.path.isdir(job[1]):
                 raise InputError(f"{job[1]}: cannot be written: it is a folder")
+            if job[1] != STREAM and (reason := too_long(job[1])):
+                raise InputError(f"{job[1]}: cannot be written: {reason}")
             if is_film(job[0]):
                 film = open_job(job, upscaler, wishes)
                 total += film.film.frames * film.height * film.width

@@ -2,12 +2,14 @@
 
 import glob
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from esrgan_jax.errors import InputError
+from esrgan_jax import files
+from esrgan_jax.errors import InputError, did_you_mean
 from esrgan_jax.films import film
 from esrgan_jax.picture import SUFFIXES, find_pictures
 from esrgan_jax.pictures.reader import open_picture
@@ -15,6 +17,8 @@ from esrgan_jax.pictures.writer import WRITABLE
 
 STREAM = Path("-")  # standard input or output
 MAYBE_ANIMATED = (".gif", ".webp")
+
+FILE_ENDING = re.compile(r"\.[a-z][a-z0-9]{1,4}")  # .jxl, but not .2024 or .d, as of folders
 
 Job = tuple[Path, Path]  # source and target
 
@@ -57,7 +61,12 @@ class _Found(NamedTuple):
 
 
 def plan(
-    inputs: Sequence[Path], output: Path, *, suffix: str = "", extension: str | None = None
+    inputs: Sequence[Path],
+    output: Path,
+    *,
+    suffix: str = "",
+    extension: str | None = None,
+    is_folder: bool = False,
 ) -> list[Job]:
     """Which file each input becomes.
 
@@ -69,6 +78,7 @@ def plan(
         suffix: Behind the name of every file in a folder: "_x4".
         extension: Of the pictures in a folder, such as ".jpg"; left out, .png, or .webp for
             animations. A film keeps its own, or becomes .mp4.
+        is_folder: The output is a folder whatever its name looks like.
 
     Returns:
         (source, target) pairs, no two of one target. What an earlier run wrote into the same
@@ -79,8 +89,9 @@ def plan(
             overwritten, or nothing can be written there.
     """
     found = [match for path in inputs for match in _matches(path)]
-    _check_writable(output)
-    if not _is_folder(output):
+    is_folder = is_folder or _is_folder(output, len(found) == 1 and found[0].root is None)
+    _check_writable(output, is_folder)
+    if not is_folder:
         if suffix or (extension and output != STREAM):
             raise InputError(f"--output={output} is one file: leave --suffix and --format out")
         return [_one(found, output)]
@@ -117,23 +128,23 @@ def _matches(path: Path) -> list[_Found]:
     if path == STREAM or os.path.exists(path):
         return [_Found(path)]
     if not glob.has_magic(str(path)):
-        raise InputError(f"no picture or folder {path}")
+        raise InputError(f"no picture or folder {path}{files.near(path)}")
     known = (*SUFFIXES, *film.SUFFIXES)
     matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
     root = next(parent for parent in path.parents if not glob.has_magic(str(parent)))
-    files = [_Found(m, root) for m in matches if m.suffix.lower() in known and os.path.isfile(m)]
-    if not files:
+    known_files = [m for m in matches if m.suffix.lower() in known and os.path.isfile(m)]
+    if not known_files:
         raise InputError(f"no picture matches {path}")
-    return files
+    return [_Found(match, root) for match in known_files]
 
 
-def _check_writable(output: Path) -> None:
+def _check_writable(output: Path, is_folder: bool) -> None:
     """Before the work and not after it."""
     if output == STREAM:
         return
-    places = (
-        (output, *output.absolute().parents) if _is_folder(output) else output.absolute().parents
-    )
+    places = (output, *output.absolute().parents)[0 if is_folder else 1 :]
+    if reason := files.too_long(output):
+        raise InputError(f"--output={output}: {reason}")
     folder = next(place for place in places if os.path.exists(place))
     if not os.path.isdir(folder):
         raise InputError(f"--output={output}: {folder} is a file and no folder")
@@ -141,16 +152,28 @@ def _check_writable(output: Path) -> None:
         raise InputError(f"--output={output}: the folder {folder} must not be written to")
 
 
-def _is_folder(output: Path) -> bool:
-    """Whether an output is a folder, there or to be made, by its name."""
+def _is_folder(output: Path, one: bool) -> bool:
+    """Whether an output is a folder, there or to be made, by its name.
+
+    Args:
+        one: It is for one picture or film that was named.
+    """
     if output == STREAM or os.path.isdir(output):
         return output != STREAM
     ending = output.suffix.lower()
     if ending in (*WRITABLE, *film.WRITTEN):
         return False
+    written = (*WRITABLE, *film.WRITTEN)
+    endings = ", ".join(written)
     if os.path.isfile(output) or ending in (*SUFFIXES, *film.SUFFIXES):
-        endings = ", ".join((*WRITABLE, *film.WRITTEN))
         raise InputError(f"--output={output}: files end in {endings}; or name a folder")
+    meant = did_you_mean(ending, written)
+    if meant or (one and FILE_ENDING.fullmatch(ending)):
+        choose = meant or f" Choose of {endings}."
+        raise InputError(
+            f"--output={output}: no file is written as {ending}.{choose} "
+            "If it shall be a folder, put a / behind it"
+        )
     return True
 
 

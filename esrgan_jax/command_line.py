@@ -1,0 +1,52 @@
+"""What all commands have in common: --version, flags that are misspelt, and paths with a ~."""
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from esrgan_jax import __version__
+from esrgan_jax.errors import InputError, did_you_mean
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The arguments of a command.
+
+    Raises:
+        InputError: There is no such flag; the message names the one that was perhaps meant.
+        SystemExit: As argparse has it: 0 for --help and --version, 2 for what is wrong.
+    """
+    parser.add_argument("--version", action="version", version=f"esrgan_jax {__version__}")
+    argv = list(sys.argv[1:] if argv is None else argv)
+    flags = list(parser._option_string_actions)  # argparse has no public list of them
+    for text in argv:
+        if text == "--":
+            break
+        name = text.partition("=")[0]
+        # A flag may be shortened to what no other begins with, and the value of -o may follow it
+        # at once; but -output is no -o. What looks like -1 is a number.
+        if name.startswith("--"):
+            known = any(flag.startswith(name) for flag in flags)
+        else:
+            known = text[:2] in flags and f"-{name}" not in flags
+        if re.match(r"--?[^\W\d]", text) and not known:
+            words = [flag[2:] for flag in flags if flag.startswith("--")]
+            meant = did_you_mean(name.lstrip("-").replace("-", "_").lower(), words)
+            meant = meant.replace("mean ", "mean --") or " --help lists all"
+            raise InputError(f"there is no flag {name}.{meant}")
+    # Names may stand between flags; but argparse then forgets what a -- said.
+    return parser.parse_args(argv) if "--" in argv else parser.parse_intermixed_args(argv)
+
+
+def path_type(text: str) -> Path:
+    """A path, as the type of an argument: shells leave the ~ of --output=~/large as it is."""
+    if not text:  # an unset variable of the shell, and Path("") would be the whole current folder
+        raise argparse.ArgumentTypeError("the path is empty")
+    return Path(os.path.expanduser(text))
+
+
+def model_type(text: str) -> str:
+    """A MODEL, as the type of an argument: a path, or a name of the zoo."""
+    return os.path.expanduser(text)

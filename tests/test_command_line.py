@@ -1,0 +1,229 @@
+"""Flags, paths and values of the commands: what is wrong is said at once, and how it is right."""
+
+import importlib
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from esrgan_jax import __version__, checkpoint, interpolate
+from esrgan_jax.checkpoint import load_generator, save_generator
+from esrgan_jax.errors import InputError
+from esrgan_jax.models.rrdb import RRDBNet
+from esrgan_jax.picture import read_picture, write_picture
+from esrgan_jax.upscale import main as upscale
+from esrgan_jax.upscaler import Upscaler
+
+COMMANDS = (
+    *("esrgan_jax.upscale", "esrgan_jax.interpolate", "esrgan_jax.evaluate", "esrgan_jax.app"),
+    *("esrgan_jax.interop.zoo", "tools.convert_rrdb", "tools.convert_vgg", "tools.export"),
+    *("tools.convert_discriminator", "tools.prepare_data", "tools.plot_run", "tools.alpha_strip"),
+)
+
+
+def run(command: str, arguments: list[str], monkeypatch) -> None:
+    monkeypatch.setattr("sys.argv", ["command", *arguments])
+    importlib.import_module(command).main()
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch, rng, random_generator):
+    """A home with a picture of 9x8 px and two networks, a.npz and b.npz, x2."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    write_picture(tmp_path / "photo.png", rng.integers(0, 256, (8, 9, 3), dtype=np.uint8))
+    for name in "ab":
+        fields, params, _ = random_generator(rng, num_blocks=1, scale=2)
+        params = jax.tree.map(lambda a: a * np.float32(0.2), params)
+        save_generator(f"~/{name}.npz", RRDBNet(**fields), {"params": params})
+    return tmp_path
+
+
+@pytest.fixture
+def unloaded(monkeypatch):
+    """Fails the test where a network is read."""
+    monkeypatch.setattr(checkpoint, "load_generator", lambda *_, **__: pytest.fail("it was loaded"))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_version_and_names_a_flag_it_has_not(command, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run(command, ["--version"], monkeypatch)
+    assert ended.value.code in (0, None)
+    assert capsys.readouterr().out == f"esrgan_jax {__version__}\n"
+    for flag in ("--frobnicate=1", "--frobnicate", "-q"):
+        with pytest.raises(InputError, match=f"there is no flag {flag[:12]}. --help lists all"):
+            run(command, [flag, "x"], monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("command", "flag", "meant"),
+    [
+        ("esrgan_jax.upscale", "--ouput=x.png", "--output"),
+        ("esrgan_jax.upscale", "--modle", "--model"),
+        ("esrgan_jax.upscale", "--psnr-model=x", "--psnr_model"),
+        ("esrgan_jax.upscale", "--Tile=3", "--tile"),
+        ("esrgan_jax.upscale", "--outscale=2", "--scale"),
+        ("esrgan_jax.upscale", "-output=x", "--output"),
+        ("esrgan_jax.upscale", "--over-write", "--overwrite"),
+        ("esrgan_jax.interpolate", "--alhpa=0.5", "--alpha"),
+        ("esrgan_jax.evaluate", "--metric-s=x", "--metrics"),
+        ("esrgan_jax.app", "--prot=1", "--port"),
+        ("tools.convert_rrdb", "--warp=none", "--wrap"),
+        ("tools.prepare_data", "--ouptut=x", "--output"),
+    ],
+)
+def test_the_flag_that_was_meant(command, flag, meant, monkeypatch):
+    with pytest.raises(InputError) as raised:
+        run(command, [flag, "x"], monkeypatch)
+    said = f"there is no flag {flag.partition('=')[0]}. Did you mean {meant}?"
+    assert str(raised.value) == said
+
+
+def test_what_is_no_flag_is_none(home):
+    """A shortened flag, a negative number, and names with dashes behind --."""
+    (home / "photo.png").rename(home / "-q.png")
+    upscale(
+        ["--outp=x.png", "--model=a.npz", "--psnr_model=b.npz", "--alpha", "-1", "--", "-q.png"]
+    )
+    assert read_picture(home / "x.png").shape == (16, 18, 3)
+
+
+def test_short_flags_as_other_programs_have_them(home):
+    upscale(["-i", "photo.png", "-o", "x.png", "-s", "3", "-n", "a.npz", "-t", "64"])
+    assert read_picture(home / "x.png").shape == (24, 27, 3)
+    upscale(["photo.png", "-oout", "-n", "a.npz", "-f", "tif"])
+    assert [path.name for path in (home / "out").iterdir()] == ["photo.tif"]
+    with pytest.raises(InputError, match="nothing to upscale: name pictures"):
+        upscale(["-o", "x.png"])
+
+
+def test_inputs_may_stand_between_flags(home):
+    write_picture(home / "second.png", read_picture(home / "photo.png"))
+    upscale(["photo.png", "--output=out", "second.png", "--model=a.npz", "--progress=quiet"])
+    assert sorted(path.name for path in (home / "out").iterdir()) == ["photo.png", "second.png"]
+
+
+def test_a_tilde_is_the_home_of_every_path(home):
+    plain = read_picture(home / "photo.png")
+    model = "--model=~/a.npz"
+    upscale(["~/photo.png", "--output=~/one.png", model])
+    np.testing.assert_array_equal(read_picture("~/one.png"), Upscaler.load("~/a.npz")(plain))
+    upscale(["~/*.png", "--output=~/out/", model, "--then=~/b.npz"])
+    assert read_picture(home / "out/photo.png").shape == (32, 36, 3)
+    upscale(["~/photo.png", "--output=~/two.png", "--mix", "~/a.npz=0.5", "~/b.npz=0.5"])
+    upscale(["~/photo.png", "-o", "~/three.png", "--psnr_model=~/a.npz", "-n~/b.npz", "--alpha=.5"])
+    np.testing.assert_array_equal(read_picture("~/two.png"), read_picture(home / "three.png"))
+    interpolate.main(["--psnr=~/a.npz", "--gan=~/b.npz", "--alpha=0.5", "--output=~/mix.pth"])
+    assert load_generator(home / "mix.pth")[0].scale == 2
+    assert not (home / "~").exists()
+
+
+def test_a_tilde_in_the_other_commands(home, monkeypatch, capsys):
+    write_picture(home / "hr/a.png", np.zeros((32, 32, 3), np.uint8))
+    for command, *arguments in (
+        ("esrgan_jax.evaluate", "--model=~/a.npz", "--hr=~/hr", "--csv=~/a.csv", "--sheet=~/a.png"),
+        ("tools.convert_rrdb", "~/a.npz", "~/c.pth", "--json=~/c.json"),
+        ("tools.alpha_strip", "~/photo.png", "--output=~/strip.png"),
+        ("tools.prepare_data", "--input", "~/hr", "--output=~/sub", "--size=16", "--step=16"),
+    ):
+        run(command, arguments, monkeypatch)
+    for name in ("a.csv", "a.png", "c.pth", "c.json", "strip.png", "sub"):
+        assert (home / name).exists(), name
+    assert not (home / "~").exists()
+    assert "~" not in capsys.readouterr().out
+
+
+def test_interpolate_takes_as_much_of_the_gan_as_the_others(home):
+    interpolate.main(["--psnr=a.npz", "--gan=b.npz", "--output=mix.npz"])
+    a, b, mix = (load_generator(name)[1] for name in ("a.npz", "b.npz", "mix.npz"))
+    expected = interpolate.interpolate_params(a, b, 0.8)
+    jax.tree.map(np.testing.assert_array_equal, mix, jax.tree.map(np.asarray, expected))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--scale=1000", "a scale of 1000 is too large; the most is 100"),
+        ("--scale=nan", "no positive number"),
+        ("--scale=inf", "no positive number"),
+        ("--scale=0", "no positive number"),
+        ("--scale=1e-400", "no positive number"),
+        ("--size=9999999x1", "a side has at most 1000000 px"),
+        ("--tile=1000000 --overlap=9999", "a tile of 1000000 px must be .* at most 16384"),
+        ("--tile=-3", "a tile of -3 px must be 1 px or more"),
+        ("--overlap=9999", "an overlap of 9999 px is too large"),
+        ("--tile=64 --overlap=65", "a tile of 64 px must be more than the overlap, 65"),
+        ("--strength=nan", "a strength of nan is not within"),
+        ("--strength=-0.1", r"a strength of -0\.1 is not within"),
+        ("--alpha=nan", "alpha is nan: give a finite number"),
+        ("--alpha=-inf", "alpha is -inf: give a finite number"),
+        ("--quality=101 --output=x.jpg", "the quality 101 is not from 1 to 100"),
+        ("--quality=0 --output=x.webp", "the quality 0 is not from 1 to 100"),
+        ("--quality=-5 --format=jpg", "the quality -5 is not from 1 to 100"),
+        ("--depth=16 --output=x.jpg", r"\.jpg holds 8 bits a channel, not 16"),
+        ("--depth=32", r"\.png holds 8 or 16 bits a channel, not 32"),
+        ("--lossless --output=x.jpg", r"\.jpg is not lossless"),
+        ("--suffix=../x", "would lead to another folder"),
+        ("--model=b.npx", "b.npx: no such file or directory.* Did you mean ./b.npz"),
+        ("--model=a.npz --then=gone.npz", "gone.npz: no such file or directory"),
+        ("--mix a.npz=nan b.npz=1", "is not MODEL=WEIGHT"),
+        ("--mix a.npz=0.5 c.npz=0.5", "c.npz: no such file or directory"),
+    ],
+)
+def test_values_are_checked_before_a_network_is_read(home, unloaded, capsys, options, message):
+    try:
+        with pytest.raises((InputError, SystemExit)) as raised:
+            upscale(["photo.png", "--output=out", *options.split()])
+    finally:
+        said = capsys.readouterr().err
+    text = str(raised.value) if raised.type is InputError else said
+    assert re.search(message, text), text
+    assert sorted(path.name for path in home.iterdir()) == ["a.npz", "b.npz", "photo.png"]
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        (
+            "x.pgn",
+            r"no file is written as \.pgn\. Did you mean \.png\? If it shall be a folder, put",
+        ),
+        ("x.jpgg", r"Did you mean \.jpg\?"),
+        ("x.WEPB", r"no file is written as \.wepb\. Did you mean \.webp\?"),
+        ("x.jxl", r"no file is written as \.jxl\. Choose of \.avif, "),
+        ("x.psd", r"no file is written as \.psd\. Choose of \.avif, "),
+        ("x.mp5", r"Did you mean \.mp4\?"),
+        ("x.bmp", r"files end in \.avif"),
+    ],
+)
+def test_an_ending_that_is_not_written_makes_no_folder(home, unloaded, output, message):
+    with pytest.raises(InputError, match=message):
+        upscale(["photo.png", f"--output={output}"])
+    assert not (home / output).exists()
+
+
+def test_a_folder_may_have_a_dot(home):
+    for output in ("2024.05", "a.d", "x.pgn/"):
+        upscale(["photo.png", f"--output={output}", "--model=a.npz", "--progress=quiet"])
+        assert (home / output / "photo.png").is_file()
+    upscale(["photo.png", "--output=x.pgn", "--model=a.npz"])  # a folder that is there
+
+
+def test_a_picture_or_network_that_was_perhaps_meant(home):
+    with pytest.raises(InputError, match=r"no picture or folder phtoo\.png\. Did you mean ./photo"):
+        upscale(["phtoo.png", "--output=x.png"])
+    with pytest.raises(InputError, match=r"Did you mean realesrgan-x4plus\?$"):
+        upscale(["photo.png", "--output=x.png", "--model=realesrgan-x4pluss"])
+
+
+def test_networks_of_two_architectures_are_told_apart_in_a_short_line(home, rng, random_generator):
+    fields, params, _ = random_generator(rng, num_blocks=3, num_features=8, scale=2)
+    save_generator("c.npz", RRDBNet(**fields), {"params": params})
+    with pytest.raises(InputError) as raised:
+        interpolate.main(["--psnr=a.npz", "--gan=c.npz", "--output=mix.npz"])
+    assert str(raised.value) == (
+        "a.npz and c.npz are not of one architecture, and cannot be mixed: "
+        "num_features is 4 and 8, num_blocks is 1 and 3"
+    )
