@@ -16,6 +16,7 @@ from esrgan_jax.films import parts as film_parts
 from esrgan_jax.upscaling import made_by
 from esrgan_jax.upscaling.arguments import check_files, parse_arguments
 from esrgan_jax.upscaling.jobs import STREAM, Job, Wishes, plan
+from esrgan_jax.upscaling.passed_over import passed_over
 from esrgan_jax.upscaling.report import Report
 
 CLEANING_SECONDS = 5  # in which a second Ctrl-C is not needed; later it ends the process at once
@@ -74,6 +75,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise _not_replaced(args.output, differs)
     try:
         with Report(args.progress, count, out) as report:
+            folders: list[Path] = [path for path in args.inputs if os.path.isdir(path)]
+            for folder in folders:
+                if note := passed_over(folder, args.output):
+                    report.note(folder, note)
             for job in done:
                 report.skipped(*job)
             for job, differs in there.items():

@@ -1,0 +1,47 @@
+"""What of a folder is passed over is said once."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from esrgan_jax.upscale import main
+from esrgan_jax.upscaling.passed_over import passed_over
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["a.png", "b.txt", "c.json", ".hidden.mp4", ".trash/a.nef"], None),
+        (
+            ["IMG_1.HEIC", "IMG_1.MOV", "IMG_2.JPG", "IMG_2.MOV"],
+            "2 videos of Live Photos are passed over",
+        ),
+        (["IMG_1.HEIC", "IMG_2.MOV"], "1 film is passed over; name films to upscale them"),
+        (
+            ["a/a.jpg", "a/a.NEF", "b/b.mp4", "b/c.mkv", "c.psd", "d.jxl", "e.svg"],
+            "3 files of other formats, 2 films and 1 raw file are passed over; "
+            "name films to upscale them",
+        ),
+        (["a.png", "large/a.mp4"], None),
+    ],
+)
+def test_a_folder(tmp_path, names, said):
+    touch(tmp_path, *names)
+    assert passed_over(tmp_path, tmp_path / "large") == said
+
+
+def test_the_command_says_it(tmp_path, capsys):
+    photos = tmp_path / "photos"
+    touch(photos, "a.mov", "b.nef")
+    Image.new("RGB", (8, 8)).save(photos / "a.png")
+    main([str(photos), f"--output={tmp_path / 'large'}", "--progress=json"])
+    said = "1 raw file and 1 video of a Live Photo are passed over"
+    assert f'"note": "{said}"' in capsys.readouterr().out
+    assert (tmp_path / "large" / "a.png").is_file()
