@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 EXTRA ?=
+# Versions known to work. CONSTRAINTS= takes the newest that setup.cfg allows.
+CONSTRAINTS ?= constraints.txt
 # DATA, VGG and WORKDIR are for `make demo`.
 VGG ?=
 WORKDIR ?= demo$(if $(VGG),-vgg)
@@ -9,17 +11,24 @@ WORKDIR ?= demo$(if $(VGG),-vgg)
 extras = test$(if $(EXTRA),$(comma)$(EXTRA))
 comma := ,
 python = $(VENV)/bin/python
+constrained = $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 installed = $(VENV)/.installed-$(extras)
 
 PEER ?= torch,onnxruntime
 
-.PHONY: demo test lint format peers bench clean
+.PHONY: demo test test-newest lint format peers bench clean
 
 demo: $(installed)
 	$(python) -m tools.demo --workdir=$(WORKDIR) $(if $(VGG),--vgg=$(VGG))
 
 test: $(installed)
 	$(python) -m pytest -n 2 --dist=loadfile
+
+# What newer libraries break first: films, training, Orbax, Grain, the page.
+NEWEST = film app page compilation pipeline sources run_checkpoints checkpoint steps train_state train
+
+test-newest: $(installed)
+	$(python) -m pytest -n 2 --dist=loadfile $(sort $(foreach name,$(NEWEST),$(wildcard tests/test_$(name)*.py)))
 
 lint: $(installed)
 	$(VENV)/bin/ruff check .
@@ -30,12 +39,12 @@ format: $(installed)
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-$(installed): setup.cfg pyproject.toml
+$(installed): setup.cfg pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo 'esrgan_jax needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.11'; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(python) -m pip install --quiet --upgrade pip
-	$(python) -m pip install --quiet --editable '.[$(extras)]'
+	$(python) -m pip install --quiet $(constrained) --editable '.[$(extras)]'
 	@touch $@
 
 # What tests and benchmarks compare with where it is installed; nobody else needs it.

@@ -13,7 +13,7 @@ from typing import Any
 
 from esrgan_jax.app_address import check_address
 from esrgan_jax.command_line import model_type, parse
-from esrgan_jax.errors import InputError, RunError, run_command
+from esrgan_jax.errors import InputError, RunError, missing, run_command
 from esrgan_jax.interop import zoo
 from esrgan_jax.mixture import GAN, PSNR, PSNR_ALONE
 
@@ -161,7 +161,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             try:
                 import gradio  # noqa: F401
             except ImportError:
-                raise InputError("the app needs gradio: pip install 'esrgan_jax[app]'") from None
+                raise missing("pages", "Gradio", "gradio<7") from None
             from esrgan_jax.app_page import Page
 
             page = Page(given, paired, Limits(**limits), Path(folder).resolve())

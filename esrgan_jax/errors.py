@@ -16,6 +16,18 @@ class RunError(RuntimeError):
     """A run that started well could not go on. The message says why and what is left of it."""
 
 
+def missing(what: str, package: str, requirement: str) -> InputError:
+    """The error for an optional package that is not installed.
+
+    Args:
+        what: What needs it, in the plural: "films".
+        package: Its name.
+        requirement: What pip is to install, such as "av<20". It works from any folder, which an
+            extra of this project, whose name is not registered, does not.
+    """
+    return InputError(f"{what} need {package}, which is not installed: pip install '{requirement}'")
+
+
 def listed(names: Sequence[str], most: int = 6) -> str:
     """The first of names that may be many, for a message: "a, b, c and 4 more"."""
     shown = ", ".join(name[:LONGEST_NAME] for name in names[:most])

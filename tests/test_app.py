@@ -185,7 +185,7 @@ def test_the_command_says_what_is_wrong(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="psnr_model without model"):
         app.main(["--psnr_model=p.npz"])
     monkeypatch.setitem(sys.modules, "gradio", None)
-    with pytest.raises(InputError, match=r"pip install 'esrgan_jax\[app\]'"):
+    with pytest.raises(InputError, match=r"Gradio, .*: pip install 'gradio<7'"):
         app.main([])
 
 

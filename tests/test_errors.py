@@ -2,7 +2,7 @@
 
 import pytest
 
-from esrgan_jax.errors import InputError, RunError, listed, run_command
+from esrgan_jax.errors import InputError, RunError, listed, missing, run_command
 
 
 def command(result):
@@ -44,3 +44,8 @@ def test_long_lists_are_cut():
     assert listed(list("abcdefg"), most=3) == "a, b, c and 4 more"
     assert listed(list("abcdefgh")) == "a, b, c, d, e, f and 2 more"
     assert len(listed(["x" * 10**6])) == 200
+
+
+def test_a_missing_package_is_named_with_a_line_that_installs_it():
+    error = missing("films", "PyAV", "av<20")
+    assert str(error) == "films need PyAV, which is not installed: pip install 'av<20'"

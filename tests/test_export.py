@@ -236,7 +236,7 @@ def test_what_is_read_is_not_overwritten(tmp_path, pair):
 
 def test_without_flatbuffers(tmp_path, pair, monkeypatch):
     monkeypatch.setitem(sys.modules, "flatbuffers", None)
-    with pytest.raises(InputError, match=r"pip install 'esrgan_jax\[export\]'"):
+    with pytest.raises(InputError, match=r"need flatbuffers, .*: pip install 'flatbuffers'"):
         export.main([str(pair[1]), str(tmp_path / "x.stablehlo")])
 
 

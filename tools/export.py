@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from esrgan_jax.command_line import parse, path_type
-from esrgan_jax.errors import InputError, run_command
+from esrgan_jax.errors import InputError, missing, run_command
 from esrgan_jax.files import refuse_same, replacing, sha256
 from esrgan_jax.interop.weight_file import SUFFIXES
 from esrgan_jax.mixture import add_mixture_arguments
@@ -84,10 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _check(args: argparse.Namespace) -> None:
     """What can be told before anything is read."""
     if importlib.util.find_spec("flatbuffers") is None:
-        raise InputError(
-            "exported files are written by flatbuffers, which is not installed; "
-            "pip install 'esrgan_jax[export]'"
-        )
+        raise missing("exported files", "flatbuffers", "flatbuffers")
     if (args.psnr_model is None) != (args.alpha is None):
         raise InputError(
             "--psnr_model and --alpha go together: give both to mix two networks, or neither"

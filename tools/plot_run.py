@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from esrgan_jax.command_line import parse, path_type
-from esrgan_jax.errors import InputError, RunError, run_command
+from esrgan_jax.errors import InputError, missing, run_command
 from esrgan_jax.files import replacing
 from esrgan_jax.metric_writer import JSONL, read_lines
 
@@ -75,7 +75,7 @@ def plot(stages: dict[str, Lines], path: Path) -> None:
     try:
         from matplotlib import pyplot
     except ImportError:
-        raise RunError("plots need matplotlib: pip install matplotlib") from None
+        raise missing("plots", "matplotlib", "matplotlib") from None
 
     rows = {
         stage: {

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from esrgan_jax.command_line import parse, path_type
-from esrgan_jax.errors import InputError, RunError, run_command
+from esrgan_jax.data.sources import TFDS
+from esrgan_jax.errors import InputError, RunError, missing, run_command
 from esrgan_jax.picture import find_pictures, picture_size, read_picture
 from esrgan_jax.progress import Progress
 
@@ -17,13 +18,16 @@ from esrgan_jax.progress import Progress
 def main() -> int:
     """Runs the command; returns its exit code."""
     args = _parse()
-    from esrgan_jax.data.builder import (
-        SHARD_BYTES,
-        cut,
-        partial_folder,
-        window_starts,
-        write_sub_images,
-    )
+    try:
+        from esrgan_jax.data.builder import (
+            SHARD_BYTES,
+            cut,
+            partial_folder,
+            window_starts,
+            write_sub_images,
+        )
+    except ImportError as error:
+        raise missing(*TFDS) from error
 
     partial_folder(args.output)
     folders = list(dict.fromkeys(args.input))

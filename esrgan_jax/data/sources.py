@@ -11,12 +11,13 @@ from typing import Protocol
 import numpy as np
 
 from esrgan_jax.data.pairs import find_pairs
-from esrgan_jax.errors import InputError, RunError, listed
+from esrgan_jax.errors import InputError, RunError, listed, missing
 from esrgan_jax.picture import find_pictures, picture_size, read_picture
 from esrgan_jax.progress import Progress
 
 MEMORY = 2 << 30  # in each process: every Grain worker keeps pictures of its own
 StrPath = str | os.PathLike
+TFDS = ("prepared folders", "TensorFlow Datasets", "tensorflow-datasets")  # for `missing`
 
 
 class Source(Protocol):
@@ -155,8 +156,10 @@ class ArrayRecordSource:
 
     def __init__(self, folder: StrPath) -> None:
         # Slow to import, and needed by those alone who prepared their data.
-        import tensorflow_datasets as tfds
-
+        try:
+            import tensorflow_datasets as tfds
+        except ImportError as error:
+            raise missing(*TFDS) from error
         try:
             builder = tfds.builder_from_directory(folder)
             self._records = builder.as_data_source("train")  # pyright: ignore[reportCallIssue]

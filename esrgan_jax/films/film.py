@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from esrgan_jax.errors import InputError
+from esrgan_jax.errors import InputError, missing
 
 if TYPE_CHECKING:
     from esrgan_jax.films.frames import Look
@@ -100,4 +100,4 @@ def _need_pyav() -> None:
     try:
         import av  # noqa: F401
     except ImportError as error:
-        raise InputError("film needs PyAV: pip install 'esrgan_jax[video]'") from error
+        raise missing("films", "PyAV", "av<20") from error

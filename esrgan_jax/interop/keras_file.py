@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from esrgan_jax.errors import InputError, listed
+from esrgan_jax.errors import InputError, listed, missing
 from esrgan_jax.interop.mapped_file import map_file
 from esrgan_jax.interop.weight_file import UNREADABLE
 
@@ -48,9 +48,7 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
     try:
         import h5py
     except ImportError as error:
-        raise InputError(
-            f"{path}: Keras' files are read by h5py; pip install 'esrgan_jax[keras]'"
-        ) from error
+        raise missing(f"{path}: Keras' files", "h5py", "h5py") from error
     if re.search("th_dim_ordering|th_kernels", path.name):
         raise InputError(f"{path}: {THEANO}")
     try:
