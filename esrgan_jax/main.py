@@ -1,36 +1,142 @@
 """Training from the command line."""
 
+import difflib
+import itertools
+import os
+import runpy
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
+from esrgan_jax import __version__
 from esrgan_jax.errors import InputError, run_command
 from esrgan_jax.stopping import Stopped, end_at_once
 
 USAGE = "python -m esrgan_jax.main --config=configs/x4.py --workdir=DIR [--config.KEY=VALUE …]"
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Config file, such as configs/x4.py or configs/x4.py:basicsr.", lock_config=True
-)
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of the run: checkpoints, logs, the config. Training goes on from it."
-)
+HELP = f"""Trains the PSNR stage and the GAN stage, or goes on with them; see docs/training.md.
+
+usage: {USAGE}
+
+  --config=FILE       a config, such as configs/x4.py, or configs/x4.py:basicsr with a recipe
+  --workdir=DIR       folder of the run: checkpoints, logs, the config; training goes on from it
+  --config.KEY=VALUE  changes a setting; with --config, --help lists them all
+  --help, --version
+"""
+_CONFIG = config_flags.DEFINE_config_file("config", None, "A config file.", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
+
+
+def load_config(given: str) -> Any:
+    """What the config file FILE or FILE:RECIPE returns.
+
+    Raises:
+        InputError: It is not there, or no config comes of it.
+    """
+    file, colon, recipe = given.partition(":")
+    if not Path(file).is_file():
+        there = ", ".join(map(str, sorted(Path("configs").glob("*.py")))) or "none in ./configs"
+        raise InputError(f"--config={given}: there is no such file; there are {there}")
+    try:
+        config = runpy.run_path(file)["get_config"](*[recipe] * bool(colon))
+    except KeyError as error:
+        raise InputError(f"--config={given}: has no {error}, so it is no config file") from None
+    except Exception as error:  # of whoever wrote it
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        said = " ".join(str(error).split())
+        raise InputError(f"--config={given} cannot be loaded: {kind}{said}") from error
+    if not isinstance(config, ConfigDict):
+        raise InputError(f"--config={given}: get_config returns no ConfigDict")
+    return config
+
+
+def settings(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting by its key, as it is written on the command line."""
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from settings(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _help(config: Any) -> str:
+    if config is None:
+        return HELP
+    from esrgan_jax.setting_rules import rules
+
+    what, rows = rules(config), dict(settings(config))
+    keys, shown = max(map(len, rows)), {key: f"{value!r}" for key, value in rows.items()}
+    values = min(max(map(len, shown.values())), 24)
+    lines = [f"  {key:{keys}}  {shown[key]:{values}}  {what.get(key, '')}" for key in rows]
+    return HELP + "\nsettings, their values, and what they may be:\n\n" + "\n".join(lines)
+
+
+def _check_names(arguments: list[str], config: Any) -> None:
+    """InputError that names a flag or a setting which there is not, and the one that is meant."""
+    keys = dict(settings(config))
+    sections = {key.rpartition(".")[0] for key in keys}
+    for text in arguments:
+        name = text.lstrip("-").partition("=")[0]
+        if text == "--":
+            return
+        if text[0] != "-" or not name[:1].isalpha() or name in flags.FLAGS:
+            continue
+        key = name.removeprefix("config.")
+        if name != key and key in keys:
+            continue
+        if key in sections:
+            raise InputError(f"--{name} is a section: change one of its settings, see --help")
+        near = difflib.get_close_matches(name, ["config", "workdir", "help", "version"], 1)
+        near += [f"config.{key}" for key in difflib.get_close_matches(key, list(keys), 1)]
+        # A flag that was meant as one, a setting as a setting.
+        meant = near[-1:] if "." in name or name.removeprefix("no") in keys else near[:1]
+        kind = "setting" if name != key else "flag"
+        advice = f"did you mean --{meant[0]}?" if meant else "see --help"
+        raise InputError(f"there is no {kind} --{name}: {advice}")
 
 
 def _parse(argv: list[str]) -> list[str]:
+    argv = [_expanded(argument) for argument in argv]
+    arguments = argv[1:]
+    if "--version" in arguments:
+        print(f"esrgan_jax {__version__}")
+        sys.exit(0)
+    given = [a.partition("=")[2] for a in arguments if a.lstrip("-").startswith("config=")]
+    given += [b for a, b in itertools.pairwise(arguments) if a in ("--config", "-config")]
+    config = load_config(given[-1]) if given else None
+    if {"--help", "-help", "-h", "--helpfull", "--helpshort"} & set(arguments):
+        print(_help(config))
+        sys.exit(0)
+    _check_names(arguments, config or {})
     try:
         rest = flags.FLAGS(argv)
-        if len(rest) > 1:
-            raise InputError(f"unknown argument {rest[1]!r}: flags look like --workdir=DIR")
-        if _CONFIG.value is None or not _WORKDIR.value:
-            raise InputError(f"--config or --workdir is missing: {USAGE}")
-        _CONFIG.value.to_dict()  # fails here if the file could not be loaded
-    except (flags.Error, OSError, KeyError, AttributeError, ValueError) as error:
-        # An error inside a config file comes with its whole traceback: the last line says it.
-        text = f"no key {error.args[0]}" if isinstance(error, KeyError) else str(error)
-        lines = text.splitlines()
-        raise InputError(" ".join([lines[0], lines[-1]] if len(lines) > 1 else lines)) from error
+    except (flags.Error, KeyError, AttributeError, ValueError, TypeError) as error:
+        raise InputError(_said(error, config)) from error
+    if len(rest) > 1:
+        raise InputError(f"unknown argument {rest[1]!r}: flags look like --workdir=DIR")
+    if _CONFIG.value is None or not _WORKDIR.value:
+        raise InputError(f"--config or --workdir is missing: {USAGE}")
     return rest
+
+
+def _said(error: Exception, config: Any) -> str:
+    """One line: of a value that is of another type, what to take."""
+    from esrgan_jax.setting_rules import rules
+
+    text = " ".join(str(error).split())
+    flag = text.removeprefix("flag ").partition(": ")[0]
+    what = rules(config or {}).get(flag.removeprefix("--config.").partition("=")[0])
+    return f"{flag}: take {what}" if what else text
+
+
+def _expanded(argument: str) -> str:
+    """The `~` of --config=~/x4.py and of --workdir=~/runs, which shells leave as it is."""
+    flag, equals, value = argument.partition("=")
+    paths = ("--config", "--workdir", "-config", "-workdir")
+    return f"{flag}={os.path.expanduser(value)}" if equals and flag in paths else argument
 
 
 def _main(_: list[str]) -> None:

@@ -20,7 +20,8 @@ from esrgan_jax.metric_writer import MetricWriter
 from esrgan_jax.progress import Progress
 from esrgan_jax.run_checkpoints import RunCheckpoints
 from esrgan_jax.run_config import Config
-from esrgan_jax.settings import STAGES, check_run, check_settings, folders, path
+from esrgan_jax.setting_rules import STAGES
+from esrgan_jax.settings import check_run, check_settings, folders, path
 from esrgan_jax.stages import (
     Stage,
     create_config_generator,
