@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from esrgan_jax.films.frames import Look
 
 WRITTEN = (".mp4", ".mkv", ".webm")
-SUFFIXES = (*WRITTEN, ".avi", ".flv", ".m2ts", ".m4v", ".mov", ".mpg", ".mts", ".ts", ".wmv")
+# Names that tell a film, also one that cannot be opened; others are found by their content.
+SUFFIXES = (
+    *(*WRITTEN, ".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".h264", ".h265"),
+    *(".hevc", ".m1v", ".m2t", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mov", ".mpeg"),
+    *(".mpg", ".mts", ".mxf", ".nut", ".ogv", ".rm", ".rmvb", ".ts", ".vob", ".wmv", ".y4m"),
+)
 
 
 @dataclass(frozen=True)

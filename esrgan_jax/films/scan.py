@@ -56,8 +56,8 @@ def scan(source: InputContainer, video: VideoStream) -> Scan:
         end = max(end, now + float((packet.duration or 0) * packet.time_base))
         if ours and packet.is_keyframe and (looked is None or now >= looked + spacing):
             looked = now
-            told |= changes.look(packet)
-    told |= changes.look(None)
+            told |= changes.look(packet, now)
+    told |= changes.look(None, end)
     last = (source.duration or 0) / av.time_base
     if strict and end + CUT_OFF < last:
         raise ValueError(
@@ -77,17 +77,16 @@ class _Changes:
         context.skip_frame = "NONKEY"
         context.thread_type = ThreadType.SLICE  # else frames come out late
 
-    def look(self, packet: av.Packet | None) -> set[str]:
-        """Names of the side data of the frames of a packet; the last one is None."""
+    def look(self, packet: av.Packet | None, now: float) -> set[str]:
+        """Names of the side data of the frames of a packet, in seconds; the last one is None."""
         told: set[str] = set()
         with suppress(FFmpegError):  # told when the film is read
             for frame in self.video.codec_context.decode(packet):
                 told |= side_data(frame).keys()
-                self._compare(frame)
+                self._compare(frame, clock(now - self.begin))
         return told
 
-    def _compare(self, frame: VideoFrame) -> None:
-        time = clock(float((frame.pts or 0) * (frame.time_base or 0)) - self.begin)
+    def _compare(self, frame: VideoFrame, time: str) -> None:
         try:
             found = self._about(frame)
         except ValueError as error:

@@ -11,6 +11,7 @@ import numpy as np
 
 from esrgan_jax.command_line import model_type, parse, path_type
 from esrgan_jax.errors import InputError
+from esrgan_jax.films.film import WRITTEN
 from esrgan_jax.mixture import DEFAULT, add_mixture_arguments
 from esrgan_jax.pictures.formats import FORMATS, check_target, output_dtype
 from esrgan_jax.upscaling.jobs import STREAM, Job, is_film
@@ -39,8 +40,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if not args.inputs:
         raise InputError("nothing to upscale: name pictures, films or folders, or - to read one")
     args.extension = f".{args.format.lower().lstrip('.')}" if args.format else None
-    if args.extension not in (None, *FORMATS):
-        raise InputError(f"--format={args.format}: choose of {', '.join(FORMATS)}")
+    if args.extension not in (None, *FORMATS, *WRITTEN):
+        endings = ", ".join((*FORMATS, *WRITTEN))
+        raise InputError(f"--format={args.format}: choose of {endings}")
     asked = {name: getattr(args, name) for name in RECORDED}
     args.settings = {name: v for name, v in asked.items() if v != parser.get_default(name)}
     return args
@@ -108,7 +110,9 @@ def create_parser() -> argparse.ArgumentParser:
     files = parser.add_argument_group("files")
     add = files.add_argument
     add(
-        "-f", "--format", metavar="EXT", help="of pictures in a folder: png (default), jpg, webp, …"
+        *("-f", "--format"),
+        metavar="EXT",
+        help="of pictures in a folder: png (default), jpg, …; of films: mp4, mkv, webm",
     )
     add(
         "--suffix",
@@ -193,8 +197,13 @@ def check_files(args: argparse.Namespace, jobs: Sequence[Job]) -> None:
     """Before a model is loaded: can what is asked for be written?
 
     Raises:
-        InputError: No format of the results has that quality or depth, or is lossless.
+        InputError: No format of the results has that quality or depth, or is lossless; or --format
+            has no meaning for any of the inputs.
     """
+    for_films, extension = args.extension in WRITTEN, args.extension
+    if extension and jobs and all(is_film(source) != for_films for source, _ in jobs):
+        whose, given = ("films", "a picture") if for_films else ("pictures", "a film")
+        raise InputError(f"--format={extension[1:]} is for {whose}, and each input is {given}")
     targets = [target for _, target in jobs]
     quality, films = args.quality, any(is_film(target) for target in targets)
     if films:

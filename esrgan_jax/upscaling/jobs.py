@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from esrgan_jax import files
 from esrgan_jax.errors import InputError, did_you_mean
 from esrgan_jax.films import film
+from esrgan_jax.films.detect import is_film
 from esrgan_jax.picture import SUFFIXES, find_pictures
 from esrgan_jax.pictures.reader import open_picture
 from esrgan_jax.pictures.writer import WRITABLE
@@ -76,8 +77,8 @@ def plan(
             folder, or of what a pattern leaves open, is kept.
         output: A file, for one picture or film, a folder, or `-`.
         suffix: Behind the name of every file in a folder: "_x4".
-        extension: Of the pictures in a folder, such as ".jpg"; left out, .png, or .webp for
-            animations. A film keeps its own, or becomes .mp4.
+        extension: Of the pictures, or of the films, in a folder, such as ".jpg" or ".mkv"; left
+            out, .png, or .webp for animations. A film keeps its own, or becomes .mp4.
         is_folder: The output is a folder whatever its name looks like.
 
     Returns:
@@ -117,11 +118,6 @@ def plan(
     return jobs
 
 
-def is_film(path: Path) -> bool:
-    """Whether it is a film, by its name."""
-    return path.suffix.lower() in film.SUFFIXES
-
-
 def _matches(path: Path) -> list[_Found]:
     if os.path.isdir(path):
         return [_Found(picture, path) for picture in find_pictures(path)]
@@ -129,10 +125,13 @@ def _matches(path: Path) -> list[_Found]:
         return [_Found(path)]
     if not glob.has_magic(str(path)):
         raise InputError(f"no picture or folder {path}{files.near(path)}")
-    known = (*SUFFIXES, *film.SUFFIXES)
     matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
     root = next(parent for parent in path.parents if not glob.has_magic(str(parent)))
-    known_files = [m for m in matches if m.suffix.lower() in known and os.path.isfile(m)]
+    known_files = [
+        match
+        for match in matches
+        if os.path.isfile(match) and (match.suffix.lower() in SUFFIXES or is_film(match))
+    ]
     if not known_files:
         raise InputError(f"no picture matches {path}")
     return [_Found(match, root) for match in known_files]
@@ -213,8 +212,9 @@ def _renamed(item: _Found, suffix: str, extension: str | None) -> Path:
         raise InputError("standard input becomes one file: name it with --output, or -")
     if is_film(path):
         own = path.suffix.lower()
-        extension = own if own in film.WRITTEN else ".mp4"
-    elif extension is None:
+        own = own if own in film.WRITTEN else ".mp4"
+        extension = extension if extension in film.WRITTEN else own
+    elif extension not in WRITABLE:
         extension = ".webp" if _is_animated(path) else ".png"
     name = path.relative_to(item.root) if item.root is not None else Path(path.name)
     return name.with_name(f"{name.stem}{suffix}{extension}")
