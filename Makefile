@@ -4,9 +4,8 @@ VENV ?= .venv
 EXTRA ?=
 # Versions known to work. CONSTRAINTS= takes the newest that setup.cfg allows.
 CONSTRAINTS ?= constraints.txt
-# DATA, VGG and WORKDIR are for `make demo`.
-VGG ?=
-WORKDIR ?= demo$(if $(VGG),-vgg)
+# WORKDIR is for `make demo`.
+WORKDIR ?= demo
 
 extras = test$(if $(EXTRA),$(comma)$(EXTRA))
 comma := ,
@@ -19,7 +18,7 @@ PEER ?= torch,onnxruntime
 .PHONY: demo test test-newest lint format peers bench clean
 
 demo: $(installed)
-	$(python) -m tools.demo --workdir=$(WORKDIR) $(if $(VGG),--vgg=$(VGG))
+	$(python) -m tools.demo --workdir=$(WORKDIR)
 
 test: $(installed)
 	$(python) -m pytest -n 2 --dist=loadfile

@@ -1,11 +1,18 @@
 """tools/demo.py, with stand-ins for what takes minutes: what it shows, where and when."""
 
-import pytest
+import io
 
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs import demo as demo_config
+from configs import lite_x4
 from esrgan_jax import train
+from esrgan_jax.data.resize import imresize, mod_crop
 from esrgan_jax.evaluate import bicubic
 from esrgan_jax.mixture import ALPHA
-from esrgan_jax.picture import read_picture
+from esrgan_jax.picture import find_pictures, read_picture
 from esrgan_jax.upscaler import Upscaler
 from tools import demo
 
@@ -22,8 +29,9 @@ def test_results_are_shown_before_anything_is_trained(tmp_path, monkeypatch, cap
         said = capsys.readouterr().out
         assert "comparison.png: look at it" in said
         assert "-m esrgan_jax.upscale photo.jpg --output=large.png" in said
-        assert len(list((tmp_path / "photographs" / "train").iterdir())) == 5
         assert cores == [config]
+        hr, lr = (find_pictures(config.data[name]) for name in ("train", "train_lr"))
+        assert len(hr) == len(lr) == 15
         assert config.data.val == str(tmp_path / "photographs" / "val")
         raise InterruptedError
 
@@ -36,6 +44,36 @@ def test_results_are_shown_before_anything_is_trained(tmp_path, monkeypatch, cap
 
     monkeypatch.setattr(train, "train_and_evaluate", lambda config, workdir: None)
     demo.main([f"--workdir={tmp_path}"])
-    assert loaded[6:] == [("psnr",), ("gan", tmp_path / "psnr", 0.5), ("gan",)]
-    assert "trained.png: look at it" in capsys.readouterr().out
-    assert (tmp_path / "trained.png").is_file()
+    assert loaded[6:] == [("psnr",)]
+    said = capsys.readouterr().out
+    assert "trained.png: look at it" in said
+    assert f"--model={tmp_path / 'psnr'}" in said
+    # LR, bicubic, before, after and HR, of the worn picture.
+    assert read_picture(tmp_path / "trained.png").shape[1] > 5 * 2 * 132
+
+
+def test_pairs_are_worn_lr_pictures_of_the_same_size(tmp_path):
+    folders = demo.write_pairs(tmp_path, 4)
+    (hr,), (lr,) = (find_pictures(folders[name]) for name in ("val", "val_lr"))
+    clean = imresize(mod_crop(read_picture(hr), 4), 1 / 4)
+    worn = read_picture(lr)
+    assert worn.shape == clean.shape
+    error = worn.astype(float) - clean
+    assert 5 < error.std() < 15
+    assert abs(error.mean()) < 1
+    firsts = [next(iter(find_pictures(f"{folders['train_lr']}/{copy}"))) for copy in range(3)]
+    assert len({first.read_bytes() for first in firsts}) == 3  # each worn differently
+    again = demo.write_pairs(tmp_path / "again", 4)
+    assert find_pictures(again["val_lr"])[0].read_bytes() == lr.read_bytes()
+
+
+def test_without_noise_only_jpeg_wears(rng):
+    picture = np.full((16, 16, 3), 128, np.uint8)
+    file = io.BytesIO(demo.wear(picture, 0.0, 90, rng))
+    np.testing.assert_array_equal(np.asarray(Image.open(file)), picture)
+
+
+def test_the_config_fits_the_network_that_it_starts_from():
+    config = demo_config.get_config()
+    assert (config.stage, config.psnr.init_from) == ("psnr", "lite-x4-psnr")
+    assert config.generator == lite_x4.get_config().generator
