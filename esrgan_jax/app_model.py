@@ -18,6 +18,7 @@ from esrgan_jax.interop import zoo
 from esrgan_jax.interop.weight_file import SUFFIXES
 from esrgan_jax.interpolate import describe_model, mix_params
 from esrgan_jax.picture import picture_size
+from esrgan_jax.pictures.bands import beside
 from esrgan_jax.pictures.reader import Picture, open_picture
 from esrgan_jax.pictures.writer import check_target, output_dtype, write_rows
 from esrgan_jax.upscaler import Upscaler, result_size
@@ -195,7 +196,7 @@ def upscale_file(
         "dtype": output_dtype(suffix, picture.dtype),
         "frames": picture.frames,
     }
-    check_target(suffix, **told)
+    check_target(suffix, **told, beside=beside(picture.extra))
     done, total = 0, made[0] * made[1] * picture.frames
 
     def count(more: int) -> None:

@@ -62,7 +62,13 @@ def read_tiff_exif(file: BinaryIO) -> bytes | None:
     return b"Exif\0\0" + header + pack(about, below, Layout("<", False), 8)
 
 
-def append_exif(path: Path, exif: bytes | None, software: str | None, iptc: bytes | None) -> None:
+def append_exif(
+    path: Path,
+    exif: bytes | None,
+    software: str | None,
+    iptc: bytes | None,
+    further: Fields | None = None,
+) -> None:
     """Gives a finished TIFF the fields of an EXIF block, at its end; the pixels stay in place.
 
     Args:
@@ -70,6 +76,7 @@ def append_exif(path: Path, exif: bytes | None, software: str | None, iptc: byte
             them, become the size of the picture.
         software: The Software field.
         iptc: The IPTC-NAA field, of which libvips writes the first quarter.
+        further: Fields of other kinds, in place of the file's own.
     """
     about, below = {}, {}
     if exif is not None:
@@ -90,6 +97,7 @@ def append_exif(path: Path, exif: bytes | None, software: str | None, iptc: byte
         start = file.seek(0, 2)
         start += start % 2
         added = {tag: about[tag] for tag in about if tag not in own or tag in (SOFTWARE, IPTC)}
+        added |= further or {}
         file.seek(start)
         file.write(pack(added, below, layout, start, own, after))
         file.seek(8 if layout.big else 4)

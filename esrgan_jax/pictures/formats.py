@@ -78,6 +78,7 @@ def check_target(
     bands: int,
     dtype: np.typing.DTypeLike,
     frames: int = 1,
+    beside: int = 0,
     quality: int | None = None,
     lossless: bool = False,
 ) -> None:
@@ -86,6 +87,8 @@ def check_target(
     Args:
         suffix: Of the file: ".png".
         height: Rows of one frame.
+        frames: Of an animation; or the colours, and each band beside them.
+        beside: How many bands there are beside colours and transparency.
 
     Raises:
         InputError: It cannot. The message says which format can.
@@ -102,7 +105,12 @@ def check_target(
         )
     if bands in (2, 4) and not to.alpha:
         raise InputError(f"{suffix} holds no transparency; choose .png, .webp or .tif")
-    if frames > 1 and not to.frames:
+    if beside and to.saver != "tiff":
+        raise InputError(
+            f"{suffix} holds no bands beside colour and transparency, and this has {beside}; "
+            "choose .tif"
+        )
+    if frames > 1 + beside and not to.frames:
         raise InputError(f"{suffix} holds no animation ({frames} frames); choose .webp or .gif")
     if lossless and not to.lossless:
         raise InputError(f"{suffix} is not lossless; choose .png, .tif, .webp or .avif")

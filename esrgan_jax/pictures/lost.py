@@ -18,6 +18,8 @@ def lost(picture: Picture, suffix: str) -> tuple[str, ...]:
     known = {name: value for name, (_, value) in picture.metadata.items()}
     place = placed(picture.texts, known.get("exif-data"), saver)
     parts = []
+    if saver != "tiff" and picture.geo is not None and picture.geo.placed:
+        parts.append("georeference")
     if saver == "gif" and "exif-data" in known:
         parts.append("EXIF")
     elif saver != "tiff" and len(place.exif or b"") > MOST_EXIF:

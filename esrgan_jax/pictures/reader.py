@@ -17,9 +17,11 @@ from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
 
 from esrgan_jax.errors import InputError
+from esrgan_jax.pictures.bands import Samples, frame, samples_of
 from esrgan_jax.pictures.color_tags import colored
 from esrgan_jax.pictures.exif import read_tiff_exif
 from esrgan_jax.pictures.foreign import foreign
+from esrgan_jax.pictures.geotiff import Geo, nodata_of, read_geo
 from esrgan_jax.pictures.gif import require_whole_gif
 from esrgan_jax.pictures.heic import open_heic
 from esrgan_jax.pictures.isobmff import brands
@@ -36,6 +38,7 @@ from esrgan_jax.pictures.png_text import Text
 from esrgan_jax.pictures.pnm import pnm_rows, read_pnm_header
 from esrgan_jax.pictures.structure import Structure, examined
 from esrgan_jax.pictures.texts import texts_of_exif
+from esrgan_jax.pictures.tiff_image import load_tiff, tiff_kind
 from esrgan_jax.pictures.vips import DTYPES, PLAIN, STRIP, image_rows, load, plain, reason, upright
 
 UNREADABLE = (
@@ -61,6 +64,10 @@ class Picture:
         resolution: Pixels per millimetre, (across, down); None where the file does not say.
         texts: Text beside EXIF and XMP, such as that of a PNG or a comment of a JPEG.
         white: Floating-point values were divided by it to be in [0, 1].
+        extra: What TIFF calls the samples behind the colours, where there are bands beside colours
+            and transparency: each is a further frame, see `bands`.
+        geo: Where on Earth it is.
+        nodata: The value of pixels that are none, which are transparent here.
     """
 
     name: str
@@ -75,6 +82,9 @@ class Picture:
     resolution: tuple[float, float] | None = None
     texts: tuple[Text, ...] = ()
     white: float = 1.0
+    extra: tuple[int, ...] = ()
+    geo: Geo | None = None
+    nodata: float | None = None
 
     def rows(self) -> Iterator[np.ndarray]:
         """Yields strips (n, width, bands), top to bottom, frame after frame; none crosses two.
@@ -170,7 +180,14 @@ def explained(name: str) -> Iterator[None]:
 
 
 def _open_vips(name: str, source: Path | bytes, kind: str, found: Structure) -> Picture:
-    raw, notes = load(source, kind, access="sequential", **found.options), found.notes
+    tiff = tiff_kind(source, found.options) if kind == "tiff" else None
+
+    def opened(access: str) -> pyvips.Image:
+        if tiff is not None:
+            return load_tiff(source, tiff, access)
+        return load(source, kind, access=access, **found.options)
+
+    raw, notes = opened("sequential"), found.notes
     lying = field(raw, "orientation", 1)
     # Turning needs the end of the file first: libvips then unpacks to memory or a temporary file.
     access = "sequential" if lying in (1, 2) else "random"
@@ -178,12 +195,21 @@ def _open_vips(name: str, source: Path | bytes, kind: str, found: Structure) -> 
     pages = field(raw, "n-pages", 1)
     if pages > frames and kind != "tiff":
         notes += (f"of the {pages} pictures in the file only the first is taken",)
+    samples, geo = Samples(raw.bands), None
+    if tiff is not None:
+        with open_source(source) as file:
+            geo = read_geo(file, found.options)
+        samples = samples_of(
+            tiff, opened, nodata_of(geo, np.dtype(DTYPES.get(str(raw.format), np.float32)))
+        )
+    if geo is not None and lying != 1:
+        geo, notes = None, (*notes, "it lies on its side, so its georeference is dropped")
 
-    def image() -> pyvips.Image:
-        opened = load(source, kind, access=access, **found.options)
-        return upright(plain(opened)[0], frames)
+    def image(index: int) -> pyvips.Image:
+        return upright(plain(frame(opened(access), samples, index))[0], frames)
 
-    still, more = plain(raw)
+    count = 1 + len(samples.beside)
+    still, more = plain(frame(raw, samples, 0))
     metadata = carried(raw)
     if raw.interpretation not in PLAIN:  # the profile is one of the colours that it had
         metadata.pop("icc-profile-data", None)
@@ -204,12 +230,15 @@ def _open_vips(name: str, source: Path | bytes, kind: str, found: Structure) -> 
         *((width, height) if lying >= 5 else (height, width)),
         still.bands,
         np.dtype(DTYPES[str(still.format)]),
-        lambda: image_rows(image(), frames),
-        frames,
+        lambda: (strip for i in range(count) for strip in image_rows(image(i), frames)),
+        frames * count,
         notes + more,
         metadata,
         # One pixel a millimetre is libvips' way to say that it does not know.
         None if (raw.xres, raw.yres) == (1, 1) else (raw.xres, raw.yres),
+        extra=samples.extra if count > 1 else (),
+        geo=geo,
+        nodata=samples.nodata,
     )
     return _in_range(picture) if picture.dtype == np.float32 else picture
 
@@ -229,9 +258,12 @@ def _in_range(picture: Picture) -> Picture:
     if low < 0:
         notes += (f"values below 0 (down to {low:g}) are taken as 0",)
 
+    scale = np.full(picture.bands, white, np.float32)
+    scale[-1] = white if picture.nodata is None else 1  # the mask of pixels that are some
+
     def strips() -> Iterator[np.ndarray]:
         for strip in picture.strips():
-            yield np.clip(strip / np.float32(white), 0, 1)
+            yield np.clip(strip / scale, 0, 1)
 
     return replace(picture, strips=strips, notes=notes, white=float(white))
 

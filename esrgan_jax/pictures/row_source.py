@@ -14,8 +14,16 @@ import pyvips
 STRIP_BYTES = 1 << 19
 
 
-def tiff_header(height: int, width: int, bands: int, dtype: np.dtype) -> tuple[bytes, int]:
-    """The header of an uncompressed BigTIFF, and the size in bytes of the whole file."""
+def tiff_header(
+    height: int, width: int, bands: int, dtype: np.dtype, extra: tuple[int, ...] = ()
+) -> tuple[bytes, int]:
+    """The header of an uncompressed BigTIFF, and the size in bytes of the whole file.
+
+    Args:
+        extra: What the last bands are as TIFF has it; left out, the last of 2 and 4 is alpha.
+    """
+    if bands in (2, 4) and not extra:
+        extra = (2,)  # not multiplied in
     row = width * bands * dtype.itemsize
     rows = max(1, min(height, STRIP_BYTES // row))
     count = -(-height // rows)
@@ -26,15 +34,15 @@ def tiff_header(height: int, width: int, bands: int, dtype: np.dtype) -> tuple[b
         257: ("<u4", [height]),
         258: ("<u2", [8 * dtype.itemsize] * bands),
         259: ("<u2", [1]),  # not compressed
-        262: ("<u2", [1 if bands < 3 else 2]),  # gray, RGB
+        262: ("<u2", [1 if bands - len(extra) < 3 else 2]),  # gray, RGB
         273: ("<u8", np.zeros(count)),  # where each strip begins: filled in below
         277: ("<u2", [bands]),
         278: ("<u4", [rows]),
         279: ("<u8", sizes),
         339: ("<u2", [3 if dtype.kind == "f" else 1] * bands),
     }
-    if bands in (2, 4):
-        fields[338] = ("<u2", [2])  # the last channel is alpha, not multiplied in
+    if extra:
+        fields[338] = ("<u2", list(extra))
     types = {"<u2": 3, "<u4": 4, "<u8": 16}
     start = 16 + 8 + 20 * len(fields) + 8
     pixels = start + sum(len(v) * int(t[2]) for t, v in fields.values() if len(v) * int(t[2]) > 8)
@@ -55,8 +63,15 @@ class RowSource:
     calls `stop` when it needs no more, whether it is done or has failed.
     """
 
-    def __init__(self, height: int, width: int, bands: int, dtype: np.dtype):
-        self._header, self._size = tiff_header(height, width, bands, dtype)
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        bands: int,
+        dtype: np.dtype,
+        extra: tuple[int, ...] = (),
+    ):
+        self._header, self._size = tiff_header(height, width, bands, dtype, extra)
         self._position = 0  # of the reader
         self._given = len(self._header)  # the next byte that there will be
         self._rest = memoryview(b"")

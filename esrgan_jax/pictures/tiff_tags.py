@@ -1,23 +1,49 @@
-"""Tags of the first picture of a TIFF, as numbers."""
+"""Tags of one picture of a TIFF, as numbers."""
 
 import struct
 from collections.abc import Iterable
 from typing import BinaryIO
 
-from esrgan_jax.pictures.exif import SIZES, Fields, open_tiff, read_entries, read_fields
+from esrgan_jax.pictures.exif import SIZES, Entries, Fields, Layout, open_tiff, read_entries
+from esrgan_jax.pictures.exif import read_fields as _read_fields
 
 NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 11: "f", 12: "d", 13: "I", 16: "Q"}
+SUB_DIRECTORIES = 330
 
 
-def read_tags(file: BinaryIO, wanted: Iterable[int]) -> Fields:
+def directory(file: BinaryIO, page: int = 0, subifd: int = -1) -> tuple[Layout, int, Entries]:
+    """A directory of an open TIFF, by libvips' options: its place and its entries.
+
+    Raises:
+        struct.error, ValueError: The file is damaged.
+    """
+    layout, offset = open_tiff(file)
+    entries, after = read_entries(file, layout, offset)
+    for _ in range(page):
+        (offset,) = struct.unpack(layout.counts[1], after)
+        entries, after = read_entries(file, layout, offset)
+    if subifd >= 0:
+        below = numbers(_read_fields(file, layout, entries), SUB_DIRECTORIES)
+        offset = int(below[subifd])
+        entries, _ = read_entries(file, layout, offset)
+    return layout, offset, entries
+
+
+def read_tags(file: BinaryIO, wanted: Iterable[int], page: int = 0, subifd: int = -1) -> Fields:
     """The wanted tags that are there, low bytes first; none of a TIFF too damaged to say."""
     try:
-        layout, first = open_tiff(file)
-        entries, _ = read_entries(file, layout, first)
-        found = {tag: entries[tag] for tag in wanted if tag in entries}
-        return read_fields(file, layout, found)
-    except (struct.error, ValueError):
+        layout, _, entries = directory(file, page, subifd)
+        return _read_fields(file, layout, {t: entries[t] for t in wanted if t in entries})
+    except (struct.error, ValueError, IndexError):
         return {}  # libvips judges it
+
+
+def place_of_value(file: BinaryIO, wanted: int, page: int = 0, subifd: int = -1) -> int:
+    """The byte of the file at which the value of a tag is, one that has room in its entry."""
+    layout, offset, entries = directory(file, page, subifd)
+    many, word, size = layout.counts
+    index = list(entries).index(wanted)
+    return offset + struct.calcsize(many) + size * (index + 1) - struct.calcsize(word)
 
 
 def numbers(tags: Fields, tag: int) -> tuple[float, ...]:

@@ -76,12 +76,13 @@ def plain(image: pyvips.Image) -> tuple[pyvips.Image, tuple[str, ...]]:
                 "srgb", embedded=True, black_point_compensation=True, depth=16 if deep else 8
             )
             notes = ("CMYK was converted to sRGB by its colour profile",)
+        elif space in ("lab", "labs"):  # of D50, as in print and ICC; for libvips it is of D65
+            lab = image.colourspace("lab")
+            image = lab.icc_export(pcs="lab", output_profile="srgb", intent="relative", depth=16)
+            notes = ("Lab was converted to sRGB",)
         else:
             image = image.colourspace("rgb16" if deep else "srgb")
             notes = (f"{'CMYK' if space == 'cmyk' else space} was converted to sRGB",)
-    if image.bands > 4 and image.interpretation in ("srgb", "rgb16", "rgb", "scrgb"):
-        notes += (f"{image.bands - 4} channels beside red, green, blue and alpha are dropped",)
-        image = image[:4]
     if image.bands > 4:
         raise ValueError(f"it has {image.bands} channels, and pictures have 1 to 4")
     if image.format not in DTYPES:

@@ -1,6 +1,7 @@
 """Writes picture files strip by strip, with what is known about them: profile, EXIF, timing."""
 
 import shutil
+import struct
 import tempfile
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,8 +13,10 @@ import pyvips
 
 from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.files import replacing
-from esrgan_jax.pictures.exif import append_exif
+from esrgan_jax.pictures.bands import beside, extra_of, filled, interleaved
+from esrgan_jax.pictures.exif import Field, append_exif
 from esrgan_jax.pictures.formats import FORMATS, WRITABLE, check_target, output_dtype
+from esrgan_jax.pictures.geotiff import enlarged_geo, nodata_of
 from esrgan_jax.pictures.gif import add_comment
 from esrgan_jax.pictures.insertion import insert_jpeg_comments, insert_png_text
 from esrgan_jax.pictures.metadata import dressed, enlarged, exif_fields
@@ -22,6 +25,7 @@ from esrgan_jax.pictures.png_text import iptc_text
 from esrgan_jax.pictures.reader import Picture
 from esrgan_jax.pictures.row_source import RowSource
 from esrgan_jax.pictures.texts import Placed, placed
+from esrgan_jax.pictures.tiff_kind import EXTRA
 from esrgan_jax.pictures.vips import reason
 
 __all__ = ["WRITABLE", "check_target", "output_dtype", "write_rows"]
@@ -77,7 +81,7 @@ def write_rows(
     """
     suffix = (suffix or (target.suffix if isinstance(target, Path) else "")).lower()
     name = target if isinstance(target, Path) else "standard output"
-    dtype, shape = np.dtype(dtype), (height, width, bands)
+    dtype = np.dtype(dtype)
     try:
         check_target(
             suffix,
@@ -86,14 +90,29 @@ def write_rows(
             bands=bands,
             dtype=dtype,
             frames=frames,
+            beside=beside(like.extra) if like is not None else 0,
             quality=quality,
             lossless=lossless,
         )
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
     saver = FORMATS[suffix].saver
-    options = _options(saver, shape, dtype, quality, lossless)
+    size = height * width * bands * frames * dtype.itemsize
+    options = _options(saver, size, dtype, quality, lossless)
     strips = _as_held(strips, options.get("bitdepth"), dtype, like.white if like else 1.0)
+    further, extra, folder = {}, (), target.parent if isinstance(target, Path) else None
+    if like is not None and saver == "tiff":
+        value = nodata_of(like.geo, dtype)
+        if like.nodata is not None and value is not None and bands in (2, 4):
+            strips, bands = filled(strips, value), bands - 1
+        if like.geo is not None:
+            scale = (width / like.width, height / like.height)
+            further = enlarged_geo(like.geo, scale, keep_nodata=value is not None)
+        if like.extra:
+            extra = extra_of(like.extra, bands)
+            strips = interleaved(strips, (height, width, bands), dtype, extra, folder)
+            bands, frames = bands - (bands in (2, 4)) + len(extra), 1
+            further[EXTRA] = Field(3, struct.pack(f"<{len(extra)}H", *extra))
 
     metadata, place = {}, Placed()
     if like is not None:
@@ -104,9 +123,9 @@ def write_rows(
         metadata |= exif_fields(place.exif) if place.exif != exif else {}
 
     def write(path: Path) -> None:
-        rows = RowSource(height * frames, width, bands, dtype)
+        rows = RowSource(height * frames, width, bands, dtype, extra)
         image, keep = dressed(
-            rows.image.copy(interpretation=_interpretation(bands, dtype)),
+            rows.image.copy(interpretation=_interpretation(bands - len(extra), dtype)),
             saver,
             metadata,
             page_height=height if frames > 1 else None,
@@ -126,7 +145,7 @@ def write_rows(
         if saver == "tiff":
             known = {name: value for name, (_, value) in metadata.items()}
             iptc = iptc_for(saver, known.get("iptc-data", b""))
-            append_exif(path, known.get("exif-data"), software, iptc)
+            append_exif(path, known.get("exif-data"), software, iptc, further)
         if saver == "png":
             iptc = [iptc_text(metadata["iptc-data"][1])] if "iptc-data" in metadata else []
             insert_png_text(path, [*place.texts, *iptc])
@@ -156,7 +175,7 @@ def write_rows(
 
 
 def _options(
-    saver: str, shape: tuple[int, int, int], dtype: np.dtype, quality: int | None, lossless: bool
+    saver: str, size: int, dtype: np.dtype, quality: int | None, lossless: bool
 ) -> dict[str, Any]:
     """What libvips' saver is told."""
     best = {"Q": quality or QUALITY.get(saver), "lossless": lossless}
@@ -177,7 +196,7 @@ def _options(
     return {
         "compression": "deflate",
         "predictor": "float" if dtype == np.float32 else "horizontal",
-        "bigtiff": int(np.prod(shape)) * dtype.itemsize > CLASSIC_TIFF,
+        "bigtiff": size > CLASSIC_TIFF,
     }
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.files import too_long
+from esrgan_jax.pictures.bands import beside
 from esrgan_jax.pictures.lost import lost
 from esrgan_jax.pictures.reader import Picture, open_picture
 from esrgan_jax.pictures.writer import check_target, output_dtype, write_rows
@@ -114,6 +115,7 @@ def _open_picture(
         bands=bands,
         dtype=dtype,
         frames=picture.frames,
+        beside=beside(picture.extra),
         quality=wishes.quality,
         lossless=wishes.lossless,
     )

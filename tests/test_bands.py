@@ -1,0 +1,305 @@
+"""Bands beside the colours, transparency that the file names, and GeoTIFF: values and places."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pyvips
+import tifffile
+from PIL import Image
+
+from esrgan_jax.data.resize import imresize
+from esrgan_jax.errors import InputError
+from esrgan_jax.pictures.lost import lost
+from esrgan_jax.pictures.reader import open_picture
+from esrgan_jax.pictures.writer import write_rows
+
+SCALE, TIES, MATRIX, KEYS, DOUBLES, TEXTS = 33550, 33922, 34264, 34735, 34736, 34737
+METADATA, NODATA, RPC = 42112, 42113, 50844
+AREA = (1, 1, 0, 2, 1024, 0, 1, 1, 1025, 0, 1, 1)
+POINT = (1, 1, 0, 2, 1024, 0, 1, 1, 1025, 0, 1, 2)
+
+
+def tiff(array: np.ndarray, tags=(), **options) -> bytes:
+    file = io.BytesIO()
+    tifffile.imwrite(file, array, metadata=None, extratags=list(tags), **options)
+    return file.getvalue()
+
+
+def doubles(tag: int, *values: float) -> tuple:
+    return tag, 12, len(values), values, True
+
+
+def geo(keys=AREA, nodata: str | None = None) -> list[tuple]:
+    tags = [
+        doubles(SCALE, 10.0, 20.0, 0.0),
+        doubles(TIES, 1.0, 2.0, 0.0, 500000.0, 4600000.0, 0.0),
+        (KEYS, 3, len(keys), keys, True),
+        (TEXTS, 2, 7, "WGS 84|", True),
+    ]
+    return tags + ([(NODATA, 2, len(nodata) + 1, nodata, True)] if nodata is not None else [])
+
+
+def noise(*shape: int, dtype: np.typing.DTypeLike = np.uint8) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, np.iinfo(dtype).max + 1, shape).astype(dtype)
+
+
+def samples(data: bytes) -> np.ndarray:
+    """All samples of a TIFF as they are in the file."""
+    return pyvips.Image.tiffload_buffer(data).numpy()
+
+
+def frames(data: bytes) -> np.ndarray:
+    """(frames, H, W, bands)."""
+    picture = open_picture(data)
+    pixels = np.concatenate(list(picture.rows()))
+    return pixels.reshape(picture.frames, picture.height, picture.width, picture.bands)
+
+
+def twice(data: bytes, suffix: str = ".tif", dtype: np.typing.DTypeLike | None = None) -> bytes:
+    """The picture with each pixel four times, written as its result would be."""
+    picture, stream = open_picture(data), io.BytesIO()
+    big = frames(data).repeat(2, 1).repeat(2, 2)
+    if dtype is not None:
+        big = big.astype(dtype)
+    write_rows(
+        stream,
+        (strip for one in big for strip in (one[:5], one[5:])),
+        height=big.shape[1],
+        width=big.shape[2],
+        bands=big.shape[3],
+        dtype=big.dtype,
+        frames=len(big),
+        suffix=suffix,
+        like=picture,
+    )
+    return stream.getvalue()
+
+
+EXTRAS = [
+    ("rgb", 4, [0]),
+    ("rgb", 4, [2]),
+    ("rgb", 5, [0, 2]),
+    ("rgb", 6, [2, 0, 0]),
+    ("minisblack", 2, [0]),
+    ("minisblack", 2, [2]),
+    ("minisblack", 4, [0, 0, 2]),
+    ("minisblack", 13, [0] * 12),
+]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("planes", ["contig", "separate"])
+@pytest.mark.parametrize(("photometric", "count", "extra"), EXTRAS)
+def test_bands_are_what_the_file_says_and_come_back(photometric, count, extra, planes, dtype):
+    array = noise(20, 30, count).astype(dtype) / dtype(255 if dtype == np.float32 else 1)
+    array = array.astype(dtype)
+    own = array if planes == "contig" else np.moveaxis(array, -1, 0).copy()
+    data = tiff(own, photometric=photometric, extrasamples=extra, planarconfig=planes)
+    picture, found = open_picture(data), frames(data)
+    colors = count - len(extra)
+    assert picture.bands == colors + (2 in extra)
+    assert picture.frames == 1 + extra.count(0)
+    assert picture.notes == ()
+    np.testing.assert_array_equal(found[0, ..., :colors], array[..., :colors])
+    beside = [i for i in range(colors, count) if extra[i - colors] == 0]
+    for one, i in zip(found[1:], beside, strict=True):
+        np.testing.assert_array_equal(one[..., :colors], array[..., [i] * colors])
+    if 2 in extra:
+        alpha = colors + extra.index(2)
+        assert (found[..., -1] == array[..., alpha]).all()
+    result = twice(data)
+    with tifffile.TiffFile(io.BytesIO(result)) as file:
+        page = file.pages[0]
+        assert [int(kind) for kind in page.tags[338].value] == extra
+        assert page.photometric.name == photometric.upper()
+    np.testing.assert_array_equal(samples(result), array.repeat(2, 0).repeat(2, 1))
+    np.testing.assert_array_equal(frames(result), found.repeat(2, 1).repeat(2, 2))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_premultiplied_transparency(dtype):
+    top = 1 if dtype == np.float32 else np.iinfo(dtype).max
+    color = np.array([0.2, 0.5, 0.9]) * np.ones((8, 9, 1))
+    alpha = np.linspace(0.1, 1, 9)[None, :, None] * np.ones((8, 1, 1))
+    array = np.concatenate([color * alpha, alpha], -1) * top
+    array = array.astype(np.float32) if dtype == np.float32 else np.rint(array).astype(dtype)
+    found = frames(tiff(array, photometric="rgb", extrasamples=[1]))[0] / top
+    np.testing.assert_allclose(found[..., 3:], alpha, atol=0.003)
+    np.testing.assert_allclose(found[..., :3], color, atol=0.025 if dtype == np.uint8 else 0.001)
+
+
+def test_bands_have_no_place_elsewhere():
+    data = tiff(noise(8, 9, 4), photometric="rgb", extrasamples=[0])
+    said = "holds no bands beside colour and transparency, and this has 1; choose .tif"
+    for suffix in (".png", ".jpg", ".webp", ".avif", ".gif"):
+        with pytest.raises(InputError, match=f"{suffix} {said}"):
+            twice(data, suffix)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("keys", [AREA, POINT])
+def test_the_land_of_a_geotiff_stays_where_it_is(order, big, keys):
+    matrix = (10.0, 1.0, 0.0, 5e5, 2.0, -20.0, 0.0, 46e5, *(0.0,) * 7, 1.0)
+    statistics = (
+        '<GDALMetadata>\n<Item name="STATISTICS_MAXIMUM" sample="0">9</Item>\n'
+        '<Item name="area">north</Item>\n</GDALMetadata>'
+    )
+    rpc = (0.0, 0.0, 10.0, 20.0, 1.0, 2.0, 3.0, 40.0, 50.0, *range(83))
+    more = [
+        doubles(MATRIX, *matrix),
+        (METADATA, 2, len(statistics) + 1, statistics, True),
+        doubles(RPC, *rpc),
+        doubles(DOUBLES, 6378137.0, 298.257223563),
+    ]
+    array = noise(20, 30, 3)
+    data = tiff(array, [*geo(keys), *more], photometric="rgb", bigtiff=big, byteorder=order)
+    with tifffile.TiffFile(io.BytesIO(twice(data))) as file:
+        tags = file.pages[0].tags
+        np.testing.assert_array_equal(file.asarray(), array.repeat(2, 0).repeat(2, 1))
+    assert tags[SCALE].value == (5.0, 10.0, 0.0)
+    half = 0.5 if keys is POINT else 0
+    tie = tags[TIES].value
+    # The same pixel lies on the same place: pixel + half of the source, over that of the result.
+    assert tie[:2] == ((1 + half) * 2 - half, (2 + half) * 2 - half)
+    assert tie[3:] == (500000.0, 4600000.0, 0.0)
+    after = np.array(tags[MATRIX].value).reshape(4, 4)
+    before = np.array(matrix).reshape(4, 4)
+    for x, y in ((0, 0), (7.25, 3.5)):  # from the upper left corner, in pixels of the source
+        place = before @ [x - half, y - half, 0, 1]
+        np.testing.assert_allclose(after @ [2 * x - half, 2 * y - half, 0, 1], place)
+    assert tuple(tags[KEYS].value) == keys
+    assert tags[TEXTS].value == "WGS 84|"
+    assert tags[DOUBLES].value == (6378137.0, 298.257223563)
+    assert tags[METADATA].value == '<GDALMetadata>\n<Item name="area">north</Item>\n</GDALMetadata>'
+    assert tags[RPC].value[2:4] == (20.5, 40.5)
+    assert tags[RPC].value[7:9] == (80.0, 100.0)
+    assert tags[RPC].value[9:] == tuple(range(83))
+
+
+def test_a_georeference_into_other_formats_is_said():
+    picture = open_picture(tiff(noise(8, 9), geo()))
+    assert lost(picture, ".png") == ("its georeference has no place in .png and is dropped",)
+    assert lost(picture, ".tif") == ()
+
+
+NOTHING = [
+    (np.uint8, "0", 0),
+    (np.uint8, "255", 255),
+    (np.uint16, "7", 7),
+    (np.float32, "-9999", -9999),
+    (np.float32, "nan", np.nan),
+    (np.float32, "-3.4028234663852886e+38", np.finfo(np.float32).min),
+]
+
+
+@pytest.mark.parametrize("count", [1, 3, 5])
+@pytest.mark.parametrize(("dtype", "text", "value"), NOTHING)
+def test_pixels_that_are_none_stay_none(dtype, text, value, count):
+    array = noise(20, 30, count).astype(dtype) % 200 + dtype(9)
+    if dtype == np.float32:
+        array = array / dtype(255)
+    hole = np.zeros((20, 30), bool)
+    hole[5:12, 8:20] = True
+    array[hole] = value
+    photometric = {"photometric": "minisblack" if count == 1 else "rgb"}
+    if count > 3:
+        photometric["extrasamples"] = [0, 0]
+    array = array[..., 0] if count == 1 else array
+    data = tiff(array, geo(nodata=text), **photometric)
+    picture = open_picture(data)
+    assert picture.notes == ()
+    colors = min(count, 3)
+    assert picture.bands == colors + 1
+    for one in frames(
+        data
+    ):  # the hole is transparent, and what is hidden in it is no number far off
+        top = 1 if dtype == np.float32 else np.iinfo(dtype).max
+        np.testing.assert_array_equal(one[..., -1], np.where(hole, 0, top))
+        assert (one[..., :-1] >= 0).all()
+    with tifffile.TiffFile(io.BytesIO(twice(data))) as file:
+        assert file.pages[0].tags[NODATA].value == text
+    np.testing.assert_array_equal(samples(twice(data)), array.repeat(2, 0).repeat(2, 1))
+
+
+def test_a_pixel_that_came_near_is_not_taken_for_none():
+    array = np.full((8, 9, 3), 100, np.uint8)
+    array[:4] = 0
+    data = tiff(array, geo(nodata="0"), photometric="rgb")
+    picture, stream = open_picture(data), io.BytesIO()
+    result = np.zeros((8, 9, 4), np.uint8)
+    result[4:, ..., 3] = 255  # black that the network made of what is there
+    write_rows(
+        stream, [result], height=8, width=9, bands=4, dtype=np.uint8, suffix=".tif", like=picture
+    )
+    found = tifffile.imread(io.BytesIO(stream.getvalue()))
+    assert (found[:4] == 0).all()
+    assert (found[4:] == 1).all()
+
+
+@pytest.mark.parametrize("nodata", ["-9999", "300", "1.5", "no number", "12"])
+def test_a_value_that_no_pixel_has_makes_none_of_them_transparent(nodata):
+    data = tiff(np.full((8, 9, 3), 100, np.uint8), geo(nodata=nodata), photometric="rgb")
+    assert open_picture(data).bands == 3
+    twice(data, ".jpg")
+
+
+def test_pixels_that_are_none_are_transparent_in_other_formats(tmp_path):
+    array = noise(8, 9, 3) // 2 + 1
+    array[2:4] = 0
+    result = twice(tiff(array, geo(nodata="0"), photometric="rgb"), ".png")
+    with Image.open(io.BytesIO(result)) as image:
+        alpha = np.asarray(image)[..., 3]
+    assert (alpha[4:8] == 0).all()
+    assert (alpha[:4] == 255).all()
+
+
+ramp = (20 + np.mgrid[0:24, 0:20][0] * 9).astype(np.uint8)
+
+
+@pytest.mark.kept("bands")
+@pytest.mark.parametrize("extra", [[0], [0, 2], [0, 0]])
+def test_bands_of_results(outcome, extra):
+    array = np.dstack([ramp, ramp, ramp, 255 - ramp, ramp // 2][: 3 + len(extra)])
+    found = tifffile.imread(
+        outcome(tiff(array, photometric="rgb", extrasamples=extra), "b.tif").path
+    )
+    shape = (48, 40, 3 + len(extra))
+    assert found.shape == shape
+    expected = imresize(array / 255, 2) * 255
+    kept = slice(0, 4) if 2 in extra else slice(None)  # under half transparency colours go on
+    np.testing.assert_allclose(found[8:-8, 8:-8, kept], expected[8:-8, 8:-8, kept], atol=1.01)
+
+
+@pytest.mark.kept("bands-png")
+def test_bands_into_a_png(outcome):
+    outcome(tiff(np.dstack([ramp] * 4), photometric="rgb", extrasamples=[0]))
+
+
+@pytest.mark.kept("geotiff")
+def test_geotiff_of_results(outcome):
+    array = np.dstack([ramp] * 3)
+    array[6:12] = 0
+    data = tiff(array, geo(nodata="0"), photometric="rgb")
+    with tifffile.TiffFile(outcome(data, "b.tif").path) as file:
+        tags, found = file.pages[0].tags, file.asarray()
+        assert tags[SCALE].value == (5.0, 10.0, 0.0)
+        assert tags[TIES].value[:2] == (2.0, 4.0)
+    assert (found[12:24] == 0).all()
+    assert (found[:12] > 0).all()
+    # The values beside the hole are not darkened by it.
+    np.testing.assert_allclose(found[8:12, :, 0].mean(1), [54, 58, 62, 66], atol=6)
+    assert (found[24:28, :, 0] > 120).all()
+
+
+@pytest.mark.kept("geotiff-png")
+def test_geotiff_into_a_png(outcome):
+    array = np.dstack([ramp] * 3)
+    array[6:12] = 0
+    result = outcome(tiff(array, geo(nodata="0"), photometric="rgb"))
+    with Image.open(Path(result.path)) as image:
+        alpha = np.asarray(image)[..., 3]
+    assert (alpha[14:22] == 0).all()
+    assert (alpha[26:] == 255).all()
