@@ -11,6 +11,10 @@ LOOK_ALIKES = (
     (r"body\.0\.conv1\.weight", "SRResNet (MSRResNet of BasicSR)"),
     (r"body\.0\.weight", "Compact (SRVGGNet)"),
     (r".*srdb.*", "an ESRGAN with other dense blocks (srdb)"),
+    (
+        r"res_blocks\.0\.dense_blocks\.0\.b1\.0\.weight",
+        "PyTorch-GAN's generator (normalised colours, other activations)",
+    ),
     (r"layers\.0\.residual_group\..*", "SwinIR or a relative of it"),
     (r"conv0_0\.weight", "a discriminator of ESRGAN"),
     (r"conv0\.weight", "a U-Net discriminator of Real-ESRGAN"),

@@ -12,6 +12,7 @@ from flax.traverse_util import flatten_dict
 
 from esrgan_jax.errors import InputError, listed
 from esrgan_jax.interop.look_alikes import find_look_alike
+from esrgan_jax.interop.rrdb_dialects import DIALECTS, find_dialect, in_basicsr, without_prefix
 from esrgan_jax.interop.weight_file import check_tensors
 from esrgan_jax.models.rrdb import SCALES, UNSHUFFLES, RRDBNet
 
@@ -122,12 +123,16 @@ def from_torch(
             left over or of the wrong shape or type. In the two newer namings, tensors that are
             plainly not the network's own are left out with a warning.
     """
+    tensors = without_prefix(tensors, source)
     naming = find_naming(tensors, source)
+    foreign_may_be = naming in ("basicsr", "bsrgan")
+    if naming in DIALECTS:
+        tensors, naming = in_basicsr(tensors, DIALECTS[naming]), "basicsr"
     tensors = _in_one_naming(tensors, naming)
     fields = _fields(tensors, naming, source, scale, unshuffle)
     layers = list(_layers(fields, naming))
     expected = {name: shape for layer in layers for name, (_, shape) in layer.tensors().items()}
-    if naming != "old" and expected.keys() <= tensors.keys():
+    if foreign_may_be and expected.keys() <= tensors.keys():
         own = {form.partition(".")[0].removesuffix("{u}") for form in NAMINGS[naming].values()}
         roots = {name: name.partition(".")[0].rstrip("0123456789") for name in tensors}
         foreign = [name for name, root in roots.items() if root not in own]
@@ -209,16 +214,19 @@ def says_x3(path: str | os.PathLike) -> bool:
 
 
 def find_naming(tensors: Mapping[str, np.ndarray], source: str = "the state_dict") -> str:
-    """Which of NAMINGS the names of an RRDB network follow.
+    """Which of NAMINGS or `rrdb_dialects.DIALECTS` the names of an RRDB network follow.
 
     Raises:
         InputError: Another network (named where it is a known one).
     """
+    tensors = without_prefix(tensors, source)
     if network := find_look_alike(tensors):
         raise InputError(f"{source}: holds {network}, not an RRDB network of the ESRGAN family")
     for naming, names in NAMINGS.items():
         if names["block"].format(k=0, r=1, c=1) + ".weight" in tensors:
             return naming
+    if dialect := find_dialect(tensors):
+        return dialect
     known = ", ".join(names["block"].format(k=0, r=1, c=1) for names in NAMINGS.values())
     raise InputError(
         f"{source}: no RRDB network: none of {known} is there, but {listed(list(tensors))}"

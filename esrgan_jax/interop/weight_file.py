@@ -63,7 +63,7 @@ def read_tensors(path: str | os.PathLike, key: str = "") -> dict[str, np.ndarray
         raise InputError(f"{path}: no such file")
     if not path.is_file():
         raise InputError(f"{path}: is {'a folder' if path.is_dir() else 'no file'}, not weights")
-    _check_suffix(path)
+    _check_suffix(path, read=True)
     state, most = _read(path)
     tensors = _network(_unwrap(_under(state, key, path)))
     if not tensors:
@@ -163,8 +163,13 @@ def check_tensors(
         raise InputError(f"{claim}: {'; '.join(lists)}")
 
 
-def _check_suffix(path: Path) -> None:
-    if path.suffix.lower() not in SUFFIXES:
+def is_tar(path: Path) -> bool:
+    """Whether a name ends as torch's old examples call checkpoints, which are no tar files."""
+    return path.name.lower().endswith((".pth.tar", ".pt.tar", ".ckpt.tar"))
+
+
+def _check_suffix(path: Path, read: bool = False) -> None:
+    if path.suffix.lower() not in SUFFIXES and not (read and is_tar(path)):
         raise InputError(
             f"{path}: {path.suffix or 'a name without suffix'} is no weight file; "
             f"accepted are {', '.join(SUFFIXES)}"

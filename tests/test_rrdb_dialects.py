@@ -1,0 +1,242 @@
+"""Weight files of other public implementations: we compute what torch does with them."""
+
+import jax
+import numpy as np
+import pytest
+
+from esrgan_jax.checkpoint import load_generator
+from esrgan_jax.errors import InputError
+from esrgan_jax.interop import rrdb_names
+from esrgan_jax.interop.rrdb_dialects import DIALECTS, without_prefix
+from esrgan_jax.interop.weight_file import write_tensors
+from esrgan_jax.models.rrdb import RRDBNet
+
+torch = pytest.importorskip("torch")
+from torch import nn  # noqa: E402
+from torch.nn.functional import interpolate, leaky_relu  # noqa: E402
+
+NF, GC = 6, 4
+
+
+def conv(columns: int, rows: int) -> nn.Conv2d:
+    return nn.Conv2d(columns, rows, 3, 1, 1)
+
+
+def activated(columns: int, rows: int) -> nn.Sequential:
+    return nn.Sequential(conv(columns, rows), nn.LeakyReLU(0.2))
+
+
+class Dense(nn.Module):
+    """A dense block whose convolutions are made by `make` and called as `names` says."""
+
+    def __init__(self, make, names):
+        super().__init__()
+        self.convs = []
+        for index, name in enumerate(names):
+            rows = GC if index < 4 else NF
+            layer = (make if index < 4 else conv)(NF + index * GC, rows)
+            self.add_module(name, layer)
+            self.convs.append(layer)
+
+    def forward(self, x):
+        features = [x]
+        for layer in self.convs[:4]:
+            y = layer(torch.cat(features, 1))
+            features.append(y if isinstance(layer, nn.Sequential) else leaky_relu(y, 0.2))
+        return x + 0.2 * self.convs[4](torch.cat(features, 1))
+
+
+class Lornatang(nn.Module):
+    """ESRGAN-PyTorch in its forms: of 2020 (`old`), and since."""
+
+    def __init__(self, old: bool, steps: int, blocks: int = 2):
+        super().__init__()
+        names, rdb = [f"conv{c}" for c in range(1, 6)], "RDB" if old else "rdb"
+
+        def block():
+            module = nn.Module()
+            for r in (1, 2, 3):
+                module.add_module(f"{rdb}{r}", Dense(activated if old else conv, names))
+            return module
+
+        self.conv1, self.conv2, self.conv3 = conv(3, NF), conv(NF, NF), activated(NF, NF)
+        self.trunk = nn.ModuleList(block() for _ in range(blocks))
+        self.conv4, self.ups = conv(NF, 3), []
+        for step in range(1, steps + 1):
+            layer = conv(NF, NF) if old else activated(NF, NF)
+            self.add_module(f"up{step}" if old else f"upsampling{step}", layer)
+            self.ups.append(layer)
+
+    def forward(self, x):
+        first = y = self.conv1(x)
+        for block in self.trunk:
+            z = y
+            for dense in block.children():
+                z = dense(z)
+            y = y + 0.2 * z
+        y = first + self.conv2(y)
+        for up in self.ups:
+            y = up(interpolate(y, scale_factor=2, mode="nearest"))
+            y = y if isinstance(up, nn.Sequential) else leaky_relu(y, 0.2)
+        return self.conv4(self.conv3(y))
+
+
+class Persson(nn.Module):
+    """As in the course: everything is a block with a convolution called cnn or conv."""
+
+    def __init__(self, steps: int, blocks: int = 2):
+        super().__init__()
+
+        class Cnn(nn.Module):
+            def __init__(self, columns, rows, act):
+                super().__init__()
+                self.cnn, self.act = conv(columns, rows), act
+
+            def forward(self, x):
+                return leaky_relu(self.cnn(x), 0.2) if self.act else self.cnn(x)
+
+        class Blocks(nn.Module):
+            def __init__(self):
+                super().__init__()
+                rows = [*[GC] * 4, NF]
+                self.blocks = nn.ModuleList(Cnn(NF + i * GC, rows[i], i < 4) for i in range(5))
+
+            def forward(self, x):
+                features, y = x, x
+                for block in self.blocks:
+                    y = block(features)
+                    features = torch.cat([features, y], 1)
+                return 0.2 * y + x
+
+        class Rrdb(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.rrdb = nn.Sequential(*(Blocks() for _ in range(3)))
+
+            def forward(self, x):
+                return 0.2 * self.rrdb(x) + x
+
+        class Up(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.conv = conv(NF, NF)
+
+            def forward(self, x):
+                return leaky_relu(self.conv(interpolate(x, scale_factor=2, mode="nearest")), 0.2)
+
+        self.initial, self.conv = conv(3, NF), conv(NF, NF)
+        self.residuals = nn.Sequential(*(Rrdb() for _ in range(blocks)))
+        self.upsamples = nn.Sequential(*(Up() for _ in range(steps)))
+        self.final = nn.Sequential(conv(NF, NF), nn.LeakyReLU(0.2), conv(NF, 3))
+
+    def forward(self, x):
+        first = self.initial(x)
+        return self.final(self.upsamples(self.conv(self.residuals(first)) + first))
+
+
+MAKERS = {
+    "esrgan-pytorch": lambda steps: Lornatang(False, steps),
+    "esrgan-pytorch of 2020": lambda steps: Lornatang(True, steps),
+    "persson": Persson,
+}
+TAR = {"epoch": 3, "best_psnr": 30.5, "optimizer": {"state": {}}}
+
+
+def random_network(maker: str, steps: int = 2) -> nn.Module:
+    torch.manual_seed(0)
+    network = MAKERS[maker](steps).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(torch.randn(parameter.shape) * 0.2)
+    return network
+
+
+def assert_computes_the_same(network: nn.Module, path, rng) -> None:
+    module, variables = load_generator(path)
+    lr = rng.random((1, 7, 8, 3), dtype=np.float32)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(lr).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).numpy()
+    assert expected.std() > 0.1
+    found = np.asarray(module.apply(variables, lr))
+    np.testing.assert_allclose(found, expected, atol=2e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+@pytest.mark.parametrize("maker", MAKERS)
+def test_another_implementation_computes_the_same(tmp_path, rng, maker, steps):
+    network = random_network(maker, steps)
+    state = dict(sorted(network.state_dict().items(), reverse=True))  # order tells nothing
+    torch.save({**TAR, "state_dict": state}, tmp_path / "g-best.pth.tar")
+    assert_computes_the_same(network, tmp_path / "g-best.pth.tar", rng)
+    naming = rrdb_names.find_naming({name: t.numpy() for name, t in state.items()})
+    assert naming in DIALECTS
+    assert maker.startswith(naming)
+
+
+@pytest.mark.parametrize("prefix", ["model.net.", "module.", "gen.module.model.", "a.b.c.d.e."])
+@pytest.mark.parametrize("maker", ["persson", "esrgan-pytorch"])
+def test_prefixes_of_any_depth_beside_other_networks(tmp_path, rng, maker, prefix):
+    network = random_network(maker)
+    state = {prefix + name: tensor for name, tensor in network.state_dict().items()}
+    other = {"disc.net.0.weight": torch.ones(4, 3, 3, 3), "vgg.features.0.bias": torch.ones(2)}
+    torch.save({"state_dict": state | other, "pytorch-lightning_version": "2"}, tmp_path / "l.ckpt")
+    assert_computes_the_same(network, tmp_path / "l.ckpt", rng)
+
+
+@pytest.mark.parametrize("naming", ["basicsr", "bsrgan", "old"])
+@pytest.mark.parametrize("prefix", ["model.net.", "module.generator.", "lit.netG.module."])
+def test_prefixes_of_our_namings(random_generator, rng, naming, prefix):
+    fields, params, _ = random_generator(rng, plus=True)
+    tensors = {prefix + k: t for k, t in rrdb_names.to_torch(fields, params, naming).items()}
+    found, back = rrdb_names.from_torch(tensors | {"loss.vgg.0.weight": np.zeros((2, 3, 3, 3))})
+    assert found == fields
+    jax.tree.map(np.testing.assert_array_equal, back, params)
+
+
+def test_averaged_weights_come_first_and_two_networks_are_named(random_generator, rng):
+    _, params, tensors = random_generator(rng)
+    old = {f"lit.model.{name}": np.zeros_like(t) for name, t in tensors.items()}
+    averaged = {f"lit.ema.model.{name}": t for name, t in tensors.items()}
+    back = rrdb_names.from_torch(old | averaged)[1]
+    jax.tree.map(np.testing.assert_array_equal, back, params)
+    second = {f"lit.second.{name}": t for name, t in tensors.items()}
+    with pytest.raises(InputError, match=r"several networks: lit\.model, lit\.second; choose one"):
+        rrdb_names.from_torch(old | second)
+
+
+def test_one_layer_more_or_of_another_kind_is_refused(tmp_path):
+    for maker, extra in (("persson", "final.4"), ("esrgan-pytorch", "conv5")):
+        state = random_network(maker).state_dict()
+        tensors = {name: t.numpy() for name, t in state.items()}
+        more = tensors | {f"{extra}.weight": np.zeros((3, 3, 3, 3), np.float32)}
+        with pytest.raises(InputError, match=rf"left over: {extra}\.weight"):
+            rrdb_names.from_torch(more)
+        last = next(name for name in tensors if tensors[name].shape == (3, NF, 3, 3))
+        with pytest.raises(InputError, match=r"conv_last\.weight"):  # 1x1, as some have it
+            rrdb_names.from_torch(tensors | {last: tensors[last][..., 1:2, 1:2]})
+
+
+def test_a_generator_that_computes_otherwise_is_refused_by_its_name(tmp_path):
+    """PyTorch-GAN's has LeakyReLUs of 0.01 and takes colours that are normalised."""
+    names = [f"res_blocks.0.dense_blocks.{k}.b{j}.0" for k in range(3) for j in range(1, 6)]
+    tensors = {f"{name}.weight": np.zeros((4, 4, 3, 3), np.float32) for name in ("conv1", *names)}
+    for prefix in ("", "generator.", "a.b."):
+        write_tensors(tmp_path / "g.npz", {prefix + name: t for name, t in tensors.items()})
+        with pytest.raises(InputError, match="holds PyTorch-GAN's generator"):
+            load_generator(tmp_path / "g.npz")
+
+
+def test_what_is_not_known_is_not_guessed(random_generator, rng):
+    tensors = random_generator(rng)[2]
+    renamed = {name.replace("rdb", "dense_"): t for name, t in tensors.items()}
+    with pytest.raises(InputError, match="no RRDB network: none of body"):
+        rrdb_names.from_torch(renamed)
+    assert without_prefix(renamed) == renamed
+
+
+def test_the_fields_of_a_network(tmp_path):
+    torch.save(random_network("persson", 2).state_dict(), tmp_path / "a.pt.tar")
+    module, _ = load_generator(tmp_path / "a.pt.tar")
+    assert module == RRDBNet(num_features=NF, num_growth=GC, num_blocks=2)
+    with pytest.raises(InputError, match=r"\.tar is no weight file"):
+        write_tensors(tmp_path / "b.pth.tar", {})
