@@ -113,11 +113,16 @@ def test_profile_exif_xmp_and_orientation(outcome, target):
 
 
 @pytest.mark.kept("resolution")
-@pytest.mark.parametrize("target", WRITTEN[:2] + WRITTEN[3:4])
+@pytest.mark.parametrize("target", WRITTEN)
 def test_resolution(outcome, target):
-    assert pyvips.Image.new_from_file(
-        str(outcome(encoded(ramp, "png", dpi=(300, 150)), target).path)
-    ).xres == pytest.approx(300 / 25.4, rel=1e-3)
+    result = outcome(encoded(ramp, "png", dpi=(300, 150)), target)
+    with Image.open(result.path) as image:  # in EXIF's terms, in all of them
+        found = image.getexif()
+    assert (found[282], found[283], found[296]) == pytest.approx((300, 150, 2), rel=1e-3)
+    if target in ("b.png", "b.jpg", "b.tif"):
+        about = pyvips.Image.new_from_file(str(result.path))
+        expected = (300 / 25.4, 150 / 25.4)
+        assert (about.xres, about.yres) == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.kept("animation")
@@ -134,6 +139,26 @@ def test_animations(outcome, kind, target):
     assert found.metadata["delay"][1] == [100, 200, 50]
     shown = pixels(result.path)[24::48, 20, :3].astype(int)
     np.testing.assert_allclose(shown, [[10] * 3, [120] * 3, [250] * 3], atol=6)
+
+
+@pytest.mark.kept("animation-parts")
+@pytest.mark.parametrize("disposal", [0, 1, 2, 3])
+@pytest.mark.parametrize("target", ["b.webp", "b.gif"])
+def test_frames_that_are_only_a_part(outcome, disposal, target):
+    """Against Pillow: what is drawn over, cleared or put back between the frames of a GIF."""
+    frames = []
+    for i in range(3):
+        frame = np.zeros((24, 20, 4), np.uint8)
+        frame[:, 5 * i : 5 * i + 5] = 250, 0, 0, 255
+        frames.append(Image.fromarray(frame))
+    file = io.BytesIO()
+    frames[0].save(file, "gif", save_all=True, append_images=frames[1:], disposal=disposal)
+    found = pixels(outcome(file.getvalue(), target).path).reshape(3, 48, 40, 4)
+    with Image.open(file) as image:
+        for i in range(3):
+            image.seek(i)
+            alpha = np.asarray(image.convert("RGBA"))[12, 2::5, 3]
+            np.testing.assert_array_equal(found[i, 24, 5::10, 3], alpha)
 
 
 @pytest.mark.kept("animation-png")

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
+from esrgan_jax.pictures.exif import Field
+from esrgan_jax.pictures.exif_edit import edited_exif
 from esrgan_jax.pictures.insertion import insert
 from esrgan_jax.pictures.png_text import Text, chunks
 from esrgan_jax.pictures.reader import open_picture
@@ -276,3 +278,23 @@ def test_exif_and_xmp_that_a_png_has_as_text(enlarged, tmp_path):
             assert "Raw profile type exif" not in image.info
         xmp = open_picture(tmp_path / target).metadata["xmp-data"][1]
         assert xmp.rstrip(b"\0") == b"<x a='1'/>"
+
+
+@pytest.mark.kept("long-xmp")
+def test_xmp_that_is_too_long_for_jpeg(outcome):
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, "webp", xmp=b"<a>" + b"y" * 70_000 + b"</a>")
+    said = "its XMP has no place in .jpg and is dropped"
+    assert outcome(file.getvalue(), "b.jpg").notes == [said]
+
+
+def test_a_prompt_from_jpeg_to_jpeg_keeps_its_bytes(enlarged):
+    """Whatever the order of its letters and of the block's numbers."""
+    for order, header in (("le", b"II*\0\x08\0\0\0"), ("be", b"MM\0*\0\0\0\x08")):
+        data = b"UNICODE\0" + FOREIGN.encode(f"utf-16-{order}")
+        block = edited_exif(b"Exif\0\0" + header + bytes(6), {}, {USER_COMMENT: Field(7, data)})
+        file = io.BytesIO()
+        Image.fromarray(array).save(file, "jpeg", exif=block)
+        for target in ("b.jpg", "b.webp", "b.avif"):
+            with Image.open(enlarged(file.getvalue(), target).path) as image:
+                assert image.getexif().get_ifd(EXIF)[USER_COMMENT] == data

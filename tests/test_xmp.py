@@ -137,6 +137,10 @@ def test_regions_grow_and_turn():
     assert values(scaled, *AREA) == ["0.25", "0.75", "0.1", "0.2", "8000", "6000"]
     upright = turned_xmp(data, 6, (4000, 3000))
     assert values(upright, *AREA) == ["0.25", "0.25", "0.2", "0.1", "3000", "4000"]
+    bare = xmp('stDim:w="20" stDim:h="24"')
+    assert values(scaled_xmp(bare, (40, 48), (2, 2)), "stDim:w", "stDim:h") == ["40", "48"]
+    inches = xmp('stDim:w="20" stDim:unit="inch"')
+    assert scaled_xmp(inches, (40, 48), (2, 2)) == inches
     inside = "<MPReg:Rectangle>0.2, 0.65, 0.1, 0.2</MPReg:Rectangle>"
     upright = turned_xmp(xmp("", inside), 6, (4000, 3000))
     assert values(upright, "MPReg:Rectangle") == ["0.15, 0.2, 0.2, 0.1"]
@@ -271,3 +275,25 @@ def test_sizes_in_exif_are_those_of_the_result(outcome, target):
         assert (detail[41486], detail[41487]) == (2001, 4000.5)
         if target != "b.tif":
             assert found.get_ifd(40965) == {1: "R98", 4097: 40, 4098: 48}
+
+
+@pytest.mark.parametrize("target", ["b.jpg", "b.png", "b.webp", "b.avif", "b.tif"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_the_thumbnail_of_exif_is_left_out(enlarged, target, order):
+    small = io.BytesIO()
+    Image.new("RGB", (8, 6)).save(small, "jpeg")
+    small = small.getvalue()
+    block = bytearray(exif_block(order).removeprefix(b"Exif\0\0"))
+    struct.pack_into(order + "I", block, 8 + 2 + 2 * 12, len(block))  # behind the first directory
+    start = len(block) + 2 + 3 * 12 + 4
+    block += struct.pack(order + "H", 3) + struct.pack(order + "HHIHH", 259, 3, 1, 6, 0)
+    block += struct.pack(order + "HHII", 513, 4, 1, start)
+    block += struct.pack(order + "HHII4x", 514, 4, 1, len(small)) + small
+    file = io.BytesIO()
+    Image.new("RGB", (20, 24)).save(file, "jpeg", exif=b"Exif\0\0" + bytes(block))
+    assert file.getvalue().count(b"\xff\xd8\xff") == 2
+    result = enlarged(file.getvalue(), target)
+    assert result.path.read_bytes().count(b"\xff\xd8\xff") == (target == "b.jpg")
+    with Image.open(result.path) as image:
+        assert image.getexif()[271] == "Ada"
+        assert image.getexif().get_ifd(1) == {}  # that of the thumbnail

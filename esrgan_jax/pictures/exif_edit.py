@@ -96,12 +96,14 @@ def _multiplied(field: Field, factor: float) -> Field:
 
 
 def _resized(exif: bytes, size: tuple[int, int]) -> bytes:
-    """The block with the sizes that some cameras write beside those of the EXIF directory."""
+    """The block with its sizes, which some have in other directories, too, and no thumbnail."""
     data = bytearray(exif.removeprefix(HEADER))
     with suppress(struct.error, ValueError):
         file = io.BytesIO(data)
         layout, first = open_tiff(file)
         own, _ = read_entries(file, layout, first)
+        (count,) = struct.unpack_from(f"{layout.order}H", data, first)
+        struct.pack_into("4x", data, first + 2 + 12 * count)  # no directory of a thumbnail follows
         _overwrite(data, layout, first, {WIDTH: size[0], HEIGHT: size[1]})
         if EXIF in own:
             inner, _ = read_entries(file, layout, number(layout, *own[EXIF]))

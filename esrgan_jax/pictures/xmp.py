@@ -139,7 +139,8 @@ def scaled_xmp(xmp: bytes, size: tuple[int, int], scale: tuple[float, float]) ->
         elif local in PIXELS.get(namespace, ()):
             _scale(own[name], scale[1 if DOWN.search(local) else 0])
         elif namespace.endswith((AREA, DIMENSIONS)) and local in ("x", "y", "w", "h", "d"):
-            if _get(own, (namespace, "unit")) in ("pixel", "pixels"):
+            unspoken = ("",) if namespace.endswith(DIMENSIONS) else ()
+            if _get(own, (namespace, "unit")) in ("pixel", "pixels", *unspoken):
                 _scale(own[name], scale[local in ("y", "h")])
         elif namespace.startswith(IPTC) and local in ("rbX", "rbY", "rbW", "rbH", "rbRx"):
             if _get(own, (namespace, "rbUnit")) == "pixel":
