@@ -12,7 +12,7 @@ from etils import epath
 from jax.sharding import Mesh
 
 from esrgan_jax import checkpoint, compilation, run_config, sharding, workdir_lock
-from esrgan_jax.data.pipeline import make_dataset
+from esrgan_jax.data import pipeline
 from esrgan_jax.data.sources import Source, open_source
 from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.initial import initial_discriminator, initial_generator
@@ -162,6 +162,7 @@ def train_stage(
             if _owed(folder, start):
                 validate(start)
                 stop.check("while validating")
+            pipeline.start(data)
             stop.when = "stopping after the first step; compiling it cannot be interrupted"
             waits: list[float] = []  # seconds that each step waited for its batch
             pending: tuple[int, dict[str, jax.Array]] | None = None
@@ -255,7 +256,7 @@ def _open_source(config: Config) -> Source:
 
 def _batches(config: Config, name: str, source: Source, mesh: Mesh) -> grain.IterDataset:
     """Batches on the devices, two ahead."""
-    dataset = make_dataset(
+    dataset = pipeline.make_dataset(
         source,
         scale=config.scale,
         hr_patch=config[name].hr_patch,

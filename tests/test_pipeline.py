@@ -1,6 +1,8 @@
+import contextlib
 import multiprocessing
 import os
 import signal
+import time
 from typing import Any
 
 import grain
@@ -8,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from esrgan_jax.data.pipeline import make_dataset
+from esrgan_jax.data.pipeline import make_dataset, start
 from esrgan_jax.data.resize import degrade, imresize, margin
 from esrgan_jax.data.sources import PictureFolder
 from esrgan_jax.errors import InputError
@@ -145,6 +147,24 @@ def test_workers_outlive_the_signals_of_their_group():
     assert_equal(batches, take(20))
     iterator.close()  # pyright: ignore[reportAttributeAccessIssue]
     assert not multiprocessing.active_children()
+
+
+def test_workers_that_are_still_starting_outlive_signals_as_well():
+    dataset = make_dataset(
+        Numbered(8), scale=4, hr_patch=16, batch_size=4, seed=0, num_workers=2, num_threads=1
+    )
+    ahead = grain.experimental.ThreadPrefetchIterDataset(dataset, prefetch_buffer_size=1)
+    with contextlib.closing(iter(ahead)) as iterator:
+        start(iterator)
+        assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGINT, signal.SIGTERM}
+        ended = time.monotonic() + 30
+        while len(workers := multiprocessing.active_children()) < 2:
+            assert time.monotonic() < ended
+            time.sleep(0.01)
+        for worker in workers:
+            os.kill(worker.pid, signal.SIGINT)
+            os.kill(worker.pid, signal.SIGTERM)
+        assert_equal([next(iterator) for _ in range(8)], take(8))
 
 
 def test_grain_agrees_that_checkpoints_work():

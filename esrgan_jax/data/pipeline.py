@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 import threading
+from multiprocessing import resource_tracker
+from typing import Any
 
 import grain
 import numpy as np
@@ -80,6 +82,23 @@ def make_dataset(
         options = grain.MultiprocessingOptions(num_workers=num_workers)
         dataset = dataset.mp_prefetch(options, _obey_the_parent_alone)
     return dataset
+
+
+def start(batches: Any) -> None:
+    """Starts to make batches, in threads and processes that leave signals to the main thread.
+
+    Ctrl-C and schedulers signal the whole group, and a worker is still importing for seconds before
+    it comes to `_obey_the_parent_alone`.
+
+    Args:
+        batches: An iterator of a `grain.experimental.ThreadPrefetchIterDataset`.
+    """
+    resource_tracker.ensure_running()  # later it would unblock the signals of the thread it runs in
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        batches.start_prefetch()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _obey_the_parent_alone(index: int, count: int) -> None:
