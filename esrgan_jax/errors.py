@@ -1,6 +1,7 @@
 """What goes wrong, said in a sentence: bad input ends with exit code 2, a failed run with 1."""
 
 import difflib
+import io
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
@@ -50,6 +51,9 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
     Only the two errors above become a sentence on stderr: any other exception is a bug of ours
     and keeps its traceback.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files may be any bytes
+            stream.reconfigure(errors="backslashreplace")
     try:
         sys.exit(main())
     except InputError as error:

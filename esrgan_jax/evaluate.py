@@ -18,7 +18,7 @@ from esrgan_jax.compilation import keep_programs
 from esrgan_jax.contestants import BICUBIC, load_contestants
 from esrgan_jax.data import pairs
 from esrgan_jax.errors import InputError, RunError, listed, run_command
-from esrgan_jax.files import refuse_same, replacing
+from esrgan_jax.files import refuse_same, replacing, too_long
 from esrgan_jax.metrics import METRICS, SCORES, SSIM_WINDOW, load_metrics, scores
 from esrgan_jax.mixture import DEFAULT, add_mixture_arguments
 from esrgan_jax.picture import find_pictures, read_picture
@@ -266,6 +266,8 @@ def _check_outputs(args: argparse.Namespace) -> None:
 
 
 def _check_writable(option: str, path: Path) -> None:
+    if reason := too_long(path):
+        raise InputError(f"{option} cannot be written: {reason}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

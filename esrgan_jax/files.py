@@ -20,10 +20,10 @@ _FILES = 2**20  # with as many bytes free, it is not bytes that lack where no fi
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """A name beside `path` to write to: renamed to `path` at the end, removed on failure."""
     path = Path(path)
+    if reason := too_long(path):
+        raise InputError(f"{path}: cannot be written: {reason}")
     if path.is_dir() or not path.parent.is_dir():
         reason = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
-        raise InputError(f"{path}: cannot be written: {reason}")
-    if reason := too_long(path):
         raise InputError(f"{path}: cannot be written: {reason}")
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     if too_long(partial):
@@ -98,7 +98,7 @@ def write_error(path: str | os.PathLike, error: BaseException) -> RunError:
 
 def refuse_same(source: Path, target: Path) -> None:
     """InputError where a command would overwrite what it reads."""
-    if target.exists() and source.exists() and target.samefile(source):
+    if os.path.exists(target) and os.path.exists(source) and target.samefile(source):
         raise InputError(f"{target}: would overwrite what is read; give another name")
 
 

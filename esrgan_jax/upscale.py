@@ -1,7 +1,6 @@
 """Upscales picture files: `python -m esrgan_jax.upscale INPUT… --output=PATH [--model=MODEL]`."""
 
 import argparse
-import io
 import os
 import signal
 import sys
@@ -143,9 +142,6 @@ def run() -> NoReturn:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) != signal.SIG_IGN:  # as of nohup
             signal.signal(number, stop)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # names of files may be any bytes
-            stream.reconfigure(errors="backslashreplace")
     try:
         run_command(main)
     except SystemExit as end:

@@ -25,6 +25,7 @@ from esrgan_jax.films.streams import (
     find_video,
     holds,
     open_source,
+    plain_name,
     shift_of,
     still_true,
 )
@@ -131,7 +132,9 @@ def _output(partial: Path, target: Path, container: str) -> Iterator[OutputConta
     """A file to write; on a failure it is closed without a word, as its end is not to be."""
     options = {"movflags": "+faststart"} if container == "mp4" else {}
     with writing(target):
-        output = av.open(str(partial), "w", format=container, container_options=options, **ANY_TAGS)
+        output = av.open(
+            plain_name(partial), "w", format=container, container_options=options, **ANY_TAGS
+        )
     try:
         yield output
     except BaseException:

@@ -30,7 +30,13 @@ StreamId = tuple[int, str, str]  # index, kind, codec or name
 
 def open_source(path: str | os.PathLike) -> InputContainer:
     """Opens a film; tags in strange encodings do not stop it."""
-    return av.open(os.fspath(path), "r", **ANY_TAGS)
+    return av.open(plain_name(path), "r", **ANY_TAGS)
+
+
+def plain_name(path: str | os.PathLike) -> str:
+    """A path as FFmpeg takes no part of it for a protocol, such as 12:30.mp4."""
+    path = os.fspath(path)
+    return os.path.join(".", path) if ":" in path and not os.path.isabs(path) else path
 
 
 def shift_of(source: InputContainer) -> int:

@@ -34,8 +34,31 @@ def load(source: Path | bytes, kind: str, **options: Any) -> pyvips.Image:
     """libvips' image of a file of a known kind, nothing converted yet."""
     # "error" includes "truncated"; with that alone half a TIFF is filled up with black.
     options = {"fail_on": "error", **LOADERS[kind], **options}
+    if isinstance(source, Path) and not in_utf8(source):
+        with source.open("rb") as file:  # of which libvips takes a copy
+            stream = pyvips.Source.new_from_descriptor(file.fileno())
+        return getattr(pyvips.Image, f"{kind}load_source")(stream, **options)
     suffix, what = ("_buffer", source) if isinstance(source, bytes) else ("", str(source))
     return getattr(pyvips.Image, f"{kind}load{suffix}")(what, **options)
+
+
+def save(image: pyvips.Image, saver: str, path: Path, **options: Any) -> None:
+    """Writes a file as the saver of a format does."""
+    if in_utf8(path):
+        getattr(image, f"{saver}save")(str(path), **options)
+        return
+    with path.open("w+b") as file:
+        stream = pyvips.Target.new_to_descriptor(file.fileno())
+        getattr(image, f"{saver}save_target")(stream, **options)
+
+
+def in_utf8(path: Path) -> bool:
+    """Whether pyvips can tell libvips of a path, and read its errors, which name it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class Turns:

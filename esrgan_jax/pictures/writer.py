@@ -26,7 +26,7 @@ from esrgan_jax.pictures.reader import Picture
 from esrgan_jax.pictures.row_source import RowSource
 from esrgan_jax.pictures.texts import Placed, placed
 from esrgan_jax.pictures.tiff_kind import EXTRA
-from esrgan_jax.pictures.vips import reason
+from esrgan_jax.pictures.vips import reason, save
 
 __all__ = ["WRITABLE", "check_target", "output_dtype", "write_rows"]
 
@@ -132,10 +132,9 @@ def write_rows(
             resolution=like.resolution if like is not None else None,
             software=software,
         )
-        save = getattr(image, f"{saver}save")
         with ThreadPoolExecutor(1) as pool:
             saving = pool.submit(
-                _until_stopped, rows, lambda: save(str(path), keep=keep, **options)
+                _until_stopped, rows, lambda: save(image, saver, path, keep=keep, **options)
             )
             try:
                 _feed(rows, strips, saving, (height * frames, width, bands), dtype)

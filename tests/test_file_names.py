@@ -1,0 +1,123 @@
+"""Files under every name that a file system has."""
+
+import json
+import os
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from esrgan_jax.checkpoint import save_generator
+from esrgan_jax.errors import InputError
+from esrgan_jax.files import replacing, too_long
+from esrgan_jax.models.rrdb import RRDBNet
+from esrgan_jax.picture import read_picture, write_picture
+from esrgan_jax.pictures.reader import open_picture
+from esrgan_jax.pictures.writer import write_rows
+from esrgan_jax.upscale import main
+from esrgan_jax.upscaling import made_by
+
+NAMES = {
+    "249 bytes": b"a" * 245,
+    "255 bytes": b"a" * 251,
+    "no UTF-8": b"\xff\xfe",
+    "two bytes a letter": "é".encode() * 122,
+    "new line": b"a\nb",
+    "options of libvips": b"a.png[Q=5]",
+    "pattern": b"a[1]*?",
+    "format": b"%s{0}%03d",
+    "colon": b"12:30",
+    "escape": b"\x1b[31m",
+    "quotes": b"'\"`$HOME",
+    "spaces": b" a ",
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory, random_generator):
+    path = tmp_path_factory.mktemp("model") / os.fsdecode(b"m\xff=1.npz")
+    fields, params, _ = random_generator(np.random.default_rng(0), num_blocks=1, scale=2)
+    params = jax.tree.map(lambda a: a * np.float32(0.2), params)
+    save_generator(path, RRDBNet(**fields), {"params": params})
+    return path
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pictures_of_every_name_and_format(folder, rng, name):
+    array = rng.integers(0, 256, (8, 9, 3), dtype=np.uint8)
+    line = made_by.record("a.npz", b"", {})
+    for suffix in (b".png", b".jpg", b".tif", b".webp", b".avif", b".gif"):
+        if len(NAMES[name] + suffix) > 255:
+            continue
+        path = Path(os.fsdecode(NAMES[name] + suffix))
+        shape = {"height": 8, "width": 9, "bands": 3, "dtype": np.uint8}
+        write_rows(path, [array], software=line, **shape)
+        picture = open_picture(path)
+        assert (picture.height, picture.width) == (8, 9)
+        assert made_by.find(path) == line
+        if suffix in (b".png", b".tif"):
+            np.testing.assert_array_equal(np.concatenate(list(picture.rows())), array)
+    assert all(file.suffix != ".part" for file in folder.iterdir())
+
+
+def test_a_folder_of_them_through_the_command(folder, model, capsys):
+    for name in NAMES.values():
+        write_picture(Path("in", os.fsdecode(name + b".png")), np.zeros((4, 4, 3), np.uint8))
+    command = ["in", "--output=out", f"--model={model}"]
+    main([*command, "--progress=json"])
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert events[-1]["done"] == len(NAMES)
+    assert sorted(os.listdir(b"out")) == sorted(name + b".png" for name in NAMES.values())
+    main([*command, "--progress=json"])
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["skipped"] == len(NAMES)
+    file = Path("in", os.fsdecode(b"\xff\xfe.png"))
+    output = os.fsdecode(b"x\xff.png")
+    main([str(file), f"--output={output}", f"--model={model}", "--progress=quiet"])
+    assert read_picture(os.fsdecode(b"x\xff.png")).shape == (8, 8, 3)
+
+
+def test_names_that_are_too_long_are_told_before_any_work(folder, model, capsys):
+    for name in ("short", "a" * 249):
+        write_picture(Path("in", f"{name}.png"), np.zeros((4, 4, 3), np.uint8))
+    for output in (f"{'b' * 252}.png", "é" * 127 + ".png"):
+        with pytest.raises(InputError, match=r"the name has 25\d bytes, and the file system takes"):
+            main(["in/short.png", f"--output={output}", "--model=gone.npz"])
+    with pytest.raises(Exception, match="1 of 2 pictures could not be upscaled"):
+        main(["in", "--output=out", "--suffix=_four", f"--model={model}"])
+    assert "the name has 258 bytes" in capsys.readouterr().err
+    assert os.listdir("out") == ["short_four.png"]
+    with pytest.raises(InputError, match="the path has"):
+        main(["in/short.png", f"--output={'/'.join(['d' * 200] * 25)}/x.png", "--model=gone.npz"])
+
+
+def test_the_file_beside_a_long_name_is_short(folder):
+    for name in ("c" * 255, "d" * 249, "é" * 127):
+        with replacing(name) as partial:
+            partial.write_text("x")
+            assert too_long(partial) is None
+        assert Path(name).read_text() == "x"
+    with pytest.raises(InputError, match="the name has 256 bytes"), replacing("e" * 256):
+        pass
+
+
+@pytest.mark.parametrize("name", [b"12:30.mp4", b"data:x.mp4", b"\xff.mp4", b"a\n%03d.mp4"])
+def test_films_of_strange_names(folder, model, name):
+    av = pytest.importorskip("av")
+    path = Path(os.fsdecode(name))
+    with av.open("plain.mp4", "w") as film:
+        stream = film.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 32, 16, "yuv420p"
+        frame = av.VideoFrame.from_ndarray(np.zeros((16, 32, 3), np.uint8), format="rgb24")
+        film.mux(stream.encode(frame))
+        film.mux(stream.encode(None))
+    os.rename("plain.mp4", path)
+    main([str(path), f"--output=x{path}", f"--model={model}", "--progress=quiet"])
+    with av.open(str(Path(f"x{path}").absolute())) as film:
+        assert film.streams.video[0].codec_context.width == 64
