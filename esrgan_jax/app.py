@@ -14,12 +14,10 @@ from typing import Any
 from esrgan_jax.app_address import check_address
 from esrgan_jax.command_line import model_type, parse
 from esrgan_jax.errors import InputError, RunError, missing, run_command
-from esrgan_jax.interop import zoo
-from esrgan_jax.mixture import GAN, PSNR, PSNR_ALONE
+from esrgan_jax.mixture import PSNR_ALONE
 
 LOCAL = "127.0.0.1"
 FIRST_PORT, PORTS = 7860, 100  # Gradio's
-CSS = ".gradio-container > main { width: 100%; max-width: 1280px; margin: 0 auto; }"
 ENVIRONMENT = {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_RUN_HISTORY": "False"}
 LIMITS = {
     "megapixels": (50, "most megapixels of a picture"),
@@ -48,27 +46,11 @@ def theme() -> Any:
     )
 
 
-def partners(models: Sequence[str], psnr_model: str | None) -> dict[str, str | None]:
-    """Networks and the PSNR network, if any, that each is mixed with; the first is chosen at first.
-
-    Args:
-        models: Those of the command line. The package's own comes behind them.
-        psnr_model: That of the command line.
-
-    Raises:
-        InputError: There is a PSNR network alone.
-        RunError: The package's networks are missing or damaged.
-    """
-    if not models and psnr_model is not None:
-        raise InputError(PSNR_ALONE)
-    return {**dict.fromkeys(models, psnr_model), str(zoo.fetch(GAN)): str(zoo.fetch(PSNR))}
-
-
 def serve(page: Any, host: str, port: int | None, allowed: Sequence[str] = ()) -> None:
     """Serves the page until SIGINT or SIGTERM.
 
     Args:
-        page: An `app_page.Page`.
+        page: A `page.Page`.
         host: The address to listen at.
         port: None takes the first free one.
         allowed: Names of the server beside its own, see `guard.known_hosts`.
@@ -78,6 +60,7 @@ def serve(page: Any, host: str, port: int | None, allowed: Sequence[str] = ()) -
     """
     from starlette.middleware import Middleware
 
+    from esrgan_jax.page import layout
     from esrgan_jax.page.guard import Guard, known_hosts
 
     try:
@@ -90,10 +73,12 @@ def serve(page: Any, host: str, port: int | None, allowed: Sequence[str] = ()) -
             ssr_mode=False,
             footer_links=[],
             enable_monitoring=False,
-            app_kwargs={"middleware": [Middleware(Guard, known_hosts(host, allowed))]},
-            max_file_size=int(page.limits.megabytes * 10**6),
+            app_kwargs={
+                "middleware": [Middleware(Guard, known_hosts(host, allowed))],
+                "routes": page.routes,
+            },
             theme=theme(),
-            css=CSS,
+            css=(Path(layout.__file__).parent / "page.css").read_text(),
         )
     except OSError as error:
         place = f"port {port}" if port else f"ports {FIRST_PORT} to {FIRST_PORT + PORTS - 1}"
@@ -144,12 +129,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not most > 0:
             raise InputError(f"--max_{name}={most:g}: give a positive number")
     host = check_address(args.host, args.port)
-    paired = partners(args.model, args.psnr_model)
+    if not args.model and args.psnr_model is not None:
+        raise InputError(PSNR_ALONE)
     given = [name for name in dict.fromkeys([*args.model, args.psnr_model]) if name is not None]
     if "" in given:
         raise InputError("--model or --psnr_model is empty: name a network, or leave it out")
-    from esrgan_jax.app_model import Limits, check_models
     from esrgan_jax.compilation import keep_programs
+    from esrgan_jax.page.networks import check_models
+    from esrgan_jax.page.picture_work import Limits
 
     check_models(given)
     keep_programs()
@@ -162,9 +149,9 @@ def main(argv: Sequence[str] | None = None) -> None:
                 import gradio  # noqa: F401
             except ImportError:
                 raise missing("pages", "Gradio", "gradio<7") from None
-            from esrgan_jax.app_page import Page
+            from esrgan_jax.page.page import Page
 
-            page = Page(given, paired, Limits(**limits), Path(folder).resolve())
+            page = Page(args.model, args.psnr_model, Limits(**limits), Path(folder).resolve())
             serve(page, host, args.port, args.allow_host)
     finally:
         signal.signal(signal.SIGTERM, before)

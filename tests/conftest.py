@@ -104,3 +104,24 @@ def outcome(request, enlarged):
         return result
 
     return run
+
+
+@pytest.fixture(scope="session")
+def page_models(tmp_path_factory):
+    """Two small x4 generators that can be mixed, one x2, and where they are."""
+    import jax.numpy as jnp
+
+    from esrgan_jax.checkpoint import save_generator
+    from esrgan_jax.models.rrdb import RRDBNet
+
+    folder = tmp_path_factory.mktemp("models")
+    rng = np.random.default_rng(0)
+    paths = {}
+    for name, scale in (("psnr", 4), ("gan", 4), ("x2", 2)):
+        module = RRDBNet(num_features=8, num_growth=4, num_blocks=1, scale=scale)
+        shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 4, 4, 3)))
+        variables = jax.tree.map(lambda s: rng.normal(0, 0.15, s.shape).astype(np.float32), shapes)
+        variables["params"]["conv_last"]["bias"] += np.float32(0.5)
+        paths[name] = folder / f"{name}.safetensors"
+        save_generator(paths[name], module, variables)
+    return paths

@@ -1,6 +1,7 @@
-"""The app: its limits, choices and files; and its page in a browser, as users start it."""
+"""The app: the command, and its page in a browser, as users start it."""
 
 import http.client
+import json
 import os
 import pickle
 import re
@@ -10,26 +11,23 @@ import socket
 import subprocess
 import sys
 import time
+import zipfile
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
-from esrgan_jax import app, app_model
-from esrgan_jax.app_model import Limits
-from esrgan_jax.checkpoint import save_generator
-from esrgan_jax.errors import InputError, RunError
+from esrgan_jax import app
+from esrgan_jax.errors import InputError
 from esrgan_jax.mixture import ALPHA
-from esrgan_jax.models.rrdb import RRDBNet
+from esrgan_jax.page.guard import COOKIE
 from esrgan_jax.pictures.reader import open_picture
 from esrgan_jax.pictures.writer import write_rows
 from esrgan_jax.upscaler import Upscaler
 
-LIMITS = Limits(megapixels=0.01, result_megapixels=0.1, megabytes=1)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 SECONDS = 120  # of patience, where the machine has other work too
@@ -46,133 +44,9 @@ def write(path, array, **told):
     return path
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    """Two small x4 generators that can be mixed, one x2, and where they are."""
-    folder = tmp_path_factory.mktemp("models")
-    rng = np.random.default_rng(0)
-    paths = {}
-    for name, scale in (("psnr", 4), ("gan", 4), ("x2", 2)):
-        module = RRDBNet(num_features=8, num_growth=4, num_blocks=1, scale=scale)
-        shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 4, 4, 3)))
-        variables = jax.tree.map(lambda s: rng.normal(0, 0.15, s.shape).astype(np.float32), shapes)
-        variables["params"]["conv_last"]["bias"] += np.float32(0.5)
-        paths[name] = folder / f"{name}.safetensors"
-        save_generator(paths[name], module, variables)
-    return paths
-
-
 @pytest.fixture
 def photo(tmp_path, rng):
     return write(tmp_path / "photo.png", rng.integers(0, 256, (20, 24, 3), dtype=np.uint8))
-
-
-def test_models_are_those_given_the_zoo_and_uploads(monkeypatch, tmp_path):
-    monkeypatch.setenv("ESRGAN_JAX_CACHE", str(tmp_path))
-    shown = app_model.choices(["runs/x4/gan", "a/m.npz", "bsrgan-x4"], ["/tmp/1/own.pth"])
-    assert shown[:4] == [
-        ("own.pth (uploaded)", "/tmp/1/own.pth"),
-        ("runs/x4/gan", "runs/x4/gan"),
-        ("m.npz", "a/m.npz"),
-        ("bsrgan-x4", "bsrgan-x4"),
-    ]
-    labels = [label for label, _ in shown[4:]]
-    assert "esrgan-x4 (clean photos, GAN, x4, downloaded on first use)" in labels
-    assert not any(label.startswith(("vgg19", "bsrgan")) for label in labels)
-    with pytest.raises(InputError, match=r"^passwd: is not one of the models"):
-        app_model.allowed("/etc/passwd", ["runs/x4/gan"], [])
-
-
-def test_mixing_is_that_of_the_upscaler_and_reads_each_network_once(models, photo, monkeypatch):
-    gan, psnr = str(models["gan"]), str(models["psnr"])
-    image = read(photo)
-    for alpha in (0.0, 0.3, 1.0):
-        made = app_model.make_upscaler(gan, psnr, alpha)
-        wanted = Upscaler.load(gan, psnr_model=psnr, alpha=alpha)
-        assert made.name == wanted.name
-        np.testing.assert_array_equal(made(image), wanted(image))
-    monkeypatch.setattr(app_model, "load_generator", lambda _: pytest.fail("read again"))
-    app_model.make_upscaler(gan, psnr, 0.7)
-    os.utime(gan, (1, 1))
-    with pytest.raises(pytest.fail.Exception, match="read again"):
-        app_model.make_upscaler(gan)
-
-
-def test_networks_that_cannot_be_mixed_are_named(models):
-    gan = str(models["gan"])
-    with pytest.raises(InputError, match=r"x2\.safetensors and gan\.safetensors: only networks of"):
-        app_model.make_upscaler(gan, str(models["x2"]), 0.5)
-    with pytest.raises(InputError, match=r"gan\.safetensors: is chosen twice"):
-        app_model.make_upscaler(gan, gan, 0.5)
-
-
-def test_what_is_too_large_is_refused_before_it_is_read(models, tmp_path):
-    large = write(tmp_path / "large.png", np.zeros((101, 100, 3), np.uint8))
-    with pytest.raises(InputError, match=r"^large\.png: has 0\.0101 megapixels, and"):
-        app_model.open_within(large, LIMITS)
-    small = write(tmp_path / "small.png", np.zeros((90, 90, 3), np.uint8))
-    picture = app_model.open_within(small, LIMITS)
-    upscaler = app_model.make_upscaler(str(models["gan"]))
-    for scale in (None, 2, 8):  # the network makes four times as much whatever is left of it
-        with pytest.raises(InputError, match=r"the result would have 0\.(1296|5184) megapixels"):
-            app_model.upscale_file(upscaler, picture, tmp_path, LIMITS, scale=scale)
-
-
-def test_a_file_keeps_depth_alpha_and_profile(models, tmp_path, rng):
-    image = rng.integers(0, 65536, (20, 24, 4), dtype=np.uint16)
-    picture = open_picture(write(tmp_path / "deep.png", image))
-    upscaler = app_model.make_upscaler(str(models["gan"]))
-    seen = []
-    target = app_model.upscale_file(
-        upscaler, picture, tmp_path, LIMITS, progress=lambda *count: seen.append(count)
-    )
-    assert target.name == "deep_x4.png"
-    assert (seen[0], seen[-1]) == ((0, 20 * 24 * 16), (20 * 24 * 16, 20 * 24 * 16))
-    np.testing.assert_array_equal(read(target), upscaler(image))
-    half = app_model.upscale_file(upscaler, picture, tmp_path, LIMITS, scale=2.5, suffix=".tif")
-    assert half.name == "deep_x2.5.tif"
-    np.testing.assert_array_equal(read(half), upscaler(image, scale=2.5))
-    with pytest.raises(InputError, match=r"\.jpg holds no transparency"):
-        app_model.upscale_file(upscaler, picture, tmp_path, LIMITS, suffix=".jpg")
-
-
-def test_an_animation_keeps_its_frames(models, tmp_path, rng):
-    frames = rng.integers(0, 256, (3 * 8, 9, 3), dtype=np.uint8)
-    path = write(tmp_path / "moving.webp", frames, height=8, frames=3, lossless=True)
-    upscaler = app_model.make_upscaler(str(models["gan"]))
-    target = app_model.upscale_file(upscaler, open_picture(path), tmp_path, LIMITS, suffix=".webp")
-    assert (open_picture(target).frames, read(target).shape) == (3, (96, 36, 3))
-
-
-def test_what_progress_raises_stops_the_work_and_leaves_no_file(models, photo, tmp_path):
-    def stop(done, total):
-        if done:
-            raise RunError("stopped")
-
-    upscaler, folder = app_model.make_upscaler(str(models["gan"])), tmp_path / "made"
-    with pytest.raises(RunError, match="stopped"):
-        app_model.upscale_file(upscaler, open_picture(photo), folder, LIMITS, progress=stop)
-    assert not list(folder.iterdir())
-
-
-def test_previews_are_small_opaque_and_of_the_first_frame(tmp_path):
-    assert app_model.preview_size(300, 6400, longest=1600) == (75, 1600)
-    assert app_model.preview_size(3, 4) == (3, 4)
-    image = np.zeros((20, 24, 4), np.uint16)
-    image[:10, :, 3] = 65535  # black above, transparent below
-    picture = open_picture(write(tmp_path / "half.png", image))
-    made = read(app_model.write_preview(picture, tmp_path / "p.webp", (40, 48)))
-    assert (made.shape, made.dtype) == ((40, 48, 3), np.uint8)
-    assert made[:16].max() < 8
-    assert made[24:].min() > 247
-
-
-def test_lines_for_the_user(tmp_path):
-    assert app_model.progress_line(0, 4_800_000, 0) == "4.80 megapixels to compute"
-    line = app_model.progress_line(1_200_000, 4_800_000, 12)
-    assert line == "1.20 of 4.80 megapixels, 00:36 left"
-    error = InputError(f"{tmp_path}/0a1b/my cat.png: cannot be read")
-    assert app_model.plainly(error, tmp_path) == "my cat.png: cannot be read"
 
 
 def test_the_command_says_what_is_wrong(tmp_path, monkeypatch):
@@ -190,7 +64,7 @@ def test_the_command_says_what_is_wrong(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def starting(models, tmp_path_factory):
+def starting(page_models, tmp_path_factory):
     """The app, started while the tests that need no page run; in the end it deletes its files."""
     if find_spec("gradio") is None or find_spec("playwright") is None or CHROMIUM is None:
         yield None
@@ -200,8 +74,8 @@ def starting(models, tmp_path_factory):
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "esrgan_jax.app", f"--port={free_port()}"),
-            *(f"--model={models['gan']}", f"--psnr_model={models['psnr']}"),
-            *("--max_megapixels=0.2", "--max_megabytes=2"),
+            *(f"--model={page_models['gan']}", f"--psnr_model={page_models['psnr']}"),
+            *("--max_megapixels=0.4", "--max_megabytes=2"),
         ],
         env={
             **os.environ,
@@ -243,37 +117,48 @@ def browser(server):
 
     with sync_playwright() as play:
         browser = play.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--disable-gpu", "--use-fake-device-for-media-stream"],
         )
         yield browser.new_context()  # one, so that its cache has the scripts
         browser.close()
 
 
-@pytest.fixture
-def page(server, browser):
-    """The page, opened anew; it may ask no other host, and no error may be in the console."""
-    page = browser.new_page()
+def opened(server, context):
+    """The page, opened anew, with all that it asks for and all errors of its console."""
+    page = context.new_page()
     page.set_default_timeout(1000 * SECONDS)
-    asked, page.errors = [], []
-    page.on("request", lambda request: asked.append(request.url))
+    page.asked, page.errors = [], []
+    page.on("request", lambda request: page.asked.append(request.url))
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.on(
         "console",
-        lambda line: line.type == "error" and page.errors.append(f"{line.text} {line.location}"),
+        lambda line: (
+            line.type == "error"
+            and "400 (Bad Request)" not in line.text  # what cannot be read is answered so
+            and page.errors.append(f"{line.text} {line.location}")
+        ),
     )
     page.goto(server)
     page.wait_for_selector("#go")
+    return page
+
+
+@pytest.fixture
+def page(server, browser):
+    """The page; it may ask no other host, and no error may be in the console."""
+    page = opened(server, browser)
     yield page
     page.close()
-    assert [url for url in asked if not url.startswith((server, "data:", "blob:"))] == []
+    assert [url for url in page.asked if not url.startswith((server, "data:", "blob:"))] == []
     assert page.errors == []
 
 
-def choose(page, path):
-    """Drops a picture, in place of another."""
-    if (clear := page.locator("#picture [aria-label=Clear]")).count():
-        clear.click()
-    page.set_input_files("#picture input[type=file]", path)
+def choose(page, *paths):
+    """Adds pictures, and waits for the last one."""
+    page.set_input_files("#files", paths)
+    row = page.locator("#list li", has_text=Path(paths[-1]).name)
+    row.locator(".facts", has_text="×").or_(row.locator(".error:visible")).first.wait_for()
 
 
 def press_and_choose(page, button, path):
@@ -282,12 +167,24 @@ def press_and_choose(page, button, path):
     chooser.value.set_files(path)
 
 
-def download(page, folder):
+def more(page):
+    page.locator("#more button", has_text="More").first.click()
+
+
+def download(page, folder, link="#download"):
     with page.expect_download() as made:
-        page.click("#download")
+        page.click(link)
     target = folder / made.value.suggested_filename
     made.value.save_as(target)
     return target
+
+
+def done(page, name):
+    page.locator("#download", has_text=name).wait_for()
+
+
+def said(page, text):
+    page.locator("#said", has_text=text).wait_for()
 
 
 def expected(models, image, scale=None, **options):
@@ -296,65 +193,138 @@ def expected(models, image, scale=None, **options):
     return upscaler(image, scale=scale)
 
 
-def test_sliding_alpha_and_pressing_make_what_python_makes(page, models, photo, tmp_path):
-    slider = page.get_by_label("range slider for Alpha")
-    box = slider.bounding_box()
+def test_sliding_and_pressing_make_what_python_makes(page, page_models, photo, tmp_path):
+    slider = page.get_by_label("range slider for Faithful")
 
     def slide(part):
+        box = slider.bounding_box()
         page.mouse.click(box["x"] + part * box["width"], box["y"] + box["height"] / 2)
-        return float(page.get_by_label("number input for Alpha").input_value())
+        return float(page.get_by_label("number input for Faithful").input_value())
 
-    slide(0.6)  # there is no picture yet, so nothing happens
-    choose(page, photo)
-    page.get_by_text("photo.png: 24×20 pixels").wait_for()
     page.click("#go")
-    page.locator("#download", has_text="photo_x4.png").wait_for()
-    assert page.locator("#said").inner_text().startswith("24×20 to 96×80 pixels, RGB, 8 bits, in ")
+    said(page, "There is no picture yet: drop one first.")
+    slide(0.6)  # nothing is there to be made anew
+    choose(page, photo)
+    said(page, "photo.png: 24×20 pixels")
+    page.click("#go")
+    done(page, "photo_x4.png")
+    said(page, re.compile("^24×20 to 96×80 pixels, RGB, 8 bits, in "))
     first = read(download(page, tmp_path))
-    # The slider alone is enough to have it computed anew.
-    box = slider.bounding_box()
+    # The slider alone is enough to have it made anew.
     alpha = slide(0.3)
     assert 0.2 < alpha < 0.4
     deadline = time.monotonic() + SECONDS
     while (second := read(download(page, tmp_path))).tolist() == first.tolist():
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    np.testing.assert_array_equal(second, expected(models, read(photo), alpha=alpha))
-    assert page.locator("#slider img").count() == 2
-    assert page.locator(".toast-body").count() == 0
+    np.testing.assert_array_equal(second, expected(page_models, read(photo), alpha=alpha))
+    assert page.locator("#before img").count() == page.locator("#after img").count() == 1
+    assert page.locator("#tag-before").inner_text() == "Before (bicubic)"
+    assert page.locator("#tag-after").inner_text() == "After"
+    page.click("#go")
+    said(page, "Made so already")
+    assert page.locator(".toast-body").count() == 0  # nothing covers the buttons
 
 
-def test_depth_and_alpha_arrive_in_the_download(page, models, tmp_path, rng):
+def test_depth_and_alpha_arrive_in_the_download(page, page_models, tmp_path, rng):
     image = rng.integers(0, 65536, (20, 24, 4), dtype=np.uint16)
     choose(page, write(tmp_path / "deep.png", image))
-    page.get_by_text("deep.png: 24×20 pixels").wait_for()
-    page.get_by_label("Enlargement").fill("2.5")
+    page.get_by_role("radio", name="Own").check()
+    page.get_by_label("Times").fill("2.5")
+    more(page)
     page.get_by_label("Format of the download").click()
     page.get_by_role("option", name="TIFF").click()
-    page.get_by_text("More options").click()
     page.get_by_label("Keep the picture's colours").check()
     page.get_by_label("number input for Strength").fill("0.5")
     page.click("#go")
-    page.locator("#download", has_text="deep_x2.5.tif").wait_for()
+    done(page, "deep_x2.5.tif")
     result = read(download(page, tmp_path))
     assert (result.shape, result.dtype) == ((50, 60, 4), np.uint16)
     options = {"alpha": ALPHA, "color": "keep", "strength": 0.5}
-    np.testing.assert_array_equal(result, expected(models, image, 2.5, **options))
+    np.testing.assert_array_equal(result, expected(page_models, image, 2.5, **options))
 
 
-def test_a_weight_file_of_ones_own(page, models, photo, tmp_path):
-    choose(page, photo)
-    press_and_choose(page, "#own", models["x2"])
-    page.wait_for_function("document.querySelector('[aria-label=Network]').value.includes('x2.s')")
-    page.click("#go")  # the PSNR network of the one before is no longer chosen
-    page.locator("#download", has_text="photo_x2.png").wait_for()
-    upscaler = Upscaler.load(models["x2"])
-    np.testing.assert_array_equal(read(download(page, tmp_path)), upscaler(read(photo)))
-    press_and_choose(page, "#own-psnr", models["psnr"])
-    mixed = "document.querySelector('[aria-label=\"Mix with a PSNR network\"]').value"
-    page.wait_for_function(f"{mixed}.includes('psnr.s')")
+def test_several_pictures_are_a_list_with_one_download_of_all(page, page_models, photo, tmp_path):
+    small = write(tmp_path / "small.png", read(photo)[:10])
+    broken = tmp_path / "broken.png"
+    broken.write_text("no picture")
+    choose(page, photo, small, broken)
+    page.locator("#list .error", has_text="broken.png: cannot be read as a picture").wait_for()
+    assert page.locator("#browse").is_visible()  # more can come
+    page.locator("#size label", has_text="2×").click()
     page.click("#go")
-    page.get_by_text("only networks of one architecture and scale can be mixed").wait_for()
+    said(page, "2 of 2 pictures are done.")
+    with zipfile.ZipFile(download(page, tmp_path, "#all")) as archive:
+        assert archive.namelist() == ["photo_x2.png", "small_x2.png"]
+        archive.extractall(tmp_path / "all")
+    for path in (photo, small):
+        result = read(tmp_path / "all" / f"{path.stem}_x2.png")
+        wanted = expected(page_models, read(path), 2, alpha=ALPHA)
+        np.testing.assert_array_equal(result, wanted)
+    single = download(page, tmp_path, "#list li:has-text('small.png') .link")
+    assert single.name == "small_x2.png"
+    row = page.locator("#list li", has_text="photo.png")
+    row.get_by_label("Remove photo.png").click()
+    row.wait_for(state="detached")
+    assert page.locator("#all").is_hidden()
+
+
+def test_pictures_come_by_drop_and_paste_and_as_samples(page, photo):
+    content = list(photo.read_bytes())
+    script = """([content, kind, name]) => {
+        const transfer = new DataTransfer();
+        transfer.items.add(new File([new Uint8Array(content)], name, {type: 'image/png'}));
+        const told = {bubbles: true, cancelable: true, clipboardData: transfer};
+        document.body.dispatchEvent(kind === 'paste' ? new ClipboardEvent(kind, told)
+            : new DragEvent(kind, {...told, dataTransfer: transfer}));
+    }"""
+    for kind in ("paste", "drop"):
+        page.evaluate(script, [content, kind, f"{kind}.png"])
+        said(page, f"{kind}.png: 24×20 pixels")
+    page.get_by_title("Try it with this picture: cat").click()
+    said(page, "cat.png: 226×150 pixels")
+    assert page.locator("#list li").count() == 3
+
+
+def test_the_camera_takes_a_picture(server, page):
+    page.context.grant_permissions(["camera"], origin=server)
+    page.click("#camera")
+    page.locator("#shoot:enabled").click()
+    said(page, re.compile(r"^camera\.png: .*pixels"))
+
+
+def test_a_lossy_jpeg_is_told_of_a_network_for_it(page, tmp_path, rng):
+    image = Image.fromarray(rng.integers(0, 256, (20, 24, 3), dtype=np.uint8))
+    image.save(tmp_path / "good.jpg", quality=95)
+    image.save(tmp_path / "bad.jpg", quality=40)
+    choose(page, tmp_path / "good.jpg", tmp_path / "bad.jpg")
+    said(page, "bad.jpg: 24×20 pixels")
+    hints = page.locator(".hint:visible")
+    assert hints.count() == 1
+    assert "a quality of about 40." in hints.inner_text()
+    assert "67 MB to download" in hints.inner_text()
+    hints.get_by_role("button").click()
+    more(page)
+    chosen = "document.querySelector('[aria-label=Network]')?.value"
+    page.wait_for_function(f"{chosen}?.startsWith('realesrgan-x4plus (')")
+    assert page.get_by_label("range slider for Faithful").is_disabled()  # its partner is not here
+
+
+def test_a_weight_file_of_ones_own(page, page_models, photo, tmp_path):
+    choose(page, photo)
+    more(page)
+    press_and_choose(page, "#own", page_models["x2"])
+    page.wait_for_function("document.querySelector('[aria-label=Network]').value.includes('x2.s')")
+    page.get_by_label("2×").and_(page.locator(":checked")).wait_for()  # as the network does
+    page.click("#go")  # the PSNR network of the one before is no longer chosen
+    done(page, "photo_x2.png")
+    upscaler = Upscaler.load(page_models["x2"])
+    np.testing.assert_array_equal(read(download(page, tmp_path)), upscaler(read(photo)))
+    press_and_choose(page, "#own-psnr", page_models["psnr"])
+    partner = "document.querySelector('[aria-label=\"Its faithful partner\"]').value"
+    page.wait_for_function(f"{partner}.includes('psnr.s')")
+    page.click("#go")
+    said(page, "only networks of one architecture and scale can be mixed")
 
 
 class Hostile:
@@ -372,82 +342,196 @@ def test_files_that_are_no_weights_are_refused_in_a_sentence(page, tmp_path):
     markup, large = tmp_path / "markup.npz", tmp_path / "large.npz"
     np.savez(markup, **{"<img src=x>": np.zeros(1)})
     np.savez(large, a=np.zeros(300_000))
+    more(page)
     for path, message in (
         (hostile, "hostile.pth: cannot be read as a torch file: its pickle asks for posix.mkdir"),
         (text, "notes.txt: is no weight file; accepted are .pth, .pt, .ckpt"),
         (markup, "<img src=x>"),  # shown, and not taken for HTML
-        (large, "exceed the maximum allowed size"),
+        (large, "large.npz: has 2.4 megabytes, and this app takes up to 2"),
     ):
         press_and_choose(page, "#own", path)
-        page.locator(".toast-body", has_text=message).wait_for()
-        page.locator(".toast-close").first.click()
+        said(page, message)
     assert not marker.exists()
 
 
 def test_pictures_and_networks_that_cannot_be_had(page, photo, tmp_path):
     large, text = tmp_path / "large.png", tmp_path / "text.png"
-    choose(page, write(large, np.zeros((500, 500, 3), np.uint8)))
-    page.get_by_text("large.png: has 0.25 megapixels, and this app takes up to 0.2").wait_for()
+    choose(page, write(large, np.zeros((700, 700, 3), np.uint8)))
+    said(page, "large.png: has 0.49 megapixels, and this app takes up to 0.4")
     text.write_text("no picture")
     choose(page, text)
-    page.get_by_text("text.png: cannot be read as a picture: not a known format").wait_for()
+    said(page, "text.png: cannot be read as a picture: not a known format")
     choose(page, photo)
-    page.get_by_text("photo.png: 24×20 pixels").wait_for()
+    said(page, "photo.png: 24×20 pixels")
+    more(page)
     page.get_by_label("Network", exact=True).click()
     page.get_by_role("option", name="esrgan-x4 (").click()
-    mixed = "document.querySelector('[aria-label=\"Mix with a PSNR network\"]').value"
-    page.wait_for_function(f"{mixed} == 'none'")  # the other network's is no longer chosen
+    partner = "document.querySelector('[aria-label=\"Its faithful partner\"]').value"
+    page.wait_for_function(f"{partner} == 'none'")  # the other network's is no longer chosen
     page.locator("#go").press("Enter")
-    page.get_by_text(re.compile("could not be downloaded: no connection")).wait_for()
+    said(page, re.compile("could not be downloaded: no connection"))
 
 
-def ask(server, path, method="GET", **headers):
+def ask(server, path, method="GET", body=None, **headers):
     """(status, headers, body) of a request that no page makes."""
     connection = http.client.HTTPConnection(server.split("/")[2], timeout=SECONDS)
     with closing(connection):
-        connection.request(method, path, headers=headers)
+        connection.request(method, path, body, headers=headers)
         answer = connection.getresponse()
-        return answer.status, answer.headers, answer.read().decode()
+        return answer.status, answer.headers, answer.read()
 
 
 def test_others_are_not_served(server):
     assert ask(server, "/")[0] == 200
     assert ask(server, "/", Host="evil.example")[0] == 403
-    join = "/gradio_api/queue/join"
-    assert ask(server, join, "POST", Origin="http://evil.example")[0] == 403
-    assert ask(server, join, "POST")[0] == 422  # answered: it has no body
+    for path in ("/gradio_api/queue/join", "/pictures?name=a.png", "/weights?name=a.pth"):
+        assert ask(server, path, "POST", Origin="http://evil.example")[0] == 403
+    assert ask(server, "/gradio_api/queue/join", "POST")[0] == 422  # answered: it has no body
     for path in ("/monitoring", "/monitoring/summary", "/gradio_api/file=https://example.org"):
         assert ask(server, path)[0] == 404, path
     assert "default-src 'self'" in ask(server, "/")[1]["content-security-policy"]
 
 
-def test_every_control_has_a_name(page):
-    page.get_by_text("More options").click()
+def test_the_config_tells_no_path_of_the_machine(server, page_models, tmp_path_factory):
+    places = [tmp_path_factory.getbasetemp(), page_models["gan"].parent, sys.prefix, Path.home()]
+    places += [Path(app.__file__).parent, Path.cwd()]
+    for path in ("/config", "/", "/gradio_api/info"):
+        status, _, body = ask(server, path)
+        assert status == 200
+        for place in places:
+            assert str(place) not in body.decode(), (path, place)
+        assert not re.search(r'"/(tmp|home|root|usr|opt|var)/', body.decode()), path
+
+
+def test_files_are_fetched_by_the_browser_that_made_them_alone(server, page, photo):
+    choose(page, photo)
+    page.click("#go")
+    done(page, "photo_x4.png")
+    urls = [page.locator("#download").get_attribute("href")]
+    urls += page.evaluate("[...document.querySelectorAll('.content img')].map((i) => i.src)")
+    urls.append("results.zip?key=" + urls[0].split("/")[1])
+    urls = [url if url.startswith("http") else f"{server}{url}" for url in urls]
+    other = page.context.browser.new_context()
+    other.new_page().goto(server)
+    assert len(urls) >= 4
+    for url in urls:
+        assert page.request.get(url).status == 200, url
+        assert other.request.get(url).status == 404, url
+        assert ask(server, "/" + url.removeprefix(server))[0] == 404, url
+    key = urls[0].split("/")[-2]
+    other.request.delete(f"{server}/pictures?key={key}")  # nor can it be removed by others
+    assert page.request.get(urls[0]).status == 200
+    other.close()
+
+
+def test_a_picture_of_another_browser_is_not_upscaled(server, browser, page, photo):
+    cookie = next(c["value"] for c in browser.cookies() if c["name"] == COOKIE)
+    mine = {"Cookie": f"{COOKIE}={cookie}"}
+    status, _, body = ask(server, "/pictures?name=photo.png", "POST", photo.read_bytes(), **mine)
+    key = json.loads(body)["key"]
+    assert status == 200
+    other = browser.browser.new_context()
+    foreign = opened(server, other)
+    foreign.route(
+        "**/queue/join*",
+        lambda route: route.continue_(
+            post_data=route.request.post_data.replace('"keys":[]', f'"keys":["{key}"]')
+        ),
+    )
+    foreign.click("#go")
+    said(foreign, "there is no such file")
+    other.close()
+    assert ask(server, "/pictures?name=a.png", "POST", b"")[0] == 403  # without a cookie
+
+
+def test_every_control_has_a_name_and_an_outline(page, photo):
+    choose(page, photo)
+    more(page)
     names = page.evaluate(
-        """() => [...document.querySelectorAll("button, input:not([type=file]), select, textarea")]
+        """() => [...document.querySelectorAll("button, input, select, textarea, a")]
             .filter(e => e.checkVisibility() && !(e.labels?.length || e.ariaLabel ||
                 e.innerText?.trim() || e.title))
             .map(e => e.outerHTML)"""
     )
     assert names == []
+    page.locator("h1").click()
+    seen = set()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        about = page.evaluate(
+            """() => {
+                const e = document.activeElement;
+                const shown = e.id === 'split' ? document.querySelector('#line span')
+                    : e.closest('label:has(input:focus-visible), .wrap:focus-within') ?? e;
+                const wide = (x) => parseFloat(getComputedStyle(x).outlineWidth) >= 2 &&
+                    getComputedStyle(x).outlineStyle === 'solid';
+                return [e.id || e.ariaLabel || e.innerText || e.tagName, e === document.body ||
+                    e.disabled || wide(e) || wide(shown)];
+            }"""
+        )
+        assert about[1], about[0]
+        seen.add(about[0])
+    assert {"browse", "camera", "go", "own", "zoom-in"} <= seen
 
 
-def test_a_job_can_be_stopped_and_the_next_one_runs(page, photo, tmp_path, rng):
-    slow = write(tmp_path / "slow.png", rng.integers(0, 256, (440, 440, 3), dtype=np.uint8))
-    computing = re.compile(r"3\.10 megapixels")  # to compute, or how many of them are done
+@pytest.mark.parametrize("width", [1280, 375])
+def test_the_page_fits_its_window(page, width):
+    page.set_viewport_size({"width": width, "height": 667})
+    box = page.locator("#go").bounding_box()
+    assert box["y"] + box["height"] <= 667  # on the first screen of a phone
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    more(page)
+    page.get_by_label("Network", exact=True).click()
+    page.get_by_role("option", name="realesrgan-x4plus-anime").click()
+    arrow = page.locator("#model .icon-wrap").bounding_box()
+    text = page.evaluate(
+        """() => {
+            const field = document.querySelector('#model input'), style = getComputedStyle(field);
+            return field.getBoundingClientRect().right - parseFloat(style.paddingRight);
+        }"""
+    )
+    assert text <= arrow["x"]  # and not under it
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_zoom_and_line_move_both_pictures(page, photo):
+    choose(page, photo)
+    page.click("#go")
+    done(page, "photo_x4.png")
+    transforms = "[...document.querySelectorAll('.content')].map((c) => c.style.transform)"
+    fit = page.evaluate(transforms)
+    page.click("#zoom-in")
+    zoomed = page.evaluate(transforms)
+    assert fit[0] == fit[1] != zoomed[0] == zoomed[1]
+    page.click("#zoom-one")
+    assert page.locator("#zoom").inner_text() == "100 %"
+    page.click("#zoom-fit")
+    assert page.evaluate(transforms) == fit
+    page.locator("#split").focus()
+    for _ in range(20):
+        page.keyboard.press("ArrowRight")
+    assert "60%" in page.evaluate("document.querySelector('#after').style.clipPath")
+
+
+def test_work_is_shown_while_it_goes_on_and_can_be_stopped(page, photo, tmp_path, rng):
+    slow = write(tmp_path / "slow.png", rng.integers(0, 256, (600, 600, 3), dtype=np.uint8))
+    computing = re.compile(r"of 5\.76 megapixels")
     choose(page, slow)
-    page.get_by_text("slow.png: 440×440 pixels").wait_for()
-    page.get_by_text("More options").click()
+    said(page, "slow.png: 600×600 pixels")
+    more(page)
     page.get_by_label("Tiles").click()
     page.get_by_role("option", name="64 pixels").click()
-    page.get_by_label(re.compile("eight")).check()  # so that it lasts
     page.click("#go")
-    page.get_by_text(computing).first.wait_for()
+    said(page, computing)
+    page.locator("#bar:visible").wait_for()
+    page.locator("#after img.part").first.wait_for()  # over the bicubic enlargement
+    assert page.locator("#tag-before").inner_text() == "Before (bicubic)"
     page.click("#stop")
-    page.get_by_text("Stopped.").wait_for()
+    said(page, "Stopped.")
     page.click("#go")
-    page.get_by_text(computing).first.wait_for()
-    choose(page, photo)  # ends what is made of another picture
-    page.get_by_text("photo.png: 24×20 pixels").wait_for()
+    said(page, computing)
+    page.get_by_label("Remove slow.png").click()  # ends what is made of it
+    choose(page, photo)
+    page.locator("#go:visible").wait_for()
     page.click("#go")
-    page.locator("#download", has_text="photo_x4.png").wait_for()
+    done(page, "photo_x4.png")

@@ -22,9 +22,9 @@ PAGES = (
     *(f"/gradio_api/{name}" for name in ("info", "theme.css", "app_id", "startup-events")),
     *(f"/gradio_api/{name}" for name in ("queue/join", "queue/data", "cancel", "reset")),
     "/gradio_api/run/predict",
-    *(f"/gradio_api/{name}" for name in ("upload", "upload_progress")),
+    *("/pictures", "/weights", "/results.zip"),
 )
-FOLDERS = ("/assets/", "/static/", "/svelte/", "/gradio_api/heartbeat/", "/gradio_api/file=/")
+FOLDERS = ("/assets/", "/static/", "/svelte/", "/gradio_api/heartbeat/", "/files/", "/samples/")
 POLICY = {
     # The browser itself asks nobody else, and other sites cannot put the page into theirs.
     "content-security-policy": "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; "

@@ -1,0 +1,302 @@
+"""The page's work: pictures upscaled one after the other, told as it goes on."""
+
+import copy
+import shutil
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from jax.errors import JaxRuntimeError
+
+from esrgan_jax.errors import InputError, RunError
+from esrgan_jax.page.estimate import Estimate, Rates
+from esrgan_jax.page.picture_work import (
+    Limits,
+    open_within,
+    plainly,
+    progress_line,
+    suffix_for,
+    summary,
+    upscale_picture,
+)
+from esrgan_jax.page.previews import preview_size, write_preview
+from esrgan_jax.page.session_files import SessionFiles
+from esrgan_jax.page.watched import Stopped, Watched
+from esrgan_jax.pictures.reader import open_picture
+from esrgan_jax.upscaling.jobs import Wishes
+
+T = TypeVar("T")
+TICK = 0.25  # seconds between what is told
+State = dict[str, Any]
+STOPPED = "Stopped."
+BUG = "something went wrong that should not: what it was is told where the app was started"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What shall be made of pictures.
+
+    Attributes:
+        make: Gives the upscaler; reads, and perhaps downloads, its networks.
+        scale: Result over picture.
+        suffix: The format, "" for what fits.
+        depth: Bits a channel, None for those of the picture.
+        quality: 1 to 100, for formats that have one; None for a good one.
+        lossless: Where the format can.
+        key: All that was chosen: equal for what gives equal results.
+    """
+
+    make: Callable[[], Watched] = field(compare=False)
+    scale: float
+    suffix: str
+    depth: int | None
+    quality: int | None
+    lossless: bool
+    key: tuple
+
+    def wishes(self, suffix: str) -> Wishes:
+        return Wishes(self.scale, None, suffix, self.depth, self.quality, self.lossless)
+
+
+class Runs:
+    """Work for all browsers, one picture at a time.
+
+    Args:
+        files: Pictures and results.
+        limits: What is refused.
+    """
+
+    def __init__(self, files: SessionFiles, limits: Limits):
+        self.files, self.limits = files, limits
+        self.rates = Rates()
+        self.working = threading.Lock()
+        self.stops: dict[str, threading.Event] = {}  # of each page's run
+        self.made: dict[str, tuple[tuple, list[str]]] = {}  # of each picture, its results' keys
+
+    def stop(self, session: str) -> None:
+        """Ends the run of a page, after the tile that it is at."""
+        if stop := self.stops.get(session):
+            stop.set()
+
+    def run(
+        self, session: str, browser: str, keys: Sequence[str], settings: Settings
+    ) -> Iterator[State]:
+        """Upscales pictures and yields what the page shows of it, again and again.
+
+        Args:
+            session: The page; an earlier run of it ends.
+            browser: Whose pictures they are.
+            keys: Of the pictures.
+            settings: What shall be made of them. Pictures that were made so are left.
+        """
+        self.stop(session)
+        stop = self.stops[session] = threading.Event()
+        todo = [key for key in keys if not self._is_made(browser, key, settings)]
+        items: dict[str, State] = {key: {"state": "waiting"} for key in todo}
+        state: State = {"busy": True, "said": "Reading the network …", "items": items}
+        try:
+            if not todo:
+                said = "Made so already: choose something else, or add a picture."
+                yield {"busy": False, "said": said, "items": {}}
+                return
+            upscaler = yield from self._waited(settings.make, stop, state)
+            for number, key in enumerate(todo):
+                count = f"Picture {number + 1} of {len(todo)}: " * (len(todo) > 1)
+                yield from self._picture(browser, key, upscaler, settings, stop, state, count)
+            state |= {"busy": False, "said": self._finished(items)}
+        except Stopped:
+            state |= {"busy": False, "said": STOPPED}
+        except Exception as error:
+            state |= {"busy": False, "said": self._sentence(error), "problem": True}
+        finally:
+            stop.set()
+            if self.stops.get(session) is stop:  # and not the next run's
+                del self.stops[session]
+        for key, item in list(items.items()):
+            if item["state"] in ("waiting", "working"):
+                items[key] = {"state": "stopped"}
+        yield copy.deepcopy(state)
+
+    def _is_made(self, browser: str, key: str, settings: Settings) -> bool:
+        self.files.path(browser, key)  # InputError if it is not the browser's
+        made = self.made.get(key)
+        return made is not None and made[0] == settings.key and made[1][-1] in self.files.files
+
+    def _finished(self, items: dict[str, State]) -> str:
+        failed = sum(item["state"] == "failed" for item in items.values())
+        if len(items) == 1:
+            (item,) = items.values()
+            return item["error"] if failed else item["line"]
+        done = f"{len(items) - failed} of {len(items)} pictures are done."
+        return f"{done} What kept the others is said beside them." if failed else done
+
+    def _picture(
+        self,
+        browser: str,
+        key: str,
+        upscaler: Watched,
+        settings: Settings,
+        stop: threading.Event,
+        state: State,
+        count: str,
+    ) -> Iterator[State]:
+        item: State = {"state": "working", "fraction": 0.0, "parts": []}
+        state["items"][key] = item
+        while not self.working.acquire(timeout=TICK):
+            state["said"] = f"{count}waiting for other work of this app …"
+            yield copy.deepcopy(state)
+            if stop.is_set():
+                raise Stopped
+        work = _Work(self, browser, key, upscaler, settings, stop, item)
+        state["said"] = f"{count}reading the picture …"
+        try:
+            yield from self._waited(work.do, stop, state, lambda: work.tell(state, count))
+            item |= work.result
+            item["parts"] = []
+            item.pop("fraction")
+        except Stopped:
+            raise
+        except Exception as error:
+            state["items"][key] = {"state": "failed", "error": self._sentence(error)}
+
+    def _waited(
+        self,
+        work: Callable[[], T],
+        stop: threading.Event,
+        state: State,
+        tell: Callable[[], None] = lambda: None,
+    ):
+        """Yields the state while `work` goes on in a thread; its result, or `Stopped` at once."""
+        future: Future = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(work())
+            except BaseException as error:
+                future.set_exception(error)
+
+        threading.Thread(target=run, daemon=True).start()
+        last: State = {}
+        while not future.done():
+            tell()
+            if state != last:
+                last = copy.deepcopy(state)
+                yield last
+            time.sleep(TICK / 5)
+            if stop.is_set():
+                raise Stopped
+        return future.result()
+
+    def _sentence(self, error: BaseException) -> str:
+        if isinstance(error, InputError | RunError):
+            return plainly(error, self.files.folder)
+        if isinstance(error, JaxRuntimeError | MemoryError):
+            first = str(error).partition("\n")[0] or "the memory does not suffice"
+            return f"{first} (smaller tiles, under More, take less memory)"
+        traceback.print_exception(error)
+        return BUG
+
+
+class _Work:
+    """One picture's work, in a thread, and how far it is."""
+
+    def __init__(
+        self,
+        runs: Runs,
+        browser: str,
+        key: str,
+        upscaler: Watched,
+        settings: Settings,
+        stop: threading.Event,
+        item: State,
+    ):
+        self.runs, self.browser, self.key = runs, browser, key
+        self.upscaler, self.settings, self.stop, self.item = upscaler, settings, stop, item
+        self.estimate: Estimate | None = None
+        self.total, self.start = 0, time.monotonic()
+        self.shown: list[str] = []  # files that are needed while it lasts
+        self.result: State = {}
+
+    def tell(self, state: State, count: str) -> None:
+        """Brings the page's state up to date."""
+        if self.estimate is None:
+            return
+        share = self.estimate.share()
+        self.item["fraction"] = round(share, 3)
+        seconds = time.monotonic() - self.start
+        state["said"] = count + progress_line(share * self.total, self.total, seconds)
+
+    def do(self) -> None:
+        """All of it; what becomes of the picture is then in `result`."""
+        try:
+            self._do()
+        finally:
+            self.runs.files.let_go(self.shown)
+            self.runs.working.release()
+
+    def _do(self) -> None:
+        runs, files, settings = self.runs, self.runs.files, self.settings
+        source = files.path(self.browser, self.key)
+        picture = open_within(source, runs.limits)
+        wishes = settings.wishes(suffix_for(settings.suffix, picture))
+        size = preview_size(*wishes.result_size(picture.height, picture.width, self.upscaler))
+        folder = files.place("result").parent
+        kind = (self.upscaler.name, settings.key[-1])
+        pixels = picture.height * picture.width * picture.frames
+
+        def told(done: int, total: int) -> None:
+            if self.estimate is None:
+                self.start, self.total = time.monotonic(), total
+                self.estimate = runs.rates.estimate(
+                    kind, self.upscaler, picture.height * picture.frames, picture.width
+                )
+            self.estimate.report(done / max(total, 1))
+
+        try:
+            before = write_preview(picture, files.place("before.jpg"), size)
+            before_key = files.add(self.browser, before)
+            self.item |= {"before": files.url(before_key), "size": [size[1], size[0]]}
+            target, notes = upscale_picture(
+                self.upscaler,
+                picture,
+                source,
+                folder,
+                wishes,
+                runs.limits,
+                told=told,
+                part=self._part,
+                stop=self.stop,
+            )
+            seconds = time.monotonic() - self.start
+            runs.rates.learn(kind, pixels, seconds)
+            result = open_picture(target)
+            after = write_preview(result, files.place("after.jpg"), size)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        keys = [before_key, files.add(self.browser, after), files.add(self.browser, target)]
+        files.let_go(runs.made.get(self.key, ((), []))[1])
+        runs.made[self.key] = settings.key, keys
+        self.result = {
+            "state": "done",
+            "after": files.url(keys[1]),
+            "key": keys[2],
+            "url": files.url(keys[2]),
+            "name": target.name,
+            "megabytes": round(target.stat().st_size / 10**6, 2),
+            "line": summary(picture, result, seconds),
+            "pixels": f"{result.width}×{result.height}",
+            "notes": notes,
+        }
+
+    def _part(self, top: float, height: float, path: Path) -> None:
+        place = self.runs.files.place(path.name)
+        path.replace(place)
+        key = self.runs.files.add(self.browser, place)
+        self.shown.append(key)
+        self.item["parts"].append([round(top, 5), round(height, 5), self.runs.files.url(key)])

@@ -1,0 +1,86 @@
+"""Files of the page's users: each is one browser's."""
+
+import io
+import zipfile
+
+import pytest
+
+from esrgan_jax.errors import InputError
+from esrgan_jax.page import session_files
+from esrgan_jax.page.session_files import SessionFiles, zipped
+
+ONE, TWO = "a" * 43, "b" * 43
+
+
+@pytest.fixture
+def files(tmp_path):
+    return SessionFiles(tmp_path)
+
+
+def kept(files, browser, name="photo.png", content=b"pixels"):
+    path = files.place(name)
+    path.write_bytes(content)
+    return files.add(browser, path)
+
+
+def test_only_the_browser_that_brought_a_file_has_it(files):
+    key = kept(files, ONE)
+    assert files.path(ONE, key).read_bytes() == b"pixels"
+    for browser in (TWO, "", ONE[:-1], ONE + "a"):
+        with pytest.raises(InputError, match="there is no such file"):
+            files.path(browser, key)
+    with pytest.raises(InputError, match="there is no such file"):
+        files.path(ONE, "../../etc/passwd")
+
+
+def test_an_address_says_nothing_of_the_folder_and_cannot_be_guessed(files, tmp_path):
+    first, second = kept(files, ONE, "my cat?.png"), kept(files, ONE, "my cat?.png")
+    assert files.url(first) == f"files/{first}/my%20cat%3F.png"
+    assert first != second
+    assert len(first) >= 20
+    assert str(tmp_path) not in files.url(first)
+
+
+def test_a_browser_removes_its_own_files_alone(files):
+    key = kept(files, ONE)
+    path = files.path(ONE, key)
+    files.remove(TWO, [key, "none"])
+    assert path.is_file()
+    files.remove(ONE, [key])
+    assert not path.parent.exists()
+
+
+def test_old_files_go_when_new_ones_come(files, monkeypatch):
+    monkeypatch.setattr(session_files, "HOURS", -1)
+    old = kept(files, ONE)
+    path = files.path(ONE, old)
+    kept(files, TWO)
+    assert not path.exists()
+    with pytest.raises(InputError):
+        files.path(ONE, old)
+
+
+def test_what_is_let_go_stays_for_those_who_fetch_it_yet(files, monkeypatch):
+    key = kept(files, ONE)
+    path = files.path(ONE, key)
+    files.let_go([key, "none"])
+    kept(files, TWO)
+    assert path.is_file()
+    monkeypatch.setattr(session_files, "GRACE", -1)
+    files.let_go([key])
+    kept(files, TWO)
+    assert not path.exists()
+
+
+def test_an_archive_has_all_files_under_names_of_their_own(tmp_path):
+    paths = []
+    for folder, content in (("a", b"1" * 3_000_000), ("b", b"2"), ("c", b"")):
+        paths.append(tmp_path / folder / ("Photo.png" if folder == "b" else "photo.png"))
+        paths[-1].parent.mkdir()
+        paths[-1].write_bytes(content)
+    pieces = list(zipped(paths))
+    assert max(map(len, pieces)) < 2 * session_files.CHUNK  # as it is read, and not at the end
+    with zipfile.ZipFile(io.BytesIO(b"".join(pieces))) as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == ["photo.png", "Photo-2.png", "photo-3.png"]
+        assert [archive.read(name) for name in archive.namelist()] == [b"1" * 3_000_000, b"2", b""]

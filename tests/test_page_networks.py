@@ -1,0 +1,95 @@
+"""The networks of the page: keys, names, partners, and what is kept of them."""
+
+import os
+
+import numpy as np
+import pytest
+
+from esrgan_jax.errors import InputError
+from esrgan_jax.page import networks
+from esrgan_jax.page.networks import NONE, Networks, make_upscaler
+from esrgan_jax.upscaler import Upscaler
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("ESRGAN_JAX_CACHE", str(tmp_path))
+    return tmp_path
+
+
+def test_choices_are_uploads_those_given_and_the_zoo():
+    made = Networks(["runs/x4/gan", "/home/me/a/m.npz", "bsrgan-x4"])
+    assert made.choices({"own-0": "mine.pth"})[:4] == [
+        ("mine.pth (uploaded)", "own-0"),
+        ("x4/gan", "given-0"),
+        ("m.npz", "given-1"),
+        ("bsrgan-x4", "bsrgan-x4"),
+    ]
+    labels = [label for label, _ in made.choices({})[3:]]
+    assert "esrgan-x4 (clean photos, GAN, x4, 67 MB to download)" in labels
+    assert not any(label.startswith(("vgg19", "bsrgan")) for label in labels)
+
+
+def test_no_choice_tells_where_things_are_on_this_machine():
+    made = Networks(["/home/me/one/m.npz", "/home/me/two/m.npz", "/runs/gan"], "/home/me/p.pth")
+    labels = [label for label, _ in made.choices({})[:4]]
+    assert labels == ["one/m.npz", "two/m.npz", "runs/gan", "p.pth"]
+    for label, key in made.choices({}):
+        assert "/home" not in label + key
+        assert not label.startswith("/")
+        assert not key.startswith("/")
+
+
+def test_keys_stand_for_models_and_for_nothing_else(tmp_path):
+    made, own = Networks(["a/m.npz"]), {"own-0": tmp_path / "mine.pth"}
+    assert made.model("given-0", {}) == "a/m.npz"
+    assert made.model("own-0", own) == str(tmp_path / "mine.pth")
+    assert made.model("lite-x4-gan", {}).endswith("weights/lite_x4_gan.safetensors")
+    assert made.model("esrgan-x4", {}) == "esrgan-x4"
+    for key in ("/etc/passwd", "own-0", "vgg19", "a/m.npz", "given-1", ""):
+        with pytest.raises(InputError, match="is not one of the networks to choose from"):
+            made.model(key, {})
+
+
+def test_partners_are_those_given_the_packages_and_what_needs_no_download(cache):
+    made = Networks(["a.npz", "b.npz"], "p.npz")
+    assert (made.first, made.partner("given-0"), made.partner("given-1")) == ("given-0",) + (
+        "given-2",
+    ) * 2
+    assert made.partner("given-2") == NONE
+    assert Networks(["a.npz"]).partner("given-0") == NONE
+    assert Networks([]).first == "lite-x4-gan"
+    assert made.partner("lite-x4-gan") == "lite-x4-psnr"
+    assert made.partner("realesrgan-x4plus") == NONE
+    (cache / "RealESRNet_x4plus.pth").write_bytes(b"")
+    assert made.partner("realesrgan-x4plus") == "realesrnet-x4plus"
+
+
+def test_the_scale_of_a_network_is_known_without_a_download(page_models):
+    made = Networks([str(page_models["x2"])])
+    assert made.scale("given-0", {}) == 2
+    assert made.scale("realesrgan-x2plus", {}) == 2
+    assert made.scale("own-0", {"own-0": page_models["gan"]}) == 4
+
+
+def test_mixing_is_that_of_the_upscaler_and_reads_each_network_once(page_models, rng, monkeypatch):
+    gan, psnr = str(page_models["gan"]), str(page_models["psnr"])
+    image = rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)
+    for alpha in (0.0, 0.3, 1.0):
+        made = make_upscaler(gan, psnr, alpha)
+        wanted = Upscaler.load(gan, psnr_model=psnr, alpha=alpha)
+        assert made.name == wanted.name
+        np.testing.assert_array_equal(made(image), wanted(image))
+    monkeypatch.setattr(networks, "load_generator", lambda _: pytest.fail("read again"))
+    make_upscaler(gan, psnr, 0.7)
+    os.utime(gan, (1, 1))
+    with pytest.raises(pytest.fail.Exception, match="read again"):
+        make_upscaler(gan)
+
+
+def test_networks_that_cannot_be_mixed_are_named(page_models):
+    gan, x2 = str(page_models["gan"]), str(page_models["x2"])
+    with pytest.raises(InputError, match=r"x2\.safetensors and gan\.safetensors: only networks of"):
+        make_upscaler(gan, x2, 0.5)
+    with pytest.raises(InputError, match=r"gan\.safetensors: is chosen twice"):
+        make_upscaler(gan, gan, 0.5)

@@ -1,0 +1,222 @@
+"""What the page does with a picture, without the page: limits, files, previews, what is told."""
+
+import itertools
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from esrgan_jax.errors import InputError
+from esrgan_jax.page import picture_work, previews
+from esrgan_jax.page.estimate import Estimate
+from esrgan_jax.page.intake import hint
+from esrgan_jax.page.jpeg import jpeg_quality
+from esrgan_jax.page.networks import make_upscaler
+from esrgan_jax.page.picture_work import Limits, open_within, upscale_picture
+from esrgan_jax.page.watched import Stopped
+from esrgan_jax.pictures.reader import open_picture
+from esrgan_jax.pictures.writer import write_rows
+from esrgan_jax.upscaling.jobs import Wishes
+
+LIMITS = Limits(megapixels=0.01, result_megapixels=0.1, megabytes=1)
+
+
+def read(path):
+    return np.concatenate(list(open_picture(path).rows()))
+
+
+def write(path, array, **told):
+    height, width, bands = array.shape
+    told = {"dtype": array.dtype, "height": height, "width": width, "bands": bands, **told}
+    write_rows(path, [array], **told)
+    return path
+
+
+@pytest.fixture
+def upscaler(page_models):
+    return make_upscaler(str(page_models["gan"]))
+
+
+def made_of(upscaler, path, folder, wishes, **told):
+    return upscale_picture(upscaler, open_picture(path), path, folder, wishes, LIMITS, **told)
+
+
+def test_what_is_too_large_is_refused_before_it_is_read(upscaler, tmp_path):
+    large = write(tmp_path / "large.png", np.zeros((101, 100, 3), np.uint8))
+    with pytest.raises(InputError, match=r"^large\.png: has 0\.0101 megapixels, and"):
+        open_within(large, LIMITS)
+    small = write(tmp_path / "small.png", np.zeros((90, 90, 3), np.uint8))
+    for scale in (None, 2, 8):  # the network makes four times as much whatever is left of it
+        with pytest.raises(InputError, match=r"the result would have 0\.(1296|5184) megapixels"):
+            made_of(upscaler, small, tmp_path, Wishes(scale))
+
+
+def test_a_film_is_sent_to_the_command(tmp_path):
+    film = tmp_path / "film.mp4"
+    film.write_bytes(b"\0\0\0\x18ftypisom")
+    with pytest.raises(InputError, match=r"^film\.mp4: is a film; python -m esrgan_jax\.upscale"):
+        open_within(film, LIMITS)
+
+
+def test_a_file_keeps_depth_alpha_and_metadata(upscaler, tmp_path, rng):
+    image = rng.integers(0, 65536, (20, 24, 4), dtype=np.uint16)
+    path, told, folder = write(tmp_path / "deep.png", image), [], tmp_path / "made"
+    target, notes = made_of(
+        upscaler, path, folder, Wishes(4), told=lambda *count: told.append(count)
+    )
+    assert (target, notes) == (folder / "deep_x4.png", [])
+    assert (told[0], told[-1]) == ((0, 20 * 24 * 16), (20 * 24 * 16, 20 * 24 * 16))
+    np.testing.assert_array_equal(read(target), upscaler(image))
+    half, _ = made_of(upscaler, path, folder, Wishes(2.5, suffix=".tif", depth=8))
+    assert half.name == "deep_x2.5.tif"
+    assert read(half).dtype == np.uint8
+    with pytest.raises(InputError, match=r"\.jpg holds no transparency"):
+        made_of(upscaler, path, folder, Wishes(2.5, suffix=".jpg"))
+    exif = Image.Exif()
+    exif[0x010E] = "a description"
+    Image.fromarray(image[..., :3].astype(np.uint8)).save(tmp_path / "told.jpg", exif=exif)
+    told_of, _ = made_of(upscaler, tmp_path / "told.jpg", folder, Wishes(2, suffix=".jpg"))
+    with Image.open(told_of) as result:
+        assert result.getexif()[0x010E] == "a description"
+        assert "esrgan_jax" in result.getexif()[0x0131]  # as the command writes it
+
+
+def test_an_animation_keeps_its_frames(upscaler, tmp_path, rng):
+    frames = rng.integers(0, 256, (3 * 8, 9, 3), dtype=np.uint8)
+    path = write(tmp_path / "moving.webp", frames, height=8, frames=3, lossless=True)
+    suffix = picture_work.suffix_for("", open_picture(path))
+    target, _ = made_of(upscaler, path, tmp_path / "made", Wishes(4, suffix=suffix))
+    assert (open_picture(target).frames, read(target).shape) == (3, (96, 36, 3))
+    assert target.suffix == ".webp"
+    with pytest.raises(InputError, match="not one of the formats"):
+        picture_work.suffix_for("/../x", open_picture(path))
+
+
+def test_a_stop_ends_the_work_and_leaves_no_file(upscaler, tmp_path, rng):
+    path = write(tmp_path / "photo.png", rng.integers(0, 256, (20, 24, 3), dtype=np.uint8))
+    folder, stop = tmp_path / "made", threading.Event()
+
+    def told(done, total):
+        if done:
+            stop.set()
+
+    with pytest.raises(Stopped):
+        made_of(upscaler, path, folder, Wishes(4), told=told, stop=stop)
+    assert not list(folder.glob("*"))
+
+
+def test_a_picture_that_breaks_off_is_said_in_its_sentence(upscaler, tmp_path, rng):
+    path = write(tmp_path / "cut.png", rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    path.write_bytes(path.read_bytes()[:9000])
+    with pytest.raises(InputError, match=r"cut\.png: cannot be read as a picture"):
+        made_of(upscaler, path, tmp_path / "made", Wishes(4))
+
+
+def test_parts_are_the_result_from_top_to_bottom(page_models, tmp_path, rng):
+    smooth = np.add.outer(np.arange(90), np.arange(60))[..., None] + np.array([0, 40, 80])
+    path = write(tmp_path / "photo.png", smooth.astype(np.uint8))
+    parts = []
+    upscaler = make_upscaler(str(page_models["gan"]), tile=32)
+    folder = tmp_path / "made"
+    target, _ = made_of(upscaler, path, folder, Wishes(4), part=lambda *part: parts.append(part))
+    assert len(parts) > 2  # of three rows of tiles or more
+    assert parts[0][0] == 0
+    for (top, height, _), (below, *_) in itertools.pairwise(parts):
+        assert top + height == pytest.approx(below)
+    assert sum(height for _, height, _ in parts) == pytest.approx(1)
+    shown = np.concatenate([read(file) for *_, file in parts])
+    assert shown.shape == (360, 240, 3)
+    assert np.abs(shown.astype(int) - read(target)).mean() < 6  # JPEG
+
+
+def test_previews_are_small_opaque_and_of_the_first_frame(tmp_path):
+    assert previews.preview_size(300, 6400, longest=1600) == (75, 1600)
+    assert previews.preview_size(3, 4) == (3, 4)
+    image = np.zeros((20, 24, 4), np.uint16)
+    image[:10, :, 3] = 65535  # black above, transparent below
+    picture = open_picture(write(tmp_path / "half.png", image))
+    made = read(previews.write_preview(picture, tmp_path / "p.jpg", (40, 48)))
+    assert (made.shape, made.dtype) == ((40, 48, 3), np.uint8)
+    assert made[:16].max() < 8
+    assert made[24:].min() > 247
+
+
+def test_an_estimate_moves_between_reports_and_never_runs_ahead(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    one = Estimate(steps=1, seconds=10)
+    shares = []
+    for now[0] in (0, 2, 5, 10, 60, 600):
+        shares.append(one.share())
+    assert shares[0] == 0
+    assert shares == sorted(shares)
+    assert 0.5 < shares[3] < shares[5] < 1
+    now[0] = 0.0
+    four = Estimate(steps=4, seconds=10)
+    now[0] = 8.0
+    assert four.share() < 0.25
+    four.report(0.25)
+    assert four.share() == 0.25
+    now[0] = 12.0
+    assert 0.25 < four.share() < 0.5
+    four.report(1.0)
+    assert four.share() == 1
+
+
+@pytest.mark.parametrize("quality", [15, 30, 50, 75, 85, 92, 97])
+def test_the_quality_of_a_jpeg_is_read_from_its_tables(tmp_path, rng, quality):
+    image = Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8))
+    for name, told in (("a.jpg", {}), ("b.jpg", {"progressive": True}), ("c.jpg", {"l": True})):
+        picture = image.convert("L") if told.pop("l", False) else image
+        picture.save(tmp_path / name, quality=quality, **told)
+        assert abs(jpeg_quality(tmp_path / name) - quality) <= 1
+    about = hint(jpeg_quality(tmp_path / "a.jpg"))
+    assert (about is not None) == (quality < 90)
+    if about:
+        assert about["text"].startswith(f"This JPEG was saved at a quality of about {quality}")
+        assert about["network"] == "realesrgan-x4plus"
+
+
+def test_what_is_no_jpeg_has_no_such_quality(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "b.jpg").write_bytes(b"\xff\xd8\xff\xe0no more")
+    assert jpeg_quality(tmp_path / "a.png") is None
+    assert jpeg_quality(tmp_path / "b.jpg") is None
+    assert hint(None) is None
+
+
+def test_the_hint_says_what_the_network_needs(monkeypatch, tmp_path):
+    monkeypatch.setenv("ESRGAN_JAX_CACHE", str(tmp_path))
+    assert "not on this machine: choosing it means 67 MB to download" in hint(60)["text"]
+    (tmp_path / "RealESRGAN_x4plus.pth").write_bytes(b"")
+    assert "download" not in hint(60)["text"]
+
+
+def test_lines_for_the_user(tmp_path):
+    assert picture_work.progress_line(0, 4_800_000, 0) == "4.80 megapixels to compute"
+    line = picture_work.progress_line(1_200_000, 4_800_000, 12)
+    assert line == "1.20 of 4.80 megapixels, 00:36 left"
+    error = InputError(f"{tmp_path}/0a1b/my cat.png: cannot be read")
+    assert picture_work.plainly(error, tmp_path) == "my cat.png: cannot be read"
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("my cat.png", "my cat.png"),
+        ("../../etc/pass\x00wd", "pass_wd"),
+        ("C:\\Users\\me\\cat.jpg", "cat.jpg"),
+        ("", "picture"),
+        (".png", "png"),
+        ("猫" * 100 + ".tiff", "猫" * 50 + ".tiff"),
+        ("a" * 300, "a" * 150),
+        ("..", "picture"),
+    ],
+)
+def test_an_uploaded_file_has_its_own_name_and_no_path(given, kept):
+    name = picture_work.safe_name(given)
+    assert name == kept
+    assert "/" not in name
+    assert name not in ("", ".", "..")
