@@ -29,8 +29,12 @@ def is_film(path: Path) -> bool:
 
 @lru_cache
 def _opens_as_film(path: Path, size: int, modified: int) -> bool:  # the cache's key
+    from esrgan_jax.pictures.foreign import FILM, foreign
     from esrgan_jax.pictures.reader import open_picture
 
+    with path.open("rb") as file:
+        if foreign(file.read(4096)) not in (None, FILM):
+            return False  # FFmpeg takes some raw files for films
     try:
         open_picture(path)
     except InputError:

@@ -5,6 +5,7 @@ import struct
 
 from esrgan_jax.pictures.isobmff import brands
 
+FILM = "it is a film and no picture: let its name end as that of a film, such as .mp4"
 SAVE = "save it as PNG, JPEG or TIFF first"
 DEVELOP = "develop it, in darktable, RawTherapee or Lightroom, and upscale the TIFF saved there"
 FIRST_BYTES = {
@@ -89,7 +90,7 @@ def _film(head: bytes) -> str | None:
     avi = head[:4] == b"RIFF" and head[8:12] == b"AVI "
     movie = head[4:8] in (b"moov", b"mdat", b"wide") and struct.unpack(">I", head[:4])[0] >= 8
     if (named and not heif) or avi or movie or head.startswith(films):
-        return "it is a film and no picture: let its name end as that of a film, such as .mp4"
+        return FILM
     return None
 
 
