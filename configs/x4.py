@@ -36,6 +36,7 @@ def get_config(recipe: str = "paper") -> Any:
     config.data.train_lr = config_dict.placeholder(str)  # LR partners; else LR is made from HR
     config.data.val = config_dict.placeholder(str)  # folder of HR pictures
     config.data.val_lr = config_dict.placeholder(str)
+    config.data.changed = "refuse"  # "accept": go on though the training pictures changed
     config.data.augment = True
     config.data.num_workers = 0  # processes; 0 makes batches in threads
     config.data.num_threads = 4

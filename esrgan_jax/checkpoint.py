@@ -14,16 +14,15 @@ from etils import epath
 from flax import linen as nn
 from orbax.checkpoint import v1 as ocp
 
+from esrgan_jax import checksums
 from esrgan_jax.errors import InputError
 from esrgan_jax.files import write_error
 from esrgan_jax.interop import discriminator_names, rrdb_names, weight_file, zoo
 from esrgan_jax.models import RRDBNet, create_generator
-from esrgan_jax.orbax_setup import orbax_context
+from esrgan_jax.orbax_setup import orbax_context, read_items
+from esrgan_jax.run_config import COMPUTATION
 
 FOLDER = "checkpoints"
-_METADATA = "_CHECKPOINT_METADATA"  # in every finished checkpoint of Orbax
-# Says how a generator is computed, not what it is: never restored from a file.
-_COMPUTATION = ("dtype", "remat", "unroll", "initializer")
 
 
 def load_generator(
@@ -107,27 +106,42 @@ def save_generator(
         raise InputError(f"{path}: exists already; give a new path or a file name with a suffix")
     network = {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
     items = {"state": {"generator": network}, "config": {"generator": _architecture(module)}}
+    sums = checksums.record(items["state"], {"config": items["config"]})
     try:
         # Orbax's threads would wait for ever where they cannot make the directory.
         path.mkdir(parents=True)
         path.rmtree()
         with orbax_context():
-            ocp.save_checkpointables(path.resolve(), items)
+            ocp.save_checkpointables(path.resolve(), items, custom_metadata=sums)
     except OSError as error:
         raise write_error(path, error) from error
 
 
 def find_checkpoint(path: epath.Path) -> epath.Path | None:
-    """The newest checkpoint in the directory of a checkpoint, a stage or a run (GAN first)."""
-    if (path / _METADATA).exists():
+    """The newest checkpoint in the directory of a checkpoint, a stage or a run (GAN first).
+
+    One that lacks files is found, too: whoever reads it is told that it is damaged.
+    """
+    if _is_checkpoint(path):
         return path.resolve()
-    steps = [entry.parent for entry in path.glob(f"*/{_METADATA}") if entry.parent.name.isdigit()]
-    if steps:
-        return max(steps, key=lambda entry: int(entry.name)).resolve()
+    if path.is_dir():
+        steps = [entry for entry in path.iterdir() if entry.name.isdigit()]
+        if steps := [e for e in steps if path.name == FOLDER or _is_checkpoint(e)]:
+            return max(steps, key=lambda entry: int(entry.name)).resolve()
     for inner in (path / FOLDER, path / "gan", path / "psnr"):
         if inner.is_dir() and (found := find_checkpoint(inner)) is not None:
             return found
     return None
+
+
+def verify(path: epath.Path) -> None:
+    """DamagedError where the newest checkpoint in a directory is not as it was saved."""
+    step, _, saved = _describe(path)
+    _load_part(step, saved, ("",))
+
+
+def _is_checkpoint(path: epath.Path) -> bool:
+    return (path / checksums.METADATA).exists() or (path / "state" / "manifest.ocdbt").exists()
 
 
 def load_discriminator(
@@ -180,7 +194,7 @@ def save_discriminator(
 
 def _load_directory(path: epath.Path) -> tuple[nn.Module, dict[str, Any]]:
     step, config, saved = _describe(path)
-    fields = {k: v for k, v in config["generator"].items() if k not in _COMPUTATION}
+    fields = {k: v for k, v in config["generator"].items() if k not in COMPUTATION}
     averaged = saved.get("ema_params") is not None
     params_at = "ema_params/" if averaged else "generator/params/"
     state = _load_part(step, saved, (params_at, "generator/batch_stats/"))
@@ -194,14 +208,17 @@ def _describe(path: epath.Path) -> tuple[epath.Path, dict[str, Any], Any]:
     step = find_checkpoint(path)
     if step is None:
         raise InputError(f"{path}: holds no checkpoint of a run or of a generator")
+    sums = checksums.read(step)
+    config = read_items(step, {"config": None})["config"]
+    checksums.verify_item(step, sums, "config", config)
     try:
         with orbax_context():
-            config = ocp.load_checkpointables(step, {"config": None})["config"]
-            return step, config, ocp.metadata(step, checkpointable_name="state").metadata
-    except (KeyError, ValueError, OSError) as error:
-        raise InputError(
-            f"{step}: is not a checkpoint of a generator, or damaged ({error!s:.300})"
-        ) from error
+            saved = ocp.metadata(step, checkpointable_name="state").metadata
+        assert isinstance(saved, Mapping)
+        assert isinstance(config["generator"], Mapping)
+        return step, config, saved
+    except Exception as error:  # Orbax raises nearly every kind
+        raise checksums.DamagedError(step, "what it holds cannot be read") from error
 
 
 def _load_part(step: epath.Path, saved: Any, places: tuple[str, ...]) -> Any:
@@ -211,15 +228,18 @@ def _load_part(step: epath.Path, saved: Any, places: tuple[str, ...]) -> Any:
         name = jax.tree_util.keystr(keys, simple=True, separator="/")
         return np.empty(leaf.shape, leaf.dtype) if name.startswith(places) else ocp.PLACEHOLDER
 
-    wanted = jax.tree_util.tree_map_with_path(target, saved)
     try:
-        return ocp.load(step, wanted, checkpointable_name="state")
-    except (KeyError, ValueError, OSError) as error:
-        raise InputError(f"{step}: is damaged, take another checkpoint ({error!s:.300})") from error
+        wanted = jax.tree_util.tree_map_with_path(target, saved)
+    except Exception as error:  # shapes and types of any kind
+        raise checksums.DamagedError(step, "what it holds cannot be read") from error
+    state = read_items(step, {"state": wanted})["state"]
+    read = jax.tree.map(lambda leaf: None if leaf is ocp.PLACEHOLDER else leaf, state)
+    checksums.verify_arrays(step, checksums.read(step), read)
+    return state
 
 
 def _architecture(module: nn.Module) -> dict[str, Any]:
     """The arguments of `create_generator` that make this module's architecture."""
-    inherited = ("parent", "name", *_COMPUTATION)
+    inherited = ("parent", "name", *COMPUTATION)
     fields = {k: getattr(module, k) for k in module.__dataclass_fields__ if k not in inherited}
     return {"name": "rrdb" if isinstance(module, RRDBNet) else "srresnet", **fields}

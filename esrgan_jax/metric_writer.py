@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from etils import epath
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2
@@ -30,9 +31,18 @@ def read_lines(path: Path, last: float = math.inf) -> list[str]:
         for line in path.read_text(errors="replace").splitlines(True):
             # Where the power failed a line may be cut or be zeros: there is nothing to keep.
             with contextlib.suppress(json.JSONDecodeError, KeyError, TypeError):
-                if line.endswith("\n") and json.loads(line)["step"] <= last:
+                row = json.loads(line)
+                if line.endswith("\n") and row["step"] <= last and "refused" not in row:
                     lines.append(line)
     return lines
+
+
+def append_line(path: epath.Path, row: Mapping[str, Any]) -> None:
+    """A line for a run that was refused, where there is a file; going on drops it again."""
+    with contextlib.suppress(OSError):
+        if Path(path).exists():
+            with Path(path).open("a") as file:
+                file.write(json.dumps(row) + "\n")
 
 
 class MetricWriter:

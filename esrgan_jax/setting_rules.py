@@ -57,6 +57,7 @@ RUN: dict[str, Rule] = {
 }
 DATA: dict[str, Rule] = {
     **dict.fromkeys(("train", "train_lr", "val", "val_lr"), PATH),
+    "changed": one_of("refuse", "accept"),
     "augment": FLAG,
     "num_workers": whole(0, 256),
     "num_threads": whole(1, 1024),

@@ -12,13 +12,14 @@ from etils import epath
 from jax.sharding import Mesh
 
 from esrgan_jax import checkpoint, compilation, run_config, sharding, workdir_lock
-from esrgan_jax.data import pipeline
+from esrgan_jax.checksums import DamagedError
+from esrgan_jax.data import changed, pipeline
 from esrgan_jax.data.sources import Source, open_source
 from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.initial import initial_discriminator, initial_generator
 from esrgan_jax.metric_writer import MetricWriter
 from esrgan_jax.progress import Progress
-from esrgan_jax.run_checkpoints import RunCheckpoints
+from esrgan_jax.run_checkpoints import RunCheckpoints, saved_steps
 from esrgan_jax.run_config import Config
 from esrgan_jax.setting_rules import STAGES
 from esrgan_jax.settings import check_run, check_settings, folders, path
@@ -84,11 +85,15 @@ def _train_and_evaluate(config: Config, folder: epath.Path, stop: StopRequest) -
         validation = Validation.load(path(config.data.val), path(config.data.val_lr), config.scale)
 
     with workdir_lock.hold(folder):
+        owing = bool(validation.pairs)
+        done = {stage.name: _finished(config, stage, folder, owing) for stage in stages}
+        for stage in stages:
+            if not done[stage.name]:
+                _checkpoints(config, stage, folder, source).check()
         run_config.record(config, folder)
         for stage in stages:
-            done, steps = _newest_step(folder / stage.name) or 0, config[stage.name].steps
-            if done >= steps and not (validation.pairs and _owed(folder / stage.name, done)):
-                print(f"{stage.name}: finished at step {done}, nothing to do")
+            if done[stage.name]:
+                print(f"{stage.name}: finished at step {done[stage.name]}, nothing to do")
                 continue
             train_stage(config, stage, folder, source, validation, vgg_params, mesh, stop)
             if stop.signal:  # it came when the last step was done
@@ -116,7 +121,7 @@ def train_stage(
 
     with (
         contextlib.closing(iter(_batches(config, stage.name, source, mesh))) as data,
-        RunCheckpoints(folder, config.keep) as checkpoints,
+        _checkpoints(config, stage, workdir, source) as checkpoints,
     ):
         stop.when = "stopping as soon as the state is there"
         state = _restore_or_create(config, stage, workdir, checkpoints, data, mesh)
@@ -184,7 +189,7 @@ def train_stage(
                 look_at(*pending)  # nothing is saved behind a loss or gradient that is not finite
                 pending = None
                 psnr_y = validate(step) if evaluates else None
-                checkpoints.save(state, data, run_config.plain(config), psnr_y)
+                checkpoints.save(state, data, psnr_y)
                 if stop.signal:
                     checkpoints.wait()
                     raise Stopped(
@@ -204,12 +209,12 @@ def _restore_or_create(
 ) -> TrainState:
     """The stage's own newest checkpoint, else with the networks to start from, else fresh."""
     key, placement = jax.random.key(config.seed), sharding.replicated(mesh)
-    if checkpoints.latest is not None:
-        target = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placement),
-            jax.eval_shape(stage.create, key),
-        )
-        return checkpoints.restore(target, data)
+    target = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placement),
+        jax.eval_shape(stage.create, key),
+    )
+    if (restored := checkpoints.restore(target, data)) is not None:
+        return restored
     options = compilation.run_once_options()
     state = jax.jit(stage.create, out_shardings=placement, compiler_options=options)(key)
     if variables := initial_generator(config, stage, workdir):
@@ -229,9 +234,27 @@ def _owed(folder: epath.Path, step: int) -> bool:
     return (folder / OWED).exists() and (folder / OWED).read_text() == str(step)
 
 
+def _checkpoints(
+    config: Config, stage: Stage, workdir: epath.Path, source: Source
+) -> RunCheckpoints:
+    plain, pictures = run_config.plain(config), changed.record(source)
+    return RunCheckpoints(workdir / stage.name, plain, pictures, config.keep)
+
+
 def _newest_step(folder: epath.Path) -> int | None:
-    newest = checkpoint.find_checkpoint(folder / checkpoint.FOLDER)
-    return None if newest is None else int(newest.name)
+    return next(iter(saved_steps(folder)), None)
+
+
+def _finished(config: Config, stage: Stage, workdir: epath.Path, validates: bool) -> int:
+    """The newest step of a stage that has nothing left to do; 0 where there is something."""
+    newest = _newest_step(workdir / stage.name) or 0
+    if newest < config[stage.name].steps or (validates and _owed(workdir / stage.name, newest)):
+        return 0
+    try:
+        checkpoint.verify(workdir / stage.name)
+    except DamagedError:
+        return 0  # the stage goes on from the one before it
+    return newest
 
 
 def _finite(metrics: dict[str, jax.Array], where: str, folder: epath.Path) -> dict[str, float]:
@@ -239,10 +262,15 @@ def _finite(metrics: dict[str, jax.Array], where: str, folder: epath.Path) -> di
     values = {name: np.asarray(value).item() for name, value in metrics.items()}
     broken = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
     if broken:
+        saved = "No checkpoint is saved yet. "
+        if saved_steps(folder):
+            saved = (
+                f"The checkpoints in {folder} are from before; should the newest have diverged "
+                "already, move it away to go on from the one before it. "
+            )
         raise RunError(
-            f"{where}: {', '.join(broken)}. The checkpoints in {folder} are from before; should "
-            "the newest have diverged already, remove it to go on from the one before it. A lower "
-            "learning rate, clip_norm or another seed may get past this step"
+            f"{where}: {', '.join(broken)}. {saved}A lower learning rate, clip_norm or another "
+            "seed may get past this step"
         )
     return values
 

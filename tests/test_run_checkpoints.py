@@ -1,9 +1,14 @@
 """Checkpoints of runs: what saving holds on to, what is restored, and what is refused."""
 
 import errno
+import json
+import logging
 import os
+import re
 import resource
+import shutil
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import grain
@@ -13,7 +18,9 @@ import numpy as np
 import pytest
 from etils import epath
 
-from esrgan_jax.errors import RunError
+from esrgan_jax import orbax_setup
+from esrgan_jax.errors import InputError, RunError
+from esrgan_jax.metric_writer import read_lines
 from esrgan_jax.run_checkpoints import RunCheckpoints
 from esrgan_jax.train_state import Network, TrainState
 
@@ -37,6 +44,21 @@ def target() -> TrainState:
     return jax.eval_shape(lambda: state_at(0))
 
 
+CONFIG = {
+    "scale": 4,
+    "generator": {"name": "rrdb", "num_features": 4, "scale": 4, "dtype": "float32"},
+    "discriminator": {"num_features": 2},
+    "psnr": {"steps": 6, "clip_norm": 0.0, "ema_decay": 0.9, "hr_patch": 16},
+    "gan": {"hr_patch": 32, "clip_norm": 0.0, "ema_decay": 0.0},
+    "data": {"train": "a", "num_workers": 0, "changed": "refuse"},
+}
+PICTURES = {"count": 2, "sha256": "ab", "files": {"a.png": 10, "b.png": 20}}
+
+
+def opened(folder: epath.Path, keep: int = 3, config=CONFIG, pictures=PICTURES) -> RunCheckpoints:
+    return RunCheckpoints(folder, config, pictures, keep)
+
+
 def held() -> tuple[int, int]:
     """File descriptors and threads of this process."""
     return len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
@@ -44,9 +66,9 @@ def held() -> tuple[int, int]:
 
 def test_thirty_saves_leave_no_thread_and_no_file_open(folder):
     data = fresh_data()
-    with RunCheckpoints(folder, 2) as checkpoints:
+    with opened(folder, 2) as checkpoints:
         for step in range(1, 34):
-            checkpoints.save(state_at(step), data, {})
+            checkpoints.save(state_at(step), data)
             if step == 3:
                 checkpoints.wait()
                 before = held()
@@ -66,23 +88,22 @@ def small_files():
 
 def test_a_save_that_fails_is_told_and_the_one_before_stays(folder, request, capfd):
     data = fresh_data()
-    with RunCheckpoints(folder, 1) as checkpoints:
-        checkpoints.save(state_at(1), data, {})
+    with opened(folder, 1) as checkpoints:
+        checkpoints.save(state_at(1), data)
     enough = request.getfixturevalue("small_files")
-    with RunCheckpoints(folder, 1) as checkpoints:
-        checkpoints.save(state_at(2), data, {})
+    with opened(folder, 1) as checkpoints:
+        checkpoints.save(state_at(2), data)
         message = (
             r"psnr/checkpoints: checkpoint 2 .* saved, the one of step 1 is there: File too large$"
         )
         with pytest.raises(RunError, match=message):
-            checkpoints.save(state_at(3), data, {})
+            checkpoints.save(state_at(3), data)
     enough()
     assert capfd.readouterr() == ("", "")  # of all that Orbax logs and prints
-    with RunCheckpoints(folder, 1) as checkpoints:
-        assert checkpoints.latest == 1
+    with opened(folder, 1) as checkpoints:
         restored = checkpoints.restore(target(), fresh_data())
         jax.tree.map(np.testing.assert_array_equal, restored, state_at(1))
-        checkpoints.save(state_at(2), data, {})
+        checkpoints.save(state_at(2), data)
     assert os.listdir(folder / "checkpoints") == ["2"]
 
 
@@ -92,9 +113,9 @@ def test_the_last_save_that_fails_ends_the_run(folder, request):
         pytest.raises(
             RunError, match="checkpoint 1 could not be saved, there is none before: File too"
         ),
-        RunCheckpoints(folder, 1) as checkpoints,
+        opened(folder, 1) as checkpoints,
     ):
-        checkpoints.save(state_at(1), fresh_data(), {})
+        checkpoints.save(state_at(1), fresh_data())
 
 
 @pytest.mark.parametrize(
@@ -111,13 +132,212 @@ def test_why_a_save_failed_is_told(folder, monkeypatch, error, reason):
     def fail(*_, **__):
         raise error
 
-    with RunCheckpoints(folder, 1) as checkpoints:
-        monkeypatch.setattr(checkpoints._checkpointer, "save_checkpointables_async", fail)
+    with opened(folder, 1) as checkpoints:
+        monkeypatch.setattr(checkpoints._open(), "save_checkpointables_async", fail)
         with pytest.raises(RunError, match=reason):
-            checkpoints.save(state_at(1), fresh_data(), {})
+            checkpoints.save(state_at(1), fresh_data())
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "psnr").write_text("")
     with pytest.raises(RunError, match=r"psnr/checkpoints: could not be written: \w"):
-        RunCheckpoints(epath.Path(tmp_path) / "psnr", 1)
+        opened(epath.Path(tmp_path) / "psnr", 1).restore(target(), fresh_data())
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory) -> Path:
+    """A stage with the checkpoints 1 and 2, one and two batches into the data."""
+    folder, data = tmp_path_factory.mktemp("saved") / "psnr", fresh_data()
+    with opened(epath.Path(folder)) as checkpoints:
+        for step in (1, 2):
+            next(data)
+            checkpoints.save(state_at(step), data, float(step))
+    return folder
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def bytes_flipped(path: Path, places: int) -> Iterator[bytes]:
+    data = path.read_bytes()
+    for start in sorted({i * max(len(data) - 8, 0) // max(places - 1, 1) for i in range(places)}):
+        changed = bytes(byte ^ 0x15 for byte in data[start : start + 8])
+        yield data[:start] + changed + data[start + 8 :]
+
+
+DAMAGE = {
+    "missing": lambda path: [None],
+    "empty": lambda path: [b""],
+    "cut": lambda path: [path.read_bytes()[: path.stat().st_size // 2], path.read_bytes()[:-1]],
+    "flipped": lambda path: bytes_flipped(path, 3),
+    "zeros": lambda path: [bytes(path.stat().st_size)],
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_whatever_is_damaged_the_state_is_one_that_was_saved(saved, tmp_path, capfd, caplog, kind):
+    """Every file of the newest checkpoint: all is right in spite of it, or it is set aside."""
+    names = [path.relative_to(saved) for path in files(saved / "checkpoints" / "2")]
+    assert len(names) > 15
+    aside = 0
+    for name in names:
+        for contents in DAMAGE[kind](saved / name):
+            err, step = gone_on_from(saved, tmp_path / "psnr", name, contents, capfd)
+            kept = {path.name for path in (tmp_path / "psnr" / "checkpoints").iterdir()}
+            assert kept - {"3"} == ({"1", "2"} if step == 2 else {"1", "2.damaged"}), name
+            assert (step == 1) == ("checkpoints/2: is damaged (" in err), name
+            assert err.count("\n") == (step == 1), err
+            aside += step == 1
+    assert aside >= 9
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "zeros"])
+def test_a_damaged_older_checkpoint_is_in_nobodys_way(saved, tmp_path, capfd, kind):
+    for path in files(saved / "checkpoints" / "1"):
+        name = path.relative_to(saved)
+        for contents in DAMAGE[kind](path):
+            err, step = gone_on_from(saved, tmp_path / "psnr", name, contents, capfd)
+            assert step == 2
+            assert err == "" or "checkpoints/1: is damaged (its metrics" in err
+
+
+def gone_on_from(saved, folder, name, contents, capfd) -> tuple[str, int]:
+    """Damages a file of a copy, goes on from it and saves: stderr, and the step gone on from."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(saved, folder)
+    (folder / name).unlink() if contents is None else (folder / name).write_bytes(contents)
+    data = fresh_data()
+    with opened(epath.Path(folder)) as checkpoints:
+        checkpoints.check()
+        state = checkpoints.restore(target(), data)
+        assert state is not None
+        step = int(state.step)
+        jax.tree.map(np.testing.assert_array_equal, state, state_at(step))
+        assert data.get_state() == {"next_index": step}
+        if not contents:
+            checkpoints.save(state_at(3), data)
+    return capfd.readouterr().err, step
+
+
+def test_where_none_is_whole_nothing_is_changed_and_nothing_begins(saved, tmp_path):
+    shutil.copytree(saved, tmp_path / "psnr")
+    for step in ("1", "2"):
+        (tmp_path / "psnr" / "checkpoints" / step / "state" / "manifest.ocdbt").unlink()
+    before = files(tmp_path / "psnr")
+    message = (
+        r"checkpoints: all checkpoints are damaged, .* changed: 2 \(.+\); 1 \(.+\)\. Bring one"
+    )
+    with pytest.raises(InputError, match=message), opened(epath.Path(tmp_path) / "psnr") as found:
+        found.restore(target(), fresh_data())
+    assert files(tmp_path / "psnr") == before
+
+
+def test_a_second_damaged_checkpoint_of_a_step_gets_another_name(saved, tmp_path):
+    shutil.copytree(saved, tmp_path / "psnr")
+    folder = tmp_path / "psnr" / "checkpoints"
+    (folder / "2.damaged").mkdir()
+    (folder / "2" / "config" / "data.json").write_text("{}")
+    with opened(epath.Path(tmp_path) / "psnr") as found:
+        assert int(found.restore(target(), fresh_data()).step) == 1
+    assert {path.name for path in folder.iterdir()} == {"1", "2.damaged", "2.damaged-2"}
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), MemoryError()])
+def test_what_cannot_be_read_now_is_not_called_damaged(saved, tmp_path, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    shutil.copytree(saved, tmp_path / "psnr")
+    monkeypatch.setattr(orbax_setup.ocp, "load_checkpointables", fail)
+    with pytest.raises(RunError, match=r"Permission denied|memory"):
+        opened(epath.Path(tmp_path) / "psnr").restore(target(), fresh_data())
+    assert (tmp_path / "psnr" / "checkpoints" / "2").is_dir()
+
+
+def test_checkpoints_from_before_checksums_go_on(saved, tmp_path, capfd):
+    """Without their record, which older versions did not write."""
+    shutil.copytree(saved, tmp_path / "psnr")
+    path = tmp_path / "psnr" / "checkpoints" / "2" / "_CHECKPOINT_METADATA"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"custom_metadata": {}}))
+    shutil.rmtree(path.parent / "pictures")
+    other = {"count": 9, "sha256": "cd", "files": {}}
+    with opened(epath.Path(tmp_path) / "psnr", pictures=other) as checkpoints:
+        checkpoints.check()
+        state = checkpoints.restore(target(), fresh_data())
+    jax.tree.map(np.testing.assert_array_equal, state, state_at(2))
+    assert capfd.readouterr().err == ""
+
+
+def changed_config(**changes):
+    config = json.loads(json.dumps(CONFIG))
+    for key, value in changes.items():
+        section, _, name = key.rpartition("__")
+        (config[section] if section else config)[name] = value
+    return config
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"generator__num_features": 6}, "generator.num_features was 4, is 6"),
+        ({"scale": 2, "psnr__ema_decay": 0}, "psnr.ema_decay was 0.9, is 0, scale was 4, is 2"),
+        ({"psnr__clip_norm": 0.1, "data__num_workers": 2}, "num_workers was 0, is 2, psnr.clip"),
+        ({"generator__name": "srresnet"}, "--config.generator.name=rrdb, or take another --wor"),
+    ],
+)
+def test_a_refused_config_is_told_key_by_key(saved, tmp_path, changes, said):
+    """In the message and in metrics.jsonl, which forgets it when the run goes on."""
+    shutil.copytree(saved, tmp_path / "psnr")
+    log = tmp_path / "psnr" / "metrics.jsonl"
+    log.write_text('{"step": 1, "l_g": 0.5}\n')
+    with pytest.raises(InputError, match=re.escape(said)):
+        opened(epath.Path(tmp_path) / "psnr", config=changed_config(**changes)).check()
+    refused = json.loads(log.read_text().splitlines()[1])
+    assert refused["step"] == 2
+    keys = {key.replace("__", ".") for key in changes}
+    assert set(refused["refused"]) == keys
+    assert {new for _, new in refused["refused"].values()} == set(changes.values())
+    assert read_lines(log) == ['{"step": 1, "l_g": 0.5}\n']
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"psnr__steps": 9},
+        {"psnr__ema_decay": 0.5},
+        {"generator__dtype": "bfloat16"},
+        {"psnr__hr_patch": 32},
+        {"discriminator__num_features": 8},  # of the other stage
+        {"gan__hr_patch": 64},
+        {"new_setting": 1},
+    ],
+)
+def test_other_changes_of_the_config_are_taken(saved, changes):
+    opened(epath.Path(saved), config=changed_config(**changes)).check()
+
+
+def test_a_damaged_checkpoint_is_not_taken_for_another_config(saved, tmp_path):
+    """Its config is changed on the disk, not by the user."""
+    shutil.copytree(saved, tmp_path / "psnr")
+    path = tmp_path / "psnr" / "checkpoints" / "2" / "config" / "data.json"
+    path.write_text(path.read_text().replace('"num_features": 4', '"num_features": 6', 1))
+    with opened(epath.Path(tmp_path) / "psnr") as checkpoints:
+        checkpoints.check()
+        assert int(checkpoints.restore(target(), fresh_data()).step) == 1
+
+
+def test_changed_pictures_are_told_and_go_on_if_accepted(saved, capfd):
+    now = {"count": 3, "sha256": "cd", "files": {"a.png": 11, "c.png": 20, "d.png": 1}}
+    message = (
+        r"checkpoints/2: the training pictures have changed since: 2 pictures then, 3 now; added: "
+        r"c\.png, d\.png; removed: b\.png; changed: a\.png\. .*--config\.data\.changed=accept"
+    )
+    with pytest.raises(InputError, match=message):
+        opened(epath.Path(saved), pictures=now).check()
+    accepting = changed_config(data__changed="accept")
+    with opened(epath.Path(saved), config=accepting, pictures=now) as checkpoints:
+        checkpoints.check()
+        assert int(checkpoints.restore(target(), fresh_data()).step) == 2
+    assert "changed and accepted: 2 pictures then, 3 now" in capfd.readouterr().err

@@ -4,6 +4,7 @@ import itertools
 import os
 import sys
 import threading
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +17,7 @@ from esrgan_jax.picture import find_pictures, picture_size, read_picture
 from esrgan_jax.progress import Progress
 
 MEMORY = 2 << 30  # in each process: every Grain worker keeps pictures of its own
+RECORDS = 64  # at least so many are looked at to see whether a prepared folder has changed
 StrPath = str | os.PathLike
 TFDS = ("prepared folders", "TensorFlow Datasets", "tensorflow-datasets")  # for `missing`
 
@@ -26,6 +28,10 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]: ...
+
+    def files(self) -> dict[str, int]:
+        """The bytes of each file, by its name below the folder: tells whether pictures changed."""
+        ...
 
 
 def open_source(
@@ -87,7 +93,8 @@ class PictureFolder:
     def __init__(
         self, folders: StrPath | Sequence[StrPath], min_size: int, memory: int = MEMORY
     ) -> None:
-        paths = [path for folder in _several(folders) for path in find_pictures(folder)]
+        self._folders = _several(folders)
+        paths = [path for folder in self._folders for path in find_pictures(folder)]
         sizes = _sizes(paths, min_size)
         self._pictures = _Pictures([{"hr": path} for path in paths if path in sizes], memory)
 
@@ -96,6 +103,10 @@ class PictureFolder:
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         return self._pictures.read(index)
+
+    def files(self) -> dict[str, int]:
+        """See `Source`."""
+        return _files([item["hr"] for item in self._pictures.items], self._folders)
 
 
 class PairedFolder:
@@ -138,6 +149,7 @@ class PairedFolder:
             raise InputError(
                 f"{len(wrong)} of {len(pairs)} pairs do not have LR = HR / {scale}: {listed(wrong)}"
             )
+        self._folders = [*hr_folders, *lr_folders]
         self._pictures = _Pictures([{"lr": lr, "hr": hr} for hr, lr in pairs], memory)
 
     def __len__(self) -> int:
@@ -145,6 +157,11 @@ class PairedFolder:
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         return self._pictures.read(index)
+
+    def files(self) -> dict[str, int]:
+        """See `Source`."""
+        paths = [path for item in self._pictures.items for path in item.values()]
+        return _files(paths, self._folders)
 
 
 class ArrayRecordSource:
@@ -160,6 +177,7 @@ class ArrayRecordSource:
             import tensorflow_datasets as tfds
         except ImportError as error:
             raise missing(*TFDS) from error
+        self._folder = Path(folder)
         try:
             builder = tfds.builder_from_directory(folder)
             self._records = builder.as_data_source("train")  # pyright: ignore[reportCallIssue]
@@ -176,6 +194,12 @@ class ArrayRecordSource:
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         return {"hr": self._records[index]["hr"]}
+
+    def files(self) -> dict[str, int]:
+        """See `Source`; with checksums of some records, since files are filled up to blocks."""
+        files = _files(sorted(self._folder.glob("*.array_record*")), [self._folder])
+        some = range(0, len(self), max(len(self) // RECORDS, 1))
+        return files | {f"record {i}": zlib.crc32(self[i]["hr"].tobytes()) for i in some}
 
 
 class _Pictures:
@@ -245,6 +269,17 @@ def _sizes(paths: list[Path], min_size: int) -> dict[Path, tuple[int, int]]:
     if skipped:
         print(f"left out {skipped} of {len(paths)} pictures", file=sys.stderr)
     return sizes
+
+
+def _files(paths: list[Path], folders: list[Path]) -> dict[str, int]:
+    """The bytes of files by their names below their folders, which are numbered if several."""
+    names = {folder: f"{n}/" if len(folders) > 1 else "" for n, folder in enumerate(folders)}
+
+    def name(path: Path) -> str:
+        folder = next(parent for parent in path.parents if parent in names)
+        return names[folder] + path.relative_to(folder).as_posix()
+
+    return {name(path): path.stat().st_size for path in paths}
 
 
 def _several(paths: StrPath | Iterable[StrPath]) -> list[Path]:

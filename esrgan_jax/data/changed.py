@@ -1,0 +1,30 @@
+"""Whether the training pictures are still those that a checkpoint was trained on."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from esrgan_jax.checksums import plain
+from esrgan_jax.data.sources import Source
+from esrgan_jax.errors import listed
+
+MOST = 3  # names of a kind that are told
+
+
+def record(source: Source) -> dict[str, Any]:
+    """What a checkpoint keeps of a source: count, names with bytes, and the hash of the latter."""
+    files = source.files()
+    return {"count": len(source), "sha256": plain(files), "files": files}
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What differs between two records: counts, and the first names of each kind, or ""."""
+    if (before["count"], before["sha256"]) == (now["count"], now["sha256"]):
+        return ""
+    old, new = before["files"], now["files"]
+    kinds = {
+        "added": sorted(new.keys() - old.keys()),
+        "removed": sorted(old.keys() - new.keys()),
+        "changed": sorted(k for k in old.keys() & new.keys() if old[k] != new[k]),
+    }
+    parts = [f"{kind}: {listed(names, MOST)}" for kind, names in kinds.items() if names]
+    return "; ".join([f"{before['count']} pictures then, {now['count']} now", *parts])

@@ -1,0 +1,75 @@
+"""What is recorded of training pictures, and how a change of them is told."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from esrgan_jax.data.changed import changes, record
+from esrgan_jax.data.sources import PairedFolder, PictureFolder, open_source
+
+
+def picture(path: Path, size: int = 16, seed: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    for name in ("a.png", "b.png", "sub/c.png"):
+        picture(tmp_path / "hr" / name)
+    return tmp_path / "hr"
+
+
+def test_a_folder_is_known_by_names_and_bytes_wherever_it_lies(folder, tmp_path):
+    before = record(PictureFolder(folder, 8))
+    assert before["count"] == 3
+    assert before["files"] == {
+        name: (folder / name).stat().st_size for name in ("a.png", "b.png", "sub/c.png")
+    }
+    folder.rename(tmp_path / "elsewhere")
+    assert changes(before, record(PictureFolder(tmp_path / "elsewhere", 8))) == ""
+
+
+def test_each_kind_of_change_is_told(folder):
+    before = record(PictureFolder(folder, 8))
+    for index in range(5):
+        picture(folder / f"new{index}.png")
+    (folder / "a.png").unlink()
+    picture(folder / "b.png", 20)
+    assert changes(before, record(PictureFolder(folder, 8))) == (
+        "3 pictures then, 7 now; added: new0.png, new1.png, new2.png and 2 more; removed: a.png; "
+        "changed: b.png"
+    )
+
+
+def test_several_folders_and_pairs_are_told_apart(folder, tmp_path):
+    picture(tmp_path / "more" / "a.png")
+    both = record(PictureFolder([folder, tmp_path / "more"], 8))
+    assert set(both["files"]) == {"0/a.png", "0/b.png", "0/sub/c.png", "1/a.png"}
+    for name in ("a.png", "b.png", "sub/c.png"):
+        picture(tmp_path / "lr" / name, 4)
+    before = record(PairedFolder(tmp_path / "lr", folder, 4, 8))
+    assert before["count"] == 3
+    assert len(before["files"]) == 6
+    path = tmp_path / "lr" / "b.png"
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(path)
+    after = record(PairedFolder(tmp_path / "lr", folder, 4, 8))
+    assert changes(before, after) == "3 pictures then, 3 now; changed: 1/b.png"
+
+
+def test_prepared_folders_are_known_by_their_records(tmp_path):
+    pytest.importorskip("tensorflow_datasets")
+    from esrgan_jax.data.builder import write_sub_images
+
+    records = []
+    for size in (8, 12):
+        pixels = np.zeros((size, size, 3), np.uint8)
+        write_sub_images(tmp_path / str(size), [lambda p=pixels: iter([("a", p), ("b", p)])])
+        records.append(record(open_source(tmp_path / str(size), scale=4, min_size=8)))
+    assert [found["count"] for found in records] == [2, 2]
+    assert all("array_record" in name for found in records for name in found["files"])
+    assert changes(records[0], records[0]) == ""
+    assert changes(*records) == "2 pictures then, 2 now; changed: record 0, record 1"

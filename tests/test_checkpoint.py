@@ -1,0 +1,59 @@
+"""Generators from checkpoints that are damaged: the right network, or a sentence."""
+
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from esrgan_jax.checkpoint import find_checkpoint, load_generator, save_generator, verify
+from esrgan_jax.errors import InputError
+from esrgan_jax.models.rrdb import RRDBNet
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory, random_generator):
+    fields, params, _ = random_generator(np.random.default_rng(0), num_blocks=1)
+    path = tmp_path_factory.mktemp("saved") / "generator"
+    save_generator(path, RRDBNet(**fields), {"params": params})
+    return path, params
+
+
+def damages(path: Path):
+    data = path.read_bytes()
+    yield from (None, b"", data[: len(data) // 2], bytes(len(data)))
+    for start in (0, len(data) // 2, max(len(data) - 8, 0)):
+        changed = bytes(byte ^ 0x15 for byte in data[start : start + 8])
+        yield data[:start] + changed + data[start + 8 :]
+
+
+def test_a_damaged_generator_is_the_right_one_or_refused(saved, tmp_path, capfd):
+    path, params = saved
+    verify(find_checkpoint(path))
+    refused = 0
+    names = [file.relative_to(path) for file in path.rglob("*") if file.is_file()]
+    for name in names:
+        for contents in damages(path / name):
+            copy = tmp_path / "generator"
+            shutil.copytree(path, copy)
+            (copy / name).unlink() if contents is None else (copy / name).write_bytes(contents)
+            try:
+                _, variables = load_generator(copy)
+            except InputError as error:
+                assert f"{copy}: is damaged (" in str(error), error  # noqa: PT017
+                refused += 1
+            else:
+                jax.tree.map(np.testing.assert_array_equal, variables["params"], params)
+            shutil.rmtree(copy)
+    assert refused > 3 * len(names)
+    assert capfd.readouterr().err == ""
+
+
+def test_what_is_no_checkpoint_is_not_called_damaged(tmp_path):
+    (tmp_path / "2020").mkdir()
+    with pytest.raises(InputError, match="holds no checkpoint"):
+        load_generator(tmp_path)
+    (tmp_path / "checkpoints" / "8").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"checkpoints/8: is damaged \(it has no _CHECKPOINT"):
+        load_generator(tmp_path)
