@@ -373,3 +373,8 @@ def test_changed_settings_are_told_and_taken(config, tmp_path, capsys):
     assert "psnr.steps 2 -> 3" in err
     assert "psnr.learning_rate 0.002 -> 0.0001" in err
     assert find_checkpoint(tmp_path).name == "3"
+    before = (tmp_path / "config.json").read_text()
+    config.psnr.steps, config.generator.num_features = 4, 6
+    with pytest.raises(InputError, match=r"num_features was 4, is 6\. Go on with --config\.gen"):
+        train_and_evaluate(config, str(tmp_path))
+    assert (tmp_path / "config.json").read_text() == before  # that of the checkpoints
