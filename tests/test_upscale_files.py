@@ -398,6 +398,7 @@ def test_only_a_few_strips_are_alive(tmp_path, monkeypatch, pictures):
         width=2,
         bands=3,
         dtype=U8,
+        extra=(),
         frames=1,
         notes=(),
         metadata={},
