@@ -14,7 +14,7 @@ from ml_collections import ConfigDict, config_flags
 
 from esrgan_jax import __version__
 from esrgan_jax.errors import InputError, run_command
-from esrgan_jax.stopping import Stopped, end_at_once
+from esrgan_jax.stopping import Stopped, end_at_once, ignore_from_now_on
 
 USAGE = "python -m esrgan_jax.main --config=configs/x4.py --workdir=DIR [--config.KEY=VALUE …]"
 HELP = f"""Trains the PSNR stage and the GAN stage, or goes on with them; see docs/training.md.
@@ -149,10 +149,13 @@ def _main(_: list[str]) -> None:
     try:
         train_and_evaluate(_CONFIG.value, str(_WORKDIR.value))
     except Stopped as stopped:
+        ignore_from_now_on()  # in its last moments Python would end by them, with another code
         print(stopped, file=sys.stderr)
         sys.exit(128 + stopped.signal)
 
 
 if __name__ == "__main__":
-    end_at_once()  # before and after the training, where there is nothing to save
+    end_at_once()  # before the training, where there is nothing to save
+    # Where a run is ended at once, Python's process that frees the semaphores of workers says so.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.resource_tracker")
     run_command(lambda: app.run(_main, flags_parser=_parse))

@@ -127,5 +127,11 @@ def end_at_once() -> None:
         signal.signal(number, end)
 
 
+def ignore_from_now_on() -> None:
+    """All is saved, and the process is about to end by itself."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _say(line: str) -> None:
     print(f"\n{line}", file=sys.stderr, flush=True)

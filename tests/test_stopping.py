@@ -101,6 +101,17 @@ def test_the_handlers_before_come_back(number):
     assert signal.set_wakeup_fd(-1) == -1
 
 
+@SIGNALS
+def test_when_all_is_saved_signals_change_nothing(number):
+    before = {number: signal.getsignal(number) for number in stopping.SIGNALS}
+    try:
+        stopping.ignore_from_now_on()
+        signal.raise_signal(number)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def test_a_stopped_run_is_a_failed_one_that_says_by_what():
     stopped = Stopped("stopped after step 7", signal.SIGTERM)
     assert isinstance(stopped, RunError)
