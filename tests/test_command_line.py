@@ -19,6 +19,7 @@ COMMANDS = (
     *("esrgan_jax.upscale", "esrgan_jax.interpolate", "esrgan_jax.evaluate", "esrgan_jax.app"),
     *("esrgan_jax.interop.zoo", "tools.convert_rrdb", "tools.convert_vgg", "tools.export"),
     *("tools.convert_discriminator", "tools.prepare_data", "tools.plot_run", "tools.alpha_strip"),
+    "tools.demo",
 )
 
 

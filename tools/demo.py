@@ -15,6 +15,7 @@ import numpy as np
 from absl import flags, logging
 from PIL import Image
 
+from esrgan_jax.command_line import parse, path_type
 from esrgan_jax.errors import run_command
 from esrgan_jax.evaluate import Pair, bicubic, read_pair
 from esrgan_jax.mixture import ALPHA
@@ -87,8 +88,8 @@ def compare(
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Upscale, then fine-tune a network in minutes.")
-    parser.add_argument("--workdir", type=Path, default=Path("demo"), help="folder of the run")
-    args = parser.parse_args(argv)
+    parser.add_argument("--workdir", type=path_type, default=Path("demo"), help="folder of the run")
+    args = parse(parser, argv)
 
     from configs import demo
     from esrgan_jax.train import train_and_evaluate, use_cores
