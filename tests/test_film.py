@@ -1,6 +1,7 @@
 import os
 import sys
 import threading
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -353,10 +354,12 @@ def test_what_the_target_cannot_hold_is_said_before_any_work(tmp_path):
     source = make(tmp_path / "a.mkv", sound="aac", subtitles=[(0, 100, "eins")])
     film = open_film(source)
     assert check_target(film, tmp_path / "b.mkv", **SAME_SIZE) == []
-    with pytest.raises(InputError, match=r"cannot hold stream 2 \(subtitle.*end the name in \.mkv"):
-        check_target(film, tmp_path / "b.mp4", **SAME_SIZE)
-    with pytest.raises(InputError, match=r"stream 1 \(audio, aac\), stream 2 \(subtitle"):
+    assert check_target(film, tmp_path / "b.mp4", **SAME_SIZE) == []
+    with pytest.raises(InputError, match=r"hold stream 1 \(audio, aac\) of .*\.mp4 or \.mkv"):
         check_target(film, tmp_path / "b.webm", **SAME_SIZE)
+    pictured = replace(film, others=((1, "subtitle", "pgssub"),))
+    with pytest.raises(InputError, match=r"stream 1 \(subtitle, pgssub\).*end the name in \.mkv"):
+        check_target(pictured, tmp_path / "b.mp4", **SAME_SIZE)
     with pytest.raises(InputError, match=r"end in \.mp4, \.mkv, \.webm"):
         check_target(film, tmp_path / "b.avi", **SAME_SIZE)
     with pytest.raises(InputError, match=r"quality 52 is not in 0 \(best\) to 51"):

@@ -134,7 +134,8 @@ def _options(encoder: str, look: Look, quality: int | None) -> dict[str, str]:
             )
         if light:
             told.append(f"max-cll={light[0]},{light[1]}")
-        return {"crf": crf, "preset": "medium", "x265-params": ":".join(told)}
+        params = ":".join(told)
+        return {"crf": crf, "preset": "medium", "a53cc": "1", "x265-params": params}
     told = []
     if display:
         told.append("mastering-display=" + _display(display[:8], display[8:]))

@@ -34,6 +34,7 @@ class Film:
         look: How the frames are turned and coloured.
         others: (index, kind, codec or name) of the streams beside its pictures.
         notes: Sentences on what of it no result will have.
+        side_data: FFmpeg's names of what is told beside its pictures.
     """
 
     path: Path
@@ -45,6 +46,7 @@ class Film:
     look: "Look"
     others: tuple[tuple[int, str, str], ...]
     notes: tuple[str, ...]
+    side_data: frozenset[str]
 
 
 def open_film(path: str | os.PathLike) -> Film:
@@ -73,14 +75,24 @@ def open_film(path: str | os.PathLike) -> Film:
             frame = film_streams.first_frame(source, video)
             look = film_frames.look_of(frame, video)
             aspect = Fraction(video.sample_aspect_ratio or 1)
-            notes = film_frames.left_out(frame, video)
+            notes = film_frames.left_out(frame, video, scanned.side_data)
     except FFmpegError as error:
         raise InputError(f"{path}: cannot be read as a film: {error.strerror}") from error
     except ValueError as error:
         raise InputError(f"{path}: cannot be upscaled as a film: {error}") from error
     size = (frame.width, frame.height) if look.transpose else (frame.height, frame.width)
     aspect = 1 / aspect if look.transpose else aspect
-    return Film(path, *size, scanned.frames, look.dtype, aspect, look, others, tuple(notes))
+    return Film(
+        path,
+        *size,
+        scanned.frames,
+        look.dtype,
+        aspect,
+        look,
+        others,
+        tuple(notes),
+        scanned.side_data,
+    )
 
 
 def read_comment(path: Path) -> str:

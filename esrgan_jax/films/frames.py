@@ -1,5 +1,6 @@
 """Frames of a film as upright RGB arrays and back, by the film's own colour tags."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -95,9 +96,9 @@ def look_of(frame: av.VideoFrame, stream: VideoStream) -> Look:
     )
 
 
-def left_out(frame: av.VideoFrame, stream: VideoStream) -> list[str]:
-    """Sentences on what of a film's pictures is not kept."""
-    notes, side = [], side_data(frame)
+def left_out(frame: av.VideoFrame, stream: VideoStream, told: Collection[str]) -> list[str]:
+    """Sentences on what of a film's pictures is not kept; `told` are names of side data."""
+    notes, side = [], {*told, *side_data(frame)}
     if any(part.is_alpha for part in frame.format.components) or "alpha_mode" in stream.metadata:
         notes.append("its transparency is left out")
     if any(name.startswith(("DOVI", "DYNAMIC_HDR")) for name in side):

@@ -22,6 +22,7 @@ from esrgan_jax.films.streams import (
     CONTAINERS,
     COVERS,
     commented,
+    converts,
     find_video,
     holds,
     open_source,
@@ -29,6 +30,7 @@ from esrgan_jax.films.streams import (
     shift_of,
     still_true,
 )
+from esrgan_jax.films.subtitles import Conversion
 
 
 def join(
@@ -63,6 +65,13 @@ def join(
             for other in film.others
             if holds(suffix, other)
         }
+        conversions = {
+            other[0]: Conversion(source.streams[other[0]], output, suffix)
+            for other in film.others
+            if converts(suffix, other)
+        }
+        for index, conversion in conversions.items():
+            copy_tags(source.streams[index], conversion.stream)
         output.metadata.update(still_true(source.metadata))
         if software:
             output.metadata.update(commented(output.metadata, software))
@@ -72,9 +81,8 @@ def join(
         waiting = next(pictures, None)
         copier = Copier(routes, output)
         shift = shift_of(source)
-        for packet in source.demux([source.streams[index] for index in routes]) if routes else ():
-            if packet.size == 0:  # the empty one at the end is for decoders
-                continue
+        others = [source.streams[index] for index in (*routes, *conversions)]
+        for packet in _uncut(source.demux(others), suffix) if others else ():
             ticks = round(shift / av.time_base / packet.time_base)
             packet.pts = None if packet.pts is None else packet.pts - ticks
             packet.dts = None if packet.dts is None else packet.dts - ticks
@@ -82,11 +90,39 @@ def join(
             while waiting and time is not None and _seconds(waiting) <= time * packet.time_base:
                 output.mux(waiting)
                 waiting = next(pictures, None)
-            copier.write(packet)
+            if packet.stream_index in conversions:
+                for made in conversions[packet.stream_index].packets(packet):
+                    output.mux(made)
+            else:
+                copier.write(packet)
         while waiting:
             output.mux(waiting)
             waiting = next(pictures, None)
         output.close()
+
+
+def _uncut(packets: Iterator[Packet], suffix: str) -> Iterator[Packet]:
+    """The packets without what an edit list cuts off.
+
+    The last one before the beginning stays for decoders to begin with. Only MP4 can say that it is
+    not to be heard, so elsewhere it stays if it is the only one: the silence in front of all AAC.
+    """
+    cut: dict[int, list[Packet]] = {}
+    begun: set[int] = set()
+    for packet in packets:
+        if packet.size == 0:  # the empty one at the end is for decoders
+            continue
+        index = packet.stream_index
+        if packet.is_discard:
+            if index not in begun:
+                cut[index] = [*cut.get(index, []), packet][-2:]
+            continue
+        if index not in begun:
+            begun.add(index)
+            before = cut.pop(index, [])
+            if packet.stream.type == "audio" and (suffix == ".mp4" or len(before) == 1):
+                yield from before[-1:]
+        yield packet
 
 
 def _seconds(packet: Packet) -> Fraction:

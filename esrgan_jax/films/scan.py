@@ -8,6 +8,7 @@ import av
 from av.codec.context import ThreadType
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -57,7 +58,6 @@ def scan(source: InputContainer, video: VideoStream) -> Scan:
         if ours and packet.is_keyframe and (looked is None or now >= looked + spacing):
             looked = now
             told |= changes.look(packet, now)
-    told |= changes.look(None, end)
     last = (source.duration or 0) / av.time_base
     if strict and end + CUT_OFF < last:
         raise ValueError(
@@ -77,13 +77,15 @@ class _Changes:
         context.skip_frame = "NONKEY"
         context.thread_type = ThreadType.SLICE  # else frames come out late
 
-    def look(self, packet: av.Packet | None, now: float) -> set[str]:
-        """Names of the side data of the frames of a packet, in seconds; the last one is None."""
+    def look(self, packet: Packet, now: float) -> set[str]:
+        """Names of the side data of the frame of a packet, which comes at `now`, in seconds."""
         told: set[str] = set()
+        context = self.video.codec_context
         with suppress(FFmpegError):  # told when the film is read
-            for frame in self.video.codec_context.decode(packet):
+            for frame in [*context.decode(packet), *context.decode(None)]:
                 told |= side_data(frame).keys()
                 self._compare(frame, clock(now - self.begin))
+        context.flush_buffers()
         return told
 
     def _compare(self, frame: VideoFrame, time: str) -> None:

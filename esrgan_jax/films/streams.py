@@ -14,6 +14,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from esrgan_jax.errors import listed
+from esrgan_jax.films.subtitles import is_text
 
 # The films that can be written, and FFmpeg's name for their container.
 CONTAINERS = {".mp4": "mp4", ".mkv": "matroska", ".webm": "webm"}
@@ -90,6 +91,17 @@ def holds(suffix: str, stream: StreamId) -> bool:
     if kind == "cover":
         return suffix != ".webm" and codec in COVERS
     return kind in ("audio", "subtitle", "video") and codec in _codecs(CONTAINERS[suffix])
+
+
+def loses(suffix: str, stream: StreamId) -> bool:
+    """Whether a file of this name can have a stream neither as it is nor converted."""
+    return not holds(suffix, stream) and not converts(suffix, stream)
+
+
+def converts(suffix: str, stream: StreamId) -> bool:
+    """Whether a stream of subtitles has to be converted, and can be, for a file of this name."""
+    _, kind, codec = stream
+    return kind == "subtitle" and not holds(suffix, stream) and is_text(codec)
 
 
 def named(streams: list[StreamId]) -> str:

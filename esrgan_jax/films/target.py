@@ -33,6 +33,7 @@ def check_target(
     """
     from esrgan_jax.films import encoder as film_encoder
     from esrgan_jax.films import streams as film_streams
+    from esrgan_jax.films.subtitles import STYLED
 
     target = Path(target)
     suffix, bits = target.suffix.lower(), depth or film.look.bits
@@ -59,7 +60,14 @@ def check_target(
             f"{film.path}; let the name end in .mp4 or .mkv, or give a --size, which makes them "
             "square"
         )
-    lost = {s: [o for o in film.others if not film_streams.holds(s, o)] for s in WRITTEN}
+    lost = {
+        s: [
+            o
+            for o in film.others
+            if not film_streams.holds(s, o) and not film_streams.converts(s, o)
+        ]
+        for s in WRITTEN
+    }
     grave = {s: [o for o in lost[s] if o[1] in ("audio", "subtitle")] for s in WRITTEN}
     if grave[suffix]:
         fit = [s for s in WRITTEN if not grave[s]]
@@ -67,7 +75,12 @@ def check_target(
             f"{target}: a {suffix} file cannot hold {film_streams.named(grave[suffix])} of "
             f"{film.path}; {'end the name in ' + ' or '.join(fit) if fit else 'convert that first'}"
         )
-    notes = list(film.notes)
+    notes = [*film.notes, *_untold(film, coding.encoder)]
+    for other in film.others:
+        if film_streams.converts(suffix, other) and other[2] in STYLED:
+            notes.append(
+                f"the styles of {film_streams.named([other])} are left out, its text stays"
+            )
     if lost[suffix]:
         notes.append(f"left out, as no {suffix} holds it: {film_streams.named(lost[suffix])}")
     if any(other[1] == "video" for other in film.others if other not in lost[suffix]):
@@ -80,6 +93,21 @@ def check_target(
     if bits > 10 and not lossless:
         notes.append(f"{bits} bits of a colour are written as 10")
     return notes
+
+
+# What is told beside the pictures: the encoders that keep it, and the words for it.
+BESIDE = {
+    "SPHERICAL": ((), "that it is spherical, so players will show it flat,"),
+    "STEREO3D": (("libx264",), "that it is stereoscopic"),
+    "A53_CC": (("libx264", "libx265"), "what its closed captions say"),
+    "ICC_PROFILE": ((), "its colour profile"),
+    "AMBIENT_VIEWING_ENVIRONMENT": ((), "the light around the viewer, as HDR tells it,"),
+}
+
+
+def _untold(film: Film, encoder: str) -> list[str]:
+    told = [(keepers, words) for name, (keepers, words) in BESIDE.items() if name in film.side_data]
+    return [f"{words} is left out" for keepers, words in told if encoder not in keepers]
 
 
 def _check_depth(target: Path, depth: int | None, *, lossless: bool) -> None:

@@ -1,0 +1,67 @@
+"""Subtitles as text, from the codec of one container to that of another."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+from av.codec.codec import Codec, Properties
+from av.container import OutputContainer
+from av.packet import Packet
+from av.stream import Stream
+from av.subtitles.codeccontext import SubtitleCodecContext
+from av.subtitles.subtitle import AssSubtitle, SubtitleSet
+
+ENCODERS = {".mp4": "mov_text", ".mkv": "srt", ".webm": "webvtt"}
+STYLED = ("ass", "ssa")
+# FFmpeg's subtitle encoders take ASS, which needs a style to refer to.
+HEADER = b"""[Script Info]
+ScriptType: v4.00+
+
+[V4+ Styles]
+Format: Name, Fontname, Fontsize, PrimaryColour, SecondaryColour, OutlineColour, BackColour, Bold, \
+Italic, Underline, StrikeOut, ScaleX, ScaleY, Spacing, Angle, BorderStyle, Outline, Shadow, \
+Alignment, MarginL, MarginR, MarginV, Encoding
+Style: Default,Arial,16,&Hffffff,&Hffffff,&H0,&H0,0,0,0,0,100,100,0,0,1,1,0,2,10,10,10,0
+
+[Events]
+Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
+"""
+
+
+def is_text(codec: str) -> bool:
+    """Whether subtitles of a codec are text that can be read, and not pictures."""
+    try:
+        return bool(Codec(codec, "r").properties & Properties.TEXT_SUB.value)
+    except ValueError:
+        return False
+
+
+class Conversion:
+    """Adds a stream to `output`, and makes packets for it of those of another one."""
+
+    def __init__(self, source: Stream, output: OutputContainer, suffix: str):
+        context = source.codec_context
+        assert isinstance(context, SubtitleCodecContext)
+        self.decoder = context
+        self.stream = output.add_stream(ENCODERS[suffix])
+        encoder = self.stream.codec_context
+        assert isinstance(encoder, SubtitleCodecContext)
+        self.encoder = encoder
+        styled = context.codec.name in STYLED
+        encoder.subtitle_header = (context.extradata if styled else None) or HEADER
+        encoder.time_base = self.stream.time_base = source.time_base or Fraction(1, 1000)
+
+    def packets(self, packet: Packet) -> Iterator[Packet]:
+        """None for one that shows nothing."""
+        found = self.decoder.decode2(packet)
+        lines = [part.ass for part in found or () if isinstance(part, AssSubtitle)]
+        if not lines:
+            return
+        first = lines[0].split(b",", 8)  # the text is the last of nine fields
+        text = rb"\N".join(line.split(b",", 8)[-1] for line in lines)
+        length = round(1000 * (packet.duration or 0) * packet.time_base)
+        whole = SubtitleSet.create(b",".join([*first[:-1], text]), 0, length, 0)
+        made = self.encoder.encode_subtitle(whole)
+        made.stream, made.time_base = self.stream, packet.time_base
+        made.pts = made.dts = packet.pts
+        made.duration = packet.duration
+        yield made
