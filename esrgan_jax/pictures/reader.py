@@ -25,6 +25,7 @@ from esrgan_jax.pictures.geotiff import Geo, nodata_of, read_geo
 from esrgan_jax.pictures.gif import require_whole_gif
 from esrgan_jax.pictures.heic import open_heic
 from esrgan_jax.pictures.isobmff import brands
+from esrgan_jax.pictures.jpeg_end import with_end
 from esrgan_jax.pictures.metadata import (
     BLOB,
     Metadata,
@@ -118,6 +119,9 @@ def open_picture(source: Path | bytes) -> Picture:
         if kind == "gif":
             with open_source(source) as file:
                 require_whole_gif(file)
+        if kind == "jpeg":
+            source, said = with_end(source)
+            found = found._replace(notes=found.notes + said)
         return _with_texts(_open_vips(name, source, kind, found), found)
 
 
