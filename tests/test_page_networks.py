@@ -87,6 +87,12 @@ def test_mixing_is_that_of_the_upscaler_and_reads_each_network_once(page_models,
         make_upscaler(gan)
 
 
+def test_tiles_are_small_enough_for_parts_to_be_seen(page_models):
+    gan = str(page_models["gan"])
+    assert make_upscaler(gan).tile == min(Upscaler.load(gan).tile, 512)
+    assert make_upscaler(gan, tile=640).tile == 640
+
+
 def test_networks_that_cannot_be_mixed_are_named(page_models):
     gan, x2 = str(page_models["gan"]), str(page_models["x2"])
     with pytest.raises(InputError, match=r"x2\.safetensors and gan\.safetensors: only networks of"):

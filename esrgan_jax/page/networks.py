@@ -19,6 +19,7 @@ from esrgan_jax.interpolate import describe_model, mix_params
 from esrgan_jax.mixture import GAN, PSNR
 from esrgan_jax.page.watched import Watched
 
+SHOWN = 512  # LR pixels of the largest tile, so that parts of a large picture are seen early
 KEPT = 4  # networks in memory, 67 MB each of the full size
 NONE = "none"
 PAIRS = {
@@ -170,4 +171,7 @@ def make_upscaler(
             raise InputError(f"{names}: {error}") from None
         terms = zip((other_name, name), weights, strict=True)
         name = " + ".join(t if w == 1 else f"{t} x {w:g}" for t, w in terms if w)
-    return Watched(module, variables, name=name, **options)
+    upscaler = Watched(module, variables, name=name, **options)
+    if options.get("tile") is None:
+        upscaler.tile = min(upscaler.tile, SHOWN)
+    return upscaler
