@@ -9,12 +9,12 @@ import numpy as np
 from esrgan_jax.errors import InputError
 from esrgan_jax.interop import zoo
 from esrgan_jax.mixture import Model, mixture
+from esrgan_jax.upscaling.color import COLOR_FIELD
 from esrgan_jax.upscaling.images import from_array, to_array
 from esrgan_jax.upscaling.memory import tile_side
 from esrgan_jax.upscaling.network import macs
 from esrgan_jax.upscaling.options import LARGEST_SCALE, LARGEST_SIDE, check_options
 from esrgan_jax.upscaling.picture_tiles import enlarged
-from esrgan_jax.upscaling.step import COLOR_FIELD
 from esrgan_jax.upscaling.strips import Strips
 from esrgan_jax.upscaling.tile_runner import TileRunner
 from esrgan_jax.upscaling.tiles import OVERLAP

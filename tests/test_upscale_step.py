@@ -10,7 +10,8 @@ from esrgan_jax.data.resize import imresize
 from esrgan_jax.errors import InputError
 from esrgan_jax.models.rrdb import RRDBNet
 from esrgan_jax.upscaling.network import PART
-from esrgan_jax.upscaling.step import result_bands, upscale_step
+from esrgan_jax.upscaling.planes import result_bands
+from esrgan_jax.upscaling.step import upscale_step
 
 
 class Recolor(nn.Module):
@@ -54,7 +55,8 @@ def test_a_network_that_only_repeats_gives_every_picture_back(rng, bands, channe
         lr[..., -1] = np.maximum(lr[..., -1], peak // 2 or 0.5)  # low alpha keeps little colour
     sr = run(Recolor(channels, channels), lr, dtype=np.dtype(dtype).name)
     assert sr.dtype == dtype
-    difference = np.abs(sr.astype(float) - repeated(lr).astype(float)).max()
+    shown = slice(None) if channels == 4 or bands in (1, 3) else slice(-1)  # alpha: test_alpha.py
+    difference = np.abs(sr.astype(float) - repeated(lr).astype(float))[..., shown].max()
     # Where something is transparent, colours are smoothed by about a level of their own.
     smoothed = 2 if peak > 1 else 2 / 65535
     assert difference <= (smoothed if bands in (2, 4) else 0 if peak > 1 else 1e-6)
@@ -102,10 +104,11 @@ def test_alpha_that_is_one_value_around_stays_it(rng):
     lr[..., 3] = 0
     lr[:, :, 12:, 3] = 255
     sr = run(Recolor(gain=0.9, shift=0.02), lr, dtype="uint8")
-    assert (sr[:, :, : 2 * 10, 3] == 0).all()
-    assert (sr[:, :, 2 * 14 :, 3] == 255).all()
-    edge = sr[:, :, 2 * 10 : 2 * 14, 3]
-    assert set(np.unique(edge)) == {np.rint(255 * 0.02), np.rint(255 * 0.92)}
+    assert (sr[:, :, : 2 * 11, 3] == 0).all()
+    assert (sr[:, :, 2 * 13 :, 3] == 255).all()
+    edge = sr[0, 0, 2 * 11 : 2 * 13, 3].astype(int)
+    assert (np.diff(edge) >= 0).all()  # and nothing rings
+    np.testing.assert_array_equal(edge + edge[::-1], 255)
 
 
 def test_colours_go_on_under_what_is_transparent(rng):

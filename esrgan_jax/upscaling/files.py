@@ -22,8 +22,8 @@ from esrgan_jax.upscaler import Upscaler
 from esrgan_jax.upscaling.film import FilmJob, open_job, upscale_film
 from esrgan_jax.upscaling.jobs import STREAM, Job, Wishes, is_film
 from esrgan_jax.upscaling.made_by import record
+from esrgan_jax.upscaling.planes import result_bands
 from esrgan_jax.upscaling.report import Report
-from esrgan_jax.upscaling.step import result_bands
 from esrgan_jax.upscaling.strips import Strips, prefetched
 
 WRITERS = 4  # pictures that are being compressed at a time

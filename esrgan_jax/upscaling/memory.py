@@ -69,7 +69,7 @@ def tile_side(module: Any, device: Any, planes: int = 1) -> int:
     Args:
         module: The generator.
         device: Where it runs.
-        planes: Pictures the network is shown for one tile (colour and alpha, flipped versions).
+        planes: Pictures the network is shown for one tile (flipped versions).
     """
     pixels = budget(device) / (bytes_per_pixel(module) * planes)
     return int(min(max(pixels**0.5 // 32 * 32, 64), LARGEST_TILE))

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from esrgan_jax.errors import InputError
-from esrgan_jax.upscaling.step import peak, result_bands
+from esrgan_jax.upscaling.planes import result_bands
+from esrgan_jax.upscaling.step import peak
 from esrgan_jax.upscaling.strips import Strips, quantized, resized
 from esrgan_jax.upscaling.tile import Tile, cut_row, kept, rows_of
 from esrgan_jax.upscaling.tile_runner import TileRunner
@@ -189,7 +190,7 @@ def _cut(job: _Job, runner: TileRunner, right: int) -> Iterator[Tile]:
             alpha = tile.lr[: tile.size[0], : tile.size[1], -1]
             separate = tile.lr.shape[2] in (2, 4) and runner.module.in_channels != 4
             if separate and alpha.min() == alpha.max():
-                # What comes of it is known without computing it, see `step._clean`.
+                # What comes of it is known without computing it, see `alpha.enlarged_alpha`.
                 tile.place.alpha = alpha[0, 0] / peak(alpha.dtype)
                 tile.lr = tile.lr[..., :-1]
                 if not tile.place.alpha:

@@ -116,10 +116,9 @@ class TileRunner:
             return 1
         key = _key(tile)
         if key not in self.batch_sizes:  # once, as what is free changes and each size is compiled
-            height, width, bands = tile.lr.shape
-            planes = self.versions * (2 if bands in (2, 4) else 1)
+            height, width = tile.lr.shape[:2]
             room = budget(self.devices[0]) // ((AHEAD + 1) * bytes_per_pixel(self.module))
-            each = max(min(BATCH_PIXELS, room) // (height * width * planes), 1)
+            each = max(min(BATCH_PIXELS, room) // (height * width * self.versions), 1)
             on_cpu = self.devices[0].platform == "cpu"  # where nothing is gained by more
             self.batch_sizes[key] = 1 if on_cpu else 2 ** (each.bit_length() - 1)
         return min(self.batch_sizes[key], self.largest_batch) * len(self.devices)

@@ -1,0 +1,71 @@
+"""How alpha is best enlarged, the table of docs/upscaling.md: python -m benchmarks.alpha [MODEL …]
+
+Masks whose true shape is known, enlarged by the package's way, by bicubic and by networks, and the
+mean error of each in thousandths.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.masks import pair
+from esrgan_jax.data.resize import imresize
+from esrgan_jax.errors import run_command
+from esrgan_jax.upscaler import Upscaler
+from esrgan_jax.upscaling.alpha import enlarged_alpha
+
+KINDS, EDGES = ("circle", "text", "hair"), ("hard", "harder", "soft", "blurred")
+SCALE, PAD = 4, 3
+
+Method = Callable[[np.ndarray], np.ndarray]
+
+
+def ours(lr: np.ndarray, scale: int = SCALE) -> np.ndarray:
+    """(h, w) in [0, 1] -> (scale h, scale w), as alpha is enlarged."""
+    sizes = jnp.array([lr.shape], jnp.int32)
+    return np.asarray(enlarged_alpha(jnp.asarray(lr)[None, ..., None], sizes, scale, "zero"))[
+        0, ..., 0
+    ]
+
+
+def bicubic(lr: np.ndarray, scale: int = SCALE) -> np.ndarray:
+    """The same by MATLAB's bicubic, clamped, of a mask that goes on as its mirror image."""
+    cut = PAD * scale
+    return imresize(np.pad(lr, PAD, "symmetric"), scale)[cut:-cut, cut:-cut].clip(0, 1)
+
+
+def network(model: str | None) -> Method:
+    """The same by a network that is shown the mask as gray; None are the package's two, mixed."""
+    return Upscaler.load(model)
+
+
+def errors(method: Method, kinds: Sequence[str] = KINDS) -> list[float]:
+    """Mean absolute errors of every kind and edge, of results of 256 levels."""
+    found = []
+    for edge in EDGES:
+        for kind in kinds:
+            lr, truth = pair(kind, edge, SCALE)
+            found.append(float(np.abs(np.rint(method(lr) * 255) / 255 - truth).mean()))
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.alpha",
+        description="Print a table of errors of enlarged masks, in thousandths.",
+    )
+    parser.add_argument("models", metavar="MODEL", nargs="*", help="x4 networks to compare with")
+    models = parser.parse_args(argv).models
+    methods = {"the package's way": ours, "bicubic": bicubic}
+    methods |= {"the package's networks": network(None)}
+    methods |= {model.rpartition("/")[2]: network(model) for model in models}
+    columns = [f"{kind}, {edge}" for edge in EDGES for kind in KINDS]
+    print(f"| |{'|'.join(columns)}|\n|---|{'---:|' * len(columns)}")
+    for name, method in methods.items():
+        print(f"|{name}|{'|'.join(f'{1000 * error:.1f}' for error in errors(method))}|", flush=True)
+
+
+if __name__ == "__main__":
+    run_command(main)

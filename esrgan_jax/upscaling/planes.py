@@ -1,0 +1,89 @@
+"""Pictures of every kind of bands as what a network takes, and its results as pictures."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from esrgan_jax.errors import InputError
+from esrgan_jax.upscaling.alpha import bounded_alpha, continued_colors, enlarged_alpha
+
+LUMA = (0.299, 0.587, 0.114)
+
+
+def result_bands(bands: int, module: Any) -> int:
+    """Bands of a picture's result: as many, unless the network makes or takes away colour or alpha.
+
+    Raises:
+        InputError: The network takes or makes pictures of another kind.
+    """
+    channels, made = module.in_channels, module.out_channels
+    if channels not in (1, 3, 4) or made not in (1, 3, 4):
+        raise InputError(f"the network makes {made} channels of {channels}: not one of 1, 3 and 4")
+    if channels == made == 1:  # band by band
+        return bands
+    gray = made == 1 or (bands < 3 and channels != 1)
+    alpha = made == 4 if channels == 4 else bands in (2, 4) or made == 4
+    if channels == 4 and bands in (1, 3):
+        alpha = False
+    return (1 if gray else 3) + alpha
+
+
+def to_planes(lr: jax.Array, sizes: jax.Array, module: Any, step: float) -> jax.Array:
+    """What the network is shown of a picture: (N, h, w, bands) -> (N, planes, h, w, in_channels).
+
+    Alpha is shown to networks of four channels alone, see `alpha.enlarged_alpha`; to others colours
+    go on under what is transparent, see `alpha.continued_colors`. A network from one channel to one
+    sees band by band. `step` is that of the levels.
+    """
+    channels, has_alpha = module.in_channels, lr.shape[-1] in (2, 4)
+    color, alpha = (lr[..., :-1], lr[..., -1:]) if has_alpha else (lr, None)
+    if channels == 4:
+        rgba = [_rgb(color), jnp.ones_like(lr[..., :1]) if alpha is None else alpha]
+        return jnp.concatenate(rgba, -1)[:, None]
+    color = color if alpha is None else continued_colors(color, alpha, sizes, step)
+    if channels == module.out_channels == 1:
+        return jnp.moveaxis(color, -1, 1)[..., None]
+    return (_gray(color) if channels == 1 else _rgb(color))[:, None]
+
+
+def from_planes(
+    sr: jax.Array, lr: jax.Array, sizes: jax.Array, module: Any, border: str, strength: Any
+) -> jax.Array:
+    """The picture of the network's results, the inverse of `to_planes`.
+
+    Args:
+        sr: (N, planes, H, W, out_channels).
+        lr: (N, h, w, bands), what `to_planes` was given.
+        sizes: Likewise.
+        module: The network.
+        border: What lies beyond a picture, see `models.borders`.
+        strength: As for `upscale_step`, of alpha.
+
+    Returns:
+        (N, H, W, `result_bands`), unclamped.
+    """
+    bands, channels = lr.shape[-1], module.in_channels
+    if channels == module.out_channels == 1:
+        color = jnp.moveaxis(sr[..., 0], 1, -1)
+    else:
+        color = sr[:, 0, ..., :3]
+        color = _gray(color) if bands < 3 and channels != 1 else color
+    made = sr[:, 0, ..., 3:] if module.out_channels == 4 else None
+    if bands in (1, 3):
+        alpha = made if channels != 4 else None
+    elif channels != 4:
+        alpha = enlarged_alpha(lr[..., -1:], sizes, module.scale, border, strength)
+    else:
+        alpha = None if made is None else bounded_alpha(made, lr[..., -1:], sizes, border)
+    return color if alpha is None else jnp.concatenate([color, alpha], -1)
+
+
+def _rgb(x: jax.Array) -> jax.Array:
+    return x if x.shape[-1] == 3 else x.repeat(3, axis=-1)
+
+
+def _gray(x: jax.Array) -> jax.Array:
+    if x.shape[-1] == 1:
+        return x
+    return sum(weight * x[..., i : i + 1] for i, weight in enumerate(LUMA))  # type: ignore[return-value]

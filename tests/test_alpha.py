@@ -1,0 +1,164 @@
+"""Alpha at the size of the result, against masks whose true shape is known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from scipy import ndimage
+
+from benchmarks.alpha import bicubic, ours
+from benchmarks.masks import pair
+from esrgan_jax.upscaler import Upscaler
+from esrgan_jax.upscaling.alpha import bounded_alpha, enlarged_alpha
+
+KINDS = ("circle", "ring", "text", "hair")
+
+
+class Wavy(nn.Module):
+    """A network that would spoil every mask: it darkens, and adds waves."""
+
+    scale: int = 4
+    in_channels: int = 3
+    out_channels: int = 3
+
+    def __call__(self, lr):
+        x = 0.8 * lr.repeat(self.scale, axis=1).repeat(self.scale, axis=2)
+        return x + 0.1 * jnp.sin(jnp.arange(x.shape[2]))[None, None, :, None]
+
+
+def enlarged(lr, scale=4, border="zero", strength=None, size=None):
+    alpha, sizes = jnp.asarray(lr)[None, ..., None], np.array([size or lr.shape], np.int32)
+    return np.asarray(enlarged_alpha(alpha, sizes, scale, border, strength))[0, ..., 0]
+
+
+def error(x, truth):
+    return np.abs(np.rint(x * 255) / 255 - truth).mean()
+
+
+def around(lr, scale=4):
+    """The lowest and the highest of 3x3 pixels, at the size of the result."""
+    filters = (ndimage.minimum_filter, ndimage.maximum_filter)
+    low, high = (f(lr, 3).repeat(scale, 0).repeat(scale, 1) for f in filters)
+    return low, high
+
+
+def parts(mask):
+    """Connected parts of what is seen, and of what is not: islands and holes."""
+    seen = mask > 0.5
+    return ndimage.label(seen, np.ones((3, 3)))[1], ndimage.label(~seen)[1]
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("edge", ["hard", "harder", "soft", "blurred"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_never_worse_than_bicubic(kind, edge, scale):
+    lr, truth = pair(kind, edge, scale, 32)
+    result = ours(lr, scale)
+    assert error(result, truth) <= error(bicubic(lr, scale), truth) + 1e-5
+    if kind in ("circle", "ring"):
+        assert parts(result) == parts(truth) == (1, 1 if kind == "circle" else 2)
+        if scale == 4:
+            bound = {"hard": 0.7, "harder": 0.8, "soft": 0.45, "blurred": 1}[edge]
+            assert error(result, truth) <= bound * error(bicubic(lr, scale), truth) + 1e-5
+
+
+@pytest.mark.parametrize("edge", ["hard", "soft"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_halo_hole_or_island(kind, edge):
+    """Within what 3x3 pixels hold, and exactly their value where that is one."""
+    lr, _ = pair(kind, edge, 4, 32)
+    result, (low, high) = ours(lr), around(lr)
+    slack = 0.1 * (high - low) + 1e-6  # of soft peaks, which a lower pixel was averaged from
+    assert ((result >= low - slack) & (result <= high + slack)).all()
+    np.testing.assert_array_equal(result[low == high], low[low == high])
+    if edge == "hard":
+        assert (result >= -1e-6).all()
+        assert (result <= 1 + 1e-6).all()
+        assert parts(result) == parts(bicubic(lr))
+
+
+def test_a_straight_edge_is_straight_and_a_pixel_wide():
+    lr = np.zeros((12, 12), np.float32)
+    lr[:, 6:] = 1
+    lr[:, 5] = 0.5
+    result = enlarged(lr)
+    np.testing.assert_allclose(result, np.broadcast_to(result[:1], result.shape), atol=1e-6)
+    assert (np.diff(result[0]) >= -1e-6).all()  # no pale line along it
+    narrow, wide = (((x > 0.05) & (x < 0.95)).sum() for x in (result[0], bicubic(lr)[0]))
+    assert narrow <= wide / 2
+    np.testing.assert_allclose(result[0, :44] + result[0, 43::-1], 1, atol=1e-6)
+
+
+def test_scale_1_and_strength():
+    lr, _ = pair("circle", "hard", 2, 16)
+    np.testing.assert_array_equal(enlarged(lr, 1), lr)
+    np.testing.assert_allclose(enlarged(lr, strength=0), bicubic(lr).clip(*around(lr)), atol=1e-5)
+    np.testing.assert_array_equal(enlarged(lr, strength=1), enlarged(lr))
+
+
+def test_the_border_is_that_of_the_picture(rng):
+    """In a corner of a larger tile as alone; going round, what is shifted stays what it was."""
+    lr = rng.integers(0, 2, (14, 11)).astype(np.float32)
+    tile = np.zeros((20, 24), np.float32)
+    tile[:14, :11] = lr
+    there = enlarged(tile, size=(14, 11))[: 4 * 14, : 4 * 11]
+    np.testing.assert_allclose(there, enlarged(lr), atol=1e-5)
+    shifted = enlarged(np.roll(lr, (5, 3), (0, 1)), border="wrap")
+    np.testing.assert_allclose(shifted, np.roll(enlarged(lr, border="wrap"), (20, 12), (0, 1)),
+                               atol=1e-5)  # fmt: skip
+
+
+def picture(bands=4, dtype=np.uint8, edge="hard"):
+    lr, truth = pair("ring", edge, 4, 40)
+    peak = np.iinfo(dtype).max
+    image = np.full((40, 40, bands), peak // 2, dtype)
+    image[..., -1] = np.rint(lr * peak)
+    return image, truth
+
+
+@pytest.mark.parametrize("options", [{}, {"ensemble": True}, {"color": "keep"}, {"tile": 32}])
+def test_the_network_does_not_touch_it(options):
+    """Whatever the bands, the depth and the tiles are."""
+    given = {"devices": jax.devices()[:1], "overlap": 16, **options}
+    given |= {} if "tile" in options else {"tile": 64, "overlap": None}
+    image, _ = picture()
+    expected = np.rint(255 * ours(image[..., 3].astype(np.float32) / 255))
+    for bands, dtype in ((4, np.uint8), (2, np.uint8), (4, np.uint16)):
+        image, _ = picture(bands, dtype)
+        alpha = Upscaler(Wavy(), {}, **given)(image)[..., -1]
+        if dtype == np.uint8:
+            assert np.abs(alpha - expected).max() <= 1
+        else:
+            assert np.abs(alpha / 257 - expected).max() <= 0.51
+        assert (alpha == np.iinfo(dtype).max).mean() > 0.2
+        assert (alpha == 0).mean() > 0.2
+
+
+def test_in_a_chain_it_stays_whole():
+    image, _ = picture()
+    second = Upscaler(Wavy(scale=2), {})
+    result = Upscaler(Wavy(scale=2), {}, then=second)(image)
+    assert result.shape == (160, 160, 4)
+    assert parts(result[..., 3] / 255) == (1, 2)
+    image[..., 3] = 255
+    assert (Upscaler(Wavy(scale=2), {}, then=second)(image)[..., 3] == 255).all()
+
+
+def test_a_network_of_four_channels_keeps_its_own_within_bounds():
+    image, _ = picture()
+    result = Upscaler(Wavy(in_channels=4, out_channels=4), {})(image)[..., 3]
+    lr = image[..., 3]
+    low, high = around(lr)
+    np.testing.assert_array_equal(result[low == high], low[low == high])
+    waves = (low == 0) & (high == 255) & (lr.repeat(4, 0).repeat(4, 1) == 255)
+    assert 0.6 < (result[waves] / 255).mean() < 0.9
+
+
+def test_bounds_end_at_the_picture():
+    """Not at the zeros beyond it."""
+    alpha = np.zeros((1, 8, 8, 1), np.float32)
+    alpha[:, :5, :6] = 1
+    made = jnp.full((1, 16, 16, 1), 0.5)
+    bounded = bounded_alpha(made, jnp.asarray(alpha), np.array([[5, 6]], np.int32), "zero")
+    assert (np.asarray(bounded)[0, :10, :12] == 1).all()
