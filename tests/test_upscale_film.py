@@ -144,3 +144,17 @@ def test_what_a_film_cannot_be_is_refused(model, tmp_path, capsys, options, targ
         main(command)
     assert re.search(message, f"{caught.value} {capsys.readouterr().out}")
     assert os.listdir(tmp_path) == ["a.mp4"]
+
+
+@pytest.mark.kept("film-subtitles")
+@pytest.mark.parametrize(("name", "codec"), [("b.mp4", "mov_text"), ("b.webm", "webvtt")])
+def test_a_film_with_subtitles(outcome, tmp_path, name, codec):
+    source = make(tmp_path / "a.mkv", times=STEADY[:4], subtitles=[(40, 80, "one")])
+    with av.open(str(outcome(source, name).path)) as film:
+        assert film.streams.subtitles[0].codec_context.codec.name == codec
+
+
+@pytest.mark.kept("film-change")
+def test_a_film_that_is_interlaced(outcome, tmp_path):
+    source = make(tmp_path / "a.mp4", times=STEADY[:4], options={"x264-params": "tff=1"})
+    assert "interlaced" in outcome(source, "b.mp4").failure
