@@ -86,8 +86,13 @@ def no_space(path: str | os.PathLike, error: BaseException) -> str:
     free = shutil.disk_usage(folder).free
     if free > _FILES and os.statvfs(folder).f_favail == 0:
         return f"no more files fit on the disk of {folder}; remove some, then run it again"
-    left = f"{free / 2**30:.1f} GiB" if free >= 2**30 else f"{free / 2**20:.1f} MiB"
+    left = bytes_text(free)
     return f"no space left on the disk, {left} are free in {folder}; make room, then run it again"
+
+
+def bytes_text(count: float) -> str:
+    """A number of bytes for a message: "1.5 GiB"."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
 
 
 def write_error(path: str | os.PathLike, error: BaseException) -> RunError:

@@ -2,6 +2,8 @@
 
 import gc
 import io
+import json
+import shutil
 import threading
 import types
 import weakref
@@ -281,12 +283,23 @@ def test_what_is_known_to_fail_is_told_before_any_work(jobs, tmp_path):
     (tmp_path / "gone.png").touch()
     report = run(jobs)
     events = [line.split('"')[3] for line in report.out.getvalue().splitlines()]
-    assert events == ["failed"] * 3 + ["done"] * 3 + ["finished"]
+    told = [event for event in events if event != "progress"]  # once a second
+    assert told == ["failed"] * 3 + ["done"] * 3 + ["finished"]
     reasons = [reason for _, reason in report.failures]
     assert "not a known format" in reasons[0]
     assert "it is a folder" in reasons[1]
     assert "holds no transparency; choose .png" in reasons[2]
     assert report.total == report.pixels == 3 * 4 * 21 * 30
+
+
+@pytest.mark.parametrize(("free", "noted"), [(12_100, False), (12_000, True)])
+def test_too_little_room_is_told_before_any_work(jobs, monkeypatch, free, noted):
+    """Four results of 42x60 RGB pixels have 30,240 bytes, PNGs of photographs 0.4 of that."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: types.SimpleNamespace(free=free))
+    report = run([(source, target) for source, target in jobs[:4]])
+    first = json.loads(report.out.getvalue().splitlines()[0])
+    assert (first["event"] == "note" and "are free there" in first["note"]) == noted
+    assert report.done_count == 4
 
 
 @pytest.mark.parametrize(

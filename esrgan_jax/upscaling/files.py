@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from esrgan_jax.upscaling.jobs import STREAM, Job, Wishes, is_film
 from esrgan_jax.upscaling.made_by import record
 from esrgan_jax.upscaling.planes import result_bands
 from esrgan_jax.upscaling.report import Report
+from esrgan_jax.upscaling.room import shortage
 from esrgan_jax.upscaling.strips import Strips, prefetched
 
 WRITERS = 4  # pictures that are being compressed at a time
@@ -72,6 +74,7 @@ def upscale_files(
     pictures: list[Job] = []
     films: list[FilmJob] = []
     total = 0
+    sizes: list[tuple[Path, int]] = []
     for job in jobs:
         try:
             if job[1] != STREAM and os.path.isdir(job[1]):
@@ -83,11 +86,16 @@ def upscale_files(
                 total += film.film.frames * film.height * film.width
                 films.append(film)
             else:
-                picture, (height, width), _ = _open_picture(job, stream, upscaler, wishes)
-                total += picture.frames * height * width
+                picture, (height, width), dtype = _open_picture(job, stream, upscaler, wishes)
+                pixels = picture.frames * height * width
+                total += pixels
+                if job[1] != STREAM:
+                    sizes.append((job[1], pixels * picture.bands * dtype.itemsize))
                 pictures.append(job)
         except (InputError, RunError) as error:
             report.failed(job[0], error)
+    for folder, lack in shortage(sizes).items():
+        report.note(folder, lack)
     report.begin(total)
     read = prefetched(_opened(pictures, stream, upscaler, wishes, report))
     with closing(read):  # type: ignore[arg-type]

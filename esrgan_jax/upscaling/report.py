@@ -47,7 +47,7 @@ class Report:
         with self.lock:
             self.total -= pixels
             if self.bar:
-                self.bar.total -= pixels / 1e6
+                self.bar.total -= pixels
 
     def advance(self, pixels: int) -> None:
         """So many pixels more of the results are computed."""
