@@ -341,6 +341,8 @@ def test_a_profile_of_other_pixels_is_left_out_and_said(of, name, kind):
 @pytest.mark.parametrize("name", ["png-linear", "png-gray", "avif-(9, 14)", "jpeg-r03"])
 @pytest.mark.parametrize("target", ["b.png", "b.jpg", "b.webp", "b.tif", "b.avif", "b.gif"])
 def test_colours_of_results(outcome, name, target):
+    if target == "b.gif" and not name.startswith("png"):
+        pytest.skip("their EXIF has no place in a GIF, which is a note of another row")
     data, expected = CASES[name]
     result = outcome(data, target, quality=None if target == "b.gif" else 100)
     np.testing.assert_allclose(managed(result.path.read_bytes()), expected, atol=6)

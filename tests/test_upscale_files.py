@@ -412,6 +412,7 @@ def test_only_a_few_strips_are_alive(tmp_path, monkeypatch, pictures):
         bands=3,
         dtype=U8,
         extra=(),
+        geo=None,
         frames=1,
         notes=(),
         metadata={},
