@@ -2,11 +2,14 @@
 
 import difflib
 import io
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
 LONGEST_NAME = 200  # a damaged or hostile file may hold any
+# Control characters, and those that turn the direction of what follows.
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 class InputError(ValueError):
@@ -45,6 +48,11 @@ def did_you_mean(name: str, names: Iterable[str], least: float = 0.6) -> str:
     return f" Did you mean {near[0]}?" if near else ""
 
 
+def printable(line: str) -> str:
+    """A line for a terminal: a name in it may hold control characters, which become escapes."""
+    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), line)
+
+
 def run_command(main: Callable[[], int | None]) -> NoReturn:
     """Runs a command's `main` and exits with its code (None is 0).
 
@@ -57,10 +65,10 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
     try:
         sys.exit(main())
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         sys.exit(2)
     except RunError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

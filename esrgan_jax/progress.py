@@ -11,6 +11,8 @@ from typing import Self
 
 from tqdm import tqdm
 
+from esrgan_jax.errors import printable
+
 LINE_SECONDS = 60.0
 RECENT = 5  # minutes that the rate is of: compiling and pauses are soon forgotten
 BAR = "{{desc}}: {percent:3}%|{{bar}}| {count} [{{elapsed}}<{{remaining}}, {{rate_fmt}}{{postfix}}]"
@@ -107,7 +109,7 @@ class Progress:
     @staticmethod
     def write(line: str) -> None:
         """Prints a line without tearing the bar."""
-        tqdm.write(line, file=sys.stderr)
+        tqdm.write(printable(line), file=sys.stderr)
 
     def _counted(self) -> str:
         """Such as "3/10" or "0.04/0.26"; all of them is shown only where all are done."""

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from esrgan_jax.errors import InputError, RunError, listed, run_command
+from esrgan_jax.errors import InputError, RunError, listed, printable, run_command
 from esrgan_jax.films import parts as film_parts
 from esrgan_jax.upscaling import made_by
 from esrgan_jax.upscaling.arguments import check_files, parse_arguments
@@ -95,7 +95,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         shape = f"x{args.scale:g}" if args.scale else f"x{upscaler.scale}"
         if args.size:
             shape = "to {}x{}".format(*args.size)
-        print(f"{len(left)} picture{plural} upscaled {shape}: {args.output}{skipped}", file=out)
+        said = f"{len(left)} picture{plural} upscaled {shape}: {args.output}{skipped}"
+        print(printable(said), file=out)
 
 
 def _refuse_foreign(args: argparse.Namespace, jobs: Sequence[Job]) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from esrgan_jax.errors import InputError, RunError, listed, missing, run_command
+from esrgan_jax.errors import InputError, RunError, listed, missing, printable, run_command
 
 
 def command(result):
@@ -22,6 +22,11 @@ def command(result):
         (3, 3, ""),
         (InputError("no such file: a.png"), 2, "error: no such file: a.png\n"),
         (RunError("the loss is not finite"), 1, "error: the loss is not finite\n"),
+        (
+            InputError("no a\x1b[31m\nb\x9b.png, no é"),
+            2,
+            "error: no a\\x1b[31m\\nb\\x9b.png, no é\n",
+        ),
         (KeyboardInterrupt(), 130, "stopped\n"),
     ],
 )
@@ -44,6 +49,12 @@ def test_long_lists_are_cut():
     assert listed(list("abcdefg"), most=3) == "a, b, c and 4 more"
     assert listed(list("abcdefgh")) == "a, b, c, d, e, f and 2 more"
     assert len(listed(["x" * 10**6])) == 200
+
+
+def test_a_line_for_a_terminal_has_no_control_characters():
+    assert printable("a\tb\r\x00\x7f") == r"a\tb\r\x00\x7f"
+    assert printable("a\u202egnp.exe") == r"a\u202egnp.exe"
+    assert printable("写真 é \u200d \udce9") == "写真 é \u200d \udce9"  # no control of any terminal
 
 
 def test_a_missing_package_is_named_with_a_line_that_installs_it():

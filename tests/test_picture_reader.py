@@ -341,6 +341,14 @@ def test_truncated_files_are_named_and_nothing_else_is_said(tmp_path, files, kin
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize(
+    "kind", ["png", "interlaced", "jpeg", "webp", "tiff", "avif", "lzma", "gif"]
+)
+def test_a_file_that_is_cut_off_is_called_so(files, kind):
+    with pytest.raises(InputError, match=r"it is (truncated|cut off)|its pixels are .* cut off"):
+        read(files[kind][: len(files[kind]) * 2 // 5])
+
+
 @pytest.mark.parametrize("kind", FILES)
 def test_damaged_files_raise_nothing_else(files, kind):
     for seed in range(12):

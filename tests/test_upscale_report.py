@@ -90,6 +90,14 @@ def test_quiet_is_silent_but_for_failures(clock, capsys):
     assert tuple(capsys.readouterr()) == ("", "not done: b.png: it is damaged\n")
 
 
+def test_names_reach_no_terminal_with_control_characters(clock, capsys):
+    with Report("bar", 1, sys.stdout) as report:
+        report.note(Path("a\x1b[31m.png"), "a note")
+        report.failed(Path("b\n.png"), ValueError("it is \x07damaged"))
+    err = capsys.readouterr().err
+    assert err == "a\\x1b[31m.png: a note\nnot done: b\\n.png: it is \\x07damaged\n"
+
+
 def test_a_bar_on_a_terminal(clock, monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)

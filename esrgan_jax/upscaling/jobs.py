@@ -148,7 +148,7 @@ def _check_writable(output: Path, is_folder: bool) -> None:
     if not os.path.isdir(folder):
         raise InputError(f"--output={output}: {folder} is a file and no folder")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"--output={output}: the folder {folder} must not be written to")
+        raise InputError(f"--output={output}: the folder {folder} is not writable")
 
 
 def _is_folder(output: Path, one: bool) -> bool:
