@@ -48,13 +48,105 @@ def test_it_is_said_how_much_is_missing(part):
 
 def test_a_progressive_one_lacks_details():
     data = jpeg(progressive=True)
-    with pytest.raises(InputError, match="it is cut off: its finer details are missing"):
+    with pytest.raises(InputError, match="it is cut off or damaged: its finer details are missing"):
         open_picture(data[: len(data) * 3 // 4])
 
 
 @pytest.mark.parametrize("behind", [bytes(1000), b"hello" * 100])
 def test_what_comes_behind_does_not_matter(behind):
     np.testing.assert_array_equal(pixels(jpeg() + behind), pixels(jpeg()))
+
+
+@pytest.mark.parametrize("options", KINDS)
+@pytest.mark.parametrize("part", [0.4, 0.7])
+def test_cut_off_and_then_ended_all_the_same(options, part):
+    data = jpeg(**options)
+    cut = data[: int(len(data) * part)].rstrip(b"\xff") + b"\xff\xd9"
+    if "restart_marker_rows" in options:  # the rest may be there
+        (note,) = open_picture(cut).notes
+        assert note.startswith("it is damaged, so parts of it may be wrong (from row ")
+    else:
+        with pytest.raises(InputError, match="it is cut off or damaged: "):
+            open_picture(cut)
+
+
+@pytest.mark.parametrize("end", [b"", b"\xff\xd9"])
+def test_only_the_last_unit_is_missing(end):
+    data = jpeg("L")
+    with pytest.raises(InputError, match=r"the last [0-9]+ of its 96 rows are missing"):
+        open_picture(data[:-14] + end)
+
+
+def test_a_file_that_is_filled_up_with_zeros_is_cut_off():
+    data = jpeg(subsampling=0)
+    half = data[: len(data) // 2] + bytes(len(data) // 2)
+    with pytest.raises(InputError, match=r"the last [0-9]+ of its 96 rows are missing"):
+        open_picture(half)
+
+
+@pytest.mark.parametrize("options", [{}, {"mode": "L"}, {"restart_marker_rows": 2}])
+def test_zeros_in_its_middle(options):
+    data = jpeg(**options)
+    middle = len(data) // 2
+    (note,) = open_picture(data[:middle] + bytes(64) + data[middle + 64 :]).notes
+    assert note.startswith("it is damaged, so parts of it may be wrong (")
+
+
+def test_a_missing_mark_of_restart():
+    data = jpeg(restart_marker_rows=1, subsampling=0)
+    at = data.find(b"\xff\xd4")  # behind 5 rows of units
+    (note,) = open_picture(data[:at] + data[at + 2 :]).notes
+    assert note == "it is damaged, so parts of it may be wrong (from row 40 of 96 on)"
+
+
+def test_more_data_than_pixels():
+    data = jpeg(subsampling=0)
+    at = data.find(b"\xff\xc0") + 5
+    shorter = data[:at] + (72).to_bytes(2, "big") + data[at + 2 :]
+    (note,) = open_picture(shorter).notes
+    assert note == "it is damaged, so parts of it may be wrong (it has data for more pixels)"
+
+
+def harmless() -> dict[str, bytes]:
+    data = jpeg()
+    scan = data.find(b"\xff\xda")
+    flat = io.BytesIO()
+    Image.new("RGB", (160, 160), (9, 99, 200)).save(flat, "jpeg", optimize=True)
+    assert bytes(32) in flat.getvalue()
+    return {
+        "bytes that fill up": data[:-2] + b"\xff" * 5 + data[-2:],
+        "zeros that fill up": data[:-2] + bytes(500) + data[-2:],
+        "junk between segments": data[:20] + bytes(4) + data[20:],
+        "a later JFIF": data[:11] + b"\x02" + data[12:],
+        "a scan without its range": data[: scan + 11] + bytes(3) + data[scan + 14 :],
+        "one color": flat.getvalue(),
+        "optimized": jpeg(optimize=True),
+        "half the columns": jpeg(subsampling=1),
+        "zeros, progressive": jpeg(progressive=True)[:-2] + bytes(500) + b"\xff\xd9",
+    }
+
+
+@pytest.mark.parametrize("name", harmless())
+def test_what_is_harmless_is_read_without_a_word(name):
+    data = harmless()[name]
+    assert open_picture(data).notes == ()
+    with Image.open(io.BytesIO(data)) as image:
+        expected = np.asarray(image.convert("RGB"))
+    np.testing.assert_allclose(pixels(data), expected, atol=3)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 9), (16, 16), (17, 33), (80, 8)])
+@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"restart_marker_blocks": 1}])
+def test_small_ones_are_whole(size, options):
+    file = io.BytesIO()
+    Image.fromarray(RGB[: size[1], : size[0]]).save(file, "jpeg", **options)
+    assert open_picture(file.getvalue()).notes == ()
+
+
+@pytest.mark.kept("jpeg-damaged")
+def test_result_of_a_damaged_one(outcome):
+    data = jpeg()
+    outcome(data[:1500] + bytes(64) + data[1564:])
 
 
 @pytest.mark.kept("jpeg-end")
