@@ -13,6 +13,7 @@ from PIL import Image, ImageCms
 
 from esrgan_jax.data.resize import imresize
 from esrgan_jax.pictures.reader import open_picture
+from esrgan_jax.pictures.writer import write_rows
 from tests.kept import WORDS, Result, check, rows
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -189,6 +190,32 @@ def test_pages_of_a_tiff(outcome):
     result = outcome(file.getvalue())
     assert result.notes == ["of the 2 pictures in the file only the first is taken"]
     assert (pixels(result.path) == 10).all()
+
+
+@pytest.mark.kept("tiff-description")
+@pytest.mark.parametrize("kind", ["ImageJ", "OME"])
+def test_a_description_of_other_pixels(outcome, kind):
+    """tifffile would read the result in the shape of the source."""
+    file = io.BytesIO()
+    tifffile.imwrite(file, ramp, **{kind.lower(): True})
+    result = outcome(file.getvalue(), "b.tif")
+    assert result.notes == [f"its description by {kind} is dropped, since it is of other pixels"]
+    with tifffile.TiffFile(result.path) as written:
+        assert "ImageDescription" not in written.pages[0].tags
+
+
+def test_a_description_of_the_picture_stays_and_one_of_tifffile_does_not(tmp_path):
+    for description, there in (('{"shape": [24, 20]}', False), ("a shape of OME <b>", True)):
+        source, target = tmp_path / "a.tif", tmp_path / "b.tif"
+        tifffile.imwrite(source, ramp, description=description, metadata=None)
+        assert open_picture(source).notes == ()
+        picture = open_picture(source)
+        form = {"height": 24, "width": 20, "bands": 1, "dtype": np.uint8}
+        write_rows(target, picture.rows(), like=picture, **form)
+        with tifffile.TiffFile(target) as written:
+            tags = written.pages[0].tags
+            assert ("ImageDescription" in tags) == there
+            assert not there or tags["ImageDescription"].value == description
 
 
 @pytest.mark.kept("cmyk")

@@ -5,6 +5,7 @@ reads nor writes these fields of a TIFF; here they become a block, and a block b
 """
 
 import io
+import re
 import struct
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,9 @@ SOFTWARE, USER_COMMENT, PIXEL_WIDTH, PIXEL_HEIGHT = 305, 37510, 40962, 40963
 # Title, maker, model, software, time, artist, computer, rating, copyright, and Windows' own.
 ABOUT = {270, 271, 272, SOFTWARE, 306, 315, 316, 18246, 18249, 33432, *range(40091, 40096)}
 NOT_CARRIED = {40965}  # points at a third level that says only "R98"
+DESCRIPTION = 270
+# Descriptions that programs read as how the pixels lie: tifffile's, ImageJ's and OME-TIFF's.
+OF_PIXELS = re.compile(rb'\s*(\{"shape"|ImageJ=|(<\?xml.{,4000}?)?<OME\b)', re.DOTALL)
 LARGEST = 1 << 24  # bytes of one field: a damaged length is not believed
 # Bytes of a value of each type, and of the numbers in it (a rational is two).
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
@@ -143,6 +147,8 @@ def _read(file: BinaryIO) -> tuple[Fields, dict[int, Fields]]:
     layout, first = open_tiff(file)
     entries, _ = read_entries(file, layout, first)
     about = read_fields(file, layout, {tag: entries[tag] for tag in ABOUT if tag in entries})
+    if OF_PIXELS.match(about.get(DESCRIPTION, Field(2, b"")).data):
+        del about[DESCRIPTION]  # not true of a result
     below = {}
     for tag in (EXIF, GPS):
         if tag in entries:

@@ -11,6 +11,7 @@ from typing import Any
 import pyvips
 from PIL import Image
 
+from esrgan_jax.pictures.exif import OF_PIXELS
 from esrgan_jax.pictures.exif_edit import orientation, scaled_exif, turned_exif
 from esrgan_jax.pictures.icc import fitted
 from esrgan_jax.pictures.photoshop import iptc_for, true_of_result
@@ -41,7 +42,23 @@ def field(image: pyvips.Image, name: str, default: int) -> int:
 def carried(image: pyvips.Image) -> Metadata:
     """What of an opened file's metadata belongs to the picture, its orientation left out."""
     names = [name for name in image.get_fields() if CARRIED.fullmatch(name)]
-    return {name: (image.get_typeof(name), image.get(name)) for name in names}
+    found = {name: (image.get_typeof(name), image.get(name)) for name in names}
+    if _description_of_pixels(image):
+        del found["image-description"]
+    return found
+
+
+def left_out(image: pyvips.Image) -> tuple[str, ...]:
+    """Notes on what `carried` leaves out that others may miss."""
+    kind = {b"I": "ImageJ", b"<": "OME"}.get(_description_of_pixels(image)[:1])
+    return (f"its description by {kind} is dropped, since it is of other pixels",) if kind else ()
+
+
+def _description_of_pixels(image: pyvips.Image) -> bytes:
+    """The description of a TIFF if it says how its pixels lie."""
+    name = "image-description"
+    value = str(image.get(name)).encode(errors="replace") if image.get_typeof(name) else b""
+    return value.lstrip() if OF_PIXELS.match(value) else b""
 
 
 def exif_fields(exif: bytes | None) -> Metadata:

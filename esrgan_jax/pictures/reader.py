@@ -32,6 +32,7 @@ from esrgan_jax.pictures.metadata import (
     carried,
     exif_fields,
     field,
+    left_out,
     of_heif,
     of_result,
 )
@@ -191,7 +192,8 @@ def _open_vips(name: str, source: Path | bytes, kind: str, found: Structure) -> 
             return load_tiff(source, tiff, access)
         return load(source, kind, access=access, **found.options)
 
-    raw, notes = opened("sequential"), found.notes
+    raw = opened("sequential")
+    notes = found.notes + left_out(raw)
     lying = field(raw, "orientation", 1)
     # Turning needs the end of the file first: libvips then unpacks to memory or a temporary file.
     access = "sequential" if lying in (1, 2) else "random"
