@@ -8,7 +8,9 @@ import pyvips
 
 from esrgan_jax.errors import InputError
 from esrgan_jax.pictures.metadata import field
-from esrgan_jax.pictures.reader import explained, kind_of, open_picture
+from esrgan_jax.pictures.reader import open_picture
+from esrgan_jax.pictures.reasons import explained
+from esrgan_jax.pictures.sources import kind_of
 from esrgan_jax.pictures.structure import examined
 from esrgan_jax.pictures.vips import LOADERS, Turns, load
 from esrgan_jax.pictures.writer import write_rows

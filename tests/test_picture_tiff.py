@@ -6,6 +6,7 @@ import pyvips
 import tifffile
 from PIL import Image
 
+from esrgan_jax.data.resize import imresize
 from esrgan_jax.errors import InputError
 from esrgan_jax.pictures import tiff_image
 from esrgan_jax.pictures.reader import Picture, open_picture
@@ -165,3 +166,25 @@ def test_kinds_that_are_refused_in_words(data, said, monkeypatch):
     with pytest.raises(InputError) as error:
         read(data)
     assert str(error.value).startswith(f"standard input: cannot be read as a picture: {said}")
+
+
+@pytest.mark.kept("tiff-kinds")
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"planarconfig": "separate"},
+        {"tile": (16, 16)},
+        {"bigtiff": True, "compression": 8},
+        {"byteorder": ">", "planarconfig": "separate", "tile": (16, 16)},
+    ],
+)
+def test_result_of_a_kind_of_tiff(outcome, how):
+    rgb = 2000 + np.mgrid[0:24, 0:20, 0:3].sum(0).astype(np.uint16) * 900
+    file, options = io.BytesIO(), dict(how)
+    planar = options.get("planarconfig") == "separate"
+    kind = {k: options.pop(k) for k in ("bigtiff", "byteorder") if k in options}
+    with tifffile.TiffWriter(file, **kind) as tiff:
+        tiff.write(np.moveaxis(rgb, 2, 0) if planar else rgb, photometric="rgb", **options)
+    found = np.concatenate(list(open_picture(outcome(file.getvalue(), "b.tif").path).rows()))
+    expected = imresize(rgb / 65535, 2) * 65535
+    np.testing.assert_allclose(found, expected, atol=1)

@@ -12,6 +12,7 @@ from esrgan_jax.pictures.vips import load
 
 END = b"\xff\xd9"
 SEQUENTIAL, PROGRESSIVE = (0xC0, 0xC1), 0xC2  # of the frames with Huffman's codes
+LOSSLESS = 0xC3
 TABLES, RESTARTS = 0xC4, 0xDD
 NO_SIZE = (0x00, 0x01, *range(0xD0, 0xD9))  # markers that are alone
 ABOUT = (*range(0xE0, 0xF0), 0xFE)  # markers of what the pixels do without
@@ -85,12 +86,19 @@ def with_end(source: Path | bytes) -> tuple[Path | bytes, tuple[str, ...]]:
     For this it is decoded twice.
 
     Raises:
-        ValueError: Rows are missing.
+        ValueError: Rows are missing, or it is of a kind that no decoder here knows.
     """
     data = source if isinstance(source, bytes) else source.read_bytes()
     coded = coded_part(data)
     if coded is None:  # which the decoder will say better
         return source, ()
+    if (bits := coded.data[coded.frame + 4]) != 8:
+        raise ValueError(
+            f"it is a JPEG of {bits} bits a channel, which is not supported; "
+            "convert it to a 16-bit PNG or TIFF"
+        )
+    if coded.kind == LOSSLESS:
+        raise ValueError("it is a lossless JPEG, which is not supported; convert it to PNG or TIFF")
     end, notes = read_segments(coded.data).end, ()
     if end is None:
         source, notes = _ended(data), (NO_END,)

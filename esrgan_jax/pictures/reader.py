@@ -1,30 +1,21 @@
 """Opens picture files of any kind strip by strip, in the channels and bits that they have."""
 
-import io
-import re
-import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from dataclasses import field as member
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import pyvips
-from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
 
-from esrgan_jax.errors import InputError
 from esrgan_jax.pictures.bands import Samples, frame, samples_of
 from esrgan_jax.pictures.color_tags import colored
 from esrgan_jax.pictures.exif import read_tiff_exif
-from esrgan_jax.pictures.foreign import foreign
 from esrgan_jax.pictures.geotiff import Geo, nodata_of, read_geo
 from esrgan_jax.pictures.gif import require_whole_gif
 from esrgan_jax.pictures.heic import open_heic
-from esrgan_jax.pictures.isobmff import brands
 from esrgan_jax.pictures.jpeg_end import with_end
 from esrgan_jax.pictures.metadata import (
     BLOB,
@@ -38,16 +29,13 @@ from esrgan_jax.pictures.metadata import (
 )
 from esrgan_jax.pictures.png_text import Text
 from esrgan_jax.pictures.pnm import pnm_rows, read_pnm_header
+from esrgan_jax.pictures.reasons import explained
+from esrgan_jax.pictures.sources import kind_of, open_source
 from esrgan_jax.pictures.structure import Structure, examined
 from esrgan_jax.pictures.texts import texts_of_exif
 from esrgan_jax.pictures.tiff_image import load_tiff, tiff_kind
-from esrgan_jax.pictures.vips import DTYPES, PLAIN, STRIP, image_rows, load, plain, reason, upright
+from esrgan_jax.pictures.vips import DTYPES, PLAIN, STRIP, image_rows, load, plain, upright
 
-UNREADABLE = (
-    *(pyvips.Error, OSError, ValueError, RuntimeError, EOFError, SyntaxError, struct.error),
-    Image.DecompressionBombError,
-)
-HEVC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
 HIGHEST_HDR = 16  # floats above it are no light but 8-bit or 16-bit numbers
 
 
@@ -132,56 +120,6 @@ def _with_texts(picture: Picture, found: Structure) -> Picture:
     there = {text.keyword for text in found.texts}
     more = tuple(text for text in texts_of_exif(exif) if text.keyword not in there)
     return replace(picture, texts=found.texts + more)
-
-
-def kind_of(source: Path | bytes) -> tuple[str, bytes]:
-    """The kind of a file, see `sniff`, and its first bytes; ValueError or OSError if it is none."""
-    if isinstance(source, Path) and not source.is_file():
-        raise OSError("it is a folder" if source.is_dir() else "no such file")
-    with open_source(source) as file:
-        head = file.read(4096)
-    if wrong := foreign(head):
-        raise ValueError(wrong)
-    kind = sniff(head)
-    if kind is None:
-        raise ValueError(
-            "not a known format; known are PNG, JPEG, WebP, TIFF, HEIF, AVIF, GIF, BMP "
-            "and PBM, PGM, PPM"
-        )
-    return kind, head
-
-
-def sniff(head: bytes) -> str | None:
-    """The kind of a file by its first bytes: a name of LOADERS, "heic", "bmp", "pnm" or None."""
-    for kind, magics in {
-        "png": (b"\x89PNG\r\n\x1a\n",),
-        "jpeg": (b"\xff\xd8\xff",),
-        "gif": (b"GIF87a", b"GIF89a"),
-        "tiff": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
-        "bmp": (b"BM",),
-    }.items():
-        if head.startswith(magics):
-            return kind
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "webp"
-    if named := brands(head):
-        return "heic" if named & HEVC_BRANDS else "heif"
-    return "pnm" if re.match(rb"P[1-6][\s#]", head) else None
-
-
-def open_source(source: Path | bytes) -> BinaryIO:
-    return io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
-
-
-@contextmanager
-def explained(name: str) -> Iterator[None]:
-    """What the libraries raise on reading becomes an InputError that names the file."""
-    try:
-        yield
-    except InputError:
-        raise
-    except UNREADABLE as error:
-        raise InputError(f"{name}: cannot be read as a picture: {reason(error)}") from error
 
 
 def _open_vips(name: str, source: Path | bytes, kind: str, found: Structure) -> Picture:

@@ -18,10 +18,6 @@ logging.getLogger("pyvips").setLevel(logging.ERROR)  # its warnings name no file
 
 STRIP = 64  # rows
 # What libraries say of a file that is cut off, or has other bytes in its midst.
-DAMAGED = (
-    *("read error", "unable to call pngload", "premature end", "unable to parse image"),
-    *("unable to read pixels", "unable to open source for input", "heif: Invalid input"),
-)
 DTYPES = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32, "double": np.float32}
 PLAIN = ("b-w", "grey16", "srgb", "rgb16", "rgb", "scrgb", "multiband")
 # What libvips is told of each format. Its limits on size are for servers, not for our users.
@@ -149,8 +145,6 @@ def reason(error: BaseException) -> str:
         lines = [line for line in lines if not line.endswith("load: load error")] or lines
         nothing = "unable to fetch from region"  # libvips' words where a decoder has none
         said = lines[-1] if lines else error.message
-        if any(words in said for words in DAMAGED):
-            return f"it is truncated or damaged ({said})"
         return "it is truncated or damaged" if said == nothing else said
     if isinstance(error, UnidentifiedImageError):
         return "not a known format"
