@@ -38,6 +38,8 @@ def check_address(host: str, port: int | None) -> str:
         if error.errno == errno.EADDRINUSE:
             raise RunError(f"--port={port}: is in use; leave it out, or name another") from error
         if error.errno == errno.EACCES:
-            raise RunError(f"--port={port}: is not for this user; take one above 1023") from error
+            raise RunError(
+                f"--port={port}: needs more rights than this user has; take one above 1023"
+            ) from error
         raise InputError(f"--host={host}: is no address of this machine") from error
     return f"[{name}]" if family == socket.AF_INET6 and ":" in name else name

@@ -124,7 +124,8 @@ def _there(
 
 def _not_replaced(target: Path, differs: str) -> InputError:
     return InputError(
-        f"{target}: is there and {differs}. Take another --output, or --overwrite to replace it"
+        f"{target}: already exists and {differs}. Take another --output, or --overwrite to "
+        "replace it"
     )
 
 

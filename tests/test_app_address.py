@@ -62,5 +62,5 @@ def test_a_port_for_others(monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(socket.socket, "bind", bind)
-    with pytest.raises(RunError, match="--port=80: is not for this user"):
+    with pytest.raises(RunError, match="--port=80: needs more rights than this user has"):
         app.main(["--port=80"])

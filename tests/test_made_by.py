@@ -58,7 +58,9 @@ def test_the_same_command_skips_and_says_so(models, photo, tmp_path, capsys, suf
         said = f"{output}, 1 skipped as done (--overwrite does them again)"
         assert said in capsys.readouterr().out
         assert content(output) == before
-    with pytest.raises(InputError, match=r"large\.\w+: is there and was made with strength=0,"):
+    with pytest.raises(
+        InputError, match=r"large\.\w+: already exists and was made with strength=0,"
+    ):
         upscale(photo, f"--output={output}", f"--model={models[1]}")
     assert content(output) == before
     assert open_picture(output).width == 18
@@ -97,7 +99,7 @@ def test_one_file_made_otherwise_is_an_error(models, photo, tmp_path, options, d
     before = content(output)
     with pytest.raises(InputError, match=differs.replace("kode", "k.*de")) as raised:
         upscale(photo, f"--output={output}", *options)
-    assert str(raised.value).startswith(f"{output}: is there and ")
+    assert str(raised.value).startswith(f"{output}: already exists and ")
     assert str(raised.value).endswith("Take another --output, or --overwrite to replace it")
     assert content(output) == before
     upscale(photo, f"--output={output}", *options, "--overwrite")
@@ -132,8 +134,10 @@ def test_in_a_folder_they_are_named_and_kept_and_the_others_done(models, photo, 
         *(("done", "e.png"), ("finished", "")),
     ]
     reasons = [event["reason"] for event in events if event["event"] == "failed"]
-    assert "out/b.png: is there and was made from another picture" in reasons[0]
-    assert "out/c.png: is there and does not say that it was made by this command" in reasons[1]
+    assert "out/b.png: already exists and was made from another picture" in reasons[0]
+    assert (
+        "out/c.png: already exists and does not say that it was made by this command" in reasons[1]
+    )
     assert [content(tmp_path / f"out/{name}.png") for name in "bcd"] == kept
     upscale(*command, "--overwrite")
     assert open_picture(tmp_path / "out/c.png").width == 18

@@ -56,8 +56,8 @@ def test_the_same_command_goes_on_and_overwrite_starts_anew(model, tmp_path, mon
     capsys.readouterr()
     main(command)
     said = capsys.readouterr().out
-    assert '"note": "goes on: ' in said
-    assert " of its 12 frames are done" in said
+    assert '"note": "goes on after ' in said
+    assert " of its 12 frames" in said
     assert times_of(target) == times_of(source)
     assert packets(target, "audio") == packets(source, "audio")
     assert not folder_of(target).exists()
@@ -132,7 +132,7 @@ def test_depth_and_lossless_do_what_they_say(model, tmp_path, options, target, k
         (["--lossless"], "b.webm", "let the name end so"),
         (["--depth=16"], "b.mkv", "a depth of 16 bits: films are written with 8 or 10"),
         (["--depth=32"], "b.mkv", "a depth of 32 bits"),
-        (["--depth=32", "--lossless"], "b.mkv", "films of no loss are written with 8 or 16"),
+        (["--depth=32", "--lossless"], "b.mkv", "lossless films are written with 8 or 16"),
         (["--lossless", "--quality=5"], "b.mkv", "give one of both"),
         (["--quality=52"], "b.mkv", r"52 is not in 0 \(best\) to 51"),
     ],

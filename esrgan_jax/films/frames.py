@@ -102,7 +102,7 @@ def left_out(frame: av.VideoFrame, stream: VideoStream, told: Collection[str]) -
     if any(part.is_alpha for part in frame.format.components) or "alpha_mode" in stream.metadata:
         notes.append("its transparency is left out")
     if any(name.startswith(("DOVI", "DYNAMIC_HDR")) for name in side):
-        notes.append("of its HDR the part that changes from scene to scene is left out")
+        notes.append("the part of its HDR metadata that changes from scene to scene is left out")
     return notes
 
 

@@ -97,11 +97,11 @@ def check_target(
 
 # What is told beside the pictures: the encoders that keep it, and the words for it.
 BESIDE = {
-    "SPHERICAL": ((), "that it is spherical, so players will show it flat,"),
-    "STEREO3D": (("libx264",), "that it is stereoscopic"),
-    "A53_CC": (("libx264", "libx265"), "what its closed captions say"),
+    "SPHERICAL": ((), "its mark as a spherical film, so that players show it flat,"),
+    "STEREO3D": (("libx264",), "its mark as a stereoscopic film"),
+    "A53_CC": (("libx264", "libx265"), "the text of its closed captions"),
     "ICC_PROFILE": ((), "its colour profile"),
-    "AMBIENT_VIEWING_ENVIRONMENT": ((), "the light around the viewer, as HDR tells it,"),
+    "AMBIENT_VIEWING_ENVIRONMENT": ((), "the ambient light that its HDR was made for"),
 }
 
 
@@ -120,6 +120,6 @@ def _check_depth(target: Path, depth: int | None, *, lossless: bool) -> None:
     if depth not in (None, *depths):
         other = "" if lossless else "; 16 need --lossless and a name that ends in .mkv"
         raise InputError(
-            f"{target}: a depth of {depth} bits: films{' of no loss' * lossless} are written with "
+            f"{target}: a depth of {depth} bits: {'lossless ' * lossless}films are written with "
             f"{' or '.join(map(str, depths))}{other}"
         )

@@ -90,7 +90,7 @@ def upscale_film(upscaler: Upscaler, opened: FilmJob, wishes: Wishes, report: Re
             yield np.concatenate(list(strips.rows))
 
     def begun(frames: int) -> None:
-        report.note(source, f"goes on: {frames} of its {film.frames} frames are done")
+        report.note(source, f"goes on after {frames} of its {film.frames} frames")
         report.done_before(frames * size[0] * size[1])
 
     for note in opened.notes:
