@@ -7,6 +7,7 @@ import numpy as np
 import pyvips
 
 from esrgan_jax.errors import InputError
+from esrgan_jax.pictures.jpeg_end import DAMAGED, with_end
 from esrgan_jax.pictures.metadata import field
 from esrgan_jax.pictures.reader import open_picture
 from esrgan_jax.pictures.reasons import explained
@@ -42,12 +43,16 @@ def read_picture(path: str | os.PathLike) -> np.ndarray:
                 return _pixels(path)
         except pyvips.Error:  # once more for its own cause, or since another thread's was raised
             with _turns.alone():
-                return _pixels(path)
+                return _pixels(path, again=True)
 
 
-def _pixels(path: Path) -> np.ndarray:
+def _pixels(path: Path, again: bool = False) -> np.ndarray:
     kind, _ = kind_of(path)
-    if kind in LOADERS:
+    if kind == "jpeg":
+        # A warning may be of what does no harm, which is examined where there is one alone.
+        whole, options = (_whole_jpeg(path), {}) if again else (path, {"fail_on": "warning"})
+        image = load(whole, kind, **options).autorot()
+    elif kind in LOADERS:
         image = _first_frame(path, kind).autorot()
     else:
         array = np.concatenate(list(open_picture(path).rows()))
@@ -148,6 +153,15 @@ def find_pictures(folder: str | os.PathLike) -> list[Path]:
     if not found:
         raise InputError(f"{folder}: no picture in it; known are {', '.join(SUFFIXES)}")
     return sorted(found)
+
+
+def _whole_jpeg(path: Path) -> Path | bytes:
+    """A JPEG with its end in place; ValueError where its pixels are damaged."""
+    source, notes = with_end(path)
+    for note in notes:
+        if note.startswith(DAMAGED):
+            raise ValueError(note)
+    return source
 
 
 def _first_frame(path: Path, kind: str) -> pyvips.Image:

@@ -190,7 +190,9 @@ def test_threads_that_read_at_once_are_told_each_its_own_cause(tmp_path: Path) -
 
     paths = sorted(tmp_path.iterdir())
     own = {path: said(path) for path in paths}
-    assert own[tmp_path / "a.jpg"].endswith("damaged (VipsJpeg: premature end of JPEG image)")
+    assert own[tmp_path / "a.jpg"].endswith(
+        "cut off or damaged: the last 64 of its 64 rows are missing"
+    )
     assert own[tmp_path / "whole_a.jpg"] == "(64, 64, 3)"
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(said, paths * 25))
@@ -211,3 +213,29 @@ def test_the_cause_of_an_error_is_found_once_more_alone(tmp_path: Path, monkeypa
     monkeypatch.setattr(picture_module, "load", fail)
     assert read_picture(path).shape == (16, 16, 3)  # nothing is wrong with it
     assert len(calls) == 2
+
+
+def _jpeg(rng, **options) -> bytes:
+    file = io.BytesIO()
+    pixels = rng.integers(0, 255, (64, 64, 3), np.uint8)
+    Image.fromarray(pixels).save(file, "jpeg", quality=90, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_that_is_cut_off_is_no_training_picture(tmp_path, rng, progressive):
+    """With an end marker behind the cut, decoders fill the rest with gray and say nothing."""
+    whole = _jpeg(rng, progressive=progressive)
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2] + b"\xff\xd9")
+    with pytest.raises(InputError, match=r"cut\.jpg: .* missing"):
+        read_picture(tmp_path / "cut.jpg")
+
+
+def test_what_does_no_harm_in_a_jpeg_does_not_keep_it_from_training(tmp_path, rng):
+    whole = _jpeg(rng)
+    (tmp_path / "whole.jpg").write_bytes(whole)
+    expected = read_picture(tmp_path / "whole.jpg")
+    junk = {"end": whole[:-2], "behind": whole + b"junk", "before": whole[:-2] + b"\0\0\xff\xd9"}
+    for name, data in junk.items():
+        (tmp_path / f"{name}.jpg").write_bytes(data)
+        np.testing.assert_array_equal(read_picture(tmp_path / f"{name}.jpg"), expected, name)
