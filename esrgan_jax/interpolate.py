@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from esrgan_jax.command_line import model_type, parse
-from esrgan_jax.errors import InputError, listed, run_command
+from esrgan_jax.errors import InputError, listed, printable, run_command
 from esrgan_jax.mixture import ALPHA
 
 
@@ -293,7 +293,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         save_generator(args.output, module, variables)
         what = _kind(module)
     mixture = f"{1 - args.alpha:g} · {args.psnr} + {args.alpha:g} · {args.gan}"
-    print(f"{args.output}: {what}, {mixture}")
+    print(printable(f"{args.output}: {what}, {mixture}"))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from esrgan_jax.errors import printable
 from esrgan_jax.metrics import METRICS, mean_scores
 
 Rows = Sequence[Mapping[str, Any]]
@@ -23,7 +24,7 @@ def table(columns: Mapping[str, Rows]) -> str:
     Where that would be wider than a terminal, the means alone: a line for each method.
     """
     means = {method: mean_scores(rows) for method, rows in columns.items()}
-    names = _names(columns)
+    names = [printable(name) for name in _names(columns)]
     blocks = [_block(method, [*rows, means[method]]) for method, rows in columns.items()]
     lines = _side_by_side(["", "picture", *names, "mean"], blocks)
     if max(map(len, lines)) > WIDEST:

@@ -41,6 +41,11 @@ def test_table_has_a_row_for_each_picture_and_the_mean():
     assert len({len(line) for line in lines[1:]}) == 1
 
 
+def test_a_table_for_a_terminal_has_no_control_characters_of_names():
+    lines = table({"model": [{"name": "a\x1b[2J\n.png", "psnr_y": 30.0}]}).splitlines()
+    assert lines[2].split() == [r"a\x1b[2J\n.png", "30.00"]
+
+
 def test_numbers_stand_below_their_headings_and_methods_above_them():
     lines = table({"a method of a long name": COLUMNS["gan"], "b": COLUMNS["psnr"]}).splitlines()
     ends = [i + len("PSNR-Y") for i in range(len(lines[1])) if lines[1].startswith("PSNR-Y", i)]

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from esrgan_jax.data.pairs import find_pairs
-from esrgan_jax.errors import InputError, RunError, listed, missing
+from esrgan_jax.errors import InputError, RunError, listed, missing, printable
 from esrgan_jax.picture import find_pictures, picture_size, read_picture
 from esrgan_jax.progress import Progress
 
@@ -221,7 +221,8 @@ class _Pictures:
             except InputError as error:
                 with self._lock:
                     if place not in self._bad:
-                        print(f"warning: {error}; using the next one", file=sys.stderr)
+                        said = printable(f"warning: {error}; using the next one")
+                        print(said, file=sys.stderr)
                     self._bad.add(place)
         raise RunError("no training picture can be read any more")
 
