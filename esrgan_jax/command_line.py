@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from esrgan_jax import __version__
 from esrgan_jax.errors import InputError, did_you_mean
@@ -15,9 +16,11 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
     """The arguments of a command.
 
     Raises:
-        InputError: There is no such flag; the message names the one that was perhaps meant.
-        SystemExit: As argparse has it: 0 for --help and --version, 2 for what is wrong.
+        InputError: There is no such flag, and the message names the one that was perhaps meant; a
+            value is none; or something is missing.
+        SystemExit: 0 for --help and --version.
     """
+    parser.error = _fail  # argparse would print all flags in front of the one sentence that helps
     parser.add_argument("--version", action="version", version=f"esrgan_jax {__version__}")
     argv = list(sys.argv[1:] if argv is None else argv)
     flags = list(parser._option_string_actions)  # argparse has no public list of them
@@ -38,6 +41,10 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
             raise InputError(f"there is no flag {name}.{meant}")
     # Names may stand between flags; but argparse then forgets what a -- said.
     return parser.parse_args(argv) if "--" in argv else parser.parse_intermixed_args(argv)
+
+
+def _fail(message: str) -> NoReturn:
+    raise InputError(message)
 
 
 def path_type(text: str) -> Path:

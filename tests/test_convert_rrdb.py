@@ -132,7 +132,7 @@ def test_a_damaged_orbax_directory(tmp_path, source):
     convert_rrdb.main([str(source), str(tmp_path / "orbax")])
     for part in (tmp_path / "orbax" / "state").glob("ocdbt.process_0/d/*"):
         part.write_bytes(part.read_bytes()[:10])
-    with pytest.raises(InputError, match="is damaged, take another checkpoint"):
+    with pytest.raises(InputError, match=r"is damaged \(.*\); take another checkpoint"):
         load_generator(tmp_path / "orbax")
 
 

@@ -12,7 +12,6 @@ import pytest
 from etils import epath
 
 from configs import lite_x4
-from esrgan_jax import app, app_model
 from esrgan_jax.checkpoint import load_generator
 from esrgan_jax.contestants import load_contestants
 from esrgan_jax.errors import RunError
@@ -23,6 +22,7 @@ from esrgan_jax.interop.weight_file import read_tensors
 from esrgan_jax.interpolate import interpolate_params
 from esrgan_jax.mixture import ALPHA
 from esrgan_jax.models import create_generator
+from esrgan_jax.page.networks import Networks, make_upscaler
 from esrgan_jax.stages import psnr_stage
 from esrgan_jax.upscaler import Upscaler
 from tools import convert_rrdb
@@ -111,7 +111,7 @@ def test_missing_and_damaged_files_are_told(damage, tmp_path, monkeypatch):
     monkeypatch.setattr(zoo, "PACKAGED", tmp_path)
     if damage == "changed":
         (tmp_path / zoo.ZOO[GAN].file).write_bytes(b"1234")
-    for load in (Upscaler.load, lambda: load_generator(GAN), lambda: app.partners([], None)):
+    for load in (Upscaler.load, lambda: load_generator(GAN), lambda: Networks([]).model(GAN, {})):
         with pytest.raises(RunError, match=r"lite_x4_gan.safetensors: is missing or damaged"):
             load()
 
@@ -140,16 +140,15 @@ def test_they_are_evaluated_where_no_model_is_named():
         assert upscaler.name == Upscaler.load(alpha=alpha).name
 
 
-def test_the_app_begins_with_them(tmp_path):
-    gan, psnr = (str(zoo.fetch(name)) for name in (GAN, PSNR))
-    assert app_model.choices([])[:2] == [
-        (f"{GAN} (clean photos, GAN, x4)", gan),
-        (f"{PSNR} (clean photos, PSNR, x4)", psnr),
+def test_the_app_begins_with_them():
+    networks = Networks([])
+    assert networks.choices({})[:2] == [
+        (f"{GAN} (clean photos, GAN, x4)", GAN),
+        (f"{PSNR} (clean photos, PSNR, x4)", PSNR),
     ]
-    assert app.partners([], None) == {gan: psnr}
-    assert list(app.partners(["m", "n"], None).items()) == [("m", None), ("n", None), (gan, psnr)]
-    assert list(app.partners(["m"], "p").items()) == [("m", "p"), (gan, psnr)]
-    assert app_model.make_upscaler(gan, psnr, ALPHA).name == Upscaler.load().name
+    assert (networks.first, networks.partner(GAN)) == (GAN, PSNR)
+    gan, psnr = (networks.model(name, {}) for name in (GAN, PSNR))
+    assert make_upscaler(gan, psnr, ALPHA).name == Upscaler.load().name
 
 
 def test_training_starts_from_them(tmp_path):

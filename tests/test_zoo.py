@@ -14,12 +14,13 @@ import jax
 import numpy as np
 import pytest
 
-from esrgan_jax import app_model, progress
+from esrgan_jax import progress
 from esrgan_jax.checkpoint import load_generator, save_generator
 from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.interop import download, zoo
 from esrgan_jax.interpolate import interpolate_params, load_mixture
 from esrgan_jax.models import RRDBNet
+from esrgan_jax.page.networks import Networks
 
 CONTENT = bytes(range(256)) * 20  # 5120 bytes
 SPDX = ("Apache-2.0", "BSD-2-Clause", "BSD-3-Clause")
@@ -485,5 +486,5 @@ def test_no_two_share_a_file(cache):
 
 def test_no_metric_is_offered_as_a_model(cache):
     assert [name for name, weights in zoo.ZOO.items() if weights.kind == "metric"] == METRICS
-    offered = [model for _, model in app_model.choices([])]
+    offered = [model for _, model in Networks([]).choices({})]
     assert not set(offered) & {*METRICS, "vgg19"}

@@ -76,14 +76,17 @@ class Networks:
         return pair if pair and not download_of(pair) else NONE
 
     def model(self, key: str, uploaded: Mapping[str, Path]) -> str:
-        """MODEL of a key; InputError for one that is not there to choose."""
+        """MODEL of a key; InputError for one that is not there to choose.
+
+        RunError where this package's own weights are missing or damaged.
+        """
         if key in uploaded:
             return str(uploaded[key])
         if key in self.given:
             return self.given[key]
         if key in zoo.ZOO and zoo.ZOO[key].kind == "generator":
             # The package's by path: whatever has its name in the current folder is another one.
-            return key if zoo.ZOO[key].url else str(zoo.weights_path(key))
+            return key if zoo.ZOO[key].url else str(zoo.fetch(key))
         raise InputError(f"{Path(key).name}: is not one of the networks to choose from")
 
     def scale(self, key: str, uploaded: Mapping[str, Path]) -> int:
