@@ -12,8 +12,9 @@ from esrgan_jax.page.guard import browser_of
 from esrgan_jax.page.intake import Intake
 from esrgan_jax.page.networks import NONE, Networks, make_upscaler
 from esrgan_jax.page.picture_work import Limits, plainly
-from esrgan_jax.page.runs import Runs, Settings, State
+from esrgan_jax.page.runs import Runs
 from esrgan_jax.page.session_files import SessionFiles
+from esrgan_jax.page.work import Settings, State
 from esrgan_jax.pictures.formats import FORMATS
 
 WAITING = 16  # events in the queue
