@@ -1,4 +1,4 @@
-"""How alpha is best enlarged, the table of docs/upscaling.md: python -m benchmarks.alpha [MODEL …]
+"""How alpha is best enlarged, the table of docs/formats.md: python -m benchmarks.alpha [MODEL …]
 
 Masks whose true shape is known, enlarged by the package's way, by bicubic and by networks, and the
 mean error of each in thousandths.

@@ -1,4 +1,4 @@
-"""The table of docs/upscaling.md that says what becomes of what is in a file, and a file's way.
+"""The table of docs/formats.md that says what becomes of what is in a file, and a file's way.
 
 A row names its test in a comment that the page does not show: `<!-- gain-map -->`. The test is
 marked `@pytest.mark.kept("gain-map")` and has the fixture `outcome`, which enlarges a file and
@@ -16,7 +16,7 @@ from esrgan_jax.upscaling.files import upscale_files
 from esrgan_jax.upscaling.jobs import Wishes
 from esrgan_jax.upscaling.report import Report
 
-DOC = Path(__file__).parents[1] / "docs" / "upscaling.md"
+DOC = Path(__file__).parents[1] / "docs" / "formats.md"
 WORDS = {"kept", "converted", "noted", "refused"}
 ROW = re.compile(r"^\|.+\| *([a-z, ]+?) *\|[^|]*<!-- *([\w-]+) *--> *\|$", re.M)
 

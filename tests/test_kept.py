@@ -1,4 +1,4 @@
-"""The table of docs/upscaling.md: each row has its test, and what most files have is kept."""
+"""The table of docs/formats.md: each row has its test, and what most files have is kept."""
 
 import ast
 import io

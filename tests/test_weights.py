@@ -118,7 +118,7 @@ def test_missing_and_damaged_files_are_told(damage, tmp_path, monkeypatch):
 
 def test_texts_give_the_default_alpha():
     texts = {name: (ROOT / "docs" / name).read_text() for name in ("upscaling.md", "converting.md")}
-    assert f"with an alpha of\n{ALPHA} ([models.md]" in texts["upscaling.md"]
+    assert f"interpolated with alpha = {ALPHA} ([models.md]" in texts["upscaling.md"]
     assert f"A · lite-x4-gan | {ALPHA} |" in texts["upscaling.md"]
     assert f"--psnr_model=lite-x4-psnr --alpha={ALPHA}" in texts["converting.md"]
 
