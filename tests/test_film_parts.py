@@ -1,13 +1,16 @@
 import errno
 import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 av = pytest.importorskip("av")
 
-from esrgan_jax.errors import RunError  # noqa: E402
+from esrgan_jax.errors import InputError, RunError  # noqa: E402
 from esrgan_jax.films import parts, writer  # noqa: E402
 from esrgan_jax.films.film import open_film  # noqa: E402
 from esrgan_jax.films.parts import folder_of  # noqa: E402
@@ -174,6 +177,42 @@ def test_names_that_are_too_long_for_a_folder_get_another(tmp_path):
         write(source, target, stopping(12), software="s")
     assert folder_of(target).is_dir()
     shutil.rmtree(folder_of(target))
+
+
+def test_two_processes_at_one_film_do_not_destroy_each_other_s_parts(tmp_path):
+    """The second is told, also with --overwrite, and may go on when the first was killed."""
+    source, target = make(tmp_path / "a.mp4", times=TIMES), tmp_path / "b.mp4"
+    script = f"""
+import os, signal
+from esrgan_jax.films import parts
+from tests.test_film_parts import stopping, write
+from pathlib import Path
+class Kill(BaseException):
+    def __init__(self):
+        print("half", flush=True)
+        signal.pause()
+parts.FRAMES = 5
+write(Path({str(source)!r}), Path({str(target)!r}), stopping(12, Kill), software="s")
+"""
+    command, there = [sys.executable, "-c", script], Path(__file__).parents[1]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=there)
+    try:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "half\n"
+        done = sorted(path.name for path in folder_of(target).iterdir())
+        assert done[:3] == [".lock", "000000000.5.packets", "000000005.5.packets"]
+        message = rf"b\.mp4: another process is at work on it \(process {first.pid} on "
+        for options in ({"software": "s"}, {"software": "another"}):
+            with pytest.raises(InputError, match=message):
+                write(source, target, **options)
+            parts.remove(target)  # what --overwrite does
+            assert sorted(path.name for path in folder_of(target).iterdir()) == done
+    finally:
+        first.kill()
+        first.wait()
+    assert write(source, target, software="s")[0] == [10]
+    assert times_of(target) == times_of(source)
+    assert sorted(os.listdir(tmp_path)) == ["a.mp4", "b.mp4"]
 
 
 def test_what_is_not_a_part_stays(tmp_path):

@@ -121,3 +121,29 @@ def test_a_file_in_place_of_the_workdir_is_told(tmp_path):
             hold(epath.Path(tmp_path) / path),
         ):
             pass
+
+
+def test_no_two_hold_a_lock_whose_file_and_folder_come_and_go(tmp_path):
+    """An owner removes the file, and who had it open already must not take it for the lock."""
+    script = """
+import contextlib, os, pathlib, sys, time
+from esrgan_jax.errors import InputError
+from esrgan_jax.workdir_lock import locked
+folder, held = pathlib.Path(sys.argv[1]) / "parts", pathlib.Path(sys.argv[1]) / "held"
+count, end = 0, time.monotonic() + 1.5
+while time.monotonic() < end:
+    with contextlib.suppress(InputError):
+        with locked(folder, "busy", "--output"):
+            os.close(os.open(held, os.O_CREAT | os.O_EXCL))
+            count += 1
+            held.unlink()
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+print(count)
+"""
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    counts = [int(process.communicate()[0]) for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert min(counts) > 10
+    assert list(tmp_path.iterdir()) == []

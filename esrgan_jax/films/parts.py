@@ -9,14 +9,15 @@ import hashlib
 import os
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
 
-from esrgan_jax.errors import RunError
+from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.files import no_space, write_error
+from esrgan_jax.workdir_lock import locked
 
 FRAMES = 100  # of a segment
 LONGEST_NAME = 255  # bytes, of most file systems
@@ -42,17 +43,35 @@ def folder_of(target: Path) -> Path:
 
 
 def remove(target: Path) -> None:
-    """Removes the parts of a film; what else is in their folder stays."""
+    """Removes the parts of a film, unless another process is at work on it."""
+    if folder_of(target).is_dir():
+        with suppress(InputError), _locked(target):
+            _clear(folder_of(target))
+
+
+@contextmanager
+def _locked(target: Path) -> Iterator[None]:
+    """The folder of the parts for this process alone; at the end it is removed if it is empty."""
     folder = folder_of(target)
+    try:
+        with locked(folder, f"{target}: another process is at work on it", "--output"):
+            yield
+    finally:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def _clear(folder: Path) -> None:
+    """Removes all parts; what else is in the folder stays."""
     for kind in ("*.packets", "*.npy", "*.part", "made_by.txt"):
         for path in folder.glob(kind):
             path.unlink(missing_ok=True)
-    with suppress(OSError):
-        folder.rmdir()
 
 
 class Parts:
-    """A context; when it ends, the folder is removed if there is nothing in it.
+    """A context, in which no other process works on the film.
+
+    When it ends, the folder is removed if there is nothing in it.
 
     Args:
         target: The film to be.
@@ -62,26 +81,35 @@ class Parts:
         frames: How many there are in whole segments.
 
     Raises:
+        InputError: Another process is at work on the film.
         RunError: The folder cannot be made or read.
     """
 
     def __init__(self, target: Path, made_by: str):
-        self.target, self.folder = target, folder_of(target)
-        record = self.folder / "made_by.txt"
-        with self._working():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            if not record.is_file() or record.read_text(errors="replace") != made_by:
-                remove(target)
-                self.folder.mkdir(exist_ok=True)
-                record.write_text(made_by)
-            self.frames = sum(count for _, count in self._segments())
+        self.target, self.folder, self.made_by = target, folder_of(target), made_by
+        self.frames = 0
+        self.lock = ExitStack()
 
     def __enter__(self) -> Self:
+        with ExitStack() as stack, self._working():
+            stack.enter_context(_locked(self.target))
+            record = self.folder / "made_by.txt"
+            if not record.is_file() or record.read_text(errors="replace") != self.made_by:
+                _clear(self.folder)
+                record.write_text(self.made_by)
+            self.frames = sum(count for _, count in self._segments())
+            self.lock = stack.pop_all()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if not self.frames and not any(self.folder.glob("*.npy")):
-            remove(self.target)
+        with self.lock:
+            if not self.frames and not any(self.folder.glob("*.npy")):
+                _clear(self.folder)
+
+    def clear(self) -> None:
+        """Removes all parts: the film is done."""
+        with self._working():
+            _clear(self.folder)
 
     def results(self, height: int, width: int, dtype: np.dtype) -> Iterator[np.ndarray]:
         """The frames behind the segments that are there, in order, read when they are taken."""

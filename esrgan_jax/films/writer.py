@@ -61,7 +61,7 @@ def write_film(
         Sentences for the user on what was found underway, mostly none.
 
     Raises:
-        InputError: As from `check_target`.
+        InputError: As from `check_target`, or another process is at work on the same film.
         RunError: The film cannot be written.
     """
     target = Path(target)
@@ -94,7 +94,7 @@ def write_film(
             aspect=film.aspect,
             software=software,
         )
-    film_parts.remove(target)
+        parts.clear()
     return [f"{film.path}: {note}" for note in reading.notes()]
 
 
