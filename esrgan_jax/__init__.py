@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from esrgan_jax.checkpoint import load_generator as load_generator
-    from esrgan_jax.interpolate import interpolate_params as interpolate_params
+    from esrgan_jax.interpolation import interpolate_params as interpolate_params
     from esrgan_jax.upscaler import Upscaler as Upscaler
 
 # What XLA logs, such as "Very slow compile?", is for its authors. It asks for the level when it is
@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Upscaler": "esrgan_jax.upscaler",
-    "interpolate_params": "esrgan_jax.interpolate",
+    "interpolate_params": "esrgan_jax.interpolation",
     "load_generator": "esrgan_jax.checkpoint",
 }
 __all__ = ["Upscaler", "interpolate_params", "load_generator"]

@@ -5,118 +5,26 @@ import json
 import math
 import os
 import sys
-import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from esrgan_jax.command_line import model_type, parse, path_type
-from esrgan_jax.comparison import Row, sheet, telling_box
+from esrgan_jax.comparison import sheet
 from esrgan_jax.compilation import keep_programs
 from esrgan_jax.contestants import BICUBIC, load_contestants
-from esrgan_jax.data import pairs
 from esrgan_jax.errors import InputError, RunError, listed, run_command
 from esrgan_jax.files import refuse_same, replacing, too_long
-from esrgan_jax.metrics import METRICS, SCORES, SSIM_WINDOW, load_metrics, scores
+from esrgan_jax.metrics import METRICS, SCORES, load_metrics, scores
 from esrgan_jax.mixture import DEFAULT, add_mixture_arguments
-from esrgan_jax.picture import find_pictures, read_picture
+from esrgan_jax.picture import find_pictures
 from esrgan_jax.pictures.writer import check_target, write_rows
 from esrgan_jax.progress import Progress
 from esrgan_jax.score_table import csv_text, markdown, report, table
 
 MOST_ROWS = 8  # of a sheet
-CAPTION = 30  # characters of a line below a sheet's whole pictures
-
-
-class Pair(NamedTuple):
-    """A picture to evaluate on: `lr` (H, W, 3) uint8 and the truth `hr` (scale H, scale W, 3)."""
-
-    name: str
-    lr: np.ndarray
-    hr: np.ndarray
-
-
-def find_pairs(hr: Path, scale: int, lr: Path | None = None) -> list[tuple[Path, Path | None]]:
-    """The HR pictures of a folder (recursive), each with its LR picture where `lr` is given.
-
-    Raises:
-        InputError: As `picture.find_pictures` and, with `lr`, `data.pairs.find_pairs`.
-    """
-    if lr is None:
-        return [(path, None) for path in find_pictures(hr)]
-    return [*pairs.find_pairs(hr, lr, scale)]
-
-
-def read_pair(hr_path: Path, lr_path: Path | None, scale: int, name: str | None = None) -> Pair:
-    """Reads a picture, mod-cropped to the scale, and its LR; without `lr_path` MATLAB's bicubic.
-
-    Raises:
-        InputError: a picture cannot be read or is too small to be scored, or the sizes do not fit.
-    """
-    from esrgan_jax.data.resize import imresize, mod_crop
-
-    hr = mod_crop(read_picture(hr_path), scale)
-    height, width = hr.shape[:2]
-    least = SSIM_WINDOW + 2 * scale
-    if min(height, width) < least:
-        raise InputError(f"{hr_path} is smaller than {least} px, too small to be scored")
-    lr = imresize(hr, 1 / scale) if lr_path is None else read_picture(lr_path)
-    if (lr.shape[0] * scale, lr.shape[1] * scale) != (height, width):
-        raise InputError(
-            f"{lr_path} has {lr.shape[1]}x{lr.shape[0]} px, but 1/{scale} of {hr_path} has "
-            f"{width // scale}x{height // scale}; is it the LR of another scale?"
-        )
-    return Pair(name or hr_path.name, lr, hr)
-
-
-def evaluate_pairs(
-    upscale: Callable[[np.ndarray], np.ndarray], pairs: Iterable[Pair], scale: int
-) -> list[dict[str, Any]]:
-    """Scores of an upscaling function on each pair, a border of `scale` pixels left out.
-
-    Args:
-        upscale: (H, W, 3) uint8 -> (scale H, scale W, 3) uint8.
-        pairs: (name, lr, hr), such as `read_pair` gives.
-        scale: SR size over LR size.
-
-    Returns:
-        For each pair its "name" and the scores of `metrics.scores`.
-    """
-    return [{"name": name, **scores(upscale(lr), hr, scale)} for name, lr, hr in pairs]
-
-
-def bicubic(scale: int) -> Callable[[np.ndarray], np.ndarray]:
-    """MATLAB's bicubic as an upscaling function of uint8 pictures."""
-    from esrgan_jax.data.resize import imresize
-
-    return lambda lr: imresize(lr, scale)
-
-
-def sheet_row(
-    pair: Pair, results: Mapping[str, np.ndarray], rows: Mapping[str, dict[str, Any]]
-) -> Row:
-    """A row of the sheet: the picture, and its part that bicubic loses most of by every method.
-
-    Args:
-        results: Bicubic's and the models' pictures, each like `pair.hr`.
-        rows: Their scores, of which the first two are shown.
-    """
-    names = [name for name in rows[BICUBIC] if name != "name"][:2]
-    box = telling_box(results[BICUBIC], pair.hr)
-    top, left, height, width = box
-
-    def crop(picture: np.ndarray) -> np.ndarray:
-        return picture[top : top + height, left : left + width].copy()  # frees the whole
-
-    crops = [("HR", crop(pair.hr))]
-    for method, picture in results.items():
-        shown = " / ".join(METRICS[name].shown(rows[method][name]) for name in names)
-        crops.append((f"{method}\n({shown})", crop(picture)))
-    legend = f"({' / '.join(METRICS[name].heading for name in names)})"
-    caption = "\n".join([*textwrap.wrap(pair.name, CAPTION), legend])
-    return Row(caption, pair.hr, box, crops)
 
 
 def create_parser() -> argparse.ArgumentParser:
@@ -172,13 +80,15 @@ def create_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command; RunError (exit code 1) where some picture could not be scored."""
     args = parse(create_parser(), argv)
+    from esrgan_jax.evaluation import bicubic, picture_paths, read_pair, sheet_row  # imports jax
+
     keep_programs()
     # What is wrong already is told before anything is loaded, and that before hours of work.
     _check_outputs(args)
     metrics = load_metrics(dict.fromkeys(args.metrics.split(",")))
     models = load_contestants(args.model, args.psnr_model, args.alpha)
     scale = next(iter(models.values())).scale
-    paths = find_pairs(args.hr, scale, args.lr)
+    paths = picture_paths(args.hr, args.lr, scale)
     methods = {BICUBIC: bicubic(scale), **models}
     columns: dict[str, list[dict[str, Any]]] = {method: [] for method in methods}
     rows_shown = min(len(paths), MOST_ROWS) if args.sheet else 0

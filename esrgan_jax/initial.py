@@ -5,7 +5,7 @@ from etils import epath
 
 from esrgan_jax import checkpoint
 from esrgan_jax.errors import InputError
-from esrgan_jax.interpolate import check_same_shapes
+from esrgan_jax.interpolation import check_same_shapes
 from esrgan_jax.run_config import Config
 from esrgan_jax.settings import path
 from esrgan_jax.stages import Stage

@@ -13,6 +13,7 @@ import numpy as np
 from skimage.metrics import structural_similarity
 
 from esrgan_jax.errors import InputError
+from esrgan_jax.luma import rgb_to_y
 
 SSIM_WINDOW = 11
 
@@ -46,19 +47,6 @@ METRICS = {
 }
 SCORES = ("psnr_y", "ssim_y", "psnr_rgb")
 Score = Callable[[np.ndarray, np.ndarray], float]
-
-
-def rgb_to_y(rgb: np.ndarray) -> np.ndarray:
-    """Luma of ITU-R BT.601 in studio range, as MATLAB's rgb2ycbcr, not rounded.
-
-    Args:
-        rgb: (..., 3), uint8 or float in [0, 1].
-
-    Returns:
-        (...) float64 between 16 (black) and 235 (white).
-    """
-    rgb = rgb / 255.0 if rgb.dtype == np.uint8 else rgb.astype(np.float64)
-    return rgb @ np.array([65.481, 128.553, 24.966]) + 16.0
 
 
 def crop_border(image: np.ndarray, border: int) -> np.ndarray:

@@ -25,7 +25,7 @@ def mixture(
     psnr_model: Model | None = None,
     alpha: float | None = None,
 ) -> list[tuple[Model, float]]:
-    """The networks to interpolate and their weights, as `interpolate.load_models` takes them.
+    """The networks to interpolate and their weights, as `interpolation.load_models` takes them.
 
     Args:
         model: A network, {network: weight} for a mixture of any number, or None for the package's

@@ -19,7 +19,7 @@ from esrgan_jax.data.resize import imresize
 from esrgan_jax.errors import InputError
 from esrgan_jax.interop import zoo
 from esrgan_jax.interop.weight_file import check_tensors, read_tensors
-from esrgan_jax.metrics import rgb_to_y
+from esrgan_jax.luma import rgb_to_y
 
 BLOCK = 96  # pixels of a block's side, at full size
 WINDOW = 7  # of local means

@@ -63,28 +63,6 @@ def _pixels(path: Path, again: bool = False) -> np.ndarray:
     return image.colourspace("srgb").cast("uchar").numpy()[..., :3].copy()
 
 
-def to_channels(rgb: np.ndarray, channels: int) -> np.ndarray:
-    """A picture for a network that was trained on another number of channels.
-
-    Args:
-        rgb: (H, W, 3) uint8.
-        channels: 1 gives the luma of BT.601, 3 the picture as it is, 4 adds opaque alpha.
-
-    Returns:
-        (H, W, channels) uint8.
-
-    Raises:
-        InputError: No picture has that many channels.
-    """
-    if channels == 1:
-        return np.rint(rgb @ np.array([0.299, 0.587, 0.114]))[..., None].astype(np.uint8)
-    if channels == 4:
-        return np.pad(rgb, [(0, 0), (0, 0), (0, 1)], constant_values=255)
-    if channels != 3:
-        raise InputError(f"the network takes {channels} channels, and pictures have 1, 3 or 4")
-    return rgb
-
-
 def picture_size(path: str | os.PathLike) -> tuple[int, int]:
     """Reads (height, width) in pixels from the header, as `read_picture` would return them.
 

@@ -152,7 +152,7 @@ class Upscaler:
             InputError: A model cannot be used, models do not match, or `model`, `psnr_model` and
                 `alpha` do not fit together, see `mixture`.
         """
-        from esrgan_jax.interpolate import load_models
+        from esrgan_jax.interpolation import load_models
 
         check_options(**options)  # before files of many megabytes are read
         links: list[Any] = list(model) if isinstance(model, list | tuple) else [model]

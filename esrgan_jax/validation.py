@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from flax import linen as nn
 
-from esrgan_jax.evaluate import Pair, bicubic, find_pairs, read_pair
+from esrgan_jax.evaluation import Pair, bicubic, picture_paths, read_pair
 from esrgan_jax.metrics import mean_scores, scores
 from esrgan_jax.upscaler import SCORED, Upscaler
 
@@ -26,11 +26,11 @@ class Validation(NamedTuple):
         """Reads a folder of HR pictures; LR by MATLAB's bicubic where no folder is given.
 
         Raises:
-            InputError: As `evaluate.find_pairs` and `evaluate.read_pair`.
+            InputError: As `evaluation.picture_paths` and `evaluation.read_pair`.
         """
         if not hr:
             return cls([], scale)
-        paths = find_pairs(Path(hr), scale, Path(lr) if lr else None)
+        paths = picture_paths(Path(hr), Path(lr) if lr else None, scale)
         return cls([read_pair(*pair, scale) for pair in paths], scale)
 
     def run(

@@ -10,7 +10,7 @@ from configs import demo as demo_config
 from configs import lite_x4
 from esrgan_jax import train
 from esrgan_jax.data.resize import imresize, mod_crop
-from esrgan_jax.evaluate import bicubic
+from esrgan_jax.evaluation import bicubic
 from esrgan_jax.mixture import ALPHA
 from esrgan_jax.picture import find_pictures, read_picture
 from esrgan_jax.upscaler import Upscaler

@@ -14,8 +14,9 @@ import pytest
 from esrgan_jax.checkpoint import save_generator
 from esrgan_jax.data.resize import imresize
 from esrgan_jax.errors import InputError, RunError
-from esrgan_jax.evaluate import Pair, bicubic, evaluate_pairs, find_pairs, main, read_pair
-from esrgan_jax.metrics import mean_scores
+from esrgan_jax.evaluate import main
+from esrgan_jax.evaluation import bicubic, picture_paths, read_pair
+from esrgan_jax.metrics import mean_scores, scores
 from esrgan_jax.models.rrdb import RRDBNet
 from esrgan_jax.picture import read_picture, write_picture
 
@@ -35,7 +36,7 @@ def repeat4(lr):
 
 
 def test_hr_is_cropped_and_lr_made_from_it(photos):
-    (path, none), (other, _) = find_pairs(photos, 4)
+    (path, none), (other, _) = picture_paths(photos, None, 4)
     assert (path, none, other) == (photos / "a.png", None, photos / "sub/b.png")
     name, lr, hr = read_pair(path, None, 4)
     assert (name, lr.shape, hr.shape) == ("a.png", (11, 13, 3), (44, 52, 3))
@@ -47,7 +48,7 @@ def test_lr_is_found_by_name(photos, tmp_path):
     lr = tmp_path / "lr"
     write_picture(lr / "ax4.png", np.full((11, 13, 3), 9, np.uint8))
     write_picture(lr / "sub/b.png", np.full((15, 10, 3), 7, np.uint8))
-    pairs = find_pairs(photos, 4, lr)
+    pairs = picture_paths(photos, lr, 4)
     assert [found for _, found in pairs] == [lr / "ax4.png", lr / "sub/b.png"]
     assert [read_pair(*pair, 4).lr[0, 0, 0] for pair in pairs] == [9, 7]
 
@@ -56,14 +57,14 @@ def test_lr_that_does_not_fit_is_explained(photos, tmp_path):
     lr = tmp_path / "lr"
     write_picture(lr / "a.png", np.zeros((22, 26, 3), np.uint8))
     with pytest.raises(InputError, match=r"1 pictures .* no partner: \S+sub/b\.png;"):
-        find_pairs(photos, 4, lr)
+        picture_paths(photos, lr, 4)
     write_picture(lr / "sub/b.png", np.zeros((15, 10, 3), np.uint8))
-    pair = find_pairs(photos, 4, lr)[0]
+    pair = picture_paths(photos, lr, 4)[0]
     with pytest.raises(InputError, match=r"lr/a\.png has 26x22 px, but 1/4 of .*a\.png has 13x11"):
         read_pair(*pair, 4)
     write_picture(lr / "ax4.png", np.zeros((11, 13, 3), np.uint8))
     with pytest.raises(InputError, match=r"no partner: \S+lr/ax4\.png;"):
-        find_pairs(photos, 4, lr)
+        picture_paths(photos, lr, 4)
 
 
 def test_a_small_picture_is_named(tmp_path):
@@ -76,12 +77,11 @@ def test_scores_are_those_of_the_upscaled_picture(rng):
     lr = rng.integers(0, 256, (8, 9, 3), dtype=np.uint8)
     hr = repeat4(lr)
     hr[4:-4, 4:-4] ^= 1  # inside the border every sample is 1 of 255 off
-    exact, off = evaluate_pairs(repeat4, [Pair("same", lr, repeat4(lr)), Pair("off", lr, hr)], 4)
-    assert exact == {"name": "same", "psnr_y": math.inf, "ssim_y": 1.0, "psnr_rgb": math.inf}
-    assert off["name"] == "off"
+    exact, off = scores(repeat4(lr), repeat4(lr), 4), scores(repeat4(lr), hr, 4)
+    assert exact == {"psnr_y": math.inf, "ssim_y": 1.0, "psnr_rgb": math.inf}
     assert off["psnr_rgb"] == pytest.approx(20 * math.log10(255), abs=1e-9)
     hr[:4] = 0  # the border does not count
-    assert evaluate_pairs(repeat4, [Pair("off", lr, hr)], 4) == [off]
+    assert scores(repeat4(lr), hr, 4) == off
 
 
 def save_model(path, value=0.01, **fields):
@@ -115,8 +115,8 @@ def test_command_writes_what_it_prints(photos, model, tmp_path, capsys):
     assert (written["dataset"], written["scale"]) == ("Photos", 4)
     assert [row["name"] for row in written["images"]] == ["a.png", "sub/b.png"]
     assert list(written["mean"]) == ["psnr_y", "ssim_y", "psnr_rgb"]
-    pairs = [read_pair(*pair, 4) for pair in find_pairs(photos, 4)]
-    by_hand = mean_scores(evaluate_pairs(bicubic(4), pairs, 4))
+    pairs = [read_pair(*pair, 4) for pair in picture_paths(photos, None, 4)]
+    by_hand = mean_scores([scores(bicubic(4)(lr), hr, 4) for _, lr, hr in pairs])
     mean = capsys.readouterr().out.splitlines()[-1].split()
     printed = [f"{by_hand['psnr_y']:.2f}", f"{by_hand['ssim_y']:.4f}", f"{by_hand['psnr_rgb']:.2f}"]
     assert mean[:4] == ["mean", *printed]

@@ -15,7 +15,7 @@ from PIL import Image
 
 from esrgan_jax.checkpoint import load_generator, save_generator
 from esrgan_jax.errors import InputError
-from esrgan_jax.interpolate import load_mixture
+from esrgan_jax.interpolation import load_mixture
 from esrgan_jax.models import RRDBNet, SRResNet
 from tools import export
 

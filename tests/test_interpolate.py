@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from esrgan_jax.blending import blend
 from esrgan_jax.checkpoint import load_generator, save_generator
 from esrgan_jax.errors import InputError
-from esrgan_jax.interpolate import blend, interpolate_params, load_mixture, main, mix_params
+from esrgan_jax.interpolate import main
+from esrgan_jax.interpolation import interpolate_params, load_mixture, mix_params
 from esrgan_jax.models.rrdb import RRDBNet
 from esrgan_jax.picture import read_picture, write_picture
 

@@ -9,12 +9,12 @@ import pytest
 
 from esrgan_jax.data.resize import imresize, mod_crop
 from esrgan_jax.errors import InputError
+from esrgan_jax.luma import rgb_to_y
 from esrgan_jax.metrics import (
     crop_border,
     load_metrics,
     mean_scores,
     psnr,
-    rgb_to_y,
     scores,
     ssim,
 )

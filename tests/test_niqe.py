@@ -10,7 +10,7 @@ from esrgan_jax import niqe as module
 from esrgan_jax.errors import InputError
 from esrgan_jax.interop import zoo
 from esrgan_jax.interop.weight_file import write_tensors
-from esrgan_jax.metrics import rgb_to_y
+from esrgan_jax.luma import rgb_to_y
 from esrgan_jax.niqe import Pristine, load_niqe, niqe, read_pristine
 from esrgan_jax.picture import read_picture
 

@@ -14,7 +14,6 @@ from esrgan_jax.picture import (
     find_pictures,
     picture_size,
     read_picture,
-    to_channels,
     write_picture,
 )
 
@@ -156,21 +155,6 @@ def test_finds_pictures_below_a_folder(tmp_path):
         find_pictures(tmp_path / "none")
     with pytest.raises(InputError, match="is not a folder"):
         find_pictures(tmp_path / "a.bmp")
-
-
-def test_channels_of_other_networks(array):
-    np.testing.assert_array_equal(to_channels(array, 3), array)
-    rgba = to_channels(array, 4)
-    np.testing.assert_array_equal(rgba[..., :3], array)
-    assert (rgba[..., 3] == 255).all()
-    gray = to_channels(array, 1)
-    np.testing.assert_array_less(
-        abs(gray[..., 0].astype(int) - np.asarray(Image.fromarray(array).convert("L"))), 2
-    )
-    for level in (0, 127, 255):
-        assert (to_channels(np.full((2, 3, 3), level, np.uint8), 1) == level).all()
-    with pytest.raises(InputError, match="takes 12 channels"):
-        to_channels(array, 12)
 
 
 def test_threads_that_read_at_once_are_told_each_its_own_cause(tmp_path: Path) -> None:

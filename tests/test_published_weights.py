@@ -10,7 +10,7 @@ from esrgan_jax import evaluate
 from esrgan_jax.checkpoint import load_generator
 from esrgan_jax.interop.rrdb_names import to_torch
 from esrgan_jax.interop.weight_file import read_tensors
-from esrgan_jax.interpolate import interpolate_params
+from esrgan_jax.interpolation import interpolate_params
 from esrgan_jax.picture import read_picture
 from esrgan_jax.upscaler import Upscaler
 

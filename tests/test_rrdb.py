@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from esrgan_jax.errors import InputError
-from esrgan_jax.models.rrdb import RRDBNet, nearest, pixel_shuffle, pixel_unshuffle
+from esrgan_jax.models.pixel_shuffle import pixel_shuffle, pixel_unshuffle
+from esrgan_jax.models.rrdb import RRDBNet, nearest
 
 # The compiler's optimisations cost far more time here than they save.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

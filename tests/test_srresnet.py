@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from esrgan_jax.errors import InputError
-from esrgan_jax.models.srresnet import SRResNet, pixel_shuffle_x2
+from esrgan_jax.models.pixel_shuffle import pixel_shuffle
+from esrgan_jax.models.srresnet import SRResNet
 
 BATCH, SIDE = 3, 6
 
@@ -57,7 +58,7 @@ def test_other_scales_are_refused(scale):
 
 def test_pixel_shuffle_orders_channels_as_torch(rng):
     x = rng.random((2, 3, 5, 8), np.float32)
-    y = pixel_shuffle_x2(jnp.asarray(x))
+    y = pixel_shuffle(jnp.asarray(x), 2)
     assert y.shape == (2, 6, 10, 2)
     for n, row, column, c in np.ndindex(y.shape):
         assert (

@@ -17,7 +17,7 @@ from PIL import Image
 
 from esrgan_jax.checkpoint import save_generator
 from esrgan_jax.errors import InputError, RunError
-from esrgan_jax.interpolate import interpolate_params
+from esrgan_jax.interpolation import interpolate_params
 from esrgan_jax.models.rrdb import RRDBNet
 from esrgan_jax.picture import read_picture, write_picture
 from esrgan_jax.pictures.reader import open_picture

@@ -19,7 +19,7 @@ from esrgan_jax.files import sha256
 from esrgan_jax.initial import initial_generator
 from esrgan_jax.interop import zoo
 from esrgan_jax.interop.weight_file import read_tensors
-from esrgan_jax.interpolate import interpolate_params
+from esrgan_jax.interpolation import interpolate_params
 from esrgan_jax.mixture import ALPHA
 from esrgan_jax.models import create_generator
 from esrgan_jax.page.networks import Networks, make_upscaler

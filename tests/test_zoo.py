@@ -18,7 +18,7 @@ from esrgan_jax import progress
 from esrgan_jax.checkpoint import load_generator, save_generator
 from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.interop import download, zoo
-from esrgan_jax.interpolate import interpolate_params, load_mixture
+from esrgan_jax.interpolation import interpolate_params, load_mixture
 from esrgan_jax.models import RRDBNet
 from esrgan_jax.page.networks import Networks
 

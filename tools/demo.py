@@ -17,7 +17,7 @@ from PIL import Image
 
 from esrgan_jax.command_line import parse, path_type
 from esrgan_jax.errors import run_command
-from esrgan_jax.evaluate import Pair, bicubic, read_pair
+from esrgan_jax.evaluation import Pair, bicubic, read_pair
 from esrgan_jax.mixture import ALPHA
 
 HELD_OUT = "astronaut.png"

@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     import jax
 
     from esrgan_jax.checkpoint import load_generator
-    from esrgan_jax.interpolate import load_mixture
+    from esrgan_jax.interpolation import load_mixture
 
     # Else the paths of this machine would be in a file that is given away.
     jax.config.update("jax_traceback_in_locations_limit", 0)

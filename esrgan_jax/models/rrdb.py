@@ -8,6 +8,7 @@ from flax import linen as nn
 
 from esrgan_jax.errors import InputError
 from esrgan_jax.models.conv import Conv, leaky_relu
+from esrgan_jax.models.pixel_shuffle import pixel_shuffle, pixel_unshuffle
 
 BETA = 0.2  # residual scaling, at both levels (supplement §2)
 SCALES = (1, 2, 4, 8, 16, 32)
@@ -214,21 +215,3 @@ class RRDBNet(nn.Module):
 def nearest(x: jax.Array, factor: int) -> jax.Array:
     """Each pixel factor² times: (N, H, W, C) -> (N, fH, fW, C)."""
     return x.repeat(factor, axis=1).repeat(factor, axis=2)
-
-
-def pixel_shuffle(x: jax.Array, factor: int) -> jax.Array:
-    """(N, H, W, C f²) -> (N, fH, fW, C), the inverse of `pixel_unshuffle`."""
-    n, h, w, c = x.shape
-    x = x.reshape(n, h, w, c // factor**2, factor, factor).transpose(0, 1, 4, 2, 5, 3)
-    return x.reshape(n, h * factor, w * factor, c // factor**2)
-
-
-def pixel_unshuffle(x: jax.Array, factor: int) -> jax.Array:
-    """(N, H, W, C) -> (N, H/f, W/f, C f²), channel-major (c f² + dy f + dx) as torch orders it."""
-    if factor == 1:
-        return x
-    n, h, w, c = x.shape
-    if h % factor or w % factor:
-        raise InputError(f"a {h}x{w} picture cannot be unshuffled by {factor}: pad it first")
-    x = x.reshape(n, h // factor, factor, w // factor, factor, c)
-    return x.transpose(0, 1, 3, 5, 2, 4).reshape(n, h // factor, w // factor, c * factor**2)

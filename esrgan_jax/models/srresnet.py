@@ -6,6 +6,7 @@ from flax import linen as nn
 
 from esrgan_jax.errors import InputError
 from esrgan_jax.models.conv import Conv
+from esrgan_jax.models.pixel_shuffle import pixel_shuffle
 
 
 class SRResNet(nn.Module):
@@ -76,12 +77,5 @@ class SRResNet(nn.Module):
         x = first + norm(conv(x, "conv_body"), "bn_body")
         for index in range(1, self.scale.bit_length()):
             x = conv(x, f"conv_up{index}", 4 * self.num_features)
-            x = prelu(pixel_shuffle_x2(x), f"prelu_up{index}")
+            x = prelu(pixel_shuffle(x, 2), f"prelu_up{index}")
         return conv(x, "conv_last", self.out_channels, 9)
-
-
-def pixel_shuffle_x2(x: jax.Array) -> jax.Array:
-    """(N, H, W, 4C) -> (N, 2H, 2W, C), channels ordered c 4 + dy 2 + dx as torch orders them."""
-    n, h, w, c = x.shape
-    x = x.reshape(n, h, w, c // 4, 2, 2).transpose(0, 1, 4, 2, 5, 3)
-    return x.reshape(n, 2 * h, 2 * w, c // 4)

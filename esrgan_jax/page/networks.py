@@ -15,7 +15,7 @@ from esrgan_jax.checkpoint import find_checkpoint, load_generator
 from esrgan_jax.errors import InputError
 from esrgan_jax.interop import zoo
 from esrgan_jax.interop.weight_file import SUFFIXES
-from esrgan_jax.interpolate import describe_model, mix_params
+from esrgan_jax.interpolation import describe_model, mix_params
 from esrgan_jax.mixture import GAN, PSNR
 from esrgan_jax.page.watched import Watched
 

@@ -1,0 +1,177 @@
+"""Network interpolation (arXiv 1809.00219, §3.4): fidelity and texture, mixed in the parameters."""
+
+import functools
+import hashlib
+import math
+import operator
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from esrgan_jax.errors import InputError, listed
+from esrgan_jax.files import sha256
+from esrgan_jax.interop.zoo import resolve
+
+
+def interpolate_params(psnr: Any, gan: Any, alpha: float) -> Any:
+    """(1 - alpha) · psnr + alpha · gan over every leaf (§3.4, equation 4).
+
+    Only a GAN generator that was trained from that PSNR generator gives a sensible mixture.
+
+    Args:
+        psnr: Parameters of the PSNR-oriented generator, any pytree of arrays.
+        gan: Parameters of the GAN generator, the same tree with the same shapes.
+        alpha: Any finite number: 0 is exactly `psnr`, 1 exactly `gan`, beyond is extrapolation.
+
+    Raises:
+        InputError: alpha is not finite, the trees differ (the first differences are named), or
+            leaves that are no floating-point numbers would have to be mixed.
+    """
+    return mix_params([psnr, gan], [1 - alpha, alpha])
+
+
+def mix_params(trees: Sequence[Any], weights: Sequence[float]) -> Any:
+    """Σ weight · tree over any number of equally shaped pytrees; raises as `interpolate_params`.
+
+    A tree of weight 0 has no part in it, and one left alone with weight 1 is returned bit for bit.
+    """
+    if len(trees) != len(weights) or not trees:
+        raise InputError(f"{len(trees)} networks and {len(weights)} weights: give each its weight")
+    if not all(math.isfinite(weight) for weight in weights):
+        raise InputError(f"weights must be finite numbers, got {list(weights)}")
+    for tree in trees[1:]:
+        check_same_shapes(trees[0], tree)
+
+    # 0 · inf would be NaN, and a sum with 0 turns -0.0 into 0.0.
+    parts = [(weight, tree) for weight, tree in zip(weights, trees, strict=True) if weight]
+    if not parts:
+        raise InputError("all weights are 0: there is no network to mix")
+    if len(parts) == 1 and parts[0][0] == 1:
+        return parts[0][1]
+
+    def mix(*leaves: Any) -> Any:
+        dtype = leaves[0].dtype
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise InputError(f"a leaf of {dtype} cannot be mixed, only floating-point ones")
+        terms = (weight * leaf for (weight, _), leaf in zip(parts, leaves, strict=True))
+        return functools.reduce(operator.add, terms).astype(dtype)  # NumPy widens, JAX does not
+
+    return jax.tree.map(mix, *(tree for _, tree in parts))
+
+
+def check_same_shapes(first: Any, second: Any) -> None:
+    """InputError naming the leaves (path and shape) that the two trees do not share."""
+    a, b = _shapes(first), _shapes(second)
+    differences = [
+        f"{path}: {a.get(path, 'absent')} and {b.get(path, 'absent')}"
+        for path in sorted(a.keys() | b.keys())
+        if a.get(path) != b.get(path)
+    ]
+    if differences:
+        raise InputError(f"the networks are not of one architecture: {listed(differences)}")
+    structures = [jax.tree.structure(tree) for tree in (first, second)]
+    if structures[0] != structures[1]:
+        raise InputError(
+            f"the networks have the same leaves in different containers, {structures[0]} and "
+            f"{structures[1]}; bring both into one form"
+        )
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def load_mixture(psnr_model: str | Path, gan_model: str | Path, alpha: float) -> tuple[Any, Any]:
+    """(module, variables) of (1 - alpha) · psnr_model + alpha · gan_model; as `load_models`."""
+    return load_models([(psnr_model, 1 - alpha), (gan_model, alpha)])[:2]
+
+
+def load_models(weighted: Sequence[tuple[str | Path, float]]) -> tuple[Any, Any, str]:
+    """(module, variables, name) of Σ weight · model: runs, checkpoints, files or zoo names.
+
+    The name has every model's hash in it, see `describe_model`.
+
+    Raises:
+        InputError: as `load_generator` and `mix_params`, the architectures differ, or two are one
+            and the same.
+    """
+    from esrgan_jax.checkpoint import load_generator  # not for those who mix parameters alone
+
+    loaded = [load_generator(model) for model, _ in weighted]
+    first, module = weighted[0][0], loaded[0][0]
+    places = {_place(first): first}
+    for (model, _), (other, _) in zip(weighted[1:], loaded[1:], strict=True):
+        if same := places.get(_place(model)):
+            raise InputError(
+                f"{same} and {model} are the same network; "
+                "of a run name the two stages, WORKDIR/psnr and WORKDIR/gan"
+            )
+        places[_place(model)] = model
+        if architecture(other) != architecture(module):
+            raise InputError(
+                f"{first} is {architecture(module)} and {model} is {architecture(other)}; "
+                "only networks of one architecture can be interpolated"
+            )
+        if differs := _differences(module, other):
+            raise InputError(
+                f"{first} and {model} are not of one architecture, and cannot be mixed: {differs}"
+            )
+    terms = [
+        describe_model(model, variables) + ("" if weight == 1 else f" x {weight:g}")
+        for (model, weight), (_, variables) in zip(weighted, loaded, strict=True)
+        if weight
+    ]
+    try:
+        mixed = mix_params([variables for _, variables in loaded], [w for _, w in weighted])
+    except InputError as error:
+        names = " and ".join(str(model) for model, _ in weighted)
+        raise InputError(f"{names}: {error}") from None
+    return loaded[-1][0], mixed, " + ".join(terms)
+
+
+def describe_model(model: str | Path, variables: Any) -> str:
+    """A model's name and what identifies it: the SHA-256 of its file, or of a folder's parameters.
+
+    Such as "RRDB_ESRGAN_x4.npz sha256:0123456789abcdef", the first 16 digits.
+    """
+    path = Path(resolve(model))
+    if path.is_file():
+        return f"{path.name} sha256:{sha256(path)[:16]}"
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(variables):
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return f"{path.name} parameters sha256:{digest.hexdigest()[:16]}"
+
+
+def _place(model: str | Path) -> Path:
+    """The checkpoint or file that a model's name leads to: a run's is that of its newest stage."""
+    from esrgan_jax.checkpoint import find_checkpoint
+
+    # Path resolves links, which epath.Path does not.
+    path = epath.Path(model).expanduser()
+    return Path(find_checkpoint(path) or path).resolve()
+
+
+def _differences(first: Any, second: Any) -> str:
+    """The fields of two modules of one class that differ, with both values; "" where none does."""
+    fields = {k: v for k, v in vars(first).items() if isinstance(v, int | str) and k != "name"}
+    return ", ".join(
+        f"{name} is {value} and {other}"
+        for name, value in fields.items()
+        if (other := getattr(second, name)) != value
+    )
+
+
+def architecture(module: Any) -> str:
+    """What the shapes of the parameters need not tell: unshuffling looks like more channels."""
+    unshuffle = getattr(module, "unshuffle", 1)
+    folded = f" with unshuffle {unshuffle}" if unshuffle > 1 else ""
+    return f"a x{module.scale} {type(module).__name__}{folded}"
