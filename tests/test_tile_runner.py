@@ -12,6 +12,7 @@ from esrgan_jax.upscaler import Upscaler
 from esrgan_jax.upscaling import tile_runner
 from esrgan_jax.upscaling.tile import Tile
 from esrgan_jax.upscaling.tile_runner import TileRunner
+from esrgan_jax.upscaling.tiles import Span
 
 MODULE = RRDBNet(num_features=8, num_growth=4, num_blocks=1, scale=2)
 
@@ -29,12 +30,16 @@ def runner(variables, devices=1, **options):
     return TileRunner(MODULE, variables, devices=jax.devices()[:devices], **options)
 
 
+def tile_of(lr, height, width):
+    return Tile(lr, (height, width), "uint8", Span(0, height, 0, height), Span(0, width, 0, width))
+
+
 def tiles(rng, *shapes):
     made = []
-    for place, (height, width) in enumerate(shapes):
+    for height, width in shapes:
         lr = np.zeros((32, 48, 3), np.uint8)
         lr[:height, :width] = rng.integers(0, 256, (height, width, 3))
-        made.append(Tile(lr, (height, width), "uint8", place))
+        made.append(tile_of(lr, height, width))
     return made
 
 
@@ -46,11 +51,14 @@ def alone(variables, tile):
 
 
 def test_everything_comes_out_in_order_with_its_result(variables, rng):
-    """Tiles of two dtypes, so of two batches, and what is no tile in between."""
+    """Tiles of two dtypes, so of two batches, and one that has failed already in between."""
     given = tiles(rng, (32, 48), (10, 20), (32, 7))
-    deep = Tile(given[0].lr.astype(np.uint16) * 257, (32, 48), "uint8", "deep")
-    items = [given[0], "first end", deep, given[1], "second end", given[2], "third end"]
+    deep = tile_of(given[0].lr.astype(np.uint16) * 257, 32, 48)
+    failed = tile_of(given[0].lr[:0], 0, 0)
+    failed.error = RunError("cut off")
+    items = [given[0], failed, deep, given[1], given[2]]
     results = list(runner(variables, devices=2).run(iter(items)))
+    assert failed.result is None
     assert results == items
     for tile in given:
         height, width = tile.size
@@ -208,7 +216,7 @@ def test_batches_fill_a_device_and_are_few(variables, rng, monkeypatch, platform
     made.devices = [Device()]
     expected = {32: 64, 64: 64, 256: 8, 1024: 1, 4096: 1}
     for side, size in expected.items():
-        tile = Tile(np.zeros((side, side, 3), np.uint8), (side, side), "uint8")
+        tile = tile_of(np.zeros((side, side, 3), np.uint8), side, side)
         assert made._batch_size(tile) == (size if platform == "gpu" else 1)
 
 

@@ -1,87 +1,68 @@
-"""Pictures cut into tiles, and put together again, strip by strip."""
+"""Upscales pictures that come as strips of rows: cut into tiles, and put together again."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
+from itertools import groupby
 
 import numpy as np
 
 from esrgan_jax.errors import InputError
 from esrgan_jax.upscaling.planes import result_bands
-from esrgan_jax.upscaling.step import peak
-from esrgan_jax.upscaling.strips import Strips, quantized, resized
-from esrgan_jax.upscaling.tile import Tile, cut_row, kept, rows_of
+from esrgan_jax.upscaling.strips import Strips, peak, quantized, resized
+from esrgan_jax.upscaling.tile import Tile, cut_row, paste, rows_of
 from esrgan_jax.upscaling.tile_runner import TileRunner
 from esrgan_jax.upscaling.tiles import Axis, Span
 
 STRIP_BYTES = 192 * 2**20  # of a result's rows that are put together at a time
-SLICE_BYTES = 8 * 2**20  # of them that are handed on at a time
+SLICE_BYTES = 8 * 2**20  # of them that are yielded at a time
 
 
 @dataclass(eq=False)
-class _Job:
-    """A picture that is being upscaled: what it is, how it is cut, and what became of it."""
+class _Picture:
+    """A picture that is being upscaled."""
 
     source: Strips
-    dtype: str  # that tiles come back in
-    bands: int
+    dtype: str  # of the tiles' results
+    bands: int  # of the result
     rows: Axis
     columns: Axis
-    count: "_Count"
-    error: Exception | None = None
-    abandoned: bool = False  # no more of it is wanted
-    ended: bool = False
+    progress: "_Progress"
+    abandoned: bool = False  # the rest of it is not wanted
 
 
-@dataclass(eq=False)
-class _Count:
-    """Tells whole pixels of a picture's result, of parts of its tiles.
+class _Progress:
+    """Counts the finished pixels of a picture's result by the finished parts of its tiles.
 
-    Attributes:
-        progress: Called with the pixels.
+    Args:
+        report: Called with the pixels.
         pixels: Of the result.
         start: The part of the whole work that is done before this network's.
-        end: The part that is done with it.
+        end: The part that is done after it.
     """
 
-    progress: Callable[[int], None]
-    pixels: int
-    start: float
-    end: float
-    done: float = 0  # of this network's work
-    told: int = 0
+    def __init__(self, report: Callable[[int], None], pixels: int, start: float, end: float):
+        self.report, self.pixels, self.start, self.end = report, pixels, start, end
+        self.done, self.reported = 0.0, 0
 
-    def tell(self, place: "_Place", done: float) -> None:
-        """A part of a tile is done, in (0, 1]; it may be told again, and less."""
-        self.done = min(self.done + place.share * max(done - place.done, 0), 1)
-        place.done = max(done, place.done)
-        before = round(self.start * self.pixels)
-        now = round((self.start + self.done * (self.end - self.start)) * self.pixels) - before
-        if now > self.told:
-            self.progress(now - self.told)
-            self.told = now
+    def of_tile(self, share: float) -> Callable[[float], None]:
+        """What to call with the finished part of a tile, in (0, 1]; less than before is ignored.
 
+        Args:
+            share: The part of the picture that the tile fills.
+        """
+        before = 0.0
 
-@dataclass(eq=False)
-class _Place:
-    """Where a tile lies, its alpha where that is a single value, and how far it is.
+        def tell(done: float) -> None:
+            nonlocal before
+            self.done = min(self.done + share * max(done - before, 0), 1)
+            before = max(done, before)
+            first = round(self.start * self.pixels)
+            now = round((self.start + self.done * (self.end - self.start)) * self.pixels) - first
+            if now > self.reported:
+                self.report(now - self.reported)
+                self.reported = now
 
-    Attributes:
-        share: Of the picture's pixels that are filled with it.
-        done: The part of it that was told.
-    """
-
-    row: Span
-    column: Span
-    share: float
-    alpha: float | None = None
-    done: float = 0
-
-
-@dataclass(eq=False)
-class _End:
-    """Behind the last tile of a picture."""
+        return tell
 
 
 def enlarged(
@@ -110,26 +91,24 @@ def enlarged(
     """
     scale: int = runner.module.scale
 
-    def count(source: Strips) -> _Count:
+    def progress_of(source: Strips) -> _Progress:
         made = total_scale or scale
         height, width = source.result_size or (source.height * made, source.width * made)
-        return _Count(progress or (lambda _: None), height * width, *part)
+        return _Progress(progress or (lambda _: None), height * width, *part)
 
-    items = runner.run(_tiles(runner, pictures, tile, overlap, last, count))
-    for job in items:
-        source, size = job.source, (job.source.height * scale, job.source.width * scale)
+    tiles = runner.run(_tiles(runner, pictures, tile, overlap, last, progress_of))
+    for picture, own in groupby(tiles, key=lambda tile: tile.picture):
+        source = picture.source
+        size = source.height * scale, source.width * scale
         wanted = source.result_size or size
-        rows = _rows(job, items, scale)
-        dtype = np.dtype(job.dtype)
+        rows, dtype = _rows(picture, own, scale), np.dtype(picture.dtype)
         if last and wanted != size:
             rows = quantized(resized(rows, size, wanted), source.result_dtype)
             size, dtype = wanted, source.result_dtype
         yield replace(
-            source, height=size[0], width=size[1], bands=job.bands, dtype=dtype, rows=rows
+            source, height=size[0], width=size[1], bands=picture.bands, dtype=dtype, rows=rows
         )
-        job.abandoned = True
-        while not job.ended:  # whatever was not read
-            job.ended = isinstance(next(items), _End)
+        picture.abandoned = True  # so that `groupby` has little left to skip
 
 
 def _tiles(
@@ -138,16 +117,19 @@ def _tiles(
     tile: int,
     overlap: int,
     last: bool,
-    count: Callable[[Strips], _Count],
-) -> Iterator[Any]:
-    """Each picture's job, its tiles from the top left to the bottom right, and its end."""
-    wrap = runner.border == "wrap"
+    progress_of: Callable[[Strips], _Progress],
+) -> Iterator[Tile]:
+    """The tiles of each picture from the top left to the bottom right.
+
+    If a picture cannot be read or upscaled, its last tile is one that holds the error.
+    """
+    scale, wrap = runner.module.scale, runner.border == "wrap"
     for source in pictures:
-        size = source.height * runner.module.scale, source.width * runner.module.scale
+        size = source.height * scale, source.width * scale
         dtype = "float32"
         if last and source.result_size in (None, size) and source.result_dtype.kind == "u":
             dtype = source.result_dtype.name
-        # What a network folds is filled up at the far sides; what goes round has none.
+        # The far sides are padded to a multiple of what the network folds; a texture has no sides.
         sides = (source.height, source.width)
         height, width = (n if wrap else n + -n % runner.multiple for n in sides)
         bands, error = source.bands, None
@@ -155,28 +137,42 @@ def _tiles(
             bands = result_bands(source.bands, runner.module)
         except InputError as reason:
             error = reason
-        row_bytes = size[1] * runner.module.scale * bands * np.dtype(dtype).itemsize
+        row_bytes = size[1] * scale * bands * np.dtype(dtype).itemsize
         tallest = max(STRIP_BYTES // row_bytes // 32 * 32, 32) + overlap
         rows, columns = runner.plan(height, width, tile, overlap, tallest)
-        job = _Job(source, dtype, bands, rows, columns, count(source), error)
-        yield job
+        picture = _Picture(source, dtype, bands, rows, columns, progress_of(source))
         try:
-            if job.error is None:
-                yield from _cut(job, runner, width - source.width)
-        except Exception as error:  # of whoever reads the picture, who gets it back
-            job.error = error
-        yield _End()
+            if error is not None:
+                raise error
+            yield from _cut(picture, runner, width - source.width)
+        except Exception as reason:  # whoever reads the picture's rows gets it
+            nothing = np.zeros((0, 0, bands), source.dtype)
+            place = rows.spans[-1], columns.spans[-1]
+            yield Tile(nothing, (0, 0), dtype, *place, picture=picture, error=reason)
 
 
-def _cut(job: _Job, runner: TileRunner, right: int) -> Iterator[Tile]:
-    source, rows = job.source, job.rows
+def _cut(picture: _Picture, runner: TileRunner, right: int) -> Iterator[Tile]:
+    """The tiles of a picture.
+
+    Args:
+        picture: The picture.
+        runner: Of the network.
+        right: Columns to add on the right.
+    """
+    source, rows, columns, scale = (
+        picture.source,
+        picture.rows,
+        picture.columns,
+        runner.module.scale,
+    )
+    pixels = rows.spans[-1].keep_end * columns.spans[-1].keep_end
     held, top, strips = np.zeros((0, source.width, source.bands), source.dtype), 0, source.rows
-    if round_trip := rows.spans[0].start < 0:  # a texture, whose first rows need its last
+    if wraps := rows.spans[0].start < 0:  # a texture, whose first rows need its last
         strips = iter([np.concatenate(list(strips))])
     for row in rows.spans:
         while top + len(held) < min(row.end, source.height):
             held = np.concatenate([held, next(strips)])
-        if round_trip:
+        if wraps:
             strip = rows_of(held, row)
         else:
             held, top = held[row.start - top :], row.start
@@ -184,61 +180,52 @@ def _cut(job: _Job, runner: TileRunner, right: int) -> Iterator[Tile]:
             # Mirrored as Real-ESRGAN does it: the pixel grid stays in place.
             below = row.end - row.start - len(strip)
             strip = np.pad(strip, [(0, below), (0, right), (0, 0)], "reflect")
-        for tile in cut_row(strip, row, rows, job.columns, job.dtype):
-            tile.place = place = _Place(*tile.place, share=_share(job, *tile.place))
-            tile.told = partial(job.count.tell, place)
+        for tile in cut_row(strip, row, rows, columns, picture.dtype):
+            tile.picture = picture
+            share = _length(tile.row) * _length(tile.column) / pixels
+            tile.progress = picture.progress.of_tile(share)
             alpha = tile.lr[: tile.size[0], : tile.size[1], -1]
             separate = tile.lr.shape[2] in (2, 4) and runner.module.in_channels != 4
             if separate and alpha.min() == alpha.max():
-                # What comes of it is known without computing it, see `alpha.enlarged_alpha`.
-                tile.place.alpha = alpha[0, 0] / peak(alpha.dtype)
+                # Constant alpha stays what it is, see `alpha.enlarged_alpha`.
+                tile.opacity = alpha[0, 0] / peak(alpha.dtype)
                 tile.lr = tile.lr[..., :-1]
-                if not tile.place.alpha:
-                    shape = (n * runner.module.scale for n in tile.lr.shape[:2])
-                    tile.result = np.zeros((*shape, job.bands - 1), job.dtype)
+                if not tile.opacity:
+                    shape = (n * scale for n in tile.lr.shape[:2])
+                    tile.result = np.zeros((*shape, picture.bands - 1), picture.dtype)
             yield tile
-            if job.abandoned:
+            if picture.abandoned:
                 return
 
 
-def _share(job: _Job, row: Span, column: Span) -> float:
-    """The part of a picture that a tile fills."""
-    tall, wide = (axis.spans[-1].keep_end for axis in (job.rows, job.columns))
-    pixels = (row.keep_end - row.keep_start) * (column.keep_end - column.keep_start)
-    return pixels / (tall * wide)
+def _length(span: Span) -> int:
+    return span.keep_end - span.keep_start
 
 
-def _rows(job: _Job, items: Iterator[Any], scale: int) -> Iterator[np.ndarray]:
-    """The picture's strips: one for each row of tiles."""
-    source, columns, filled = job.source, job.columns.spans, 0
+def _rows(picture: _Picture, tiles: Iterator[Tile], scale: int) -> Iterator[np.ndarray]:
+    """The strips of a picture's result, row of tiles by row of tiles."""
+    source, columns = picture.source, picture.columns.spans
+    last = picture.rows.spans[-1]
     strip = np.zeros(0)
-    for item in items:
-        if isinstance(item, _End):
-            job.ended = True
-            if job.error is not None:
-                raise job.error
-            return
-        if item.error is not None and job.error is None:
-            job.error, job.abandoned = item.error, True
-        if job.error is not None:
+    for tile in tiles:
+        if tile.error is not None:
+            picture.abandoned = True
+            raise tile.error
+        row = tile.row
+        if tile.column is columns[0]:
+            shape = _length(row) * scale, columns[-1].keep_end * scale, picture.bands
+            strip = np.empty(shape, picture.dtype)
+        paste(tile, strip, scale, row.keep_start)
+        assert tile.progress
+        tile.progress(1)
+        if tile.column is not columns[-1]:
             continue
-        row, column, alpha = item.place.row, item.place.column, item.place.alpha
-        if not filled:
-            height, width = row.keep_end - row.keep_start, columns[-1].keep_end
-            strip = np.empty((height * scale, width * scale, job.bands), job.dtype)
-        part = strip[:, column.keep_start * scale : column.keep_end * scale]
-        result = kept(item.result, row, column, scale)
-        part[..., : result.shape[-1]] = result
-        if alpha is not None:
-            full = peak(part.dtype)
-            part[..., -1] = alpha if full == 1 else np.rint(alpha * full)
-        job.count.tell(item.place, 1)
-        filled = (filled + 1) % len(columns)
-        if not filled:
-            height = min(source.height, row.keep_end) - row.keep_start
-            done, strip = strip[: height * scale, : source.width * scale], np.zeros(0)
-            some = max(SLICE_BYTES // done[:1].nbytes, 1)
-            for top in range(0, len(done), some):
-                # A copy, as a view would keep all rows alive for as long as it waits.
-                yield done[top : top + some].copy()
-            del done
+        height = min(source.height, row.keep_end) - row.keep_start
+        done, strip = strip[: height * scale, : source.width * scale], np.zeros(0)
+        some = max(SLICE_BYTES // done[:1].nbytes, 1)
+        for top in range(0, len(done), some):
+            # A copy, as a view would keep all rows alive for as long as it waits.
+            yield done[top : top + some].copy()
+        del done
+        if row is last:
+            return  # and not wait for the first tile of the next picture

@@ -14,6 +14,7 @@ from esrgan_jax.upscaling import network
 from esrgan_jax.upscaling.color import color_drift
 from esrgan_jax.upscaling.ensemble import turned, turned_back
 from esrgan_jax.upscaling.planes import from_planes, to_planes
+from esrgan_jax.upscaling.strips import peak
 
 
 @partial(
@@ -153,12 +154,6 @@ def _joined(
 ) -> tuple[jax.Array, jax.Array]:
     sr = network.joined(module, results, tiles.shape[1], border)
     return _finished(module, tiles, sizes, sr, border, strength, **options)
-
-
-def peak(dtype: Any) -> int:
-    """The value that stands for 1 in a picture of that dtype."""
-    dtype = np.dtype(dtype)
-    return 1 if np.issubdtype(dtype, np.floating) else int(np.iinfo(dtype).max)
 
 
 def _bicubic(x: jax.Array, sizes: jax.Array, scale: int) -> jax.Array:

@@ -37,6 +37,12 @@ class Strips:
     key: Any = None
 
 
+def peak(dtype: Any) -> int:
+    """The value that stands for 1 in a picture of that dtype."""
+    dtype = np.dtype(dtype)
+    return 1 if np.issubdtype(dtype, np.floating) else int(np.iinfo(dtype).max)
+
+
 def resized(rows: Iterator[np.ndarray], from_size: Any, to_size: Any) -> Iterator[np.ndarray]:
     """Resizes as `data.resize.imresize` does, antialiased bicubic, in float32.
 
@@ -83,7 +89,7 @@ def quantized(rows: Iterator[np.ndarray], dtype: np.dtype) -> Iterator[np.ndarra
     for strip in rows:
         strip = strip.clip(0, 1)
         if not np.issubdtype(dtype, np.floating):
-            strip = np.rint(strip * np.float32(np.iinfo(dtype).max))
+            strip = np.rint(strip * np.float32(peak(dtype)))
         yield strip.astype(dtype)
 
 

@@ -1,4 +1,4 @@
-"""A tile of a picture, cut out of rows in memory."""
+"""A tile of a picture: cut out of its rows, and pasted into the rows of the result."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from esrgan_jax.errors import RunError
+from esrgan_jax.upscaling.strips import peak
 from esrgan_jax.upscaling.tiles import Axis, Span
 
 
@@ -18,40 +18,46 @@ class Tile:
         lr: (h, w, bands) uint8, uint16 or float32, zero beyond `size`.
         size: (height, width) that is picture.
         dtype: Of the result, "uint8", "uint16" or "float32".
-        place: Whatever its owner knows it by.
+        row: The rows of the picture that the tile reads and fills.
+        column: Its columns, likewise.
+        picture: The picture it belongs to. The network does not look at it.
+        opacity: The value of alpha, in [0, 1], where alpha is constant and not part of `lr`.
+        progress: Called with the finished part of the tile, in (0, 1], while it is computed.
         result: (scale h, scale w, bands) once it is done.
-        error: Why it could not be.
-        told: Called with the part of it that is done, in (0, 1], while it is computed.
+        error: Why it could not be done.
     """
 
     lr: np.ndarray
     size: tuple[int, int]
     dtype: str
-    place: Any = None
+    row: Span
+    column: Span
+    picture: Any = None
+    opacity: float | None = None
+    progress: Callable[[float], None] | None = None
     result: Any = None
-    error: RunError | None = None
-    told: Callable[[float], None] | None = None
+    error: Exception | None = None
 
     @property
     def open(self) -> bool:
-        """Whether it waits to be done."""
+        """Whether it still has to be computed."""
         return self.result is None and self.error is None
 
 
 def rows_of(picture: np.ndarray, span: Span) -> np.ndarray:
-    """The rows that a span reads of a picture in memory, going round its ends."""
+    """The rows of a picture in memory that a span reads, wrapping around its ends."""
     if span.start >= 0 and span.end <= len(picture):
         return picture[span.start : span.end]
     return picture.take(np.arange(span.start, span.end), axis=0, mode="wrap")
 
 
 def cut_row(strip: np.ndarray, row: Span, rows: Axis, columns: Axis, dtype: str) -> Iterator[Tile]:
-    """The tiles of a row of them.
+    """Cuts one row of tiles.
 
     Args:
-        strip: (row.end - row.start, width, bands), the rows that they read.
-        row: Where they lie.
-        rows: The plan of the height, for the tiles' length.
+        strip: (row.end - row.start, width, bands), the rows that the tiles read.
+        row: The position of the strip.
+        rows: The plan of the height, for the length of the tiles.
         columns: The plan of the width.
         dtype: Of the results.
     """
@@ -59,11 +65,27 @@ def cut_row(strip: np.ndarray, row: Span, rows: Axis, columns: Axis, dtype: str)
         part = rows_of(strip.swapaxes(0, 1), column).swapaxes(0, 1)
         lr = np.zeros((rows.length, columns.length, strip.shape[2]), strip.dtype)
         lr[: part.shape[0], : part.shape[1]] = part
-        yield Tile(lr, part.shape[:2], dtype, (row, column))
+        yield Tile(lr, part.shape[:2], dtype, row, column)
 
 
-def kept(result: np.ndarray, row: Span, column: Span, scale: int) -> np.ndarray:
-    """The part of a tile's result that is not a neighbour's."""
-    top, left = row.keep_start - row.start, column.keep_start - column.start
-    height, width = row.keep_end - row.keep_start, column.keep_end - column.keep_start
-    return result[top * scale : (top + height) * scale, left * scale : (left + width) * scale]
+def paste(tile: Tile, target: np.ndarray, scale: int, top: int = 0) -> None:
+    """Writes the part of a tile's result that belongs to no neighbour into a result.
+
+    Args:
+        tile: A tile that is done.
+        target: (scale height, scale width, bands), which is changed.
+        scale: Of the result.
+        top: The LR row at which `target` begins.
+    """
+    row, column = tile.row, tile.column
+    inner = _scaled(row, scale, row.start), _scaled(column, scale, column.start)
+    place = target[_scaled(row, scale, top), _scaled(column, scale)]
+    place[..., : tile.result.shape[-1]] = tile.result[inner]
+    if tile.opacity is not None:
+        full = peak(target.dtype)
+        place[..., -1] = tile.opacity if full == 1 else np.rint(tile.opacity * full)
+
+
+def _scaled(span: Span, scale: int, start: int = 0) -> slice:
+    """The pixels of the result that a span fills, counted from LR position `start`."""
+    return slice((span.keep_start - start) * scale, (span.keep_end - start) * scale)

@@ -13,7 +13,7 @@ from esrgan_jax.errors import RunError
 from esrgan_jax.sharding import batched, create_mesh, replicated
 from esrgan_jax.upscaling.memory import budget, bytes_per_pixel
 from esrgan_jax.upscaling.step import upscale_in_parts, upscale_step
-from esrgan_jax.upscaling.tile import Tile, cut_row, kept, rows_of
+from esrgan_jax.upscaling.tile import Tile, cut_row, paste, rows_of
 from esrgan_jax.upscaling.tiles import Axis, plan_axis
 
 AHEAD = 2  # batches on the device at a time: one computes while another's result is fetched
@@ -71,43 +71,40 @@ class TileRunner:
         self.batch_sizes: dict[Any, int] = {}
         self.largest_side: int | None = None  # where memory ran out
 
-    def run(self, items: Iterable[Any]) -> Iterator[Any]:
-        """Yields all items in order, tiles with their result; what is no tile is passed on.
+    def run(self, tiles: Iterable[Tile]) -> Iterator[Tile]:
+        """Yields the tiles in order, each with its result or its error.
 
-        Tiles of one shape are batched, whosever they are, so later items are read before earlier
-        ones come out.
+        Tiles of one shape are batched across pictures, so later tiles are read before earlier ones
+        are yielded.
         """
-        waiting: deque[Any] = deque()
+        waiting: deque[Tile] = deque()
         groups: dict[Any, list[Tile]] = {}
         flying: deque[tuple[list[Tile], Any]] = deque()
 
         def start(key: Any) -> None:
-            tiles = groups.pop(key)
-            flying.append((tiles, self._launch(tiles)))
+            batch = groups.pop(key)
+            flying.append((batch, self._launch(batch)))
 
-        for item in items:
-            waiting.append(item)
-            if isinstance(item, Tile) and item.open:
-                key = _key(item)
-                groups.setdefault(key, []).append(item)
-                if len(groups[key]) >= self._batch_size(item):
-                    start(key)
-            while waiting:
-                head = waiting[0]
-                if isinstance(head, Tile) and head.open:
-                    if len(flying) <= self.ahead:
-                        break
+        for tile in tiles:
+            waiting.append(tile)
+            if tile.open:
+                batch = groups.setdefault(_key(tile), [])
+                batch.append(tile)
+                if len(batch) >= self._batch_size(tile):
+                    start(_key(tile))
+            while waiting and not (waiting[0].open and len(flying) <= self.ahead):
+                if waiting[0].open:
                     self._land(*flying.popleft())
-                    continue
-                yield waiting.popleft()
-            # Tiles of rare shapes hold up what comes after them.
+                else:
+                    yield waiting.popleft()
+            # A tile of a rare shape, whose batch does not fill, must not hold up what follows.
             late = len(waiting) >= 2 * AHEAD * self._batch_size(waiting[0]) if waiting else False
             if late and _key(waiting[0]) in groups:
                 start(_key(waiting[0]))
         for key in list(groups):
             start(key)
         while waiting:
-            while isinstance(waiting[0], Tile) and waiting[0].open:
+            while waiting[0].open:
                 self._land(*flying.popleft())
             yield waiting.popleft()
 
@@ -237,36 +234,33 @@ class TileRunner:
         return rows._replace(length=length), columns
 
     def _split(self, tile: Tile, side: int) -> None:
+        """Does a tile in smaller ones."""
         height, width = tile.size
-        overlap = min(self.overlap, side // 2)
-        rows, columns = self.plan(height, width, side, overlap)
+        rows, columns = self.plan(height, width, side, min(self.overlap, side // 2))
+        picture = tile.lr[:height, :width]
         parts = [
             part
-            for span in rows.spans
-            for part in cut_row(
-                rows_of(tile.lr[:height, :width], span), span, rows, columns, tile.dtype
-            )
+            for row in rows.spans
+            for part in cut_row(rows_of(picture, row), row, rows, columns, tile.dtype)
         ]
         for index, part in enumerate(parts):
-            part.told = lambda done, index=index: _tell([tile], (index + done) / len(parts))
-        scale = self.module.scale
+            part.progress = lambda done, index=index: _tell([tile], (index + done) / len(parts))
+        scale, result = self.module.scale, None
         for part in self.run(parts):
             if part.error is not None:
                 tile.error = part.error
                 return
-            if tile.result is None:
-                shape = (tile.lr.shape[0] * scale, tile.lr.shape[1] * scale)
-                tile.result = np.zeros((*shape, part.result.shape[-1]), part.result.dtype)
-            row, column = part.place
-            tall = slice(row.keep_start * scale, row.keep_end * scale)
-            wide = slice(column.keep_start * scale, column.keep_end * scale)
-            tile.result[tall, wide] = kept(part.result, row, column, scale)
+            if result is None:
+                shape = tile.lr.shape[0] * scale, tile.lr.shape[1] * scale, part.result.shape[-1]
+                result = np.zeros(shape, part.result.dtype)
+            paste(part, result, scale)
+        tile.result = result
 
 
 def _tell(tiles: list[Tile], done: float) -> None:
     for tile in tiles:
-        if tile.told:
-            tile.told(done)
+        if tile.progress:
+            tile.progress(done)
 
 
 def _key(tile: Tile) -> tuple:
