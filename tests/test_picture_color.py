@@ -185,7 +185,8 @@ def cases():
         light = gamma(1) if code[1] == 8 else srgb_light
         expected = shown(PATCHES, light, PRIMARIES[code[0]])
         yield f"avif-{code}", nclx(avif(), *code), expected
-        yield f"heic-{code}", nclx(HEIC, *code), expected
+        if code != (2, 2):  # where the box is silent, its coded picture speaks
+            yield f"heic-{code}", nclx(HEIC, *code), expected
     yield "jpeg-r03", jpeg(65535, "R03"), shown(PATCHES, gamma(563 / 256), ADOBE)
     yield "jpeg-2", jpeg(2), shown(PATCHES, gamma(563 / 256), ADOBE)
     yield "jpeg-srgb", jpeg(1, "R98"), PATCHES

@@ -5,8 +5,16 @@ from typing import BinaryIO
 
 import numpy as np
 
-from esrgan_jax.pictures.color import Cicp, Color, adobe_rgb, chromatic_color, cicp_color
-from esrgan_jax.pictures.heif_boxes import primary_colors
+from esrgan_jax.pictures.coded_color import av1_color, hevc_color
+from esrgan_jax.pictures.color import (
+    UNKNOWN,
+    Cicp,
+    Color,
+    adobe_rgb,
+    chromatic_color,
+    cicp_color,
+)
+from esrgan_jax.pictures.heif_items import first_bytes, read_items
 from esrgan_jax.pictures.icc import BT709, DAMAGED, fault, gamma_curve, srgb_curve, table_curve
 from esrgan_jax.pictures.metadata import BLOB, PROFILE, Metadata
 from esrgan_jax.pictures.tiff_tags import numbers, read_tags
@@ -63,14 +71,22 @@ def _own(
 
 
 def heif_color(file: BinaryIO, gray: bool) -> Color:
-    """What the nclx of an open HEIF or AVIF says."""
+    """What the nclx of an open HEIF or AVIF says, or where it is silent, the coded picture."""
     try:
-        nclx = primary_colors(file).get(b"nclx", b"")
-    except (struct.error, ValueError):
+        items = read_items(file)
+        own = [*items.owned.get(items.coded, ()), *items.owned.get(items.primary, ())]
+        nclx = [data[4:8] for kind, data in own if kind == b"colr" and data[:4] == b"nclx"]
+        code = struct.unpack(">2H", nclx[-1]) if nclx else (UNKNOWN, UNKNOWN)
+        if UNKNOWN in code:
+            coding, coded = items.of(items.coded), None
+            if b"hvcC" in coding:
+                coded = hevc_color(coding[b"hvcC"])
+            elif b"av1C" in coding:
+                coded = av1_color(coding[b"av1C"][4:] + first_bytes(file, items, items.coded))
+            code = [a if a != UNKNOWN else b for a, b in zip(code, coded or code, strict=True)]
+    except (struct.error, IndexError):
         return Color()  # its decoder judges it
-    if len(nclx) < 4:
-        return Color()
-    return cicp_color(Cicp(*struct.unpack_from(">2H", nclx)), gray)
+    return cicp_color(Cicp(*code), gray)
 
 
 def _cicp_of_png(chunks: dict[bytes, bytes], gray: bool) -> Color | None:
