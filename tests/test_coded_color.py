@@ -30,9 +30,7 @@ def configuration(stream: bytes) -> bytes:
     """The hvcC of a stream of HEVC."""
     units = [unit for unit in re.split(b"\0\0\0?\1", stream) if unit]
     units = [unit for unit in units if unit[0] >> 1 in (32, 33, 34)]
-    arrays = b"".join(
-        bytes([unit[0] >> 1, 0, 1]) + len(unit).to_bytes(2) + unit for unit in units
-    )
+    arrays = b"".join(bytes([unit[0] >> 1, 0, 1]) + len(unit).to_bytes(2) + unit for unit in units)
     return b"\1" + bytes(21) + bytes([len(units)]) + arrays
 
 
@@ -42,7 +40,7 @@ def configuration(stream: bytes) -> bytes:
     [
         ("yuv420p", ""),
         ("yuv444p10le", "scaling-list=default:sar=7:overscan=show"),
-        ("gray", "temporal-layers=1:bframes=4:sar=3,2"),
+        ("gray", "temporal-layers=3:bframes=4:range=full"),
     ],
 )
 def test_vui_of_hevc(code, form, told):
@@ -70,6 +68,13 @@ def avif(code: tuple[int, int], box: bool, **options) -> bytes:
     Image.fromarray(RGB).save(file, "avif", quality=100, subsampling="4:4:4", **options)
     data = replaced(file.getvalue(), (1, 13, 6), (*code, 6))
     return nclx(data, 2, 2) if box else data.replace(b"colrnclx", b"freenclx")
+
+
+@pytest.mark.kept("coded-color")
+@pytest.mark.parametrize("target", ["b.png", "b.avif"])
+def test_colours_of_results(outcome, target):
+    found = managed(outcome(avif((12, 13), True), target, lossless=True).path.read_bytes())
+    np.testing.assert_allclose(found, shown(PATCHES, matrix=P3), atol=6)
 
 
 @pytest.mark.parametrize("box", [True, False])

@@ -1,4 +1,5 @@
 import io
+import re
 
 import numpy as np
 import pytest
@@ -50,6 +51,33 @@ def test_a_progressive_one_lacks_details():
     data = jpeg(progressive=True)
     with pytest.raises(InputError, match="it is cut off or damaged: its finer details are missing"):
         open_picture(data[: len(data) * 3 // 4])
+
+
+def places_of_scans(data: bytes) -> list[int]:
+    """Where the tables of a progressive JPEG's scans from the second on begin, or the scans."""
+    found = [m.start() for m in re.finditer(rb"\xff(?=[\xc4\xda])", data)]
+    scans = [at for at in found if data[at + 1] == 0xDA]
+    return [next(at for at in found if at > before) for before in scans[:-1]]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_progressive_one_that_is_cut_between_scans(mode):
+    data = jpeg(mode, progressive=True)
+    places = places_of_scans(data)
+    assert len(places) > 4
+    for at in places:
+        with pytest.raises(InputError, match="its finer details are missing"):
+            open_picture(data[:at])
+        assert open_picture(data[:at] + b"\xff\xd9").notes == (
+            "its last scans are missing, and with them its finer details",
+        )
+
+
+@pytest.mark.kept("jpeg-scans")
+def test_a_result_of_some_scans(outcome):
+    data = jpeg(progressive=True)
+    result = outcome(data[: places_of_scans(data)[-1]] + b"\xff\xd9")
+    assert result.notes == ["its last scans are missing, and with them its finer details"]
 
 
 @pytest.mark.parametrize("behind", [bytes(1000), b"hello" * 100])

@@ -14,7 +14,9 @@ from PIL import Image, ImageOps
 from esrgan_jax.errors import InputError
 from esrgan_jax.picture import picture_size, read_picture
 from esrgan_jax.pictures.reader import open_picture
+from esrgan_jax.pictures.sources import sniff
 from esrgan_jax.pictures.xmp import turned
+from tests.test_picture_color import HEIC
 
 CFA = {"photometric": "cfa", "extratags": [(33421, "H", 2, (2, 2)), (33422, "B", 4, bytes(4))]}
 GAIN_MAP = "its gain map (HDR) is dropped; the picture itself is upscaled"
@@ -360,6 +362,38 @@ def test_pixels_that_are_not_square(outcome):
     result = outcome(with_property(avif(), b"pasp", struct.pack(">II", 4, 3), primary=True))
     said = "its pixels are 4:3 and not square, which the result does not say"
     assert result.notes == [said]
+
+
+@pytest.mark.kept("light-levels")
+@pytest.mark.parametrize("kind", [b"mDCV", b"cLLI", b"mdcv", b"clli"])
+def test_light_levels(outcome, kind):
+    content = struct.pack(">2I", 10_000_000, 4_000_000) * (3 if kind.lower() == b"mdcv" else 1)
+    if kind.islower():
+        data = with_property(avif(), kind, content, primary=True)
+    else:
+        data = encoded(flat(30, 32, 48, 3), "png")
+        chunk = kind + content
+        chunk = struct.pack(">I", len(content)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        data = data[:33] + chunk + data[33:]
+    result = outcome(data)
+    assert result.notes == [RESULT.format("HDR light levels are")]
+    assert level(result.path) == 30
+
+
+@pytest.mark.kept("heif-coding")
+@pytest.mark.parametrize(("kind", "name"), [(b"jpeg", "JPEG"), (b"avc1", "H.264")])
+def test_other_codings_in_heif(outcome, kind, name):
+    said = f"the picture in it is coded as {name}, which is not read in HEIF"
+    assert said in outcome(avif().replace(b"av01", kind).replace(b"avif", b"mif1")).failure
+
+
+def test_the_coding_tells_the_decoder_where_brands_do_not():
+    for brand in (b"heic", b"heix"):
+        data = HEIC.replace(brand, b"mif1")
+        assert sniff(data) == "heic"
+    picture = open_picture(HEIC.replace(b"heix", b"mif1"))
+    assert (picture.height, picture.width) == (16, 48)
+    assert sniff(avif().replace(b"ftypavif", b"ftypheic")) == "heif"
 
 
 @pytest.mark.kept("avif-animation")

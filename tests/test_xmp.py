@@ -149,6 +149,48 @@ def test_regions_grow_and_turn():
     assert values(scaled, "Iptc4xmpExt:rbX", "Iptc4xmpExt:rbH") == ["20", "21"]
 
 
+def corners(data: bytes) -> list[tuple[bytes, bytes]]:
+    return re.findall(rb'rbX="([\d.]+)" Iptc4xmpExt:rbY="([\d.]+)"', data)
+
+
+def test_regions_of_iptc_follow():
+    """Their corners do not say themselves in what they are counted."""
+    vertices = "".join(
+        f'<rdf:li Iptc4xmpExt:rbX="{x}" Iptc4xmpExt:rbY="{y}"/>' for x, y in ((10, 20), (30, 20))
+    )
+    inside = (
+        '<Iptc4xmpExt:RegionBoundary><rdf:Description Iptc4xmpExt:rbUnit="pixel">'
+        f"<Iptc4xmpExt:rbVertices><rdf:Seq>{vertices}</rdf:Seq></Iptc4xmpExt:rbVertices>"
+        "</rdf:Description></Iptc4xmpExt:RegionBoundary>"
+    )
+    scaled = scaled_xmp(xmp("", inside), (200, 120), (2, 3))
+    assert corners(scaled) == [(b"20", b"60"), (b"60", b"60")]
+    lay = turned_xmp(xmp("", inside), 6, (100, 40))  # a quarter turn with the clock
+    assert corners(lay) == [(b"20", b"10"), (b"20", b"30")]
+    names = [f"Iptc4xmpExt:{name}" for name in ("rbX", "rbY", "rbW", "rbH")]
+    numbers = zip(names, ("0.2", "0.1", "0.3", "0.4"), strict=True)
+    box = " ".join(f'{name}="{number}"' for name, number in numbers)
+    lay = turned_xmp(xmp(f'Iptc4xmpExt:rbUnit="relative" {box}'), 6, (100, 40))
+    assert values(lay, *names) == ["0.5", "0.2", "0.4", "0.3"]
+    names[2:] = ["Iptc4xmpExt:rbRx"]
+    numbers = zip(names, ("0.2", "0.1", "0.1"), strict=True)
+    circle = " ".join(f'{name}="{number}"' for name, number in numbers)
+    assert values(turned_xmp(xmp(circle), 8, (100, 40)), *names) == ["0.1", "0.8", "0.25"]
+
+
+@pytest.mark.kept("rating")
+@pytest.mark.parametrize("target", ["b.jpg", "b.png", "b.webp", "b.avif", "b.tif"])
+@pytest.mark.parametrize("about", ["", 'dc:creator="Ada"', 'xmp:Rating="2"'])
+def test_the_stars_of_exif(outcome, about, target):
+    exif = Image.Exif()
+    exif[18246], exif[271] = 4, "Maker"
+    own = xmp(about) if about else b""
+    result = outcome(file_with(own, exif=exif.tobytes()), target)
+    written = open_picture(result.path).metadata["xmp-data"][1]
+    assert re.findall(rb'xmp:Rating="(\d)"', written) == [b"2" if "Rating" in about else b"4"]
+    assert (b"Ada" in written) == ("Ada" in about)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_places_turn_as_pictures_do(orientation):
     """Against Pillow: the brightest pixel is where the place says."""

@@ -55,13 +55,18 @@ def edited_exif(exif: bytes, about: Fields, detail: Fields) -> bytes:
 
 def orientation(exif: bytes) -> int:
     """How a picture lies, 1 to 8, by its EXIF block; 1 where it does not say."""
+    value = first_number(exif, ORIENTATION)
+    return value if 1 <= value <= 8 else 1
+
+
+def first_number(exif: bytes, tag: int) -> int:
+    """A whole number in the first directory of an EXIF block; 0 where it is not there."""
     with suppress(struct.error, ValueError):
         file = io.BytesIO(exif.removeprefix(HEADER))
         layout, first = open_tiff(file)
         own, _ = read_entries(file, layout, first)
-        value = number(layout, *own[ORIENTATION]) if ORIENTATION in own else 1
-        return value if 1 <= value <= 8 else 1
-    return 1
+        return number(layout, *own[tag]) if tag in own else 0
+    return 0
 
 
 def scaled_exif(exif: bytes, size: tuple[int, int], scale: tuple[float, float]) -> bytes:

@@ -1,4 +1,4 @@
-"""The items of a HEIF or AVIF file, which are pictures and their parts, and what is known of each."""
+"""The items of a HEIF or AVIF file, pictures and their parts, and the properties of each."""
 
 import struct
 from collections.abc import Mapping

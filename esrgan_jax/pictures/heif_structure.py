@@ -17,6 +17,8 @@ AUXILIARY = {
     "disparity": "depth map",
     "matte": "mattes",
 }
+LIGHT_LEVELS = "HDR light levels"  # of the screen it was made on, and of its brightest pixels
+LIGHT = (b"mdcv", b"clli", b"cclv", b"amve")
 
 
 class Beside(NamedTuple):
@@ -28,17 +30,19 @@ class Beside(NamedTuple):
         aspect: (across, down) of a pixel that is not square.
         lying: How the picture lies before it is shown, as EXIF's orientation; None where it is
             mirrored, too, which EXIF has to tell.
+        coding: The kind of the shown picture, such as b"av01", or of its first tile.
     """
 
     parts: tuple[str, ...] = ()
     frames: int = 0
     aspect: tuple[int, int] | None = None
     lying: int | None = 1
+    coding: bytes = b""
 
 
 def look_beside(file: BinaryIO) -> Beside:
     """Looks through the boxes of an open file; what is damaged is left to the decoder."""
-    parts, frames, own = [], 0, {}
+    parts, frames, own, coding = [], 0, {}, b""
     with suppress(struct.error, IndexError):
         for box in boxes(file):
             if box.kind == b"mpvd":
@@ -49,11 +53,14 @@ def look_beside(file: BinaryIO) -> Beside:
                 frames = _samples(file, box)
         items = read_items(file)
         parts += _auxiliary(items)
-        own = items.of(items.primary)
+        own, coded = items.of(items.primary), items.of(items.coded)
+        coding = items.kinds.get(items.coded, b"")
+        if any(kind in own or kind in coded for kind in LIGHT):
+            parts.append(LIGHT_LEVELS)
     across, down = struct.unpack(">II", own.get(b"pasp", b"")[:8].ljust(8, b"\0"))
     aspect = (across, down) if across != down else None
     lying = None if b"imir" in own else LYING[own.get(b"irot", b"\0")[0] & 3]
-    return Beside(tuple(dict.fromkeys(parts)), frames, aspect, lying)
+    return Beside(tuple(dict.fromkeys(parts)), frames, aspect, lying, coding)
 
 
 def _auxiliary(items: Items) -> list[str]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pyvips
 
+from esrgan_jax.pictures.jpeg_scans import all_scans
 from esrgan_jax.pictures.jpeg_structure import START_OF_SCAN, read_segments
 from esrgan_jax.pictures.vips import load
 
@@ -21,6 +22,8 @@ STEP = 8  # rows
 GAP = bytes(32)
 EARLY = "premature end"  # in libjpeg's words
 NO_END = "the mark at its end is missing, and nothing else is"
+NO_DETAILS = "it is cut off or damaged: its finer details are missing"
+FEW_SCANS = "its last scans are missing, and with them its finer details"
 DAMAGED = "it is damaged, so parts of it may be wrong"
 
 
@@ -103,6 +106,10 @@ def with_end(source: Path | bytes) -> tuple[Path | bytes, tuple[str, ...]]:
     if end is None:
         source, notes = _ended(data), (NO_END,)
     coded = coded._replace(data=_ended(coded.data[:end].removesuffix(END)))
+    if coded.kind == PROGRESSIVE and not all_scans(coded.data, coded.frame, coded.scan):
+        if end is None:
+            raise ValueError(NO_DETAILS)
+        notes = (FEW_SCANS,)
     height, _ = coded.size
     row, said = _first_warning(coded)
     if row is None:
@@ -112,7 +119,7 @@ def with_end(source: Path | bytes) -> tuple[Path | bytes, tuple[str, ...]]:
             return source, (f"{DAMAGED} (it has data for more pixels)",)
         return source, notes
     if coded.kind == PROGRESSIVE and (end is None or EARLY in said):
-        raise ValueError("it is cut off or damaged: its finer details are missing")
+        raise ValueError(NO_DETAILS)
     if end is None or (EARLY in said and not coded.restarts):
         missing = f"the last {height - row} of its {height} rows are missing"
         raise ValueError(f"it is cut off or damaged: {missing}")

@@ -12,10 +12,10 @@ import pyvips
 from PIL import Image
 
 from esrgan_jax.pictures.exif import OF_PIXELS
-from esrgan_jax.pictures.exif_edit import orientation, scaled_exif, turned_exif
+from esrgan_jax.pictures.exif_edit import first_number, orientation, scaled_exif, turned_exif
 from esrgan_jax.pictures.icc import fitted
 from esrgan_jax.pictures.photoshop import iptc_for, true_of_result
-from esrgan_jax.pictures.xmp import scaled_xmp, turned_xmp, upright, without_other_parts
+from esrgan_jax.pictures.xmp import rated, scaled_xmp, turned_xmp, upright, without_other_parts
 
 Metadata = dict[str, tuple[int, Any]]
 
@@ -30,6 +30,7 @@ CARRIED = re.compile(
     r"|image-description|delay|loop"
 )
 EXIF_TAIL = " (, ASCII, 1 components, 1 bytes)"  # libvips cuts a text at its last parenthesis
+RATING = 18246  # a tag of EXIF, by Microsoft
 PROFILE = "icc-profile-data"
 UNKNOWN_RESOLUTION = 72 / 25.4  # pixels per millimetre
 
@@ -129,6 +130,9 @@ def enlarged(metadata: Metadata, size: tuple[int, int], scale: tuple[float, floa
         _, exif = metadata["exif-data"]
         scaled = scaled_exif(exif, size, scale)
         metadata |= exif_fields(scaled) if scaled != exif else {}
+        if 0 < (stars := first_number(exif, RATING)) <= 5:  # libexif, which writes EXIF, has none
+            _, xmp = metadata.get("xmp-data", (BLOB, b""))
+            metadata["xmp-data"] = (BLOB, rated(xmp, stars))
     return metadata
 
 

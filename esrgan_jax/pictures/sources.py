@@ -42,7 +42,9 @@ def sniff(head: bytes) -> str | None:
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "webp"
     if named := brands(head):
-        return "heic" if named & HEVC_BRANDS else "heif"
+        hevc, av1 = b"hvcC" in head, b"av1C" in head
+        # Brands may be those of all HEIF alone; boxes may come behind the first bytes.
+        return "heic" if (hevc if hevc != av1 else named & HEVC_BRANDS) else "heif"
     return "pnm" if re.match(rb"P[1-6][\s#]", head) else None
 
 

@@ -6,15 +6,30 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO, NamedTuple
 
+from esrgan_jax.pictures.foreign import SAVE
 from esrgan_jax.pictures.gif import read_comments
-from esrgan_jax.pictures.heif_structure import look_beside
+from esrgan_jax.pictures.heif_structure import LIGHT_LEVELS, look_beside
 from esrgan_jax.pictures.jpeg_structure import parts_beside, read_segments
 from esrgan_jax.pictures.png_text import Text, blobs_of, chunks, plain_text, read_text
 from esrgan_jax.pictures.tiff_structure import choose_page
 
 MORE_XMP = b"http://ns.adobe.com/xmp/extension/\0"
 CREDENTIALS = "content credentials (C2PA)"
-PLURAL = (CREDENTIALS, "mattes")
+PLURAL = (CREDENTIALS, "mattes", LIGHT_LEVELS)
+PNG_PARTS = {
+    CREDENTIALS: (b"caBX",),
+    LIGHT_LEVELS: (b"mDCV", b"cLLI", b"mDCv", b"cLLi"),  # as they are, and as first proposed
+}
+# Codings of pictures in HEIF that are seldom met, and for which there is no decoder here.
+RARE_CODINGS = {
+    b"jpeg": "JPEG",
+    b"j2k1": "JPEG 2000",
+    b"avc1": "H.264",
+    b"vvc1": "H.266 (VVC)",
+    b"evc1": "MPEG-5 EVC",
+    b"lhv1": "layers of HEVC",
+    b"jxl ": "JPEG XL",
+}
 
 
 class Structure(NamedTuple):
@@ -50,8 +65,8 @@ def examined(source: Path | bytes, file: BinaryIO, kind: str) -> Structure:
             texts = tuple(read_text(file, found))
             animated = any(chunk.kind == b"acTL" for chunk in found)
             notes = ("of the animated PNG only the first frame is taken",) if animated else ()
-            signed = any(chunk.kind == b"caBX" for chunk in found)
-            notes += _dropped([CREDENTIALS] if signed else [])
+            there = {chunk.kind for chunk in found}
+            notes += _dropped([part for part, of in PNG_PARTS.items() if there & set(of)])
             return Structure({}, notes, texts, blobs_of(texts))
         case "jpeg":
             return _jpeg(source)
@@ -90,6 +105,9 @@ def _comments(found: list[bytes]) -> tuple[Text, ...]:
 
 def _heif(file: BinaryIO) -> Structure:
     beside = look_beside(file)
+    if beside.coding in RARE_CODINGS:
+        what = RARE_CODINGS[beside.coding]
+        raise ValueError(f"the picture in it is coded as {what}, which is not read in HEIF: {SAVE}")
     notes = _dropped(beside.parts)
     if beside.frames > 1:
         note = f"of the sequence of {beside.frames} pictures only the main one is taken"

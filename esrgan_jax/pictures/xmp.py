@@ -1,16 +1,32 @@
 """XMP: what speaks of pixels follows the result's size, and what the result does not have goes."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from xml.dom import XMLNS_NAMESPACE, minidom
-from xml.parsers.expat import ExpatError
+
+from esrgan_jax.pictures.xmp_tree import (
+    NUMBER,
+    RDF,
+    Name,
+    Properties,
+    attributes,
+    elements,
+    multiply,
+    name_of,
+    parsed,
+    properties,
+    serialised,
+    set_text,
+    text_at,
+    text_of,
+)
 
 GOOGLE, ADOBE = "http://ns.google.com/photos/", "http://ns.adobe.com/"
 PANORAMA, EXIF, TIFF = f"{GOOGLE}1.0/panorama/", f"{ADOBE}exif/1.0/", f"{ADOBE}tiff/1.0/"
 CAMERA, XAP, RAW = f"{GOOGLE}1.0/camera/", f"{ADOBE}xap/1.0/", f"{ADOBE}camera-raw-settings/1.0/"
-DJI, RDF = "http://www.dji.com/drone-dji/1.0/", "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+DJI = "http://www.dji.com/drone-dji/1.0/"
 IPTC, MICROSOFT = "http://iptc.org/std/Iptc4xmpExt/", "http://ns.microsoft.com/photo/1.2/t/Region#"
 AREA, DIMENSIONS = "/sType/Area#", "/sType/Dimensions#"  # of several namespaces
 # Of parts of a file that a result does not have: gain maps, depth, videos, XMP elsewhere.
@@ -20,7 +36,6 @@ OTHER_PARTS = (
     *("http://ns.apple.com/HDRGainMap/", "http://ns.apple.com/pixeldatainfo/"),
     *("http://ns.oplus.com/photos/", "http://ns.xiaomi.com/photos/"),
 )
-STRANGERS = ("Pantry", "Ingredients", "DerivedFrom")  # they describe other pictures than this one
 # What counts pixels, by namespace: across and down.
 PIXELS = {
     PANORAMA: (
@@ -35,12 +50,8 @@ PIXELS = {
 SIZES = {(EXIF, "PixelXDimension"): 0, (EXIF, "PixelYDimension"): 1}
 SIZES |= {(TIFF, "ImageWidth"): 0, (TIFF, "ImageLength"): 1, (TIFF, "ImageHeight"): 1}
 DOWN = re.compile("Height|Top|Y")  # in a name of PIXELS
-NUMBER = re.compile(r"[-+]?\d*\.?\d+")
-
-Name = tuple[str, str]  # namespace and local name
-Properties = dict[
-    Name, minidom.Attr | minidom.Element
-]  # the simple ones of an element, however they are written
+EMPTY = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{RDF}"/></x:xmpmeta>'.encode()
+RATING = f'<rdf:Description xmlns:rdf="{RDF}" xmlns:xmp="{XAP}" rdf:about="" xmp:Rating="%d"/>'
 
 
 def without_other_parts(xmp: bytes) -> bytes:
@@ -49,22 +60,22 @@ def without_other_parts(xmp: bytes) -> bytes:
     Returns:
         The same bytes where it says nothing of them, and none where it says nothing else.
     """
-    document = _parsed(xmp)
+    document = parsed(xmp)
     if document is None:
         return xmp
     changed = False
-    for element in list(_elements(document)):
-        for attribute in _attributes(element):
+    for element in list(elements(document)):
+        for attribute in attributes(element):
             declared = attribute.namespaceURI == XMLNS_NAMESPACE and attribute.value
-            if _of_other_parts(_name(attribute)) or str(declared).startswith(OTHER_PARTS):
+            if _of_other_parts(name_of(attribute)) or str(declared).startswith(OTHER_PARTS):
                 element.removeAttributeNode(attribute)
                 changed = True
-        if _of_other_parts(_name(element)) and element.parentNode is not None:
+        if _of_other_parts(name_of(element)) and element.parentNode is not None:
             element.parentNode.removeChild(element)
             changed = True
     if not changed:
         return xmp
-    return _serialised(document) if _says_something(document) else b""
+    return serialised(document) if _says_something(document) else b""
 
 
 def turned_xmp(xmp: bytes, orientation: int, size: tuple[int, int]) -> bytes:
@@ -79,22 +90,60 @@ def turned_xmp(xmp: bytes, orientation: int, size: tuple[int, int]) -> bytes:
 
     def change(own: Properties, name: Name) -> None:
         namespace, local = name
-        if namespace.endswith(AREA) and local == "x" and _get(own, (namespace, "unit")) != "pixel":
-            place = float(_get(own, name)), float(_get(own, (namespace, "y")))
+        if (
+            namespace.endswith(AREA)
+            and local == "x"
+            and text_at(own, (namespace, "unit")) != "pixel"
+        ):
+            place = float(text_at(own, name)), float(text_at(own, (namespace, "y")))
             for side, value in zip("xy", turned(place, orientation), strict=True):
-                _set(own[namespace, side], f"{value:.6g}")
+                set_text(own[namespace, side], f"{value:.6g}")
         if namespace.endswith((AREA, DIMENSIONS)) and local == "w" and orientation >= 5:
-            across, down = _get(own, name), _get(own, (namespace, "h"))
-            _set(own[name], down)
-            _set(own[namespace, "h"], across)
+            across, down = text_at(own, name), text_at(own, (namespace, "h"))
+            set_text(own[name], down)
+            set_text(own[namespace, "h"], across)
         if name == (MICROSOFT, "Rectangle"):
-            x, y, w, h = map(float, NUMBER.findall(_get(own, name)))
+            x, y, w, h = map(float, NUMBER.findall(text_at(own, name)))
             x, y = turned((x + w / 2, y + h / 2), orientation)
             w, h = (h, w) if orientation >= 5 else (w, h)
-            _set(own[name], ", ".join(f"{v:.6g}" for v in (x - w / 2, y - h / 2, w, h)))
+            set_text(own[name], ", ".join(f"{v:.6g}" for v in (x - w / 2, y - h / 2, w, h)))
+
+        if namespace.startswith(IPTC) and local == "rbX":
+            _turn_boundary(own, namespace, orientation, size)
 
     subject = partial(turned_subject, orientation=orientation, size=size)
     return _changed(upright(xmp), change, subject)
+
+
+def _in_pixels(node: minidom.Attr | minidom.Element) -> bool:
+    """Whether IPTC's region, which a boundary or one of its corners is part of, counts pixels."""
+    element = node.ownerElement if isinstance(node, minidom.Attr) else node.parentNode
+    while isinstance(element, minidom.Element):
+        for (_, local), unit in properties(element).items():
+            if local == "rbUnit":
+                return text_of(unit).strip() == "pixel"
+        element = element.parentNode
+    return False
+
+
+def _turn_boundary(
+    own: Properties, namespace: str, orientation: int, size: tuple[int, int]
+) -> None:
+    """Turns a boundary of IPTC's: a rectangle by its corner, a circle by its centre, or a vertex.
+
+    Args:
+        size: (width, height) as the picture lay.
+    """
+    names = ("rbX", "rbY", "rbW", "rbH", "rbRx")
+    x, y, w, h, r = (float(text_at(own, (namespace, local)) or 0) for local in names)
+    across, down = size if (pixels := _in_pixels(own[namespace, "rbX"])) else (1, 1)
+    x, y = turned(((x + w / 2) / across, (y + h / 2) / down), orientation)
+    if orientation >= 5:
+        across, down, w, h = down, across, h, w
+        r *= 1 if pixels else size[0] / size[1]  # it is a part of the width
+    for local, value in zip(names, (x * across - w / 2, y * down - h / 2, w, h, r), strict=True):
+        if (namespace, local) in own:
+            set_text(own[namespace, local], f"{value:.6g}")
 
 
 def upright(xmp: bytes) -> bytes:
@@ -135,24 +184,24 @@ def scaled_xmp(xmp: bytes, size: tuple[int, int], scale: tuple[float, float]) ->
     def change(own: Properties, name: Name) -> None:
         namespace, local = name
         if name in SIZES:
-            _set(own[name], str(size[SIZES[name]]))
+            set_text(own[name], str(size[SIZES[name]]))
         elif local in PIXELS.get(namespace, ()):
-            _scale(own[name], scale[1 if DOWN.search(local) else 0])
+            multiply(own[name], scale[1 if DOWN.search(local) else 0])
         elif namespace.endswith((AREA, DIMENSIONS)) and local in ("x", "y", "w", "h", "d"):
             unspoken = ("",) if namespace.endswith(DIMENSIONS) else ()
-            if _get(own, (namespace, "unit")) in ("pixel", "pixels", *unspoken):
-                _scale(own[name], scale[local in ("y", "h")])
+            if text_at(own, (namespace, "unit")) in ("pixel", "pixels", *unspoken):
+                multiply(own[name], scale[local in ("y", "h")])
         elif namespace.startswith(IPTC) and local in ("rbX", "rbY", "rbW", "rbH", "rbRx"):
-            if _get(own, (namespace, "rbUnit")) == "pixel":
-                _scale(own[name], scale[local in ("rbY", "rbH")])
+            if _in_pixels(own[name]):
+                multiply(own[name], scale[local in ("rbY", "rbH")])
         elif namespace == RAW and local in ("CropWidth", "CropHeight"):
-            if _get(own, (RAW, "CropUnit")) == "0":  # pixels
-                _scale(own[name], scale[local == "CropHeight"])
+            if text_at(own, (RAW, "CropUnit")) == "0":  # pixels
+                multiply(own[name], scale[local == "CropHeight"])
         elif name == (DJI, "DewarpData"):  # focal lengths and the centre, then distortion
-            date, _, numbers = _get(own, name).rpartition(";")
+            date, _, numbers = text_at(own, name).rpartition(";")
             *pixels, k = numbers.split(",", 4)
             pixels = [f"{float(v) * scale[i % 2]:.9g}" for i, v in enumerate(pixels)]
-            _set(own[name], f"{date};{','.join([*pixels, k])}")
+            set_text(own[name], f"{date};{','.join([*pixels, k])}")
 
     return _changed(xmp, change, partial(scaled_subject, scale=scale))
 
@@ -163,88 +212,23 @@ def _changed(
     subject: Callable[[list[float]], list[float]],
 ) -> bytes:
     """XMP after a change of each simple property; the same bytes where nothing is another."""
-    document = _parsed(xmp)
+    document = parsed(xmp)
     if document is None:
         return xmp
-    before = _serialised(document)
-    for element in _elements(document):
-        own = _properties(element)
+    before = serialised(document)
+    for element in elements(document):
+        own = properties(element)
         for name in own:
             with suppress(ValueError, KeyError):  # a value that nobody understands stays
                 change(own, name)
-        if _name(element) in ((EXIF, "SubjectArea"), (EXIF, "SubjectLocation")):
+        if name_of(element) in ((EXIF, "SubjectArea"), (EXIF, "SubjectLocation")):
             items = list(element.getElementsByTagNameNS(RDF, "li"))
             with suppress(ValueError, IndexError):
-                numbers = subject([float(_text(item)) for item in items])
+                numbers = subject([float(text_of(item)) for item in items])
                 for item, number in zip(items, numbers, strict=True):
-                    _set(item, str(round(number)))
-    after = _serialised(document)
+                    set_text(item, str(round(number)))
+    after = serialised(document)
     return xmp if after == before else after
-
-
-def _parsed(xmp: bytes) -> minidom.Document | None:
-    text = xmp.rstrip(b"\0 \r\n\t")
-    if not text or b"<!DOCTYPE" in text or b"<!ENTITY" in text:
-        return None
-    with suppress(ExpatError, ValueError, AttributeError):
-        return minidom.parseString(text)
-    return None
-
-
-def _serialised(document: minidom.Document) -> bytes:
-    return "".join(node.toxml() for node in document.childNodes).encode()
-
-
-def _elements(node: minidom.Node) -> Iterator[minidom.Element]:
-    """All elements below a node that are about this picture."""
-    for child in node.childNodes:
-        if isinstance(child, minidom.Element) and child.localName not in STRANGERS:
-            yield child
-            yield from _elements(child)
-
-
-def _attributes(element: minidom.Element) -> list[minidom.Attr]:
-    return [element.attributes.item(i) for i in range(element.attributes.length)]  # type: ignore
-
-
-def _name(node: minidom.Element | minidom.Attr) -> Name:
-    return node.namespaceURI or "", node.localName or ""
-
-
-def _properties(element: minidom.Element) -> Properties:
-    own: Properties = {_name(attribute): attribute for attribute in _attributes(element)}
-    for child in element.childNodes:
-        simple = child.childNodes and all(n.nodeType == n.TEXT_NODE for n in child.childNodes)
-        if simple and isinstance(child, minidom.Element):
-            own[_name(child)] = child
-    return own
-
-
-def _text(node: minidom.Attr | minidom.Element) -> str:
-    if isinstance(node, minidom.Attr):
-        return node.value
-    return "".join(child.data for child in node.childNodes if isinstance(child, minidom.Text))
-
-
-def _get(own: Properties, name: Name) -> str:
-    return _text(own[name]).strip() if name in own else ""
-
-
-def _set(node: minidom.Attr | minidom.Element, text: str) -> None:
-    if isinstance(node, minidom.Attr):
-        node.value = text
-    else:
-        while node.firstChild is not None:
-            node.removeChild(node.firstChild)
-        node.appendChild(node.ownerDocument.createTextNode(text))  # type: ignore
-
-
-def _scale(node: minidom.Attr | minidom.Element, scale: float) -> None:
-    """Multiplies a number; whole ones stay whole, and of a rational the first is multiplied."""
-    number, slash, below = _text(node).strip().partition("/")
-    value = float(number) * scale
-    whole = slash or (NUMBER.fullmatch(number) and "." not in number)
-    _set(node, f"{round(value) if whole else f'{value:.9g}'}{slash}{below}")
 
 
 def _of_other_parts(name: Name) -> bool:
@@ -257,10 +241,24 @@ def _of_other_parts(name: Name) -> bool:
 
 
 def _says_something(document: minidom.Document) -> bool:
-    for element in _elements(document):
-        if _name(element) != (RDF, "Description"):
+    for element in elements(document):
+        if name_of(element) != (RDF, "Description"):
             continue
-        about = [a for a in _attributes(element) if a.namespaceURI not in (RDF, XMLNS_NAMESPACE)]
+        about = [a for a in attributes(element) if a.namespaceURI not in (RDF, XMLNS_NAMESPACE)]
         if about or any(isinstance(child, minidom.Element) for child in element.childNodes):
             return True
     return False
+
+
+def rated(xmp: bytes, rating: int) -> bytes:
+    """XMP with a rating in stars, if it has none yet; it may be empty."""
+    document = parsed(xmp or EMPTY)
+    if document is None:
+        return xmp
+    named = [node for element in elements(document) for node in properties(element)]
+    places = document.getElementsByTagNameNS(RDF, "RDF")
+    if (XAP, "Rating") in named or not places:
+        return xmp
+    about = minidom.parseString(RATING % rating).documentElement
+    places[0].appendChild(document.importNode(about, True))  # type: ignore
+    return serialised(document)

@@ -1,0 +1,81 @@
+"""XMP as a tree of XML, and the simple properties in it, however they are written."""
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from xml.dom import minidom
+from xml.parsers.expat import ExpatError
+
+RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+STRANGERS = ("Pantry", "Ingredients", "DerivedFrom")  # they describe other pictures than this one
+NUMBER = re.compile(r"[-+]?\d*\.?\d+")
+
+Name = tuple[str, str]  # namespace and local name
+Properties = dict[
+    Name, minidom.Attr | minidom.Element
+]  # the simple ones of an element, however they are written
+
+
+def parsed(xmp: bytes) -> minidom.Document | None:
+    text = xmp.rstrip(b"\0 \r\n\t")
+    if not text or b"<!DOCTYPE" in text or b"<!ENTITY" in text:
+        return None
+    with suppress(ExpatError, ValueError, AttributeError):
+        return minidom.parseString(text)
+    return None
+
+
+def serialised(document: minidom.Document) -> bytes:
+    return "".join(node.toxml() for node in document.childNodes).encode()
+
+
+def elements(node: minidom.Node) -> Iterator[minidom.Element]:
+    """All elements below a node that are about this picture."""
+    for child in node.childNodes:
+        if isinstance(child, minidom.Element) and child.localName not in STRANGERS:
+            yield child
+            yield from elements(child)
+
+
+def attributes(element: minidom.Element) -> list[minidom.Attr]:
+    return [element.attributes.item(i) for i in range(element.attributes.length)]  # type: ignore
+
+
+def name_of(node: minidom.Element | minidom.Attr) -> Name:
+    return node.namespaceURI or "", node.localName or ""
+
+
+def properties(element: minidom.Element) -> Properties:
+    own: Properties = {name_of(attribute): attribute for attribute in attributes(element)}
+    for child in element.childNodes:
+        simple = child.childNodes and all(n.nodeType == n.TEXT_NODE for n in child.childNodes)
+        if simple and isinstance(child, minidom.Element):
+            own[name_of(child)] = child
+    return own
+
+
+def text_of(node: minidom.Attr | minidom.Element) -> str:
+    if isinstance(node, minidom.Attr):
+        return node.value
+    return "".join(child.data for child in node.childNodes if isinstance(child, minidom.Text))
+
+
+def text_at(own: Properties, name: Name) -> str:
+    return text_of(own[name]).strip() if name in own else ""
+
+
+def set_text(node: minidom.Attr | minidom.Element, text: str) -> None:
+    if isinstance(node, minidom.Attr):
+        node.value = text
+    else:
+        while node.firstChild is not None:
+            node.removeChild(node.firstChild)
+        node.appendChild(node.ownerDocument.createTextNode(text))  # type: ignore
+
+
+def multiply(node: minidom.Attr | minidom.Element, scale: float) -> None:
+    """Multiplies a number; whole ones stay whole, and of a rational the first is multiplied."""
+    number, slash, below = text_of(node).strip().partition("/")
+    value = float(number) * scale
+    whole = slash or (NUMBER.fullmatch(number) and "." not in number)
+    set_text(node, f"{round(value) if whole else f'{value:.9g}'}{slash}{below}")
