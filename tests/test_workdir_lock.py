@@ -37,9 +37,8 @@ import os, sys, time
 from etils import epath
 from esrgan_jax.workdir_lock import hold
 with hold(epath.Path(sys.argv[1])):
-    child = os.fork()
-    if child:
-        print(child, flush=True)
+    if os.fork() == 0:
+        print(os.getpid(), flush=True)  # by then it has let go of the lock
     time.sleep(60)
 """
 
