@@ -55,6 +55,7 @@ def get_config(recipe: str = "paper") -> Any:
     config.generator.dtype = "float32"
 
     config.discriminator = ConfigDict()
+    config.discriminator.name = "vgg"
     config.discriminator.num_features = 64
     config.discriminator.use_bias = True
     config.discriminator.initializer = "msra"

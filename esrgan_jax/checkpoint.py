@@ -11,14 +11,13 @@ from typing import Any
 import jax
 import numpy as np
 from etils import epath
-from flax import linen as nn
 from orbax.checkpoint import v1 as ocp
 
 from esrgan_jax import checksums
 from esrgan_jax.errors import InputError
 from esrgan_jax.files import write_error
 from esrgan_jax.interop import discriminator_names, rrdb_names, weight_file, zoo
-from esrgan_jax.models import RRDBNet, create_generator
+from esrgan_jax.models import Generator, RRDBNet, create_generator, field_names, generator_name
 from esrgan_jax.orbax_setup import orbax_context, read_items
 from esrgan_jax.run_config import COMPUTATION
 
@@ -27,7 +26,7 @@ FOLDER = "checkpoints"
 
 def load_generator(
     model: str | os.PathLike, *, key: str = "", scale: int = 0, unshuffle: int = 0
-) -> tuple[nn.Module, dict[str, Any]]:
+) -> tuple[Generator, dict[str, Any]]:
     """A generator from anywhere.
 
     Args:
@@ -68,7 +67,7 @@ def load_generator(
 
 def save_generator(
     path: str | os.PathLike,
-    module: nn.Module,
+    module: Generator,
     variables: Mapping[str, Any],
     naming: str = "basicsr",
     wrap: str = "",
@@ -92,13 +91,12 @@ def save_generator(
     path = epath.Path(path).expanduser()
     variables = jax.tree.map(np.asarray, dict(variables))
     if path.suffix:
-        if not isinstance(module, RRDBNet):
+        fields = _architecture(module)
+        if fields.pop("name") != "rrdb":
             raise InputError(
                 f"{path}: only RRDB networks have names for weight files; "
                 "leave the suffix out to write an Orbax directory"
             )
-        fields = _architecture(module)
-        fields.pop("name")
         tensors = rrdb_names.to_torch(fields, variables["params"], naming)
         weight_file.write_network(path, weight_file.cast(tensors, dtype), wrap)
         return
@@ -192,7 +190,7 @@ def save_discriminator(
     weight_file.write_network(path, tensors, wrap)
 
 
-def _load_directory(path: epath.Path) -> tuple[nn.Module, dict[str, Any]]:
+def _load_directory(path: epath.Path) -> tuple[Generator, dict[str, Any]]:
     step, config, saved = _describe(path)
     fields = {k: v for k, v in config["generator"].items() if k not in COMPUTATION}
     averaged = saved.get("ema_params") is not None
@@ -238,8 +236,7 @@ def _load_part(step: epath.Path, saved: Any, places: tuple[str, ...]) -> Any:
     return state
 
 
-def _architecture(module: nn.Module) -> dict[str, Any]:
+def _architecture(module: Generator) -> dict[str, Any]:
     """The arguments of `create_generator` that make this module's architecture."""
-    inherited = ("parent", "name", *COMPUTATION)
-    fields = {k: getattr(module, k) for k in module.__dataclass_fields__ if k not in inherited}
-    return {"name": "rrdb" if isinstance(module, RRDBNet) else "srresnet", **fields}
+    names = sorted(field_names(type(module)) - {*COMPUTATION})
+    return {"name": generator_name(module), **{name: getattr(module, name) for name in names}}

@@ -16,6 +16,7 @@ from etils import epath
 from esrgan_jax.errors import InputError, listed
 from esrgan_jax.files import sha256
 from esrgan_jax.interop.zoo import resolve
+from esrgan_jax.models.generator import Generator
 
 
 def interpolate_params(psnr: Any, gan: Any, alpha: float) -> Any:
@@ -170,8 +171,8 @@ def _differences(first: Any, second: Any) -> str:
     )
 
 
-def architecture(module: Any) -> str:
+def architecture(module: Generator) -> str:
     """What the shapes of the parameters need not tell: unshuffling looks like more channels."""
-    unshuffle = getattr(module, "unshuffle", 1)
-    folded = f" with unshuffle {unshuffle}" if unshuffle > 1 else ""
+    multiple = module.size_multiple
+    folded = f" on multiples of {multiple} px" if multiple > 1 else ""
     return f"a x{module.scale} {type(module).__name__}{folded}"

@@ -20,7 +20,12 @@ def plain(config: Config) -> dict[str, Any]:
     """The config as JSON holds it, the scale also where a generator is read from."""
     values = json.loads(json.dumps(config.to_dict()))
     values["generator"]["scale"] = config.scale
-    return values
+    return _named(values)
+
+
+def _named(values: dict[str, Any]) -> dict[str, Any]:
+    """With the discriminator's name, which configs lacked while there was one alone."""
+    return {**values, "discriminator": {"name": "vgg", **values.get("discriminator", {})}}
 
 
 def record(config: Config, workdir: epath.Path) -> None:
@@ -32,7 +37,7 @@ def record(config: Config, workdir: epath.Path) -> None:
     """
     path, new = workdir / "config.json", plain(config)
     try:
-        old = json.loads(path.read_text()) if path.exists() else new
+        old = _named(json.loads(path.read_text())) if path.exists() else new
     except ValueError:
         old = new  # cut when the machine went down: only the comparison is lost
     try:
@@ -79,6 +84,6 @@ def refused_changes(
     # What the older config has not was no setting yet.
     return {
         key: (before, now)
-        for key, (before, now) in differences(old, new).items()
+        for key, (before, now) in differences(_named(old), _named(new)).items()
         if before is not None and refused(key, before, now)
     }

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from typing import Any
 
-from esrgan_jax.models import DTYPES, rrdb
+from esrgan_jax.models import DISCRIMINATORS, DTYPES, rrdb
 from esrgan_jax.models.conv import INITIALIZERS
 from esrgan_jax.models.vgg import layer_names
 
@@ -82,6 +82,7 @@ GENERATORS: dict[str, dict[str, Rule]] = {
     "srresnet": GENERATOR | {"normalize": FLAG, "initializer": one_of(*INITIALIZERS)},
 }
 DISCRIMINATOR: dict[str, Rule] = {
+    "name": one_of(*DISCRIMINATORS),
     "num_features": whole(1),
     "use_bias": FLAG,
     "initializer": one_of(*INITIALIZERS),
@@ -115,7 +116,8 @@ GAN: dict[str, Rule] = PSNR | {
     "stop_means": FLAG,
 }
 SECTIONS = {"data": DATA, "discriminator": DISCRIMINATOR, "psnr": PSNR, "gan": GAN}
-OPTIONAL = {"upsampler"}  # no config of ours names it
+# Of no config of ours, and of none from before there was a choice.
+OPTIONAL = {"generator.upsampler", "discriminator.name"}
 
 
 def rules(config: Mapping[str, Any]) -> dict[str, str]:

@@ -102,7 +102,8 @@ def _check_section(given: dict[str, Any], rules: Mapping[str, Rule], prefix: str
         near = difflib.get_close_matches(unknown[0], list(rules), 1)
         advice = f"did you mean {near[0]}?" if near else f"known are {listed(list(rules), 40)}"
         raise InputError(f"{prefix}{unknown[0]} is no setting: {advice}")
-    if missing := sorted(rules.keys() - given.keys() - OPTIONAL):
+    missing = sorted(k for k in rules.keys() - given.keys() if f"{prefix}{k}" not in OPTIONAL)
+    if missing:
         raise InputError(f"{prefix}{missing[0]} is missing from the config: give it a value")
     for key, value in given.items():
         what, fits = rules[key]

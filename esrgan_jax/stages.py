@@ -16,8 +16,13 @@ from flax import linen as nn
 from esrgan_jax import steps
 from esrgan_jax.errors import InputError
 from esrgan_jax.interop.vgg_names import load_vgg, missing_layers
-from esrgan_jax.models import create_generator
-from esrgan_jax.models.discriminator import Discriminator
+from esrgan_jax.models import (
+    GENERATORS,
+    Generator,
+    create_discriminator,
+    create_generator,
+    field_names,
+)
 from esrgan_jax.models.vgg import VGGFeatures, layer_names
 from esrgan_jax.run_config import Config
 from esrgan_jax.settings import path
@@ -76,8 +81,7 @@ def gan_stage(config: Config, vgg: nn.Module | None) -> Stage:
     """The GAN stage; its discriminator starts from scratch."""
     settings = config.gan
     generator = create_config_generator(config, unroll=jax.default_backend() == "cpu")
-    fields = config.discriminator.to_dict()
-    discriminator = Discriminator(**fields | {"dtype": jnp.dtype(fields["dtype"])})
+    discriminator = create_discriminator(**config.discriminator.to_dict())
     schedule, optimizer = _optimizer(settings, settings.learning_rate)
     d_schedule, d_optimizer = _optimizer(settings, settings.d_learning_rate)
 
@@ -104,10 +108,10 @@ def gan_stage(config: Config, vgg: nn.Module | None) -> Stage:
     return Stage("gan", create, jax.jit(step, donate_argnums=0), schedules)
 
 
-def create_config_generator(config: Config, unroll: bool = False) -> nn.Module:
-    """The config's generator; `unroll` writes its loop over the blocks out (see `RRDBNet`)."""
+def create_config_generator(config: Config, unroll: bool = False) -> Generator:
+    """The config's generator; `unroll` writes a loop over blocks out, if any (see `RRDBNet`)."""
     fields = {**config.generator.to_dict(), "scale": config.scale}
-    if fields["name"] == "rrdb":
+    if "unroll" in field_names(GENERATORS[fields["name"]]):
         fields["unroll"] = unroll
     return create_generator(**fields)
 

@@ -10,6 +10,8 @@ import optax
 from flax import linen as nn
 from flax import struct
 
+from esrgan_jax.models.generator import Generator
+
 Params = Any  # a pytree of arrays
 
 
@@ -51,7 +53,10 @@ class TrainState(struct.PyTreeNode):
 
 
 def create_network(
-    module: nn.Module, key: jax.Array, picture: jax.Array, optimizer: optax.GradientTransformation
+    module: nn.Module | Generator,
+    key: jax.Array,
+    picture: jax.Array,
+    optimizer: optax.GradientTransformation,
 ) -> Network:
     """A network with fresh parameters; `picture` is any (N, H, W, C) batch of the right size."""
     variables = module.init(key, picture)

@@ -9,6 +9,7 @@ import numpy as np
 from esrgan_jax.errors import InputError
 from esrgan_jax.interop import zoo
 from esrgan_jax.mixture import Model, mixture
+from esrgan_jax.models.generator import Generator
 from esrgan_jax.upscaling.color import COLOR_FIELD
 from esrgan_jax.upscaling.images import from_array, to_array
 from esrgan_jax.upscaling.memory import tile_side
@@ -27,8 +28,7 @@ class Upscaler:
     """Upscales pictures.
 
     Args:
-        module: The generator, such as `RRDBNet`: a Linen module from (N, H, W, in_channels) in
-            [0, 1] to (N, scale H, scale W, out_channels).
+        module: The generator, such as `RRDBNet`; of one of your own see `models.Generator`.
         variables: Its variables, {"params": …}.
         tile: Longest side of the tiles in LR pixels; None chooses it from the memory. A picture
             that fits is done whole.
@@ -55,7 +55,7 @@ class Upscaler:
 
     def __init__(
         self,
-        module: Any,
+        module: Generator,
         variables: Any,
         *,
         tile: int | None = None,
@@ -85,11 +85,10 @@ class Upscaler:
         same = module.in_channels == module.out_channels
         if not same and (strength < 1 or color):
             raise InputError("strength and color need a network that keeps the channels")
-        fields = {"dtype": np.dtype(dtype or best_dtype(devices[0]))}
-        self.module = module.clone(**fields) if hasattr(module, "dtype") else module
+        self.module = module.clone(dtype=np.dtype(dtype or best_dtype(devices[0])))
         self.scale: int = module.scale * (then.scale if then else 1)
         self.then, self.name = then, name
-        self.multiple: int = getattr(module, "unshuffle", 1)
+        self.multiple = module.size_multiple
         self.macs = macs(self.module, variables)
         self.keep_color, self.ensemble = color == "keep", ensemble
         self.tile, self.overlap = self._sides(tile, overlap, exact, devices[0])
@@ -111,8 +110,8 @@ class Upscaler:
     ) -> tuple[int, int]:
         """The tile's side and the overlap, whole multiples of what the network folds."""
         multiple = self.multiple
-        # A network that does not say how far it sees is taken to see as far as all.
-        field = 2 * getattr(self.module, "field", OVERLAP)
+        field = self.module.receptive_field
+        field = 2 * (OVERLAP if field is None else field)
         least = field if exact else min(field, OVERLAP)
         least += 2 * COLOR_FIELD if self.keep_color else 0
         asked = exact or overlap is not None  # so memory, or the tile, has to do

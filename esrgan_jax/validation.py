@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-from flax import linen as nn
 
 from esrgan_jax.evaluation import Pair, bicubic, picture_paths, read_pair
 from esrgan_jax.metrics import mean_scores, scores
+from esrgan_jax.models.generator import Generator
 from esrgan_jax.upscaler import SCORED, Upscaler
 
 SAMPLES = 4
@@ -34,7 +34,7 @@ class Validation(NamedTuple):
         return cls([read_pair(*pair, scale) for pair in paths], scale)
 
     def run(
-        self, generator: nn.Module, variables: Any, stopped: Callable[[], Any] = lambda: False
+        self, generator: Generator, variables: Any, stopped: Callable[[], Any] = lambda: False
     ) -> tuple[dict[str, float], dict[str, np.ndarray]] | None:
         """Upscales all pictures; the scores are those of `esrgan_jax.evaluate`, on any device.
 

@@ -9,18 +9,20 @@ from scipy import ndimage
 
 from benchmarks.alpha import bicubic, ours
 from benchmarks.masks import pair
+from esrgan_jax.models.generator import Generator
 from esrgan_jax.upscaler import Upscaler
 from esrgan_jax.upscaling.alpha import bounded_alpha, enlarged_alpha
 
 KINDS = ("circle", "ring", "text", "hair")
 
 
-class Wavy(nn.Module):
+class Wavy(nn.Module, Generator):
     """A network that would spoil every mask: it darkens, and adds waves."""
 
     scale: int = 4
     in_channels: int = 3
     out_channels: int = 3
+    dtype: jnp.dtype = jnp.dtype("float32")
 
     def __call__(self, lr):
         x = 0.8 * lr.repeat(self.scale, axis=1).repeat(self.scale, axis=2)

@@ -241,6 +241,6 @@ def test_overlap_is_measured_against_the_whole():
     draw = lambda s: rng.normal(0, max(np.prod(s.shape[-4:-1]), 25) ** -0.5, s.shape)  # noqa: E731
     variables = jax.tree.map(lambda s: draw(s).astype(np.float32), shapes)
     picture = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    little, enough = overlap.measure(module, variables, picture, (8, 2 * module.field))
+    little, enough = overlap.measure(module, variables, picture, (8, 2 * module.receptive_field))
     assert little["largest"] > 1 > 1e-3 > enough["largest"]
     assert little["percentile_99_9"] <= little["largest"]

@@ -105,7 +105,7 @@ def test_a_wrapped_texture_may_begin_anywhere(network, rng):
 def test_the_field_is_as_far_as_a_pixel_can_reach(network, rng):
     """The derivative of a result is zero beyond its field, and not far before that ends."""
     module, variables = network
-    side = 2 * module.field + 10
+    side = 2 * module.receptive_field + 10
     middle = side // 2
     lr = rng.uniform(0, 1, (1, 4, side, 3)).astype(np.float32)
     weights = rng.normal(size=(1, 4 * module.scale, module.scale, 3)).astype(np.float32)
@@ -118,4 +118,4 @@ def test_the_field_is_as_far_as_a_pixel_can_reach(network, rng):
 
     columns = np.flatnonzero(np.asarray(derivative(lr)).any((0, 1, 3)))
     reach = max(middle - columns.min(), columns.max() - middle)
-    assert module.field - 3 * getattr(module, "unshuffle", 1) <= reach <= module.field
+    assert module.receptive_field - 3 * module.size_multiple <= reach <= module.receptive_field

@@ -8,14 +8,16 @@ from flax import linen as nn
 from PIL import Image
 
 from esrgan_jax.errors import InputError
+from esrgan_jax.models.generator import Generator
 from esrgan_jax.upscaler import Upscaler
 from esrgan_jax.upscaling.images import from_array, to_array
 
 
-class Double(nn.Module):
+class Double(nn.Module, Generator):
     scale: int = 2
     in_channels: int = 3
     out_channels: int = 3
+    dtype: jnp.dtype = jnp.dtype("float32")
 
     def __call__(self, lr):
         return lr.repeat(2, axis=1).repeat(2, axis=2)

@@ -111,4 +111,4 @@ def test_work_of_a_network():
     module = RRDBNet(num_features=64, num_growth=32)
     params = 23 * 3 * 9 * (32 * 64 + 32 * 96 + 32 * 128 + 32 * 160 + 64 * 192)
     tail = 9 * 64 * (64 * 4 + 64 * 16 + 64 * 16 + 3 * 16)
-    assert (23 * module.macs[0], module.macs[1]) == (params, tail)
+    assert (23 * module.split.block_macs, module.split.tail_macs) == (params, tail)

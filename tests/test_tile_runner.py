@@ -7,6 +7,7 @@ import pytest
 from flax import linen as nn
 
 from esrgan_jax.errors import RunError
+from esrgan_jax.models.generator import Generator
 from esrgan_jax.models.rrdb import RRDBNet
 from esrgan_jax.upscaler import Upscaler
 from esrgan_jax.upscaling import tile_runner
@@ -167,7 +168,7 @@ def test_an_error_of_the_device_that_is_not_of_memory_comes_out(variables, rng, 
         list(broken_runner.run(tiles(rng, (32, 48))))
 
 
-class Narrow(nn.Module):
+class Narrow(nn.Module, Generator):
     """Overflows in bfloat16 alone, on pictures that are white in a corner."""
 
     scale: int = 1

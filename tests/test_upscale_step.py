@@ -8,17 +8,19 @@ from flax import linen as nn
 
 from esrgan_jax.data.resize import imresize
 from esrgan_jax.errors import InputError
+from esrgan_jax.models.generator import Generator
 from esrgan_jax.models.rrdb import RRDBNet
 from esrgan_jax.upscaling.network import PART
 from esrgan_jax.upscaling.planes import result_bands
 from esrgan_jax.upscaling.step import upscale_step
 
 
-class Recolor(nn.Module):
+class Recolor(nn.Module, Generator):
     """Enlarges by repetition and changes pixels in a known way, whatever the channels are."""
 
     in_channels: int = 3
     out_channels: int = 3
+    dtype: jnp.dtype = jnp.dtype("float32")
     gain: float = 1.0
     shift: float = 0.0
     scale: int = 2

@@ -7,13 +7,14 @@ import pytest
 from flax import linen as nn
 
 from esrgan_jax.errors import InputError, RunError
+from esrgan_jax.models.generator import Generator
 from esrgan_jax.models.rrdb import RRDBNet
 from esrgan_jax.upscaler import Upscaler
 
 traces = []  # shapes that a network was traced for
 
 
-class Affine(nn.Module):
+class Affine(nn.Module, Generator):
     """gain · lr + shift, each pixel repeated: what comes out is known in closed form."""
 
     scale: int = 2
@@ -21,17 +22,19 @@ class Affine(nn.Module):
     shift: float = 0.0
     in_channels: int = 3
     out_channels: int = 3
+    dtype: jnp.dtype = jnp.dtype("float32")
 
     def __call__(self, lr):
         return (self.gain * lr + self.shift).repeat(self.scale, axis=1).repeat(self.scale, axis=2)
 
 
-class Smooth(nn.Module):
+class Smooth(nn.Module, Generator):
     """Two 3x3 means with zero padding, so the receptive field is 5 px, then x2."""
 
     scale: int = 2
     in_channels: int = 3
     out_channels: int = 3
+    dtype: jnp.dtype = jnp.dtype("float32")
 
     def __call__(self, lr):
         traces.append(lr.shape)

@@ -131,7 +131,7 @@ def export_generator(
     import jax
     from jax import export
 
-    multiple, scale = getattr(module, "unshuffle", 1), module.scale
+    multiple, scale = module.size_multiple, module.scale
     variables = {**variables, "params": _narrowed(variables["params"], module.dtype)}
 
     def upscale(lr: "jax.Array") -> "jax.Array":

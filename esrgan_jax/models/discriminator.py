@@ -31,7 +31,7 @@ class Discriminator(nn.Module):
     dtype: jnp.dtype = jnp.dtype("float32")
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = True) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """(N, P, P, C) in [0, 1], P a multiple of 32 -> logits (N, 1) float32.
 
         In training, apply it with `mutable=["batch_stats"]`: it normalises with the batch's

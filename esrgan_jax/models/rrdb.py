@@ -8,6 +8,7 @@ from flax import linen as nn
 
 from esrgan_jax.errors import InputError
 from esrgan_jax.models.conv import Conv, leaky_relu
+from esrgan_jax.models.generator import Split
 from esrgan_jax.models.pixel_shuffle import pixel_shuffle, pixel_unshuffle
 
 BETA = 0.2  # residual scaling, at both levels (supplement §2)
@@ -132,20 +133,30 @@ class RRDBNet(nn.Module):
         return (2,) * int(math.log2(self.scale * self.unshuffle))
 
     @property
-    def field(self) -> int:
+    def size_multiple(self) -> int:
+        return self.unshuffle
+
+    @property
+    def receptive_field(self) -> int:
         """LR pixels that a result can depend on, on each side of its own: 349 for 23 blocks."""
         return self.unshuffle * (15 * self.num_blocks + 2 + TAIL_FIELD)
 
     @property
-    def macs(self) -> tuple[int, int]:
-        """Multiply-accumulates a pixel of features: of one block, and of `tail`."""
+    def feature_bytes(self) -> int:
+        """XLA keeps two of the growing features and two of a block's; `tail` is done in parts."""
+        f, itemsize = self.num_features, self.dtype.itemsize
+        return (2 * itemsize * (2 * f + 4 * self.num_growth) + itemsize * f) // self.unshuffle**2
+
+    @property
+    def split(self) -> Split:
         f, g = self.num_features, self.num_growth
         block = 3 * 9 * (g * (4 * f + 6 * g) + f * (f + 4 * g))
         area, tail = 1, 0
         for factor in self.up_factors:
             area *= factor**2
             tail += 9 * f * f * area
-        return block, tail + 9 * f * (f + self.out_channels) * area
+        tail += 9 * f * (f + self.out_channels) * area
+        return Split(self.num_blocks, TAIL_FIELD, block, tail)
 
     def setup(self) -> None:
         block_init, edge_init = self.initializer, self.initializer

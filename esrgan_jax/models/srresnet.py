@@ -34,9 +34,21 @@ class SRResNet(nn.Module):
     dtype: jnp.dtype = jnp.dtype("float32")
 
     @property
-    def field(self) -> int:
-        """LR pixels that a result can depend on, on each side of its own."""
+    def size_multiple(self) -> int:
+        return 1
+
+    @property
+    def receptive_field(self) -> int:
         return 4 + 2 * self.num_blocks + 1 + 2 + -(-4 // self.scale)
+
+    @property
+    def feature_bytes(self) -> int:
+        """XLA keeps two of the features of the result."""
+        return 2 * self.dtype.itemsize * self.num_features * self.scale**2
+
+    @property
+    def split(self) -> None:
+        return None
 
     @nn.compact
     def __call__(self, lr: jax.Array, train: bool = False) -> jax.Array:

@@ -160,7 +160,7 @@ def make_upscaler(
             raise InputError(
                 f"{Path(model).name}: is chosen twice; choose another PSNR network, or none"
             )
-        kinds = [(type(m), m.scale, getattr(m, "unshuffle", 1)) for m in (other, module)]
+        kinds = [(type(m), m.scale, m.size_multiple) for m in (other, module)]
         names = f"{Path(psnr_model).name} and {Path(model).name}"
         if kinds[0] != kinds[1]:
             raise InputError(

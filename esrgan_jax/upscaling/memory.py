@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+
+from esrgan_jax.models.generator import Generator
 
 LARGEST_TILE = 1024  # beyond it the overlap costs little
 MOST_ON_CPU = 2**30  # a laptop shares its memory with other programs
@@ -48,22 +49,12 @@ def budget(device: Any) -> int:
     return int(0.8 * (limit - stats.get("bytes_in_use", 0)))
 
 
-def bytes_per_pixel(module: Any) -> int:
-    """What `upscale_step` takes for one LR pixel of a tile, about.
-
-    XLA keeps two of the largest arrays: of an RRDB network, whose enlarging half is done in parts,
-    two of the growing features and two of the block's; of another the features of the result.
-    """
-    itemsize = jnp.dtype(getattr(module, "dtype", "float32")).itemsize
-    results = 4 * 2 * module.out_channels * module.scale**2
-    features = getattr(module, "num_features", 64)
-    if hasattr(module, "tail"):
-        trunk = 2 * itemsize * (2 * features + 4 * module.num_growth) + itemsize * features
-        return trunk // module.unshuffle**2 + results
-    return 2 * itemsize * features * module.scale**2 + results
+def bytes_per_pixel(module: Generator) -> int:
+    """What `upscale_step` takes for one LR pixel of a tile, about: features, and two results."""
+    return module.feature_bytes + 4 * 2 * module.out_channels * module.scale**2
 
 
-def tile_side(module: Any, device: Any, planes: int = 1) -> int:
+def tile_side(module: Generator, device: Any, planes: int = 1) -> int:
     """The side of the square tiles that `device` holds, a multiple of 32 from 64 to `LARGEST_TILE`.
 
     Args:

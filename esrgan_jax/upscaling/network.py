@@ -11,21 +11,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from esrgan_jax.models.borders import borders
-from esrgan_jax.models.rrdb import TAIL_FIELD
+from esrgan_jax.models.generator import Generator
 from esrgan_jax.upscaling.tiles import Span, spans
 
 PART = 32  # rows of features that are enlarged at a time
-LENGTH = PART + 2 * TAIL_FIELD
 STEP = 0.1  # of the work, about, between two reports of progress
 
 
 def apply(
-    module: Any, variables: Any, x: jax.Array, sizes: jax.Array, *, border: str, whole: bool
+    module: Generator, variables: Any, x: jax.Array, sizes: jax.Array, *, border: str, whole: bool
 ) -> jax.Array:
     """The network's result, its enlarging half done some rows at a time where it can be.
 
-    Feature maps at the size of the result are most of the memory, and they see just `TAIL_FIELD`
-    pixels. In a wrapped picture the first rows need the last, so it is done whole.
+    Feature maps at the size of the result are most of the memory, and they see just some pixels,
+    `Split.tail_field`. In a wrapped picture the first rows need the last, so it is done whole.
 
     Args:
         module: The generator.
@@ -42,13 +41,13 @@ def apply(
     if not parts:
         return _method(module, variables, sizes, border, "__call__", x)
     features = _method(module, variables, sizes, border, "trunk", x)
-    tail = partial(_tail, module, variables, features, sizes // module.unshuffle, border)
+    tail = partial(_tail, module, variables, features, sizes // module.size_multiple, border)
     results = jax.lax.map(tail, jnp.array([part.start for part in parts]))
     return joined(module, [results], x.shape[1], border)
 
 
 def apply_in_parts(
-    module: Any,
+    module: Generator,
     variables: Any,
     x: jax.Array,
     sizes: jax.Array,
@@ -63,10 +62,10 @@ def apply_in_parts(
     Returns:
         What `joined` takes.
     """
-    if not hasattr(module, "tail"):
+    if module.split is None:
         return [_method_alone(module, variables, sizes, border, "__call__", x)]
-    block, tail = module.macs
-    done, total = 0.0, module.num_blocks * block + tail
+    num_blocks, _, block, tail = module.split
+    done, total = 0.0, num_blocks * block + tail
 
     def count(macs: float, result: jax.Array) -> jax.Array:
         nonlocal done
@@ -76,11 +75,11 @@ def apply_in_parts(
         return result
 
     first = y = _method_alone(module, variables, sizes, border, "head", x)
-    sizes = sizes // module.unshuffle
+    sizes = sizes // module.size_multiple
     # Not one by one, since every program takes its memory anew from the system.
     some = max(int(STEP * total / block), 1)
-    for start in range(0, module.num_blocks, some):
-        end = min(start + some, module.num_blocks)
+    for start in range(0, num_blocks, some):
+        end = min(start + some, num_blocks)
         y = count((end - start) * block, _blocks(module, variables, y, sizes, border, start, end))
     features = _method_alone(module, variables, sizes, border, "join", y, first)
     parts = _parts(module, x.shape[1], border)
@@ -97,7 +96,7 @@ def apply_in_parts(
     return results
 
 
-def joined(module: Any, results: Any, height: int, border: str) -> jax.Array:
+def joined(module: Generator, results: Any, height: int, border: str) -> jax.Array:
     """The result of what was computed some rows at a time, of a tile of `height`.
 
     Args:
@@ -106,7 +105,7 @@ def joined(module: Any, results: Any, height: int, border: str) -> jax.Array:
     parts = _parts(module, height, border)
     if not parts:
         return results[0]
-    factor = module.scale * module.unshuffle
+    factor = module.scale * module.size_multiple
     kept = [
         result[:, (part.keep_start - part.start) * factor : (part.keep_end - part.start) * factor]
         for result, part in zip(itertools.chain(*results), parts, strict=False)
@@ -114,24 +113,35 @@ def joined(module: Any, results: Any, height: int, border: str) -> jax.Array:
     return jnp.concatenate(kept, axis=1)
 
 
-def macs(module: Any, variables: Any) -> float:
+def macs(module: Generator, variables: Any) -> float:
     """About how many multiply-accumulates a network does for an LR pixel."""
-    if hasattr(module, "macs"):
-        block, tail = module.macs
-        return (module.num_blocks * block + tail) / module.unshuffle**2
+    if split := module.split:
+        macs = split.num_blocks * split.block_macs + split.tail_macs
+        return macs / module.size_multiple**2
     return max(sum(np.size(leaf) for leaf in jax.tree.leaves(variables)), 1)
 
 
-def _parts(module: Any, height: int, border: str) -> list[Span]:
+def _parts(module: Generator, height: int, border: str) -> list[Span]:
     """The rows of features that are enlarged at a time; none where that is done whole."""
-    rows = height // getattr(module, "unshuffle", 1)
-    if not hasattr(module, "tail") or rows <= 2 * PART or border == "wrap":
+    rows = height // module.size_multiple
+    if module.split is None or rows <= 2 * PART or border == "wrap":
         return []
-    return spans(rows, LENGTH, 2 * TAIL_FIELD)
+    return spans(rows, _part_length(module), 2 * module.split.tail_field)
+
+
+def _part_length(module: Generator) -> int:
+    """The rows that `tail` is given for PART of its result: those that it sees, too."""
+    assert module.split is not None
+    return PART + 2 * module.split.tail_field
 
 
 def _method(
-    module: Any, variables: Any, sizes: jax.Array, border: str, method: str, *inputs: jax.Array
+    module: Generator,
+    variables: Any,
+    sizes: jax.Array,
+    border: str,
+    method: str,
+    *inputs: jax.Array,
 ) -> jax.Array:
     height, width = inputs[0].shape[1:3]
     with borders(sizes, height, width, border):
@@ -140,7 +150,7 @@ def _method(
 
 @partial(jax.jit, static_argnums=(0, 4))
 def _blocks(
-    module: Any,
+    module: Generator,
     variables: Any,
     x: jax.Array,
     sizes: jax.Array,
@@ -160,21 +170,22 @@ def _blocks(
 
 
 def _tail(
-    module: Any,
+    module: Generator,
     variables: Any,
     features: jax.Array,
     sizes: jax.Array,
     border: str,
     start: jax.Array,
 ) -> jax.Array:
-    part = jax.lax.dynamic_slice_in_dim(features, start, LENGTH, axis=1)
-    left = jnp.stack([(sizes[:, 0] - start).clip(0, LENGTH), sizes[:, 1]], axis=1)
+    length = _part_length(module)
+    part = jax.lax.dynamic_slice_in_dim(features, start, length, axis=1)
+    left = jnp.stack([(sizes[:, 0] - start).clip(0, length), sizes[:, 1]], axis=1)
     return _method(module, variables, left, border, "tail", part)
 
 
 @partial(jax.jit, static_argnums=(0, 4))
 def _tails(
-    module: Any,
+    module: Generator,
     variables: Any,
     features: jax.Array,
     sizes: jax.Array,

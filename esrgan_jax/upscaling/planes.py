@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from esrgan_jax.errors import InputError
+from esrgan_jax.models.generator import Generator
 from esrgan_jax.upscaling.alpha import bounded_alpha, continued_colors, enlarged_alpha
 
 LUMA = (0.299, 0.587, 0.114)
 
 
-def result_bands(bands: int, module: Any) -> int:
+def result_bands(bands: int, module: Generator) -> int:
     """Bands of a picture's result: as many, unless the network makes or takes away colour or alpha.
 
     Raises:
@@ -29,7 +30,7 @@ def result_bands(bands: int, module: Any) -> int:
     return (1 if gray else 3) + alpha
 
 
-def to_planes(lr: jax.Array, sizes: jax.Array, module: Any, step: float) -> jax.Array:
+def to_planes(lr: jax.Array, sizes: jax.Array, module: Generator, step: float) -> jax.Array:
     """What the network is shown of a picture: (N, h, w, bands) -> (N, planes, h, w, in_channels).
 
     Alpha is shown to networks of four channels alone, see `alpha.enlarged_alpha`; to others colours
@@ -48,7 +49,7 @@ def to_planes(lr: jax.Array, sizes: jax.Array, module: Any, step: float) -> jax.
 
 
 def from_planes(
-    sr: jax.Array, lr: jax.Array, sizes: jax.Array, module: Any, border: str, strength: Any
+    sr: jax.Array, lr: jax.Array, sizes: jax.Array, module: Generator, border: str, strength: Any
 ) -> jax.Array:
     """The picture of the network's results, the inverse of `to_planes`.
 

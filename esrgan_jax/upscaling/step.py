@@ -10,6 +10,7 @@ import numpy as np
 
 from esrgan_jax.data.resize import resize
 from esrgan_jax.models.borders import continued, take
+from esrgan_jax.models.generator import Generator
 from esrgan_jax.upscaling import network
 from esrgan_jax.upscaling.color import color_drift
 from esrgan_jax.upscaling.ensemble import turned, turned_back
@@ -23,7 +24,7 @@ from esrgan_jax.upscaling.strips import peak
     static_argnames=("border", "ensemble", "keep_color", "whole", "dtype"),
 )
 def upscale_step(
-    module: Any,
+    module: Generator,
     variables: Any,
     tiles: jax.Array,
     sizes: jax.Array,
@@ -63,7 +64,7 @@ def upscale_step(
 
 
 def upscale_in_parts(
-    module: Any,
+    module: Generator,
     variables: Any,
     tiles: jax.Array,
     sizes: jax.Array,
@@ -87,7 +88,7 @@ def upscale_in_parts(
 
 
 def _seen(
-    module: Any, tiles: jax.Array, sizes: jax.Array, ensemble: bool
+    module: Generator, tiles: jax.Array, sizes: jax.Array, ensemble: bool
 ) -> tuple[jax.Array, jax.Array]:
     """All that the network sees of tiles as one batch, (M, h, w, in_channels), and its sizes."""
     planes = _planes(module, tiles, sizes)
@@ -95,7 +96,7 @@ def _seen(
     return turned(flat, flat_sizes) if ensemble else (flat, flat_sizes)
 
 
-def _planes(module: Any, tiles: jax.Array, sizes: jax.Array) -> jax.Array:
+def _planes(module: Generator, tiles: jax.Array, sizes: jax.Array) -> jax.Array:
     step = 1 / 255 if tiles.dtype == jnp.uint8 else 1 / 65535
     return to_planes(_unit(tiles), sizes, module, step)
 
@@ -111,7 +112,7 @@ def _unit(tiles: jax.Array) -> jax.Array:
 
 
 def _finished(
-    module: Any,
+    module: Generator,
     tiles: jax.Array,
     sizes: jax.Array,
     sr: jax.Array,
@@ -144,7 +145,7 @@ _seen_alone = jax.jit(_seen, static_argnums=(0, 3))
 
 @partial(jax.jit, static_argnums=(0, 4), static_argnames=("ensemble", "keep_color", "dtype"))
 def _joined(
-    module: Any,
+    module: Generator,
     tiles: jax.Array,
     sizes: jax.Array,
     results: list[jax.Array],

@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from esrgan_jax.errors import RunError
+from esrgan_jax.models.generator import Generator
 from esrgan_jax.sharding import batched, create_mesh, replicated
 from esrgan_jax.upscaling.memory import budget, bytes_per_pixel
 from esrgan_jax.upscaling.step import upscale_in_parts, upscale_step
@@ -38,7 +39,7 @@ class TileRunner:
 
     def __init__(
         self,
-        module: Any,
+        module: Generator,
         variables: Any,
         *,
         devices: list[Any],
@@ -48,7 +49,7 @@ class TileRunner:
         **step: Any,
     ):
         self.module, self.overlap, self.border = module, overlap, step.get("border", "zero")
-        self.multiple: int = getattr(module, "unshuffle", 1)
+        self.multiple = module.size_multiple
         self.row_multiple = self.multiple * (len(devices) if spatial else 1)
         mesh = create_mesh(devices)
         self.devices, self.spatial = devices, spatial
@@ -120,7 +121,7 @@ class TileRunner:
             self.batch_sizes[key] = 1 if on_cpu else 2 ** (each.bit_length() - 1)
         return min(self.batch_sizes[key], self.largest_batch) * len(self.devices)
 
-    def _launch(self, tiles: list[Tile], module: Any = None) -> Any:
+    def _launch(self, tiles: list[Tile], module: Generator | None = None) -> Any:
         """Starts a batch: its unfinished arrays, or the exception that says that memory ran out."""
         count, many = len(tiles), 1 if self.spatial else len(self.devices)
         # Few sizes of batches are compiled; what is added to fill one is computed for nothing.
@@ -138,7 +139,7 @@ class TileRunner:
             told: Any = {"progress": partial(_tell, tiles)} if self.in_parts else {}
             network = module or self.module
             # By themselves TPUs multiply float32 as bfloat16, and GPUs from Ampere on as TF32.
-            whole = getattr(network, "dtype", np.float32) == np.float32
+            whole = network.dtype == np.float32
             with jax.default_matmul_precision("highest" if whole else None):
                 return self.step(network, variables, *put, dtype=tiles[0].dtype, **told)
 
@@ -166,7 +167,7 @@ class TileRunner:
 
     def _repeat(self, tile: Tile) -> None:
         """Does a tile that is not finite again, in float32."""
-        if getattr(self.module, "dtype", np.float32) != np.float32:
+        if self.module.dtype != np.float32:
             module = self.module.clone(dtype=np.dtype("float32"))
             arrays = self._unless_out_of_memory(
                 lambda: jax.device_get(self._launch([tile], module))
@@ -214,10 +215,9 @@ class TileRunner:
             overlap: What neighbours share.
             tallest: Rows of a tile, at most, where that is less.
         """
-        # Accelerators compile for longer and compute faster. A network that is not one of ours
-        # may pad by other means than `models.borders` reaches, so its tiles are filled up nowhere.
+        # Accelerators compile for longer and compute faster.
         steps = 4 if self.devices[0].platform == "cpu" else 1
-        steps = steps if hasattr(self.module, "field") else 0
+        steps = 0 if self.module.receptive_field is None else steps
         wrap = self.border == "wrap"
         options: dict[str, Any] = {"multiple": self.multiple, "steps": steps, "wrap": wrap}
         many = len(self.devices) if self.spatial else 1

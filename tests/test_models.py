@@ -1,0 +1,109 @@
+"""Networks by name, and a third architecture that nothing but the table of generators knows."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from configs import x4
+from esrgan_jax import models, run_config
+from esrgan_jax.checkpoint import load_generator, save_generator
+from esrgan_jax.errors import InputError
+from esrgan_jax.models.conv import Conv
+from esrgan_jax.models.discriminator import Discriminator
+from esrgan_jax.models.generator import Generator
+from esrgan_jax.settings import check_settings
+from esrgan_jax.stages import create_config_generator
+from esrgan_jax.upscaler import Upscaler
+
+
+class Third(nn.Module, Generator):
+    """One convolution, on LR sizes that are multiples of `multiple`."""
+
+    multiple: int = 2
+    scale: int = 2
+    in_channels: int = 3
+    out_channels: int = 3
+    dtype: jnp.dtype = jnp.dtype("float32")
+
+    @property
+    def size_multiple(self) -> int:
+        return self.multiple
+
+    @property
+    def receptive_field(self) -> int:
+        return 1
+
+    @nn.compact
+    def __call__(self, lr, train=False):
+        assert lr.shape[1] % self.multiple == lr.shape[2] % self.multiple == 0
+        y = Conv(self.out_channels, initializer="torch", dtype=self.dtype)(lr)
+        return y.repeat(self.scale, axis=1).repeat(self.scale, axis=2).astype(jnp.float32)
+
+
+@pytest.fixture
+def third(monkeypatch):
+    """A module that `create_generator` makes, and its variables."""
+    monkeypatch.setitem(models.GENERATORS, "third", Third)
+    module = models.create_generator("third", multiple=4)
+    return module, module.init(jax.random.key(0), jnp.zeros((1, 4, 4, 3)))
+
+
+def test_a_third_architecture_is_saved_by_its_name_and_read_again(third, tmp_path):
+    module, variables = third
+    save_generator(tmp_path / "net", module, variables)
+    read, read_variables = load_generator(tmp_path / "net")
+    assert read == module
+    jax.tree.map(np.testing.assert_array_equal, read_variables["params"], variables["params"])
+    with pytest.raises(InputError, match="only RRDB networks have names for weight files"):
+        save_generator(tmp_path / "net.npz", module, variables)
+
+
+def test_a_third_architecture_upscales_as_it_is_applied(third, rng):
+    """In tiles whose sides are multiples of what it asks for, and equal to the whole picture."""
+    module, variables = third
+    image = rng.uniform(0, 1, (40, 52, 3)).astype(np.float32)
+    result = Upscaler(module, variables, tile=16, exact=True, dtype="float32")(image)
+    whole = Third(multiple=1).apply(variables, image[None])[0].clip(0, 1)
+    np.testing.assert_allclose(result, whole, rtol=0, atol=1e-6)
+
+
+def test_a_network_that_is_in_no_table_is_not_saved(tmp_path):
+    """It was saved as "srresnet", and could not be read again."""
+    with pytest.raises(InputError, match="Third is no generator of create_generator, which has"):
+        save_generator(tmp_path / "net", Third(), {"params": {}})
+
+
+def test_a_third_architecture_is_built_from_a_config(third):
+    config = x4.get_config()
+    config.generator = {"name": "third", "multiple": 4, "dtype": "float32"}
+    assert create_config_generator(config, unroll=True) == Third(multiple=4, scale=4)
+
+
+def test_discriminators_by_name():
+    made = models.create_discriminator("vgg", dtype="bfloat16", num_features=8)
+    assert made == Discriminator(num_features=8, dtype=jnp.dtype("bfloat16"))
+    with pytest.raises(InputError, match=r"^discriminator\.name is 'unet': choose vgg"):
+        models.create_discriminator("unet")
+    with pytest.raises(InputError, match=r"^discriminator: vgg has no depth; it takes dtype, init"):
+        models.create_discriminator(depth=3)
+
+
+def test_a_config_from_before_discriminators_had_names_goes_on():
+    new = x4.get_config()
+    old = x4.get_config()
+    del old.discriminator.name
+    check_settings(old)
+    assert run_config.plain(old) == run_config.plain(new)
+    saved = run_config.plain(new)
+    del saved["discriminator"]["name"]  # as an older checkpoint holds it
+    assert run_config.refused_changes(saved, run_config.plain(new), "gan") == {}
+    new.discriminator.name = "unet"
+    changes = run_config.refused_changes(saved, run_config.plain(new), "gan")
+    assert changes == {"discriminator.name": ("vgg", "unet")}
+
+
+@pytest.mark.parametrize("name", models.GENERATORS)
+def test_generators_are_known_by_their_names(name):
+    assert models.generator_name(models.create_generator(name)) == name
