@@ -15,16 +15,19 @@ installed = $(VENV)/.installed-$(extras)
 
 PEER ?= torch,onnxruntime
 
-.PHONY: demo test test-newest lint format peers bench clean
+.PHONY: demo test test-slow test-newest lint format peers bench clean
 
 demo: $(installed)
 	$(python) -m tools.demo --workdir=$(WORKDIR)
 
 test: $(installed)
-	$(python) -m pytest -n 2 --dist=loadfile
+	$(python) -m pytest -n 2 --dist=loadfile -m 'not slow'
+
+test-slow: $(installed)
+	$(python) -m pytest -n 2 -m slow
 
 # What newer libraries break first: films, training, Orbax, Grain, the page.
-NEWEST = film app page compilation pipeline sources run_checkpoints checkpoint steps train_state train
+NEWEST = film app page compilation pipeline sources run_checkpoints checkpoint train_state train
 
 test-newest: $(installed)
 	$(python) -m pytest -n 2 --dist=loadfile $(sort $(foreach name,$(NEWEST),$(wildcard tests/test_$(name)*.py)))
@@ -42,8 +45,8 @@ $(installed): setup.cfg pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo 'esrgan_jax needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.11'; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(python) -m pip install --quiet --upgrade pip
-	$(python) -m pip install --quiet $(constrained) --editable '.[$(extras)]'
+	$(python) -m pip install --quiet uv
+	$(VENV)/bin/uv pip install --quiet --python $(python) $(constrained) --editable '.[$(extras)]'
 	@touch $@
 
 # What tests and benchmarks compare with where it is installed; nobody else needs it.

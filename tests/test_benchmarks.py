@@ -138,20 +138,25 @@ def test_upscale_command(tmp_path):
     assert float(rows[2][3]) == pytest.approx(line["sides"]["torch_shipped"]["ms"], rel=1e-2)
 
 
-def test_train_step_command():
+@pytest.mark.parametrize("stage", ["psnr", pytest.param("gan", marks=pytest.mark.slow)])
+def test_train_step_command(stage):
     pytest.importorskip("torch", reason="needs torch: make peers")
-    done = run("train_step", "--batch=2", "--patch=32", "--features=conv1_2", "--stage=gan")
+    done = run("train_step", "--batch=2", "--patch=32", "--features=conv1_2", f"--stage={stage}")
     assert done.returncode == 0, done.stderr
     line = json.loads(done.stdout)
     generator = RRDBNet(num_features=4, num_growth=2, num_blocks=1)
     discriminator, vgg = Discriminator(num_features=4), VGGFeatures(("conv1_2",))
-    flop = flops.gan_step_flop(generator, discriminator, vgg, 2, 32)
+    flop = {
+        "psnr": flops.psnr_step_flop(generator, 2, 8),
+        "gan": flops.gan_step_flop(generator, discriminator, vgg, 2, 32),
+    }[stage]
     check_line(line, ["ours", "torch_shipped", "torch_tuned"], "images_per_s", flop / 1e12)
     # The peer does the same work: from the same weights it has the same loss.
     losses = [measured["first_loss"] for measured in line["sides"].values()]
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-3)
 
 
+@pytest.mark.slow  # `test_train_step_command` takes this step, too
 def test_psnr_step_alone():
     line = train_step.measure_case("psnr", 8, 32, 1, (), None, "float32", (), 1, 4, 2)
     generator = RRDBNet(num_features=4, num_growth=2, num_blocks=1)

@@ -29,7 +29,11 @@ def scores_of_the_card(dataset):
 
 
 @pytest.mark.parametrize(
-    ("dataset", "commands"), [("Set5", [NAMES, ()]), ("Set14", [NAMES])], ids=["Set5", "Set14"]
+    ("dataset", "commands"),
+    [
+        pytest.param("Set5", [NAMES, ()], id="Set5"),
+        pytest.param("Set14", [NAMES], id="Set14", marks=pytest.mark.slow),
+    ],
 )
 def test_scores_are_those_of_the_card(
     dataset, commands, shared_data, tmp_path, monkeypatch, capsys

@@ -1,5 +1,6 @@
 """Whole runs of a tiny network: both stages, stopping and going on bit for bit, bad input."""
 
+import copy
 import json
 import os
 import shutil
@@ -37,6 +38,7 @@ TINY = {
     "psnr.batch_size": 8,
     "psnr.ema_decay": 0.9,
     "gan.steps": 4,
+    "gan.periods": (5,),
     "gan.hr_patch": 32,
     "gan.batch_size": 8,
     "gan.ema_decay": 0.9,
@@ -57,6 +59,30 @@ def photographs(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once():
+    """Runs whose steps compute the same share them: tracing and compiling is what takes time.
+
+    What a process that starts anew computes is compared in `test_a_killed_run_...`.
+    """
+    create, made = train.create_stage, {}
+
+    def create_stage(config, name, vgg):
+        sections = {k: config[k].to_dict() for k in ("generator", "discriminator", name)}
+        for key in ("steps", "init_from", "d_init_from"):  # the loop reads these
+            sections[name].pop(key, None)
+        key = name, config.scale, str(sections)
+        if vgg is not None:
+            return create(config, name, vgg)
+        if key not in made:
+            made[key] = create(copy.deepcopy(config), name, vgg)
+        return made[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "create_stage", create_stage)
+        yield
+
+
 @pytest.fixture
 def config(photographs):
     config = demo.get_config()
@@ -74,6 +100,19 @@ def finished(photographs, tmp_path_factory) -> Path:
     workdir = tmp_path_factory.mktemp("finished")
     train_and_evaluate(config, str(workdir))
     return workdir
+
+
+def start(workdir: Path, settings: dict, **options) -> subprocess.Popen:
+    """A run in a process of its own, on as many devices as here: what is compiled is shared."""
+    command = [sys.executable, "-m", "esrgan_jax.main", "--config=configs/demo.py"]
+    command += [f"--workdir={workdir}", *(f"--config.{k}={v}" for k, v in settings.items())]
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(jax.device_count())}
+    return subprocess.Popen(command, cwd=Path(__file__).parents[1], env=environment, **options)
+
+
+def stand_still(config) -> None:
+    """Steps of the GAN stage leave both networks as they are."""
+    config.gan.learning_rate = config.gan.d_learning_rate = config.gan.minimum = 0.0
 
 
 def final_state(stage: Path) -> dict:
@@ -113,7 +152,7 @@ def test_a_run_leaves_what_it_promises(finished):
 
 def test_the_gan_stage_starts_from_the_averaged_psnr_generator(finished, config, tmp_path):
     config.gan.steps = 1
-    config.gan.learning_rate = config.gan.minimum = 0.0
+    stand_still(config)
     config.stage = "gan"
     config.gan.init_from = str(finished / "psnr")
     train_and_evaluate(config, str(tmp_path))
@@ -127,7 +166,7 @@ def test_the_gan_stage_starts_from_a_given_discriminator(finished, config, tmp_p
     convert_discriminator.main([str(finished), str(tmp_path / "net_d.pth")])
     config.stage = "gan"
     config.gan.steps = 1
-    config.gan.d_learning_rate = config.gan.minimum = 0.0
+    stand_still(config)
     config.gan.init_from = str(finished)
     expected = final_state(finished / "gan")["discriminator"]["params"]
     for source in (finished / "gan", tmp_path / "net_d.pth"):
@@ -232,15 +271,7 @@ def test_two_signals_at_once_end_without_a_traceback(photographs, tmp_path):
     """Ctrl-C twice within 0.3 s, for the whole group of processes as a terminal sends it."""
     flags = {**TINY, "data.train": photographs, "psnr.steps": 2000, "data.num_workers": 2}
     flags |= {"checkpoint_every": 5, "stage": "psnr"}
-    command = [sys.executable, "-m", "esrgan_jax.main", "--config=configs/demo.py"]
-    command += [f"--workdir={tmp_path}", *(f"--config.{k}={v}" for k, v in flags.items())]
-    process = subprocess.Popen(
-        command,
-        cwd=Path(__file__).parents[1],
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    process = start(tmp_path, flags, stderr=subprocess.PIPE, text=True, start_new_session=True)
     while find_checkpoint(tmp_path) is None:
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.05)
@@ -261,7 +292,6 @@ def test_two_signals_at_once_end_without_a_traceback(photographs, tmp_path):
 def test_a_stage_with_checkpoints_needs_nothing_else(config, finished, tmp_path):
     shutil.copytree(finished / "gan", tmp_path / "gan")
     config.stage, config.gan.steps = "gan", 5
-    config.gan.periods = (5,)
     train_and_evaluate(config, str(tmp_path))
     assert find_checkpoint(tmp_path / "gan").name == "5"
 
@@ -280,27 +310,23 @@ def test_the_best_checkpoint_stays_beside_the_newest(config, tmp_path, monkeypat
     assert kept == [4, 8]
 
 
-def test_a_killed_run_goes_on_bit_for_bit(photographs, tmp_path):
-    """kill -9 between two checkpoints, in a process of its own, a device for each core."""
-    flags = {**TINY, "data.train": photographs, "data.val": photographs, "psnr.steps": 200}
-    flags |= {"checkpoint_every": 30, "eval_every": 60}
-
-    def start(workdir: Path) -> subprocess.Popen:
-        command = [sys.executable, "-m", "esrgan_jax.main", "--config=configs/demo.py"]
-        command += [f"--workdir={workdir}", *(f"--config.{k}={v}" for k, v in flags.items())]
-        return subprocess.Popen(command, cwd=Path(__file__).parents[1])
+def test_a_killed_run_goes_on_bit_for_bit(config, photographs, tmp_path):
+    """kill -9 between two checkpoints, in a process of its own."""
+    changes = {"psnr.steps": 150, "checkpoint_every": 30, "eval_every": 150}
+    flags = TINY | changes | {"data.train": photographs, "data.val": photographs}
+    config.update_from_flattened_dict(changes)
 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert start(whole).wait() == 0
-    process = start(killed)
+    train_and_evaluate(config, str(whole))
+    process = start(killed, flags)
     while find_checkpoint(killed / "psnr") is None:
         assert process.poll() is None, "the run ended before it could be killed"
         time.sleep(0.05)
     time.sleep(0.3)  # some steps behind the checkpoint
     process.kill()
     process.wait()
-    assert int(find_checkpoint(killed / "psnr").name) < 200
-    assert start(killed).wait() == 0
+    assert int(find_checkpoint(killed / "psnr").name) < 150
+    assert start(killed, flags).wait() == 0
     assert_same_run(killed, whole)
 
 
