@@ -15,6 +15,7 @@ from esrgan_jax.films.target import check_target  # noqa: E402
 from esrgan_jax.films.writer import write_film  # noqa: E402
 from esrgan_jax.upscale import main  # noqa: E402
 from esrgan_jax.upscaling.jobs import plan  # noqa: E402
+from esrgan_jax.upscaling.passed_over import passed_over  # noqa: E402
 from tests.films import doubled, make, pictures, times_of  # noqa: E402
 
 FRAMES = [av.VideoFrame.from_ndarray(frame, format="rgb24") for frame in pictures(12, 48, 64)]
@@ -129,6 +130,8 @@ def test_folders_pass_films_over_and_patterns_take_them(tmp_path):
     Image.fromarray(next(pictures(1))).save(tmp_path / "c.png")
     found = [source.name for source, _ in plan([tmp_path], tmp_path / "out")]
     assert found == ["c.png"]
+    said = "2 films are passed over; name films to upscale them"
+    assert passed_over(tmp_path, tmp_path / "out") == said
     found = [source.name for source, _ in plan([tmp_path / "*"], tmp_path / "out")]
     assert found == ["a.vob", "c.png", "clip"]
     jobs = plan([tmp_path / "*"], tmp_path / "out", extension=".mkv")

@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from esrgan_jax.films import film
+from esrgan_jax.films.detect import is_film
 from esrgan_jax.picture import SUFFIXES
 
 RAW = (
@@ -38,7 +38,7 @@ def passed_over(folder: Path, output: Path) -> str | None:
         folders[:] = [name for name in folders if name[0] != "." and here / name != results]
         stems = {Path(name).stem.lower() for name in names if name.lower().endswith(SUFFIXES)}
         for name in names:
-            if name[0] != "." and (kind := _kind(Path(name.lower()), stems)):
+            if name[0] != "." and (kind := _kind(Path(parent, name), stems)):
                 counts[kind] += 1
     if not counts:
         return None
@@ -49,11 +49,14 @@ def passed_over(folder: Path, output: Path) -> str | None:
     return f"{text} {are} passed over{hint}"
 
 
-def _kind(name: Path, stems: set[str]) -> str | None:
-    """What a file of a name in small letters is called."""
-    if name.suffix in film.SUFFIXES:
-        # A telephone puts the film of a Live Photo beside its picture.
-        return LIVE if name.suffix == ".mov" and name.stem in stems else FILM
-    if name.suffix in RAW:
+def _kind(path: Path, stems: set[str]) -> str | None:
+    """What a file is called; `stems` are those of the pictures beside it, in small letters."""
+    suffix = path.suffix.lower()
+    if suffix in RAW:
         return RAW_FILE
-    return OTHER if name.suffix in OTHERS else None
+    if suffix in OTHERS:
+        return OTHER
+    if not is_film(path):
+        return None
+    # A telephone puts the film of a Live Photo beside its picture.
+    return LIVE if suffix == ".mov" and path.stem.lower() in stems else FILM
