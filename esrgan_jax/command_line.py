@@ -21,6 +21,7 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
         SystemExit: 0 for --help and --version.
     """
     parser.error = _fail  # argparse would print all flags in front of the one sentence that helps
+    parser.allow_abbrev = False  # --scal is a slip, and a later flag could make it another
     parser.add_argument("--version", action="version", version=f"esrgan_jax {__version__}")
     argv = list(sys.argv[1:] if argv is None else argv)
     flags = list(parser._option_string_actions)  # argparse has no public list of them
@@ -28,15 +29,17 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
         if text == "--":
             break
         name = text.partition("=")[0]
-        # A flag may be shortened to what no other begins with, and the value of -o may follow it
-        # at once; but -output is no -o. What looks like -1 is a number.
+        # The value of -o may follow it at once; but -output is no -o. What looks like -1 is a
+        # number.
         if name.startswith("--"):
-            known = any(flag.startswith(name) for flag in flags)
+            known = name in flags
         else:
             known = text[:2] in flags and f"-{name}" not in flags
         if re.match(r"--?[^\W\d]", text) and not known:
+            word = name.lstrip("-").replace("-", "_").lower()
             words = [flag[2:] for flag in flags if flag.startswith("--")]
-            meant = did_you_mean(name.lstrip("-").replace("-", "_").lower(), words)
+            begun = [flag for flag in words if flag.startswith(word) and name.startswith("--")]
+            meant = did_you_mean(word, begun or words, 0 if begun else 0.6)
             meant = meant.replace("mean ", "mean --") or " --help lists all"
             raise InputError(f"there is no flag {name}.{meant}")
     # Names may stand between flags; but argparse then forgets what a -- said.

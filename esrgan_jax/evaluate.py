@@ -16,7 +16,7 @@ from esrgan_jax.comparison import sheet
 from esrgan_jax.compilation import keep_programs
 from esrgan_jax.contestants import BICUBIC, load_contestants
 from esrgan_jax.errors import InputError, RunError, listed, run_command
-from esrgan_jax.files import refuse_same, replacing, too_long
+from esrgan_jax.files import refuse_same, too_long, write_text
 from esrgan_jax.metrics import METRICS, SCORES, load_metrics, scores
 from esrgan_jax.mixture import DEFAULT, add_mixture_arguments
 from esrgan_jax.picture import find_pictures
@@ -146,18 +146,12 @@ def _write(args: argparse.Namespace, scale: int, columns: Mapping[str, Any]) -> 
     _, first, *further = columns.values()
     if args.json:
         result = report(dataset, scale, first, columns if further else None)
-        _write_text(args.json, json.dumps(result, indent=2, allow_nan=False) + "\n")
+        write_text(args.json, json.dumps(result, indent=2, allow_nan=False) + "\n")
     if args.csv:
-        _write_text(args.csv, csv_text(columns))
+        write_text(args.csv, csv_text(columns))
     if args.markdown:
         title = f"{dataset}, x{scale}, mean of {len(first)}"
-        _write_text(args.markdown, markdown(title, columns))
-
-
-def _write_text(path: Path, text: str) -> None:
-    with replacing(path) as partial:
-        # Names of files may be any bytes.
-        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+        write_text(args.markdown, markdown(title, columns))
 
 
 def _check_outputs(args: argparse.Namespace) -> None:

@@ -18,7 +18,15 @@ _FILES = 2**20  # with as many bytes free, it is not bytes that lack where no fi
 
 @contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """A name beside `path` to write to: renamed to `path` at the end, removed on failure."""
+    """A name beside `path` to write to: renamed to `path` at the end, removed on failure.
+
+    What is raised inside comes out as it is, as it may be about another file; put `writing` around
+    what writes. `write_bytes` and `write_text` do both.
+
+    Raises:
+        InputError: There is no such folder, or the name is a folder's or too long.
+        RunError: The file cannot be put on the disk or renamed.
+    """
     path = Path(path)
     if reason := too_long(path):
         raise InputError(f"{path}: cannot be written: {reason}")
@@ -31,12 +39,33 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         partial = path.with_name(f".{short}.{os.getpid()}.part")
     try:
         yield partial
-        partial.replace(path)
-    except OSError as error:
-        raise write_error(path, error) from error
+        with writing(path):
+            with partial.open("rb+") as file:  # else a power failure may leave an empty file
+                os.fsync(file.fileno())
+            partial.replace(path)
     finally:
         with suppress(OSError):  # of a file system that is read-only by now
             partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: str | os.PathLike) -> Iterator[None]:
+    """An OSError of what writes `path`, or its stand-in, becomes the RunError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise write_error(Path(path), error) from error
+
+
+def write_bytes(path: str | os.PathLike, content: bytes) -> None:
+    """Writes a small file, whole or not at all. Raises as `replacing` does."""
+    with replacing(path) as partial, writing(path):
+        partial.write_bytes(content)
+
+
+def write_text(path: str | os.PathLike, content: str) -> None:
+    """The same in UTF-8; names of files in the text may be any bytes, and become escapes."""
+    write_bytes(path, content.encode(errors="backslashreplace"))
 
 
 def too_long(path: Path) -> str | None:
@@ -95,9 +124,16 @@ def bytes_text(count: float) -> str:
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
 
 
-def write_error(path: str | os.PathLike, error: BaseException) -> RunError:
-    """The sentence for a file or a folder that could not be written, whatever the reason."""
-    reason = no_space(path, error) or getattr(error, "strerror", None) or str(error)
+def write_error(path: str | os.PathLike, error: BaseException, said: str = "") -> RunError:
+    """The sentence for what could not be written, whatever the reason.
+
+    Args:
+        path: A file or a folder; a str is the name of a stream, whose disk is not known.
+        error: Of the system or of a library.
+        said: The reason in words, where those of `error` are not the best.
+    """
+    full = no_space(path, error) if isinstance(path, os.PathLike) else ""
+    reason = full or said or getattr(error, "strerror", None) or str(error)
     return RunError(f"{path}: could not be written: {reason}")
 
 

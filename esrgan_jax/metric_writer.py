@@ -5,7 +5,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,7 +16,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2
 
 from esrgan_jax.errors import RunError
-from esrgan_jax.files import replacing, write_error
+from esrgan_jax.files import write_text, writing
 
 JSONL = "metrics.jsonl"
 FLUSH = 60.0  # seconds that TensorBoard's points may wait in memory
@@ -66,8 +66,7 @@ class MetricWriter:
         with self._writing():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             kept = "".join(read_lines(self.path, step))
-            with replacing(self.path) as partial:
-                partial.write_text(kept)
+            write_text(self.path, kept)
             self.file = self.path.open("a")
             self.board = EventsWriter(os.path.join(folder, "events"))
             self.flushed = time.monotonic()
@@ -101,12 +100,8 @@ class MetricWriter:
     def _event(self, step: int, **what: Any) -> None:
         self.board.write_event(_proto.Event(wall_time=time.time(), step=step, **what))
 
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise write_error(self.path.parent, error) from error
+    def _writing(self) -> contextlib.AbstractContextManager[None]:
+        return writing(self.path.parent)
 
     def __enter__(self) -> Self:
         return self

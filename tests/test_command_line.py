@@ -67,10 +67,14 @@ def test_every_command_has_a_version_and_names_a_flag_it_has_not(command, monkey
         ("esrgan_jax.upscale", "--outscale=2", "--scale"),
         ("esrgan_jax.upscale", "-output=x", "--output"),
         ("esrgan_jax.upscale", "--over-write", "--overwrite"),
+        ("esrgan_jax.upscale", "--scal=2", "--scale"),
+        ("esrgan_jax.upscale", "--q=90", "--quality"),
+        ("esrgan_jax.upscale", "--overwr", "--overwrite"),
         ("esrgan_jax.interpolate", "--alhpa=0.5", "--alpha"),
         ("esrgan_jax.evaluate", "--metric-s=x", "--metrics"),
         ("esrgan_jax.app", "--prot=1", "--port"),
         ("tools.convert_rrdb", "--warp=none", "--wrap"),
+        ("tools.export", "--plat=cpu", "--platforms"),
         ("tools.prepare_data", "--ouptut=x", "--output"),
     ],
 )
@@ -82,10 +86,10 @@ def test_the_flag_that_was_meant(command, flag, meant, monkeypatch):
 
 
 def test_what_is_no_flag_is_none(home):
-    """A shortened flag, a negative number, and names with dashes behind --."""
+    """A negative number, and names with dashes behind --."""
     (home / "photo.png").rename(home / "-q.png")
     upscale(
-        ["--outp=x.png", "--model=a.npz", "--psnr_model=b.npz", "--alpha", "-1", "--", "-q.png"]
+        ["--output=x.png", "--model=a.npz", "--psnr_model=b.npz", "--alpha", "-1", "--", "-q.png"]
     )
     assert read_picture(home / "x.png").shape == (16, 18, 3)
 

@@ -3,16 +3,17 @@
 import errno
 import os
 from collections import namedtuple
+from pathlib import Path
 
 import pytest
 
 from esrgan_jax import files
 from esrgan_jax.errors import InputError, RunError
-from esrgan_jax.files import no_space, replacing, write_error
+from esrgan_jax.files import no_space, replacing, write_bytes, write_error, writing
 
 
 def write(path, error=None):
-    with replacing(path) as partial:
+    with replacing(path) as partial, writing(path):
         assert partial.parent == path.parent
         partial.write_text("new")
         if error:
@@ -49,6 +50,36 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, error, raised, message):
     assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
 
 
+def test_an_error_of_reading_is_not_blamed_on_the_target(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(FileNotFoundError, match="source"), replacing(path) as partial:
+        partial.write_bytes((tmp_path / "source").read_bytes())
+    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
+    assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_disk_that_fails_at_the_end_leaves_the_old_file(tmp_path, monkeypatch, call):
+    """Blocks may be given out as late as at the sync: the rename has to wait for it."""
+    path, calls = tmp_path / "a.txt", []
+    path.write_text("old")
+
+    def fails(name):
+        calls.append(name)
+        if name == call:
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(files.os, "fsync", lambda _: fails("fsync"))
+    replace = Path.replace
+    monkeypatch.setattr(Path, "replace", lambda *a: (fails("replace"), replace(*a)))
+    with pytest.raises(RunError, match=r"a\.txt: could not be written: Input/output error"):
+        write_bytes(path, b"new")
+    assert calls == ["fsync", "replace"][: 1 + (call == "replace")]
+    assert path.read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
+
+
 def test_places_where_no_file_can_be_are_refused_at_once(tmp_path):
     with pytest.raises(InputError, match="there is no folder"):
         write(tmp_path / "absent" / "a.txt")
@@ -73,7 +104,11 @@ def test_a_full_disk_is_told_with_the_folder_and_what_is_free(tmp_path, monkeypa
                     f"no space left on the disk, {said} are free in {tmp_path}; "
                     "make room, then run it again"
                 )
-    assert str(write_error("b/a.png", full[0])).startswith("b/a.png: could not be written: no sp")
+    error = write_error(Path("b/a.png"), full[0])
+    assert str(error).startswith("b/a.png: could not be written: no space left on the disk")
+    assert str(error).lower().count("no space left") == 1
+    said = "standard output: could not be written: No space left on device"  # on which disk?
+    assert str(write_error("standard output", full[0])) == said
 
 
 def test_a_quota_and_a_lack_of_files_are_no_lack_of_bytes(tmp_path, monkeypatch):

@@ -94,7 +94,7 @@ def test_a_failed_run_leaves_nothing_that_looks_finished(tmp_path):
         yield "first", np.zeros((8, 8, 3), np.uint8)
         raise OSError("No space left on device")
 
-    with pytest.raises(RunError, match="cannot be written: No space left"):
+    with pytest.raises(RunError, match="could not be written: no space left on the disk"):
         write_sub_images(tmp_path / "out", [shard])
     assert os.listdir(tmp_path) == []
 
@@ -128,5 +128,5 @@ def test_refuses_an_output_without_a_name(tmp_path, monkeypatch, output):
 
 def test_says_why_a_folder_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(RunError, match=r"out\.partial: cannot be made"):
+    with pytest.raises(RunError, match=r"out\.partial: could not be written"):
         write_sub_images(tmp_path / "file" / "out", [])

@@ -8,7 +8,7 @@ from typing import Any
 
 from esrgan_jax.command_line import model_type, parse, path_type
 from esrgan_jax.errors import InputError, run_command
-from esrgan_jax.files import refuse_same, replacing, sha256
+from esrgan_jax.files import refuse_same, sha256, write_text
 from esrgan_jax.interop.rrdb_names import says_x3
 from esrgan_jax.interop.weight_file import SUFFIXES
 
@@ -113,8 +113,7 @@ def main(argv: list[str] | None = None) -> None:
             print(f"note          other programs cannot read this file as it is: {note}")
     if args.json:
         entry = json.dumps(_entry(args.target, fields), indent=2)
-        with replacing(args.json) as partial:
-            partial.write_text(entry + "\n", encoding="utf-8")
+        write_text(args.json, entry + "\n")
         print(f"written       {args.json}: name, author, license, tags and urls are yours to add")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from esrgan_jax.command_line import parse, path_type
 from esrgan_jax.errors import InputError, missing, run_command
-from esrgan_jax.files import refuse_same, replacing, sha256
+from esrgan_jax.files import refuse_same, sha256, write_bytes
 from esrgan_jax.interop.weight_file import SUFFIXES
 from esrgan_jax.mixture import add_mixture_arguments
 
@@ -68,8 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         name = f"{1 - args.alpha:g} {psnr_name} + {args.alpha:g} {name}"
     module = module.clone(dtype=jax.numpy.dtype(args.dtype))
     exported = export_generator(module, variables, name, platforms)
-    with replacing(args.output) as partial:
-        partial.write_bytes(exported.serialize())
+    write_bytes(args.output, exported.serialize())
 
     print(f"network       {type(module).__name__} x{module.scale}, {args.dtype}")
     print(f"name          {exported.fun_name}")

@@ -11,7 +11,7 @@ from typing import Any
 
 from esrgan_jax.command_line import parse, path_type
 from esrgan_jax.errors import InputError, missing, run_command
-from esrgan_jax.files import replacing
+from esrgan_jax.files import replacing, write_text, writing
 from esrgan_jax.metric_writer import JSONL, read_lines
 
 STAGES = ("psnr", "gan")
@@ -110,7 +110,8 @@ def plot(stages: dict[str, Lines], path: Path) -> None:
             axes.grid(alpha=0.3)
             axes.legend(fontsize=7)
         line_of_axes[0].set_xlabel("step", fontsize=8)
-    figure.savefig(path, dpi=110)
+    with replacing(path) as partial, writing(path):
+        figure.savefig(partial, dpi=110, format=path.suffix[1:])
     pyplot.close(figure)
 
 
@@ -131,8 +132,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.thinned:
         args.thinned.mkdir(parents=True, exist_ok=True)
         for name, lines in stages.items():
-            with replacing(args.thinned / f"{name}.jsonl") as partial:
-                partial.write_text("".join(json.dumps(line) + "\n" for line in thin(lines)))
+            text = "".join(json.dumps(line) + "\n" for line in thin(lines))
+            write_text(args.thinned / f"{name}.jsonl", text)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     plot(stages, args.output)
     print(args.output)

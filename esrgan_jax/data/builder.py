@@ -18,7 +18,8 @@ from absl import logging
 from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core.writer import ExampleWriter
 
-from esrgan_jax.errors import InputError, RunError
+from esrgan_jax.errors import InputError
+from esrgan_jax.files import write_error
 
 SHARD_BYTES = 128 << 20  # TFDS holds a shard in memory while it writes it
 Examples = Iterator[tuple[str, np.ndarray]]
@@ -63,14 +64,14 @@ def write_sub_images(folder: Path, shards: Sequence[Callable[[], Examples]]) -> 
     except FileExistsError:  # whoever made it since a moment ago may be at work
         raise InputError(_begun(partial)) from None
     except OSError as error:
-        raise RunError(f"{partial}: cannot be made: {error.strerror or error}") from error
+        raise write_error(partial, error) from error
     try:
         builder = SubImages(shards, data_dir=partial)
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces a download
             builder.download_and_prepare()
         os.rename(builder.data_dir, folder)
     except OSError as error:
-        raise RunError(f"{folder}: cannot be written: {error}") from error
+        raise write_error(folder, error) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -23,6 +23,7 @@ from esrgan_jax.films.streams import (
     COVERS,
     commented,
     converts,
+    demuxed,
     find_video,
     holds,
     open_source,
@@ -82,7 +83,7 @@ def join(
         copier = Copier(routes, output)
         shift = shift_of(source)
         others = [source.streams[index] for index in (*routes, *conversions)]
-        for packet in _uncut(source.demux(others), suffix) if others else ():
+        for packet in _uncut(demuxed(source, *others), suffix) if others else ():
             ticks = round(shift / av.time_base / packet.time_base)
             packet.pts = None if packet.pts is None else packet.pts - ticks
             packet.dts = None if packet.dts is None else packet.dts - ticks

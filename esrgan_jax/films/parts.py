@@ -206,12 +206,10 @@ class Parts:
         try:
             yield
         except OSError as error:
-            if no_space(self.folder, error):
-                reason = no_space(self.folder, error)
-                raise RunError(
-                    f"{self.target}: could not be written: {reason}. What is done of it stays"
-                ) from error
-            raise write_error(self.target, error) from error
+            failure = write_error(self.target, error)
+            if no_space(self.target, error):
+                failure = RunError(f"{failure}. What is done of it stays")
+            raise failure from error
 
 
 def _times(path: Path) -> list[int]:

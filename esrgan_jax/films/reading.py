@@ -14,7 +14,7 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from esrgan_jax.films.frames import Look, to_array
-from esrgan_jax.films.streams import clock, shift_of
+from esrgan_jax.films.streams import clock, demuxed, shift_of
 
 
 class Reading:
@@ -99,7 +99,7 @@ class Reading:
 
     def _decoded(self) -> Iterator[VideoFrame]:
         begun, now = False, 0.0
-        for packet in self.source.demux(self.video):
+        for packet in demuxed(self.source, self.video):
             shift = round(self.shift / av.time_base / packet.time_base)
             packet.pts = None if packet.pts is None else packet.pts - shift
             packet.dts = None if packet.dts is None else packet.dts - shift

@@ -1,6 +1,7 @@
 """The streams of a film, and what each container can hold of them."""
 
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
 from functools import cache
@@ -9,11 +10,12 @@ from typing import Any
 import av
 from av.container import InputContainer
 from av.error import FFmpegError
-from av.stream import Disposition
+from av.packet import Packet
+from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from esrgan_jax.errors import listed
+from esrgan_jax.errors import RunError, listed
 from esrgan_jax.films.subtitles import is_text
 
 # The films that can be written, and FFmpeg's name for their container.
@@ -107,6 +109,21 @@ def converts(suffix: str, stream: StreamId) -> bool:
 def named(streams: list[StreamId]) -> str:
     """Streams in a sentence: "stream 1 (audio, aac), stream 2 (data)"."""
     return listed([f"stream {i} ({k}{', ' * bool(c)}{c})" for i, k, c in streams])
+
+
+def demuxed(source: InputContainer, *streams: Stream) -> Iterator[Packet]:
+    """The packets of a film that is at work. RunError where its file cannot be read on."""
+    packets = source.demux(*streams)
+    while True:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            return
+        except FFmpegError as error:
+            raise RunError(
+                f"{source.name}: could not be read to its end: {error.strerror}"
+            ) from error
+        yield packet
 
 
 def first_frame(source: InputContainer, video: VideoStream) -> VideoFrame:

@@ -10,7 +10,6 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from esrgan_jax.errors import RunError
 from esrgan_jax.interop.mapped_file import MEBIBYTE
 
 DTYPES = {
@@ -57,11 +56,11 @@ def read_metadata(path: str | os.PathLike) -> dict[str, str]:
 
 
 def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
-    """Writes a new file of arrays in C order. RunError where the library cannot."""
+    """Writes a new file of arrays in C order. OSError where the library cannot."""
     path.touch()
     mode = path.stat().st_mode  # the library's file would be its owner's alone
     try:
         save_file(dict(arrays), path, dict(metadata))
         path.chmod(mode)
     except SafetensorError as error:
-        raise RunError(f"{path}: could not be written: {error}") from error
+        raise OSError(str(error)) from error

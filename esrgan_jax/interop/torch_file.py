@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from esrgan_jax.errors import InputError
-from esrgan_jax.files import replacing
+from esrgan_jax.files import replacing, writing
 from esrgan_jax.interop import torch_pickle
 from esrgan_jax.interop.mapped_file import MALFORMED, Stream, find_member, map_file, open_zip
 from esrgan_jax.interop.torch_pickle import Storage
@@ -169,6 +169,7 @@ def write(path: str | os.PathLike, state: Mapping[str, Any]) -> None:
     members["version"] = b"3\n"
     with (
         replacing(path) as partial,
+        writing(path),
         partial.open("xb") as file,
         zipfile.ZipFile(file, "w") as archive,
     ):

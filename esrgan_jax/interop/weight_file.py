@@ -11,7 +11,7 @@ import numpy as np
 from safetensors import SafetensorError
 
 from esrgan_jax.errors import InputError, listed
-from esrgan_jax.files import replacing
+from esrgan_jax.files import replacing, writing
 from esrgan_jax.interop import npz_file, safetensors_file, torch_file
 from esrgan_jax.interop.mapped_file import MALFORMED, map_file, open_zip
 
@@ -98,7 +98,7 @@ def write_tensors(
     if path.suffix.lower() in TORCH_SUFFIXES:
         torch_file.write(path, arrays)
         return
-    with replacing(path) as partial:
+    with replacing(path) as partial, writing(path):
         if path.suffix.lower() == ".npz":
             npz_file.write(partial, arrays)
         else:

@@ -11,8 +11,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import pyvips
 
-from esrgan_jax.errors import InputError, RunError
-from esrgan_jax.files import replacing
+from esrgan_jax.errors import InputError
+from esrgan_jax.files import replacing, write_error
 from esrgan_jax.pictures.bands import beside, extra_of, filled, interleaved
 from esrgan_jax.pictures.exif import Field, append_exif
 from esrgan_jax.pictures.formats import FORMATS, WRITABLE, check_target, output_dtype
@@ -168,7 +168,7 @@ def write_rows(
     except _StripsFailed as error:
         failure = error.reason
     except (pyvips.Error, OSError) as error:
-        raise RunError(f"{name}: could not be written: {reason(error)}") from error
+        raise write_error(name, error, reason(error)) from error
     if failure is not None:
         raise failure  # here, so that it has the context it came with
 
