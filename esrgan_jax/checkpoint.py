@@ -31,9 +31,9 @@ def load_generator(
 
     Args:
         model: The directory of a run, of one stage or of one checkpoint (the newest step; averaged
-            weights where there are any), or a weight file: .safetensors, .npz, .pth, .pt or .ckpt
-            in any naming; or, where there is no such path, a name of the zoo, whose file is
-            downloaded once.
+            weights where there are any), or a weight file: .safetensors, .npz, .pth, .pt, .ckpt,
+            .pth.tar or .bin in any naming; or, where there is no such path, a name of the zoo,
+            whose file is downloaded once.
         key: Which network of a weight file; left out, averaged weights are preferred.
         scale: 3 for a weight file that enlarges three times. Its tensors do not tell that from
             doubling; left out, it does if the file's name has 3x in it.

@@ -119,7 +119,18 @@ def _parse(argv: list[str]) -> list[str]:
         raise InputError(f"unknown argument {rest[1]!r}: flags look like --workdir=DIR")
     if _CONFIG.value is None or not _WORKDIR.value:
         raise InputError(f"--config or --workdir is missing: {USAGE}")
+    _clear_paths(_CONFIG.value)
     return rest
+
+
+def _clear_paths(config: Any) -> None:
+    """Paths that are given as none, None or nothing become None; such a file is ./none."""
+    from esrgan_jax.setting_rules import PATH, rules
+
+    what = rules(config)
+    for key, value in list(settings(config)):
+        if what.get(key) == PATH[0] and isinstance(value, str) and value.lower() in ("", "none"):
+            config.update_from_flattened_dict({key: None})
 
 
 def _said(error: Exception, config: Any) -> str:

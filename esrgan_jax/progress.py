@@ -65,7 +65,7 @@ class Progress:
     def update(self, pieces: float = 1, note: str = "") -> None:
         """Counts finished pieces; `note` stands behind the count until the next one."""
         self.count += pieces
-        self.note = note or self.note
+        self.note = printable(note) or self.note
         self.total = max(self.total, self.count)  # what was estimated may have been too little
         if time.monotonic() - self.marks[-1][0] >= LINE_SECONDS:
             self.marks.append((time.monotonic(), self.count))

@@ -6,6 +6,7 @@ the config, what identifies the training pictures, and checksums of all that.
 
 import contextlib
 import json
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
@@ -20,7 +21,7 @@ from esrgan_jax.checkpoint import FOLDER
 from esrgan_jax.checksums import DamagedError
 from esrgan_jax.data import changed
 from esrgan_jax.errors import InputError, RunError, listed
-from esrgan_jax.files import no_space, write_error
+from esrgan_jax.files import bytes_text, no_space, write_error
 from esrgan_jax.metric_writer import JSONL, append_line
 from esrgan_jax.orbax_setup import orbax_context, read_items, reason_of
 from esrgan_jax.run_config import refused_changes
@@ -105,6 +106,20 @@ class RunCheckpoints:
             self._set_aside(error)
         self._open()
         return state
+
+    def check_room(self, state: TrainState) -> None:
+        """RunError where the disk has no room for a checkpoint: before any step, not after hours.
+
+        Of a trained float32, only sign and exponent can be compressed, so half of it is left.
+        """
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) // 2
+        place = next(path for path in (self.stage, *self.stage.parents) if path.is_dir())
+        free = shutil.disk_usage(place).free
+        if size > free:
+            raise RunError(
+                f"{self.folder}: a checkpoint takes at least {bytes_text(size)}, and "
+                f"{bytes_text(free)} are free in {place}; make room, or take another --workdir"
+            )
 
     def save(self, state: TrainState, data: Any, psnr_y: float | None = None) -> None:
         """Saves a run at its step in the background; the state may be donated at once.

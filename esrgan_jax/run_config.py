@@ -38,7 +38,7 @@ def record(config: Config, workdir: epath.Path) -> None:
     path, new = workdir / "config.json", plain(config)
     try:
         old = _named(json.loads(path.read_text())) if path.exists() else new
-    except ValueError:
+    except (OSError, TypeError, ValueError):
         old = new  # cut when the machine went down: only the comparison is lost
     try:
         workdir.mkdir(parents=True, exist_ok=True)

@@ -31,7 +31,7 @@ def one_of(*choices: Any) -> Rule:
 
 
 TEXT: Rule = ("a text", lambda value: isinstance(value, str))
-PATH: Rule = ("a path, or leave it out", lambda value: value is None or isinstance(value, str))
+PATH: Rule = ("a path, or none", lambda value: value is None or isinstance(value, str))
 FLAG: Rule = ("True or False", lambda value: isinstance(value, bool))
 DTYPE = one_of(*DTYPES)
 NORM = one_of("l1", "mse")

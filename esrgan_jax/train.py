@@ -16,6 +16,7 @@ from esrgan_jax.checksums import DamagedError
 from esrgan_jax.data import changed, pipeline
 from esrgan_jax.data.sources import Source, open_source
 from esrgan_jax.errors import InputError, RunError
+from esrgan_jax.files import writing
 from esrgan_jax.initial import initial_discriminator, initial_generator
 from esrgan_jax.metric_writer import MetricWriter
 from esrgan_jax.progress import Progress
@@ -126,6 +127,7 @@ def train_stage(
         stop.when = "stopping as soon as the state is there"
         state = _restore_or_create(config, stage, workdir, checkpoints, data, mesh)
         start = int(state.step)
+        checkpoints.check_room(state)
         stop.check(f"before a step of the {stage.name} stage")
         with (
             MetricWriter(folder, start) as writer,
@@ -153,7 +155,8 @@ def train_stage(
                 result = validation.run(eval_generator, variables, lambda: stop.signal)
                 stop.when = SAVING
                 if result is None:
-                    (folder / OWED).write_text(str(step))
+                    with writing(folder / OWED):
+                        (folder / OWED).write_text(str(step))
                     return None
                 scores, samples = result
                 writer.scalars(step, scores)

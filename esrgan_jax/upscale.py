@@ -88,7 +88,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise RunError("nobody reads the standard output any more: stopped") from error
     if report.failures:
         names = listed([name for name, _ in report.failures])
-        raise RunError(f"{len(report.failures)} of {count} pictures could not be upscaled: {names}")
+        # As in the other commands, where all that was named is no input, that is what was wrong.
+        named = {str(path) for path in args.inputs}.issuperset(name for name, _ in report.failures)
+        wrong = named and report.refused == len(jobs)
+        said = f"{len(report.failures)} of {count} pictures could not be upscaled: {names}"
+        raise (InputError if wrong else RunError)(said)
     if args.progress == "bar":
         plural = "s" if len(left) != 1 else ""
         skipped = f", {len(done)} skipped as done (--overwrite does them again)" if done else ""

@@ -24,6 +24,9 @@ def parse(monkeypatch):
     def parsed(*arguments: str) -> list[str]:
         for name in ("config", "workdir"):
             flags.FLAGS[name].unparse()
+        for name in list(flags.FLAGS):  # of the config before
+            if name.startswith("config."):
+                delattr(flags.FLAGS, name)
         monkeypatch.setattr(sys, "argv", ["main", *arguments])
         return main._parse(sys.argv)
 
@@ -101,6 +104,16 @@ def test_every_setting_has_its_rule():
     assert {key for key, _ in main.settings(config)} - rules(config).keys() == {
         "gan.layer_weights.conv5_4"
     }
+
+
+@pytest.mark.parametrize("none", ["None", "none", ""])
+def test_a_path_can_be_none(parse, none):
+    keys = [key for key, what in rules(x4.get_config()).items() if what == "a path, or none"]
+    assert {"vgg", "data.val", "psnr.init_from", "gan.init_from", "gan.d_init_from"} < set(keys)
+    for given in (none, "./None"):
+        parse(X4, RUN, *(f"--config.{key}={given}" for key in keys))
+        values = dict(main.settings(main._CONFIG.value))
+        assert {values[key] for key in keys} == {given if "/" in given else None}
 
 
 def test_version(parse, capsys):

@@ -10,6 +10,7 @@ from esrgan_jax.interop import rrdb_names
 from esrgan_jax.interop.rrdb_dialects import DIALECTS, without_prefix
 from esrgan_jax.interop.weight_file import write_tensors
 from esrgan_jax.models.rrdb import RRDBNet
+from esrgan_jax.page.networks import check_weights
 
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
@@ -237,6 +238,13 @@ def test_what_is_not_known_is_not_guessed(random_generator, rng):
 def test_the_fields_of_a_network(tmp_path):
     torch.save(random_network("persson", 2).state_dict(), tmp_path / "a.pt.tar")
     module, _ = load_generator(tmp_path / "a.pt.tar")
+    check_weights(tmp_path / "a.pt.tar")  # as the page takes an upload
+    (tmp_path / "a.pt.tar").rename(tmp_path / "pytorch_model.bin")
+    assert load_generator(tmp_path / "pytorch_model.bin")[0] == module
+    check_weights(tmp_path / "pytorch_model.bin")
+    (tmp_path / "ncnn.bin").write_bytes(bytes(64))
+    with pytest.raises(InputError, match=r"ncnn\.bin: cannot be read as a torch file"):
+        check_weights(tmp_path / "ncnn.bin")
     assert module == RRDBNet(num_features=NF, num_growth=GC, num_blocks=2)
     with pytest.raises(InputError, match=r"\.tar is no weight file"):
         write_tensors(tmp_path / "b.pth.tar", {})

@@ -197,6 +197,10 @@ LOOK_ALIKES = {
     "srdb": {"model.1.sub.0.srdb1.conv1.0.weight": zeros(1)},
     "2C2": OLD_BLOCK | {"model.0.weight": zeros(8, 3, 2, 2)},
     "a discriminator of ESRGAN": {"conv0_0.weight": zeros(1)},
+    "wonbeomjang's ESRGAN-pytorch": {"basic_block.0.layer1.layer1.0.weight": zeros(1)},
+    "leverxgroup's esrgan": {
+        "encoder.blocks.1.module.block_0.module.module.0.conv.weight": zeros(1),
+    },
     "U-Net discriminator": {"conv0.weight": zeros(1), "conv9.weight": zeros(1)},
     "convert_vgg": {"features.0.weight": zeros(64, 3, 3, 3)},
     "no RRDB network: none of body.0.rdb1.conv1": {"weight": zeros(1)},

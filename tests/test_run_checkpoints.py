@@ -8,6 +8,7 @@ import re
 import resource
 import shutil
 import threading
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -136,6 +137,18 @@ def test_why_a_save_failed_is_told(folder, monkeypatch, error, reason):
         monkeypatch.setattr(checkpoints._open(), "save_checkpointables_async", fail)
         with pytest.raises(RunError, match=reason):
             checkpoints.save(state_at(1), fresh_data())
+
+
+def test_too_little_room_is_told_before_a_step(folder, monkeypatch):
+    """4 B of the step, 4 of Adam's, and 4 each of 3·3·16·16 weights: half of it is 4,612 B."""
+    usage = types.SimpleNamespace(free=4612)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    checkpoints = opened(folder)
+    checkpoints.check_room(state_at(1))
+    usage.free = 4611
+    with pytest.raises(RunError, match=r"psnr/checkpoints: a checkpoint takes at least .* free in"):
+        checkpoints.check_room(state_at(1))
+    assert not folder.exists()
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):

@@ -161,6 +161,23 @@ def test_the_gan_stage_starts_from_the_averaged_psnr_generator(finished, config,
     jax.tree.map(np.testing.assert_array_equal, psnr["params"], gan)
 
 
+def test_a_damaged_last_psnr_checkpoint_is_trained_again(config, finished, tmp_path, capfd):
+    """Whether the GAN stage is done or has not begun, both stages end as they would have."""
+    workdir = tmp_path / "run"
+    shutil.copytree(finished, workdir)
+    for gan_done in (True, False):
+        if not gan_done:
+            shutil.rmtree(workdir / "gan")
+        newest = find_checkpoint(workdir / "psnr")
+        largest = max(newest.rglob("*"), key=lambda path: path.stat().st_size)
+        largest.write_bytes(largest.read_bytes()[:-8])
+        train_and_evaluate(config, str(workdir))
+        assert_same_run(workdir, finished)
+        said = capfd.readouterr()
+        assert "psnr/checkpoints/6: is damaged" in said.err
+        assert ("gan: finished at step 4" in said.out) == gan_done
+
+
 def test_the_gan_stage_starts_from_a_given_discriminator(finished, config, tmp_path):
     """From a run, and from the file of BasicSR's names that it was converted into."""
     convert_discriminator.main([str(finished), str(tmp_path / "net_d.pth")])

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from esrgan_jax.checkpoint import save_generator
@@ -87,6 +88,22 @@ def test_a_bad_picture_is_named_and_the_others_are_done(models, photos, tmp_path
     written = sorted(path.name for path in output.rglob("*") if path.is_file())
     assert written == ["a.png", "Ünï köde.v2.png"]
     assert "b.png: cannot be read" in capsys.readouterr().err
+
+
+def test_named_pictures_of_which_none_can_be_read_are_wrong_input(models, photos, tmp_path):
+    """As for the other commands: exit code 2; where one is done, or from a folder, it is 1."""
+    raw, cut = photos / "raw.nef", photos / "b.png"
+    tifffile.imwrite(raw, np.zeros((8, 8), np.uint16), photometric="cfa")
+    cut.write_bytes((photos / "a.png").read_bytes()[:100])
+    for number, (names, kind) in enumerate(
+        (([raw], InputError), ([raw, cut], InputError), ([raw, photos / "a.png"], RunError))
+    ):
+        with pytest.raises(kind, match=r"could not be upscaled: \S+raw\.nef"):
+            main([*map(str, names), f"--output={tmp_path}/{number}/", f"--model={models[0][0]}"])
+    (photos / "a.png").unlink()
+    (photos / "sub/Ünï köde.v2.png").unlink()
+    with pytest.raises(RunError, match=r"1 of 1 pictures .*b\.png"):
+        main([str(photos), f"--output={tmp_path}/4/", f"--model={models[0][0]}"])
 
 
 def test_a_network_that_is_not_finite_writes_no_picture(models, photos, tmp_path, capsys):

@@ -302,6 +302,18 @@ def test_too_little_room_is_told_before_any_work(jobs, monkeypatch, free, noted)
     assert report.done_count == 4
 
 
+@pytest.mark.parametrize(("suffix", "least"), [(".png", 32), (".tif", 32), (".jpg", 276)])
+def test_a_disk_that_is_full_is_told_before_any_work(jobs, monkeypatch, suffix, least):
+    """Four results of 7,560 bytes, of which Deflate can make 7.3 and JPEG 68.9."""
+    jobs = [(source, target.with_suffix(suffix)) for source, target in jobs[:4]]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: types.SimpleNamespace(free=least - 1))
+    with pytest.raises(RunError, match=r"free there, and the results take at least .*; make room"):
+        run(jobs)
+    assert not jobs[0][1].parent.exists()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: types.SimpleNamespace(free=least))
+    assert run(jobs).done_count == 4
+
+
 @pytest.mark.parametrize(
     ("wishes", "suffix", "message"),
     [

@@ -131,7 +131,7 @@ def test_the_real_files(shared_data):
     assert next(iter(anime)) == "conv_first.weight"
 
 
-@pytest.mark.parametrize("name", ["a.onnx", "a", "a.bin"])
+@pytest.mark.parametrize("name", ["a.onnx", "a", "a.pkl"])
 def test_unknown_suffix_lists_the_known(tmp_path, name):
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(InputError, match=r"\.pth, \.pt, \.ckpt, \.safetensors, \.npz"):

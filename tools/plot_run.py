@@ -15,6 +15,7 @@ from esrgan_jax.files import replacing, write_text, writing
 from esrgan_jax.metric_writer import JSONL, read_lines
 
 STAGES = ("psnr", "gan")
+SUFFIXES = (".png", ".pdf", ".svg")
 LINES = 500  # of a thinned stage
 WINDOWS = 40  # means along a curve
 # What shares a panel; a panel is drawn where the stage has one of its curves.
@@ -111,7 +112,7 @@ def plot(stages: dict[str, Lines], path: Path) -> None:
             axes.legend(fontsize=7)
         line_of_axes[0].set_xlabel("step", fontsize=8)
     with replacing(path) as partial, writing(path):
-        figure.savefig(partial, dpi=110, format=path.suffix[1:])
+        figure.savefig(partial, dpi=110, format=path.suffix[1:].lower())
     pyplot.close(figure)
 
 
@@ -128,6 +129,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         help=f"write psnr.jsonl and gan.jsonl here, of {LINES} lines and all validations",
     )
     args: Any = parse(parser, argv)
+    if args.output.suffix.lower() not in SUFFIXES:
+        raise InputError(f"--output={args.output}: let the name end in {', '.join(SUFFIXES)}")
     stages = read_run(args.run)
     if args.thinned:
         args.thinned.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,14 @@ LOOK_ALIKES = (
         r"res_blocks\.0\.dense_blocks\.0\.b1\.0\.weight",
         "PyTorch-GAN's generator (normalised colours, other activations)",
     ),
+    (
+        r"(.*\.)?basic_block\.0\.layer1\.layer1\.0\.weight",
+        "wonbeomjang's ESRGAN-pytorch (other activations)",
+    ),
+    (
+        r"(.*\.)?blocks\.1\.module\.block_0\.module\.module\.0\.conv\.weight",
+        "leverxgroup's esrgan (an activation behind every convolution)",
+    ),
     (r"layers\.0\.residual_group\..*", "SwinIR or a relative of it"),
     (r"conv0_0\.weight", "a discriminator of ESRGAN"),
     (r"conv0\.weight", "a U-Net discriminator of Real-ESRGAN"),

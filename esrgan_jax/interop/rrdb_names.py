@@ -12,40 +12,10 @@ from flax.traverse_util import flatten_dict
 
 from esrgan_jax.errors import InputError, listed
 from esrgan_jax.interop.look_alikes import find_look_alike
+from esrgan_jax.interop.namings import NAMINGS
 from esrgan_jax.interop.rrdb_dialects import DIALECTS, find_dialect, in_basicsr, without_prefix
 from esrgan_jax.interop.weight_file import check_tensors
 from esrgan_jax.models.rrdb import SCALES, UNSHUFFLES, RRDBNet
-
-# n is the number of x2 steps, nb that of blocks; u counts steps and r, c within a block from 1.
-NAMINGS = {
-    "basicsr": {  # BasicSR, Real-ESRGAN; its ESRGAN+ is ours, others write that in "old" alone
-        "first": "conv_first",
-        "block": "body.{k}.rdb{r}.conv{c}",
-        "plus": "body.{k}.rdb{r}.conv1x1",
-        "body": "conv_body",
-        "up": "conv_up{u}",
-        "hr": "conv_hr",
-        "last": "conv_last",
-    },
-    "bsrgan": {  # the ESRGAN repository since 2019, BSRGAN, RealSR
-        "first": "conv_first",
-        "block": "RRDB_trunk.{k}.RDB{r}.conv{c}",
-        "plus": "RRDB_trunk.{k}.RDB{r}.conv1x1",
-        "body": "trunk_conv",
-        "up": "upconv{u}",
-        "hr": "HRconv",
-        "last": "conv_last",
-    },
-    "old": {  # the first release, most community models
-        "first": "model.0",
-        "block": "model.1.sub.{k}.RDB{r}.conv{c}.0",
-        "plus": "model.1.sub.{k}.RDB{r}.conv1x1",
-        "body": "model.1.sub.{nb}",
-        "up": "model.{u3}",
-        "hr": "model.{hr}",
-        "last": "model.{last}",
-    },
-}
 
 
 class _Layer(NamedTuple):

@@ -17,6 +17,8 @@ from esrgan_jax.interop.mapped_file import MALFORMED, map_file, open_zip
 
 TORCH_SUFFIXES = (".pth", ".pt", ".ckpt")
 SUFFIXES = (*TORCH_SUFFIXES, ".safetensors", ".npz")
+# How torch's old examples call checkpoints, which are no tar files, and Hugging Face's first ones.
+READ_ONLY = (".pth.tar", ".pt.tar", ".ckpt.tar", ".bin")
 
 # Under which keys trainers keep the generator, averaged weights first.
 WRAPPERS = (
@@ -163,13 +165,13 @@ def check_tensors(
         raise InputError(f"{claim}: {'; '.join(lists)}")
 
 
-def is_tar(path: Path) -> bool:
-    """Whether a name ends as torch's old examples call checkpoints, which are no tar files."""
-    return path.name.lower().endswith((".pth.tar", ".pt.tar", ".ckpt.tar"))
+def is_read(path: Path) -> bool:
+    """Whether a name is one of weights that can be read, if their content is."""
+    return path.name.lower().endswith((*SUFFIXES, *READ_ONLY))
 
 
 def _check_suffix(path: Path, read: bool = False) -> None:
-    if path.suffix.lower() not in SUFFIXES and not (read and is_tar(path)):
+    if path.suffix.lower() not in SUFFIXES and not (read and is_read(path)):
         raise InputError(
             f"{path}: {path.suffix or 'a name without suffix'} is no weight file; "
             f"accepted are {', '.join(SUFFIXES)}"

@@ -14,7 +14,7 @@ from etils import epath
 from esrgan_jax.checkpoint import find_checkpoint, load_generator
 from esrgan_jax.errors import InputError
 from esrgan_jax.interop import zoo
-from esrgan_jax.interop.weight_file import SUFFIXES
+from esrgan_jax.interop.weight_file import SUFFIXES, is_read
 from esrgan_jax.interpolation import describe_model, mix_params
 from esrgan_jax.mixture import GAN, PSNR
 from esrgan_jax.page.watched import Watched
@@ -144,7 +144,7 @@ def _load(model: str, place: str, changed: int) -> tuple[Any, Any, str]:
 
 def check_weights(path: Path) -> None:
     """Reads an uploaded weight file, as data: InputError if it is damaged or no generator."""
-    if path.suffix.lower() not in SUFFIXES:  # else the message would speak of models of all kinds
+    if not is_read(path):  # else the message would speak of models of all kinds
         raise InputError(f"{path.name}: is no weight file; accepted are {', '.join(SUFFIXES)}")
     load(str(path))
 

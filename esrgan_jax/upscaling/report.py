@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any, Self, TextIO
 
+from esrgan_jax.errors import InputError
 from esrgan_jax.progress import Progress
 from esrgan_jax.upscaling.jobs import STREAM
 
@@ -30,6 +31,7 @@ class Report:
         self.total = self.pixels = self.shown = 0  # of results, in pixels
         self.done_count = self.skipped_count = 0
         self.failures: list[tuple[str, str]] = []  # what it was, and why
+        self.refused = 0  # failures that are the input's fault
         self.lock = threading.RLock()
         self.start = self.last = time.monotonic()
         self.bar: Progress | None = None
@@ -105,6 +107,7 @@ class Report:
         reason = str(error).removeprefix(f"{name}: ")
         with self.lock:
             self.failures.append((name, reason))
+            self.refused += isinstance(error, InputError)
             self._say("failed", f"not done: {name}: {reason}", source=str(source), reason=reason)
 
     def _say(self, event: str, line: str, **fields: Any) -> None:
