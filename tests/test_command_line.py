@@ -9,6 +9,7 @@ import pytest
 from esrgan_jax import __version__, checkpoint, interpolate
 from esrgan_jax.checkpoint import load_generator, save_generator
 from esrgan_jax.errors import InputError
+from esrgan_jax.interpolation import interpolate_params
 from esrgan_jax.models.rrdb import RRDBNet
 from esrgan_jax.picture import read_picture, write_picture
 from esrgan_jax.upscale import main as upscale
@@ -142,7 +143,7 @@ def test_a_tilde_in_the_other_commands(home, monkeypatch, capsys):
 def test_interpolate_takes_as_much_of_the_gan_as_the_others(home):
     interpolate.main(["--psnr=a.npz", "--gan=b.npz", "--output=mix.npz"])
     a, b, mix = (load_generator(name)[1] for name in ("a.npz", "b.npz", "mix.npz"))
-    expected = interpolate.interpolate_params(a, b, 0.8)
+    expected = interpolate_params(a, b, 0.8)
     jax.tree.map(np.testing.assert_array_equal, mix, jax.tree.map(np.asarray, expected))
 
 
