@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         name = f"{1 - args.alpha:g} {psnr_name} + {args.alpha:g} {name}"
     module = module.clone(dtype=jax.numpy.dtype(args.dtype))
     exported = export_generator(module, variables, name, platforms)
-    write_bytes(args.output, exported.serialize())
+    write_bytes(args.output, bytes(exported.serialize()))
 
     print(f"network       {type(module).__name__} x{module.scale}, {args.dtype}")
     print(f"name          {exported.fun_name}")
