@@ -286,4 +286,10 @@ def result_size(
         raise InputError(f"a size of {width}x{height} px: a side has at most {LARGEST_SIDE} px")
     height = height or max(round(width * shape[0] / shape[1]), 1)
     width = width or max(round(height * shape[1] / shape[0]), 1)
+    factor = max(height / shape[0], width / shape[1])
+    if factor > LARGEST_SCALE:
+        raise InputError(
+            f"a size of {width}x{height} px is {factor:.5g} times that of the picture, "
+            f"{shape[1]}x{shape[0]}; the most is {LARGEST_SCALE} times"
+        )
     return height, width

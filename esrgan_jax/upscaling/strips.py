@@ -11,6 +11,8 @@ import numpy as np
 
 from esrgan_jax.data.resize import taps
 
+LARGEST_STRIP = 2**24  # values of a resized strip, as the rows of one tile may become very many
+
 
 @dataclass(frozen=True)
 class Strips:
@@ -65,15 +67,28 @@ def resized(rows: Iterator[np.ndarray], from_size: Any, to_size: Any) -> Iterato
     complete = np.maximum.accumulate(last)
     held: np.ndarray | None = None
     top = done = 0
-    for strip in rows:
+    for strip in _low(rows, to_size[1]):
         strip = _weighted(strip.swapaxes(0, 1), *wide).swapaxes(0, 1)
         held = strip if held is None else np.concatenate([held, strip])
         ready = int(np.searchsorted(complete, top + len(held)))
-        if ready > done:
-            yield _weighted(held, indices[done:ready] - top, weights[done:ready])
-            done = ready
-            cut = int(needed[done]) - top if done < len(needed) else len(held)
-            held, top = held[cut:], top + cut
+        step = _rows(to_size[1], held.shape[2])
+        while done < ready:
+            end = min(done + step, ready)
+            yield _weighted(held, indices[done:end] - top, weights[done:end])
+            done = end
+        cut = int(needed[done]) - top if done < len(needed) else len(held)
+        held, top = held[cut:], top + cut
+
+
+def _low(strips: Iterator[np.ndarray], width: int) -> Iterator[np.ndarray]:
+    """The same rows in strips that stay small when they become `width` wide."""
+    for strip in strips:
+        step = _rows(width, strip.shape[2])
+        yield from (strip[top : top + step] for top in range(0, len(strip), step))
+
+
+def _rows(width: int, bands: int) -> int:
+    return max(LARGEST_STRIP // (width * bands), 1)
 
 
 def _weighted(x: np.ndarray, indices: np.ndarray, weights: np.ndarray) -> np.ndarray:
