@@ -8,6 +8,7 @@ import pytest
 
 from esrgan_jax.data.resize import imresize
 from esrgan_jax.errors import InputError
+from esrgan_jax.upscaling import strips as strips_module
 from esrgan_jax.upscaling.strips import Strips, prefetched, quantized, resized
 
 
@@ -44,6 +45,15 @@ def test_resizing_is_that_of_the_whole_picture(rng, size, wanted, heights):
     )
     expected = np.einsum("oh,hwc,pw->opc", rows, image.astype(float), columns)
     np.testing.assert_allclose(result, expected, rtol=0, atol=1e-5)
+
+
+def test_resized_strips_stay_small(rng, monkeypatch):
+    """Though one strip comes in, whose result is many times as large."""
+    monkeypatch.setattr(strips_module, "LARGEST_STRIP", 2000)
+    image = rng.uniform(0, 1, (20, 10, 1)).astype(np.float32)
+    strips = list(resized(iter([image]), (20, 10), (160, 80)))
+    assert max(strip.size for strip in strips) <= 2000
+    np.testing.assert_allclose(np.concatenate(strips), imresize(image, 8), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("wanted", [(500, 10), (2000, 10), (70, 10)])

@@ -166,3 +166,25 @@ def test_a_network_that_is_not_finite_fails(dtype, gain):
 def test_unusable_tiles_are_explained(folding, options, message):
     with pytest.raises(InputError, match=message):
         Upscaler(*folding, **options)
+
+
+def test_exact_tiles_equal_the_whole_picture_with_its_alpha(rng):
+    """To a level: the same sums in another order. Hard alpha shows a tile's own border at once."""
+    module = RRDBNet(num_features=4, num_growth=4, num_blocks=1, scale=2)
+    variables = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    image = rng.integers(0, 256, (90, 200, 4), dtype=np.uint8)
+    rows, columns = np.mgrid[:90, :200]
+    image[..., 3] = 255 * (np.hypot(rows - 45, (columns - 100) / 2) < 40)
+    given = {"devices": jax.devices()[:1]}
+    whole = Upscaler(module, variables, **given)(image)
+    exact = Upscaler(module, variables, exact=True, tile=128, **given)
+    assert exact.tile < image.shape[1]
+    result = exact(image)
+    np.testing.assert_array_equal(result[..., 3], whole[..., 3])
+    assert np.abs(result.astype(int) - whole).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(0, 4040), (4040, 0), (40, 4040)])
+def test_sizes_beyond_the_largest_scale_are_refused(size):
+    with pytest.raises(InputError, match=r"is 101 times that of .* 40x40; the most"):
+        Upscaler(Affine(), {})(np.zeros((40, 40, 3), np.uint8), size=size)
