@@ -26,8 +26,8 @@ test: $(installed)
 test-slow: $(installed)
 	$(python) -m pytest -n 2 -m slow
 
-# What newer libraries break first: films, training, Orbax, Grain, the page.
-NEWEST = film app page compilation pipeline sources run_checkpoints checkpoint train_state train
+# What newer libraries break first: videos, training, Orbax, Grain, the page.
+NEWEST = video app page compilation pipeline sources run_checkpoints checkpoint train_state loop
 
 test-newest: $(installed)
 	$(python) -m pytest -n 2 --dist=loadfile $(sort $(foreach name,$(NEWEST),$(wildcard tests/test_$(name)*.py)))

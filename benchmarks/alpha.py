@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.masks import pair
-from esrgan_jax.data.resize import imresize
 from esrgan_jax.errors import run_command
-from esrgan_jax.upscaler import Upscaler
+from esrgan_jax.imresize import imresize
 from esrgan_jax.upscaling.alpha import enlarged_alpha
+from esrgan_jax.upscaling.upscaler import Upscaler
 
 KINDS, EDGES = ("circle", "text", "hair"), ("hard", "harder", "soft", "blurred")
 SCALE, PAD = 4, 3

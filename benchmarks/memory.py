@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from esrgan_jax.errors import RunError, run_command
-from esrgan_jax.pictures.writer import write_rows
+from esrgan_jax.images.writer import write_rows
 
 SIDES = (250, 500, 1000, 2000, 4000, 7500)  # of the LR picture
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from esrgan_jax.checkpoint import load_generator
 from esrgan_jax.errors import InputError, run_command
-from esrgan_jax.picture import read_picture
-from esrgan_jax.upscaler import Upscaler
+from esrgan_jax.images.image_file import read_picture
+from esrgan_jax.upscaling.upscaler import Upscaler
 
 OVERLAPS = (16, 32, 48, 64, 80, 96, 112)
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from esrgan_jax.comparison import comparison
-from esrgan_jax.data.resize import imresize
 from esrgan_jax.errors import run_command
-from esrgan_jax.picture import write_picture
-from esrgan_jax.upscaler import Upscaler
+from esrgan_jax.evaluation.comparison import comparison
+from esrgan_jax.images.image_file import write_picture
+from esrgan_jax.imresize import imresize
+from esrgan_jax.upscaling.upscaler import Upscaler
 
 SIZE, LITTLE = 160, 16
 TIMES = 20

@@ -13,15 +13,16 @@ from ml_collections import ConfigDict
 
 from benchmarks import flops, results, timing
 from configs import x4
-from esrgan_jax import sharding, steps
-from esrgan_jax.data.resize import margin
+from esrgan_jax import sharding
 from esrgan_jax.errors import InputError, run_command
+from esrgan_jax.imresize import margin
 from esrgan_jax.interop import discriminator_names, rrdb_names, vgg_names
 from esrgan_jax.models import DTYPES
 from esrgan_jax.models.discriminator import Discriminator
 from esrgan_jax.models.vgg import VGGFeatures, layer_names
-from esrgan_jax.run_config import Config
-from esrgan_jax.stages import create_config_generator, create_stage, load_features
+from esrgan_jax.training import steps
+from esrgan_jax.training.run_config import Config
+from esrgan_jax.training.stages import create_config_generator, create_stage, load_features
 
 PEERS = ("torch",)
 STAGES = ("psnr", "gan")

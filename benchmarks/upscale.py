@@ -15,8 +15,8 @@ from benchmarks import flops, results, timing
 from esrgan_jax.errors import InputError, run_command
 from esrgan_jax.interop.rrdb_names import to_torch
 from esrgan_jax.models import DTYPES, create_generator
-from esrgan_jax.upscaler import Upscaler
-from esrgan_jax.upscaling.step import upscale_step
+from esrgan_jax.upscaling.tile_step import upscale_step
+from esrgan_jax.upscaling.upscaler import Upscaler
 
 PEERS = ("torch", "onnxruntime")
 SCALE = 4

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from esrgan_jax.checkpoint import load_generator as load_generator
     from esrgan_jax.interpolation import interpolate_params as interpolate_params
-    from esrgan_jax.upscaler import Upscaler as Upscaler
+    from esrgan_jax.upscaling.upscaler import Upscaler as Upscaler
 
 # What XLA logs, such as "Very slow compile?", is for its authors. It asks for the level when it is
 # imported; TF_CPP_MIN_LOG_LEVEL=0 shows all.
@@ -16,7 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 __version__ = "0.1.0"
 
 _HOME = {
-    "Upscaler": "esrgan_jax.upscaler",
+    "Upscaler": "esrgan_jax.upscaling.upscaler",
     "interpolate_params": "esrgan_jax.interpolation",
     "load_generator": "esrgan_jax.checkpoint",
 }

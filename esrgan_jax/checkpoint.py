@@ -17,9 +17,15 @@ from esrgan_jax import checksums
 from esrgan_jax.errors import InputError
 from esrgan_jax.files import write_error
 from esrgan_jax.interop import discriminator_names, rrdb_names, weight_file, zoo
-from esrgan_jax.models import Generator, RRDBNet, create_generator, field_names, generator_name
+from esrgan_jax.models import (
+    COMPUTATION,
+    Generator,
+    RRDBNet,
+    create_generator,
+    field_names,
+    generator_name,
+)
 from esrgan_jax.orbax_setup import orbax_context, read_items
-from esrgan_jax.run_config import COMPUTATION
 
 FOLDER = "checkpoints"
 

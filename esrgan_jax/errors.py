@@ -24,7 +24,7 @@ def missing(what: str, package: str, requirement: str) -> InputError:
     """The error for an optional package that is not installed.
 
     Args:
-        what: What needs it, in the plural: "films".
+        what: What needs it, in the plural: "videos".
         package: Its name.
         requirement: What pip is to install, such as "av<20". It works from any folder, which an
             extra of this project, whose name is not registered, does not.

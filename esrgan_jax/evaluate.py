@@ -11,18 +11,18 @@ from typing import Any
 
 import numpy as np
 
+from esrgan_jax.blend import DEFAULT, add_blend_arguments
 from esrgan_jax.command_line import model_type, parse, path_type
-from esrgan_jax.comparison import sheet
 from esrgan_jax.compilation import keep_programs
-from esrgan_jax.contestants import BICUBIC, load_contestants
 from esrgan_jax.errors import InputError, RunError, listed, run_command
+from esrgan_jax.evaluation.comparison import sheet
+from esrgan_jax.evaluation.contestants import BICUBIC, load_contestants
+from esrgan_jax.evaluation.metrics import METRICS, SCORES, load_metrics, scores
+from esrgan_jax.evaluation.score_table import csv_text, markdown, report, table
 from esrgan_jax.files import refuse_same, too_long, write_text
-from esrgan_jax.metrics import METRICS, SCORES, load_metrics, scores
-from esrgan_jax.mixture import DEFAULT, add_mixture_arguments
-from esrgan_jax.picture import find_pictures
-from esrgan_jax.pictures.writer import check_target, write_rows
+from esrgan_jax.images.image_file import find_pictures
+from esrgan_jax.images.writer import check_target, write_rows
 from esrgan_jax.progress import Progress
-from esrgan_jax.score_table import csv_text, markdown, report, table
 
 MOST_ROWS = 8  # of a sheet
 
@@ -58,7 +58,7 @@ def create_parser() -> argparse.ArgumentParser:
         help="folder of LR pictures of the same names (NAME.* or NAMEx4.*; docs/data.md); "
         "left out, they are made by MATLAB's bicubic",
     )
-    add_mixture_arguments(parser)
+    add_blend_arguments(parser)
     add(
         "--metrics",
         metavar="NAMES",
@@ -80,7 +80,12 @@ def create_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command; RunError (exit code 1) where some picture could not be scored."""
     args = parse(create_parser(), argv)
-    from esrgan_jax.evaluation import bicubic, picture_paths, read_pair, sheet_row  # imports jax
+    from esrgan_jax.evaluation.samples import (  # imports jax
+        bicubic,
+        picture_paths,
+        read_pair,
+        sheet_row,
+    )
 
     keep_programs()
     # What is wrong already is told before anything is loaded, and that before hours of work.

@@ -5,9 +5,9 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from esrgan_jax.blend import ALPHA
 from esrgan_jax.command_line import model_type, parse
 from esrgan_jax.errors import InputError, printable, run_command
-from esrgan_jax.mixture import ALPHA
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -44,19 +44,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not math.isfinite(args.alpha):
         raise InputError(f"--alpha={args.alpha}: give a finite number, such as 0.8")
     if args.images:
-        from esrgan_jax.blending import blend_pictures
+        from esrgan_jax.images.image_blend import blend_pictures
 
         written = blend_pictures(Path(args.psnr), Path(args.gan), args.alpha, Path(args.output))
         what = f"{len(written)} blended picture{'s' if len(written) != 1 else ''}"
     else:
         from esrgan_jax.checkpoint import save_generator
-        from esrgan_jax.interpolation import architecture, load_mixture
+        from esrgan_jax.interpolation import architecture, load_blend
 
-        module, variables = load_mixture(args.psnr, args.gan, args.alpha)
+        module, variables = load_blend(args.psnr, args.gan, args.alpha)
         save_generator(args.output, module, variables)
         what = architecture(module)
-    mixture = f"{1 - args.alpha:g} · {args.psnr} + {args.alpha:g} · {args.gan}"
-    print(printable(f"{args.output}: {what}, {mixture}"))
+    blend = f"{1 - args.alpha:g} · {args.psnr} + {args.alpha:g} · {args.gan}"
+    print(printable(f"{args.output}: {what}, {blend}"))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from esrgan_jax.models.generator import Generator
 def interpolate_params(psnr: Any, gan: Any, alpha: float) -> Any:
     """(1 - alpha) · psnr + alpha · gan over every leaf (§3.4, equation 4).
 
-    Only a GAN generator that was trained from that PSNR generator gives a sensible mixture.
+    Only a GAN generator that was trained from that PSNR generator gives a sensible blend.
 
     Args:
         psnr: Parameters of the PSNR-oriented generator, any pytree of arrays.
@@ -90,7 +90,7 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     }
 
 
-def load_mixture(psnr_model: str | Path, gan_model: str | Path, alpha: float) -> tuple[Any, Any]:
+def load_blend(psnr_model: str | Path, gan_model: str | Path, alpha: float) -> tuple[Any, Any]:
     """(module, variables) of (1 - alpha) · psnr_model + alpha · gan_model; as `load_models`."""
     return load_models([(psnr_model, 1 - alpha), (gan_model, alpha)])[:2]
 

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict, config_flags
 
 from esrgan_jax import __version__
 from esrgan_jax.errors import InputError, run_command
-from esrgan_jax.stopping import Stopped, end_at_once, ignore_from_now_on
+from esrgan_jax.training.stopping import Stopped, end_at_once, ignore_from_now_on
 
 USAGE = "python -m esrgan_jax.main --config=configs/x4.py --workdir=DIR [--config.KEY=VALUE …]"
 HELP = f"""Trains the PSNR stage and the GAN stage, or goes on with them; see docs/training.md.
@@ -65,7 +65,7 @@ def settings(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def _help(config: Any) -> str:
     if config is None:
         return HELP
-    from esrgan_jax.setting_rules import rules
+    from esrgan_jax.training.setting_rules import rules
 
     what, rows = rules(config), dict(settings(config))
     keys, shown = max(map(len, rows)), {key: f"{value!r}" for key, value in rows.items()}
@@ -125,7 +125,7 @@ def _parse(argv: list[str]) -> list[str]:
 
 def _clear_paths(config: Any) -> None:
     """Paths that are given as none, None or nothing become None; such a file is ./none."""
-    from esrgan_jax.setting_rules import PATH, rules
+    from esrgan_jax.training.setting_rules import PATH, rules
 
     what = rules(config)
     for key, value in list(settings(config)):
@@ -135,7 +135,7 @@ def _clear_paths(config: Any) -> None:
 
 def _said(error: Exception, config: Any) -> str:
     """One line: of a value that is of another type, what to take."""
-    from esrgan_jax.setting_rules import rules
+    from esrgan_jax.training.setting_rules import rules
 
     text = " ".join(str(error).split())
     flag = text.removeprefix("flag ").partition(": ")[0]
@@ -153,7 +153,7 @@ def _expanded(argument: str) -> str:
 def _main(_: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax tells every phase of a save
     from esrgan_jax.compilation import keep_programs
-    from esrgan_jax.train import train_and_evaluate, use_cores
+    from esrgan_jax.training.loop import train_and_evaluate, use_cores
 
     keep_programs()
     use_cores(_CONFIG.value)

@@ -10,13 +10,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+from esrgan_jax.batch import made_by
+from esrgan_jax.batch.arguments import check_files, parse_arguments
+from esrgan_jax.batch.jobs import STREAM, Job, ResultOptions, plan
+from esrgan_jax.batch.passed_over import passed_over
+from esrgan_jax.batch.report import Report
 from esrgan_jax.errors import InputError, RunError, listed, printable, run_command
-from esrgan_jax.films import parts as film_parts
-from esrgan_jax.upscaling import made_by
-from esrgan_jax.upscaling.arguments import check_files, parse_arguments
-from esrgan_jax.upscaling.jobs import STREAM, Job, Wishes, plan
-from esrgan_jax.upscaling.passed_over import passed_over
-from esrgan_jax.upscaling.report import Report
+from esrgan_jax.video import parts as video_parts
 
 CLEANING_SECONDS = 5  # in which a second Ctrl-C is not needed; later it ends the process at once
 
@@ -34,14 +34,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     import jax
 
+    from esrgan_jax.batch.picture_files import read_stream, upscale_files
     from esrgan_jax.compilation import keep_programs
-    from esrgan_jax.upscaler import Upscaler, result_size
-    from esrgan_jax.upscaling.files import read_stream, upscale_files
+    from esrgan_jax.upscaling.upscaler import Upscaler, result_size
 
     part, parts = args.share or (jax.process_index(), jax.process_count())
     jobs = jobs[part::parts]
     _refuse_foreign(args, jobs)
-    wishes = Wishes(
+    options = ResultOptions(
         *(args.scale, args.size, args.extension or ".png", args.depth, args.quality, args.lossless),
         settings=args.settings,
     )
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     stream = read_stream(jobs)
     if args.overwrite:
         for _, target in jobs:
-            film_parts.remove(target)
+            video_parts.remove(target)
     there = {} if args.overwrite else _there(jobs, stream, upscaler.name, args.settings)
     done = [job for job, differs in there.items() if differs is None]
     left = [job for job in jobs if job not in there]
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             for job, differs in there.items():
                 if differs is not None:
                     report.failed(job[0], _not_replaced(job[1], differs))
-            upscale_files(upscaler, left, wishes, report, stream)
+            upscale_files(upscaler, left, options, report, stream)
     except BrokenPipeError as error:
         raise RunError("nobody reads the standard output any more: stopped") from error
     if report.failures:

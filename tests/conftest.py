@@ -65,7 +65,7 @@ def random_generator():
 def bicubic():
     """An upscaler that enlarges twice, as MATLAB's bicubic."""
     from esrgan_jax.models.rrdb import RRDBNet
-    from esrgan_jax.upscaler import Upscaler
+    from esrgan_jax.upscaling.upscaler import Upscaler
 
     module = RRDBNet(num_features=4, num_growth=2, num_blocks=1, scale=2)
     shapes = jax.eval_shape(module.init, jax.random.key(0), np.zeros((1, 4, 4, 3), np.float32))
@@ -80,13 +80,13 @@ def enlarged(bicubic, tmp_path):
     """Upscales a file, given by its path or its bytes, to "b.png" or so: `kept.Result`."""
     from tests.kept import enlarge
 
-    def run(source: Path | bytes, target: str = "b.png", **wishes):
+    def run(source: Path | bytes, target: str = "b.png", **options):
         if isinstance(source, bytes):
             path = tmp_path / "a"
             path.write_bytes(source)
             source = path
         (tmp_path / target).unlink(missing_ok=True)
-        return enlarge(bicubic, source, tmp_path / target, **wishes)
+        return enlarge(bicubic, source, tmp_path / target, **options)
 
     return run
 
@@ -98,8 +98,8 @@ def outcome(request, enlarged):
 
     said = dict(rows())[request.node.get_closest_marker("kept").args[0]]
 
-    def run(source: Path | bytes, target: str = "b.png", **wishes):
-        result = enlarged(source, target, **wishes)
+    def run(source: Path | bytes, target: str = "b.png", **options):
+        result = enlarged(source, target, **options)
         check(said, result)
         return result
 

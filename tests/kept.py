@@ -11,10 +11,10 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from esrgan_jax.upscaler import Upscaler
-from esrgan_jax.upscaling.files import upscale_files
-from esrgan_jax.upscaling.jobs import Wishes
-from esrgan_jax.upscaling.report import Report
+from esrgan_jax.batch.jobs import ResultOptions
+from esrgan_jax.batch.picture_files import upscale_files
+from esrgan_jax.batch.report import Report
+from esrgan_jax.upscaling.upscaler import Upscaler
 
 DOC = Path(__file__).parents[1] / "docs" / "formats.md"
 WORDS = {"kept", "converted", "noted", "refused"}
@@ -34,11 +34,11 @@ def rows() -> list[tuple[str, str]]:
     return [(name, outcome) for outcome, name in ROW.findall(DOC.read_text())]
 
 
-def enlarge(upscaler: Upscaler, source: Path, target: Path, **wishes) -> Result:
+def enlarge(upscaler: Upscaler, source: Path, target: Path, **options) -> Result:
     """Upscales a file as the command does."""
     out = io.StringIO()
     with Report("json", 1, out) as report:
-        upscale_files(upscaler, [(source, target)], Wishes(**wishes), report)
+        upscale_files(upscaler, [(source, target)], ResultOptions(**options), report)
     events = [json.loads(line) for line in out.getvalue().splitlines()]
     notes = [event["note"] for event in events if event["event"] == "note"]
     failures = [event["reason"] for event in events if event["event"] == "failed"]

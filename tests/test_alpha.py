@@ -10,8 +10,8 @@ from scipy import ndimage
 from benchmarks.alpha import bicubic, ours
 from benchmarks.masks import pair
 from esrgan_jax.models.generator import Generator
-from esrgan_jax.upscaler import Upscaler
 from esrgan_jax.upscaling.alpha import bounded_alpha, enlarged_alpha
+from esrgan_jax.upscaling.upscaler import Upscaler
 
 KINDS = ("circle", "ring", "text", "hair")
 

@@ -1,12 +1,12 @@
-"""tools/alpha_strip.py: which mixtures it shows, in which order."""
+"""tools/alpha_strip.py: which blends it shows, in which order."""
 
 import numpy as np
 import pytest
 
-from esrgan_jax.comparison import comparison
 from esrgan_jax.errors import InputError
-from esrgan_jax.picture import read_picture, write_picture
-from esrgan_jax.upscaler import Upscaler
+from esrgan_jax.evaluation.comparison import comparison
+from esrgan_jax.images.image_file import read_picture, write_picture
+from esrgan_jax.upscaling.upscaler import Upscaler
 from tools import alpha_strip
 
 
@@ -24,7 +24,7 @@ def strip(picture, *options):
 
 
 def test_panels_go_from_the_psnr_network_to_the_gan_network(picture):
-    """Every panel is its mixture's result, boxed and zoomed, below a label."""
+    """Every panel is its blend's result, boxed and zoomed, below a label."""
     lr = read_picture(picture)
     panels = [
         (f"alpha {alpha}", Upscaler.load(alpha=float(alpha))(lr)) for alpha in ("0", "0.5", "1")
@@ -54,7 +54,7 @@ def test_the_picture_is_not_overwritten_nor_another_kind_promised(picture):
 
 
 @pytest.mark.parametrize("given", ["--model=lite-x4-gan", "--psnr_model=lite-x4-psnr"])
-def test_one_network_alone_is_no_mixture(picture, given):
+def test_one_network_alone_is_no_blend(picture, given):
     with pytest.raises(InputError, match="go together"):
         strip(picture, given)
 

@@ -20,13 +20,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from esrgan_jax import app
+from esrgan_jax.app import command
+from esrgan_jax.app.guard import COOKIE
+from esrgan_jax.blend import ALPHA
 from esrgan_jax.errors import InputError
-from esrgan_jax.mixture import ALPHA
-from esrgan_jax.page.guard import COOKIE
-from esrgan_jax.pictures.reader import open_picture
-from esrgan_jax.pictures.writer import write_rows
-from esrgan_jax.upscaler import Upscaler
+from esrgan_jax.images.reader import open_picture
+from esrgan_jax.images.writer import write_rows
+from esrgan_jax.upscaling.upscaler import Upscaler
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -50,17 +50,17 @@ def photo(tmp_path, rng):
 
 
 def test_the_command_says_what_is_wrong(tmp_path, monkeypatch):
-    for name in (*app.ENVIRONMENT, "GRADIO_TEMP_DIR"):  # so that they are as before in the end
+    for name in (*command.ENVIRONMENT, "GRADIO_TEMP_DIR"):  # so that they are as before in the end
         monkeypatch.setenv(name, "")
     with pytest.raises(InputError, match=r"--max_megapixels=0: give a positive number"):
-        app.main(["--max_megapixels=0"])
+        command.main(["--max_megapixels=0"])
     with pytest.raises(InputError, match=r"none\.pth: no such file"):
-        app.main([f"--model={tmp_path}/none.pth"])
+        command.main([f"--model={tmp_path}/none.pth"])
     with pytest.raises(InputError, match="psnr_model without model"):
-        app.main(["--psnr_model=p.npz"])
+        command.main(["--psnr_model=p.npz"])
     monkeypatch.setitem(sys.modules, "gradio", None)
     with pytest.raises(InputError, match=r"Gradio, .*: pip install 'gradio<7'"):
-        app.main([])
+        command.main([])
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -394,7 +394,7 @@ def test_others_are_not_served(server):
 
 def test_the_config_tells_no_path_of_the_machine(server, page_models, tmp_path_factory):
     places = [tmp_path_factory.getbasetemp(), page_models["gan"].parent, sys.prefix, Path.home()]
-    places += [Path(app.__file__).parent, Path.cwd()]
+    places += [Path(command.__file__).parent, Path.cwd()]
     for path in ("/config", "/", "/gradio_api/info"):
         status, _, body = ask(server, path)
         assert status == 200

@@ -9,11 +9,11 @@ import pyvips
 import tifffile
 from PIL import Image
 
-from esrgan_jax.data.resize import imresize
 from esrgan_jax.errors import InputError
-from esrgan_jax.pictures.lost import lost
-from esrgan_jax.pictures.reader import open_picture
-from esrgan_jax.pictures.writer import write_rows
+from esrgan_jax.images.lost import lost
+from esrgan_jax.images.reader import open_picture
+from esrgan_jax.images.writer import write_rows
+from esrgan_jax.imresize import imresize
 
 SCALE, TIES, MATRIX, KEYS, DOUBLES, TEXTS = 33550, 33922, 34264, 34735, 34736, 34737
 METADATA, NODATA, RPC = 42112, 42113, 50844

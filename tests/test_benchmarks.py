@@ -14,10 +14,10 @@ import pytest
 from benchmarks import flops, memory, overlap, plots, results, table, timing, train_step, upscale
 from esrgan_jax.checkpoint import save_generator
 from esrgan_jax.errors import InputError
+from esrgan_jax.images.image_file import read_picture
 from esrgan_jax.models.discriminator import Discriminator
 from esrgan_jax.models.rrdb import RRDBNet
 from esrgan_jax.models.vgg import VGGFeatures
-from esrgan_jax.picture import read_picture
 
 ROOT = Path(__file__).parents[1]
 

@@ -9,11 +9,11 @@ import pytest
 from esrgan_jax import __version__, checkpoint, interpolate
 from esrgan_jax.checkpoint import load_generator, save_generator
 from esrgan_jax.errors import InputError
+from esrgan_jax.images.image_file import read_picture, write_picture
 from esrgan_jax.interpolation import interpolate_params
 from esrgan_jax.models.rrdb import RRDBNet
-from esrgan_jax.picture import read_picture, write_picture
 from esrgan_jax.upscale import main as upscale
-from esrgan_jax.upscaler import Upscaler
+from esrgan_jax.upscaling.upscaler import Upscaler
 
 COMMANDS = (
     *("esrgan_jax.upscale", "esrgan_jax.interpolate", "esrgan_jax.evaluate", "esrgan_jax.app"),

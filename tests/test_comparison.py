@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from esrgan_jax.comparison import MARGIN, Row, comparison, sheet, telling_box
 from esrgan_jax.errors import InputError
+from esrgan_jax.evaluation.comparison import MARGIN, Row, comparison, sheet, telling_box
 
 
 def panel_of(sheet, index, count, height, width):

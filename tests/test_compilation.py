@@ -11,7 +11,7 @@ import pytest
 
 from configs import demo
 from esrgan_jax import compilation
-from esrgan_jax.stages import gan_stage
+from esrgan_jax.training.stages import gan_stage
 
 PROGRAM = """
 import jax

@@ -12,8 +12,8 @@ from ml_collections import ConfigDict
 from configs import demo, lite_x4, x4
 from configs.ablations import before_activation, no_bn, ragan, rrdb, srgan_baseline
 from esrgan_jax.models.vgg import VGGFeatures
-from esrgan_jax.settings import check_run
-from esrgan_jax.stages import gan_stage, psnr_stage
+from esrgan_jax.training.settings import check_run
+from esrgan_jax.training.stages import gan_stage, psnr_stage
 
 ROOT = Path(__file__).parents[1]
 NAMES = sorted(

@@ -2,8 +2,8 @@
 
 import pytest
 
-from esrgan_jax.contestants import short_names
 from esrgan_jax.errors import InputError
+from esrgan_jax.evaluation.contestants import short_names
 
 
 def test_names_are_the_last_part_of_the_path(tmp_path):

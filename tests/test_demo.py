@@ -8,12 +8,12 @@ from PIL import Image
 
 from configs import demo as demo_config
 from configs import lite_x4
-from esrgan_jax import train
-from esrgan_jax.data.resize import imresize, mod_crop
-from esrgan_jax.evaluation import bicubic
-from esrgan_jax.mixture import ALPHA
-from esrgan_jax.picture import find_pictures, read_picture
-from esrgan_jax.upscaler import Upscaler
+from esrgan_jax.blend import ALPHA
+from esrgan_jax.evaluation.samples import bicubic
+from esrgan_jax.images.image_file import find_pictures, read_picture
+from esrgan_jax.imresize import imresize, mod_crop
+from esrgan_jax.training import loop
+from esrgan_jax.upscaling.upscaler import Upscaler
 from tools import demo
 
 
@@ -36,13 +36,13 @@ def test_results_are_shown_before_anything_is_trained(tmp_path, monkeypatch, cap
         raise InterruptedError
 
     monkeypatch.setattr(Upscaler, "load", load)
-    monkeypatch.setattr(train, "use_cores", cores.append)
-    monkeypatch.setattr(train, "train_and_evaluate", train_and_evaluate)
+    monkeypatch.setattr(loop, "use_cores", cores.append)
+    monkeypatch.setattr(loop, "train_and_evaluate", train_and_evaluate)
     with pytest.raises(InterruptedError):
         demo.main([f"--workdir={tmp_path}"])
     assert loaded == [(0.0,), (ALPHA,), (1.0,)]
 
-    monkeypatch.setattr(train, "train_and_evaluate", lambda config, workdir: None)
+    monkeypatch.setattr(loop, "train_and_evaluate", lambda config, workdir: None)
     demo.main([f"--workdir={tmp_path}"])
     assert loaded[6:] == [("psnr",)]
     said = capsys.readouterr().out

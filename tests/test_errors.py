@@ -58,5 +58,5 @@ def test_a_line_for_a_terminal_has_no_control_characters():
 
 
 def test_a_missing_package_is_named_with_a_line_that_installs_it():
-    error = missing("films", "PyAV", "av<20")
-    assert str(error) == "films need PyAV, which is not installed: pip install 'av<20'"
+    error = missing("videos", "PyAV", "av<20")
+    assert str(error) == "videos need PyAV, which is not installed: pip install 'av<20'"

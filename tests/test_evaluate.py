@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from esrgan_jax.checkpoint import save_generator
-from esrgan_jax.data.resize import imresize
 from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.evaluate import main
-from esrgan_jax.evaluation import bicubic, picture_paths, read_pair
-from esrgan_jax.metrics import mean_scores, scores
+from esrgan_jax.evaluation.metrics import mean_scores, scores
+from esrgan_jax.evaluation.samples import bicubic, picture_paths, read_pair
+from esrgan_jax.images.image_file import read_picture, write_picture
+from esrgan_jax.imresize import imresize
 from esrgan_jax.models.rrdb import RRDBNet
-from esrgan_jax.picture import read_picture, write_picture
 
 
 @pytest.fixture
@@ -196,7 +196,7 @@ def test_models_of_two_scales_are_refused(photos, model, tmp_path):
         main(arguments([model, other], photos))
 
 
-def test_a_mixture_is_of_one_model(photos, models, capsys):
+def test_a_blend_is_of_one_model(photos, models, capsys):
     mixed = [f"--psnr_model={models[0]}", "--alpha=0.5"]
     with pytest.raises(InputError, match=r"mix with one --model, and 2 are given"):
         main([*arguments(models, photos), *mixed])
@@ -263,7 +263,7 @@ def test_means_of_all_methods_are_over_the_same_pictures(
             raise InputError("flat")
         return 5.0
 
-    monkeypatch.setattr(sys.modules["esrgan_jax.niqe"], "load_niqe", lambda: niqe)
+    monkeypatch.setattr(sys.modules["esrgan_jax.evaluation.niqe"], "load_niqe", lambda: niqe)
     output = tmp_path / "scores.json"
     main([*arguments(models, photos, json=output), "--metrics=niqe"])
     values = [
@@ -281,7 +281,7 @@ def test_a_missing_parameter_file_is_told_before_a_model_is_loaded(photos, monke
     def load_lpips():
         raise RunError("no such file")
 
-    monkeypatch.setattr(sys.modules["esrgan_jax.lpips"], "load_lpips", load_lpips)
+    monkeypatch.setattr(sys.modules["esrgan_jax.evaluation.lpips"], "load_lpips", load_lpips)
     with pytest.raises(RunError, match="no such file"):
         main([*arguments(["none.npz"], photos), "--metrics=lpips"])
 

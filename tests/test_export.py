@@ -15,7 +15,7 @@ from PIL import Image
 
 from esrgan_jax.checkpoint import load_generator, save_generator
 from esrgan_jax.errors import InputError
-from esrgan_jax.interpolation import load_mixture
+from esrgan_jax.interpolation import load_blend
 from esrgan_jax.models import RRDBNet, SRResNet
 from tools import export
 
@@ -158,15 +158,15 @@ def test_bfloat16_weights_are_those_that_the_network_computes_with(rng):
     jax.tree.map(np.testing.assert_array_equal, export._narrowed(params, np.float32), params)
 
 
-def test_a_mixture(tmp_path, pair, rng):
+def test_a_blend(tmp_path, pair, rng):
     psnr, gan = map(str, pair)
-    output = tmp_path / "mixture.stablehlo"
+    output = tmp_path / "blend.stablehlo"
     export.main([gan, str(output), f"--psnr_model={psnr}", "--alpha=0.25", "--platforms=cpu"])
     exported = read(output)
     assert exported.platforms == ("cpu",)
     assert exported.fun_name == "0.75 psnr.npz + 0.25 gan.npz"
     lr = rng.random((2, 6, 5, 3), np.float32)
-    expected = expected_of(*load_mixture(psnr, gan, 0.25), lr)
+    expected = expected_of(*load_blend(psnr, gan, 0.25), lr)
     np.testing.assert_allclose(np.asarray(exported.call(lr)), expected, atol=1e-6)
 
 

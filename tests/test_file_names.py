@@ -8,15 +8,15 @@ import jax
 import numpy as np
 import pytest
 
+from esrgan_jax.batch import made_by
 from esrgan_jax.checkpoint import save_generator
 from esrgan_jax.errors import InputError
 from esrgan_jax.files import replacing, too_long
+from esrgan_jax.images.image_file import read_picture, write_picture
+from esrgan_jax.images.reader import open_picture
+from esrgan_jax.images.writer import write_rows
 from esrgan_jax.models.rrdb import RRDBNet
-from esrgan_jax.picture import read_picture, write_picture
-from esrgan_jax.pictures.reader import open_picture
-from esrgan_jax.pictures.writer import write_rows
 from esrgan_jax.upscale import main
-from esrgan_jax.upscaling import made_by
 
 NAMES = {
     "249 bytes": b"a" * 245,
@@ -108,16 +108,16 @@ def test_the_file_beside_a_long_name_is_short(folder):
 
 
 @pytest.mark.parametrize("name", [b"12:30.mp4", b"data:x.mp4", b"\xff.mp4", b"a\n%03d.mp4"])
-def test_films_of_strange_names(folder, model, name):
+def test_videos_of_strange_names(folder, model, name):
     av = pytest.importorskip("av")
     path = Path(os.fsdecode(name))
-    with av.open("plain.mp4", "w") as film:
-        stream = film.add_stream("libx264", rate=25)
+    with av.open("plain.mp4", "w") as video:
+        stream = video.add_stream("libx264", rate=25)
         stream.width, stream.height, stream.pix_fmt = 32, 16, "yuv420p"
         frame = av.VideoFrame.from_ndarray(np.zeros((16, 32, 3), np.uint8), format="rgb24")
-        film.mux(stream.encode(frame))
-        film.mux(stream.encode(None))
+        video.mux(stream.encode(frame))
+        video.mux(stream.encode(None))
     os.rename("plain.mp4", path)
     main([str(path), f"--output=x{path}", f"--model={model}", "--progress=quiet"])
-    with av.open(str(Path(f"x{path}").absolute())) as film:
-        assert film.streams.video[0].codec_context.width == 64
+    with av.open(str(Path(f"x{path}").absolute())) as video:
+        assert video.streams.video[0].codec_context.width == 64

@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from esrgan_jax.blending import blend
 from esrgan_jax.checkpoint import load_generator, save_generator
 from esrgan_jax.errors import InputError
+from esrgan_jax.images.image_blend import blend
+from esrgan_jax.images.image_file import read_picture, write_picture
 from esrgan_jax.interpolate import main
-from esrgan_jax.interpolation import interpolate_params, load_mixture, mix_params
+from esrgan_jax.interpolation import interpolate_params, load_blend, mix_params
 from esrgan_jax.models.rrdb import RRDBNet
-from esrgan_jax.picture import read_picture, write_picture
 
 SMALL = {"num_features": 8, "num_growth": 4, "num_blocks": 2}
 
@@ -147,8 +147,8 @@ def test_a_network_is_not_mixed_with_itself(models, tmp_path):
         (tmp_path / "link.safetensors", models[0][0]),
     ]:
         with pytest.raises(InputError, match=r"are the same network; .*WORKDIR/psnr and"):
-            load_mixture(psnr, gan, 0.5)
-    _, mixed = load_mixture(run / "psnr", run, 1.0)
+            load_blend(psnr, gan, 0.5)
+    _, mixed = load_blend(run / "psnr", run, 1.0)
     jax.tree.map(np.testing.assert_array_equal, mixed["params"], generator(1)[1]["params"])
 
 

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from esrgan_jax.errors import InputError
-from esrgan_jax.pictures.reader import open_picture
+from esrgan_jax.images.reader import open_picture
 
 y, x = np.mgrid[0:96, 0:80]
 RGB = np.dstack([x * 3, y * 2, (x * y) % 256]).astype(np.uint8)

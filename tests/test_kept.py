@@ -11,9 +11,9 @@ import pyvips
 import tifffile
 from PIL import Image, ImageCms
 
-from esrgan_jax.data.resize import imresize
-from esrgan_jax.pictures.reader import open_picture
-from esrgan_jax.pictures.writer import write_rows
+from esrgan_jax.images.reader import open_picture
+from esrgan_jax.images.writer import write_rows
+from esrgan_jax.imresize import imresize
 from tests.kept import WORDS, Result, check, rows
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from esrgan_jax import losses, sharding
+from esrgan_jax import sharding
+from esrgan_jax.training import losses
 
 # Of HR and of SR. The means of the larger ones are whole numbers, hence exact in float32: beyond
 # 30 the loss is e^-x, and its relative error the absolute one of x.

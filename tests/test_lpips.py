@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from esrgan_jax import lpips as module
 from esrgan_jax.errors import InputError
+from esrgan_jax.evaluation import lpips as module
+from esrgan_jax.evaluation.lpips import SHAPES, load_lpips, lpips, read_layers
+from esrgan_jax.images.image_file import read_picture
 from esrgan_jax.interop import zoo
 from esrgan_jax.interop.weight_file import write_tensors
-from esrgan_jax.lpips import SHAPES, load_lpips, lpips, read_layers
-from esrgan_jax.picture import read_picture
 
 CONVOLUTIONS = ((0, 4, 2), (3, 1, 2), (6, 1, 1), (8, 1, 1), (10, 1, 1))  # index, stride, padding
 

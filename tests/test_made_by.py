@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from esrgan_jax.batch import made_by
 from esrgan_jax.checkpoint import save_generator
 from esrgan_jax.errors import InputError, RunError
+from esrgan_jax.images.image_file import read_picture, write_picture
+from esrgan_jax.images.reader import open_picture
 from esrgan_jax.models.rrdb import RRDBNet
-from esrgan_jax.picture import read_picture, write_picture
-from esrgan_jax.pictures.reader import open_picture
 from esrgan_jax.upscale import main
-from esrgan_jax.upscaling import made_by
 
 
 @pytest.fixture(scope="module")
@@ -159,19 +159,19 @@ def test_standard_input_is_a_source_like_others(models, photo, tmp_path, monkeyp
     upscale(photo, *command[1:])  # the same picture, from its file: skipped
 
 
-def test_a_film_says_it_in_its_comment(models, tmp_path, capsys):
+def test_a_video_says_it_in_its_comment(models, tmp_path, capsys):
     av = pytest.importorskip("av")
     for suffix, comment in ((".mp4", ""), (".mkv", "from the attic"), (".webm", "")):
         source, output = tmp_path / f"f{suffix}", tmp_path / f"large{suffix}"
         codec = "libvpx-vp9" if suffix == ".webm" else "libx264"
-        with av.open(str(source), "w") as film:
+        with av.open(str(source), "w") as video:
             if comment:
-                film.metadata["comment"] = comment
-            stream = film.add_stream(codec, rate=25)
+                video.metadata["comment"] = comment
+            stream = video.add_stream(codec, rate=25)
             stream.width, stream.height, stream.pix_fmt = 32, 16, "yuv420p"
             frame = av.VideoFrame.from_ndarray(np.zeros((16, 32, 3), np.uint8), format="rgb24")
-            film.mux(stream.encode(frame))
-            film.mux(stream.encode(None))
+            video.mux(stream.encode(frame))
+            video.mux(stream.encode(None))
         command = (source, f"--output={output}", f"--model={models[0]}")
         upscale(*command)
         before = content(output)
@@ -183,8 +183,10 @@ def test_a_film_says_it_in_its_comment(models, tmp_path, capsys):
         assert content(output) == before
         again = tmp_path / f"again{suffix}"  # the line of the one before is not kept
         upscale(output, f"--output={again}", f"--model={models[1]}")
-        with av.open(str(again)) as film:
-            lines = next(v for k, v in film.metadata.items() if k.lower() == "comment").splitlines()
+        with av.open(str(again)) as video:
+            lines = next(
+                v for k, v in video.metadata.items() if k.lower() == "comment"
+            ).splitlines()
         assert lines[:-1] == ([comment] if comment else [])
         assert made_by.LINE.fullmatch(lines[-1])
 

@@ -10,7 +10,7 @@ from absl import flags
 from configs import x4
 from esrgan_jax import main
 from esrgan_jax.errors import InputError
-from esrgan_jax.setting_rules import rules
+from esrgan_jax.training.setting_rules import rules
 
 ROOT = Path(__file__).parents[1]
 X4, RUN = "--config=configs/x4.py", "--workdir=x"

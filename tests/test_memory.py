@@ -7,7 +7,7 @@ import pytest
 from esrgan_jax.models.rrdb import RRDBNet
 from esrgan_jax.models.srresnet import SRResNet
 from esrgan_jax.upscaling import memory
-from esrgan_jax.upscaling.step import upscale_step
+from esrgan_jax.upscaling.tile_step import upscale_step
 
 NETWORKS = {
     "23 blocks": RRDBNet(),

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
 
-from esrgan_jax import metric_writer
 from esrgan_jax.errors import RunError
-from esrgan_jax.metric_writer import JSONL, MetricWriter
+from esrgan_jax.training import metric_writer
+from esrgan_jax.training.metric_writer import JSONL, MetricWriter
 
 # Its classes are made at run time.
 Event: Any = event_pb2.Event  # pyright: ignore[reportAttributeAccessIssue]

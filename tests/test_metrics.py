@@ -7,18 +7,11 @@ import types
 import numpy as np
 import pytest
 
-from esrgan_jax.data.resize import imresize, mod_crop
 from esrgan_jax.errors import InputError
-from esrgan_jax.luma import rgb_to_y
-from esrgan_jax.metrics import (
-    crop_border,
-    load_metrics,
-    mean_scores,
-    psnr,
-    scores,
-    ssim,
-)
-from esrgan_jax.picture import find_pictures, read_picture
+from esrgan_jax.evaluation.luma import rgb_to_y
+from esrgan_jax.evaluation.metrics import crop_border, load_metrics, mean_scores, psnr, scores, ssim
+from esrgan_jax.images.image_file import find_pictures, read_picture
+from esrgan_jax.imresize import imresize, mod_crop
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from esrgan_jax import evaluate
+from esrgan_jax.blend import ALPHA
 from esrgan_jax.interop import zoo
-from esrgan_jax.mixture import ALPHA
 
 ROOT = Path(__file__).parents[1]
 CARD = (ROOT / "docs" / "models.md").read_text()
 METRICS = {"PSNR-Y ↑": ("psnr_y", 0.01), "SSIM-Y ↑": ("ssim_y", 0.001), "LPIPS ↓": ("lpips", 0.001)}
 NAMES = ("lite-x4-psnr", "lite-x4-gan")
-MIXTURE = f"lite-x4, alpha {ALPHA}"
+BLEND = f"lite-x4, alpha {ALPHA}"
 
 
 def scores_of_the_card(dataset):
@@ -54,7 +54,7 @@ def test_scores_are_those_of_the_card(
             if row["picture"] == "mean":
                 measured[row["method"]] = row
     card = scores_of_the_card(dataset)
-    assert set(measured) == {"bicubic", *NAMES, *([MIXTURE] if () in commands else [])}
+    assert set(measured) == {"bicubic", *NAMES, *([BLEND] if () in commands else [])}
     for network, means in measured.items():
         for heading, (metric, tolerance) in METRICS.items():
             assert card[network][heading] == pytest.approx(float(means[metric]), abs=tolerance)

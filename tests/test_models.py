@@ -7,15 +7,16 @@ import pytest
 from flax import linen as nn
 
 from configs import x4
-from esrgan_jax import models, run_config
+from esrgan_jax import models
 from esrgan_jax.checkpoint import load_generator, save_generator
 from esrgan_jax.errors import InputError
 from esrgan_jax.models.conv import Conv
 from esrgan_jax.models.discriminator import Discriminator
 from esrgan_jax.models.generator import Generator
-from esrgan_jax.settings import check_settings
-from esrgan_jax.stages import create_config_generator
-from esrgan_jax.upscaler import Upscaler
+from esrgan_jax.training import run_config
+from esrgan_jax.training.settings import check_settings
+from esrgan_jax.training.stages import create_config_generator
+from esrgan_jax.upscaling.upscaler import Upscaler
 
 
 class Third(nn.Module, Generator):

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from esrgan_jax import niqe as module
 from esrgan_jax.errors import InputError
+from esrgan_jax.evaluation import niqe as module
+from esrgan_jax.evaluation.luma import rgb_to_y
+from esrgan_jax.evaluation.niqe import Pristine, load_niqe, niqe, read_pristine
+from esrgan_jax.images.image_file import read_picture
 from esrgan_jax.interop import zoo
 from esrgan_jax.interop.weight_file import write_tensors
-from esrgan_jax.luma import rgb_to_y
-from esrgan_jax.niqe import Pristine, load_niqe, niqe, read_pristine
-from esrgan_jax.picture import read_picture
 
 SIGMA = 7 / 6  # of the authors' window
 

@@ -11,12 +11,12 @@ import jax
 import numpy as np
 import pytest
 
+from esrgan_jax.blend import ALPHA
 from esrgan_jax.checkpoint import save_generator
-from esrgan_jax.mixture import ALPHA
+from esrgan_jax.images.reader import open_picture
+from esrgan_jax.images.writer import write_rows
 from esrgan_jax.models.rrdb import RRDBNet
-from esrgan_jax.pictures.reader import open_picture
-from esrgan_jax.pictures.writer import write_rows
-from esrgan_jax.upscaler import Upscaler
+from esrgan_jax.upscaling.upscaler import Upscaler
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "esrgan_inference.ipynb"
 
@@ -108,7 +108,7 @@ def assert_same(picture, expected):
     np.testing.assert_allclose(picture.astype(int), expected.astype(int), rtol=0, atol=1)
 
 
-def mixture(folder, alpha):
+def blend(folder, alpha):
     psnr = folder / "psnr.safetensors"
     return Upscaler.load(folder / "gan.safetensors", psnr_model=psnr, alpha=alpha)
 
@@ -127,14 +127,14 @@ def test_the_saved_picture_is_the_upscalers(executed):
     lr = read(folder / "folder" / "deep.png")
     sr = read(folder / "deep_x4.png")
     assert sr.dtype == np.uint16
-    assert_same(sr, mixture(folder, ALPHA)(lr))
+    assert_same(sr, blend(folder, ALPHA)(lr))
     assert sr[..., :3].std() > 1000
 
 
 def test_the_slider_mixes_the_networks(executed):
     folder, notebook = executed
     lr = read(folder / "folder" / "deep.png")[:, 2:22]  # the part in the middle that is shown
-    expected = np.rint(mixture(folder, 0.3)(lr)[..., :3] * (255 / 65535))
+    expected = np.rint(blend(folder, 0.3)(lr)[..., :3] * (255 / 65535))
     assert_same(read(folder / "view.png"), expected)
     saved = notebook.metadata["widgets"]["application/vnd.jupyter.widget-state+json"]["state"]
     sliders = [w["state"] for w in saved.values() if w["model_name"] == "FloatSliderModel"]
@@ -145,7 +145,7 @@ def test_colab_uploads_and_downloads_and_the_sample_needs_neither(executed):
     folder, notebook = executed
     assert (folder / "downloads.txt").read_text() == "photo_x4.png"
     gray = read(folder / "folder" / "gray.png")
-    assert_same(read(folder / "photo_x4.png"), mixture(folder, 0.3)(gray))
+    assert_same(read(folder / "photo_x4.png"), blend(folder, 0.3)(gray))
     assert read(folder / "cat.png").shape == (120, 160, 3)
     assert "cat.png: 160 x 120" in str(notebook.cells[-3]["outputs"])
 

@@ -5,9 +5,9 @@ import zipfile
 
 import pytest
 
+from esrgan_jax.app import session_files
+from esrgan_jax.app.session_files import SessionFiles, zipped
 from esrgan_jax.errors import InputError
-from esrgan_jax.page import session_files
-from esrgan_jax.page.session_files import SessionFiles, zipped
 
 ONE, TWO = "a" * 43, "b" * 43
 

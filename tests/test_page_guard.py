@@ -5,7 +5,7 @@ import socket
 import pytest
 from starlette.datastructures import Headers
 
-from esrgan_jax.page import guard
+from esrgan_jax.app import guard
 
 LOCAL = guard.known_hosts("127.0.0.1")
 

@@ -5,10 +5,10 @@ import os
 import numpy as np
 import pytest
 
+from esrgan_jax.app import networks
+from esrgan_jax.app.networks import NONE, Networks, make_upscaler
 from esrgan_jax.errors import InputError
-from esrgan_jax.page import networks
-from esrgan_jax.page.networks import NONE, Networks, make_upscaler
-from esrgan_jax.upscaler import Upscaler
+from esrgan_jax.upscaling.upscaler import Upscaler
 
 
 @pytest.fixture(autouse=True)

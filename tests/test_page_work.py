@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from esrgan_jax.app import picture_work, previews
+from esrgan_jax.app.estimate import Estimate
+from esrgan_jax.app.intake import hint
+from esrgan_jax.app.jpeg_quality import jpeg_quality
+from esrgan_jax.app.networks import make_upscaler
+from esrgan_jax.app.picture_work import Limits, open_within, upscale_picture
+from esrgan_jax.app.watched import Stopped
+from esrgan_jax.batch.jobs import ResultOptions
 from esrgan_jax.errors import InputError
-from esrgan_jax.page import picture_work, previews
-from esrgan_jax.page.estimate import Estimate
-from esrgan_jax.page.intake import hint
-from esrgan_jax.page.jpeg import jpeg_quality
-from esrgan_jax.page.networks import make_upscaler
-from esrgan_jax.page.picture_work import Limits, open_within, upscale_picture
-from esrgan_jax.page.watched import Stopped
-from esrgan_jax.pictures.reader import open_picture
-from esrgan_jax.pictures.writer import write_rows
-from esrgan_jax.upscaling.jobs import Wishes
+from esrgan_jax.images.reader import open_picture
+from esrgan_jax.images.writer import write_rows
 
 LIMITS = Limits(megapixels=0.01, result_megapixels=0.1, megabytes=1)
 
@@ -39,8 +39,8 @@ def upscaler(page_models):
     return make_upscaler(str(page_models["gan"]))
 
 
-def made_of(upscaler, path, folder, wishes, **told):
-    return upscale_picture(upscaler, open_picture(path), path, folder, wishes, LIMITS, **told)
+def made_of(upscaler, path, folder, options, **told):
+    return upscale_picture(upscaler, open_picture(path), path, folder, options, LIMITS, **told)
 
 
 def test_what_is_too_large_is_refused_before_it_is_read(upscaler, tmp_path):
@@ -50,34 +50,34 @@ def test_what_is_too_large_is_refused_before_it_is_read(upscaler, tmp_path):
     small = write(tmp_path / "small.png", np.zeros((90, 90, 3), np.uint8))
     for scale in (None, 2, 8):  # the network makes four times as much whatever is left of it
         with pytest.raises(InputError, match=r"the result would have 0\.(1296|5184) megapixels"):
-            made_of(upscaler, small, tmp_path, Wishes(scale))
+            made_of(upscaler, small, tmp_path, ResultOptions(scale))
 
 
-def test_a_film_is_sent_to_the_command(tmp_path):
-    film = tmp_path / "film.mp4"
-    film.write_bytes(b"\0\0\0\x18ftypisom")
-    with pytest.raises(InputError, match=r"^film\.mp4: is a film; python -m esrgan_jax\.upscale"):
-        open_within(film, LIMITS)
+def test_a_video_is_sent_to_the_command(tmp_path):
+    video = tmp_path / "video.mp4"
+    video.write_bytes(b"\0\0\0\x18ftypisom")
+    with pytest.raises(InputError, match=r"^video\.mp4: is a video; python -m esrgan_jax\.upscale"):
+        open_within(video, LIMITS)
 
 
 def test_a_file_keeps_depth_alpha_and_metadata(upscaler, tmp_path, rng):
     image = rng.integers(0, 65536, (20, 24, 4), dtype=np.uint16)
     path, told, folder = write(tmp_path / "deep.png", image), [], tmp_path / "made"
     target, notes = made_of(
-        upscaler, path, folder, Wishes(4), told=lambda *count: told.append(count)
+        upscaler, path, folder, ResultOptions(4), told=lambda *count: told.append(count)
     )
     assert (target, notes) == (folder / "deep_x4.png", [])
     assert (told[0], told[-1]) == ((0, 20 * 24 * 16), (20 * 24 * 16, 20 * 24 * 16))
     np.testing.assert_array_equal(read(target), upscaler(image))
-    half, _ = made_of(upscaler, path, folder, Wishes(2.5, suffix=".tif", depth=8))
+    half, _ = made_of(upscaler, path, folder, ResultOptions(2.5, suffix=".tif", depth=8))
     assert half.name == "deep_x2.5.tif"
     assert read(half).dtype == np.uint8
     with pytest.raises(InputError, match=r"\.jpg holds no transparency"):
-        made_of(upscaler, path, folder, Wishes(2.5, suffix=".jpg"))
+        made_of(upscaler, path, folder, ResultOptions(2.5, suffix=".jpg"))
     exif = Image.Exif()
     exif[0x010E] = "a description"
     Image.fromarray(image[..., :3].astype(np.uint8)).save(tmp_path / "told.jpg", exif=exif)
-    told_of, _ = made_of(upscaler, tmp_path / "told.jpg", folder, Wishes(2, suffix=".jpg"))
+    told_of, _ = made_of(upscaler, tmp_path / "told.jpg", folder, ResultOptions(2, suffix=".jpg"))
     with Image.open(told_of) as result:
         assert result.getexif()[0x010E] == "a description"
         assert "esrgan_jax" in result.getexif()[0x0131]  # as the command writes it
@@ -87,7 +87,7 @@ def test_an_animation_keeps_its_frames(upscaler, tmp_path, rng):
     frames = rng.integers(0, 256, (3 * 8, 9, 3), dtype=np.uint8)
     path = write(tmp_path / "moving.webp", frames, height=8, frames=3, lossless=True)
     suffix = picture_work.suffix_for("", open_picture(path))
-    target, _ = made_of(upscaler, path, tmp_path / "made", Wishes(4, suffix=suffix))
+    target, _ = made_of(upscaler, path, tmp_path / "made", ResultOptions(4, suffix=suffix))
     assert (open_picture(target).frames, read(target).shape) == (3, (96, 36, 3))
     assert target.suffix == ".webp"
     with pytest.raises(InputError, match="not one of the formats"):
@@ -103,7 +103,7 @@ def test_a_stop_ends_the_work_and_leaves_no_file(upscaler, tmp_path, rng):
             stop.set()
 
     with pytest.raises(Stopped):
-        made_of(upscaler, path, folder, Wishes(4), told=told, stop=stop)
+        made_of(upscaler, path, folder, ResultOptions(4), told=told, stop=stop)
     assert not list(folder.glob("*"))
 
 
@@ -111,7 +111,7 @@ def test_a_picture_that_breaks_off_is_said_in_its_sentence(upscaler, tmp_path, r
     path = write(tmp_path / "cut.png", rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
     path.write_bytes(path.read_bytes()[:9000])
     with pytest.raises(InputError, match=r"cut\.png: cannot be read as a picture"):
-        made_of(upscaler, path, tmp_path / "made", Wishes(4))
+        made_of(upscaler, path, tmp_path / "made", ResultOptions(4))
 
 
 def test_parts_are_the_result_from_top_to_bottom(page_models, tmp_path, rng):
@@ -120,7 +120,9 @@ def test_parts_are_the_result_from_top_to_bottom(page_models, tmp_path, rng):
     parts = []
     upscaler = make_upscaler(str(page_models["gan"]), tile=32)
     folder = tmp_path / "made"
-    target, _ = made_of(upscaler, path, folder, Wishes(4), part=lambda *part: parts.append(part))
+    target, _ = made_of(
+        upscaler, path, folder, ResultOptions(4), part=lambda *part: parts.append(part)
+    )
     assert len(parts) > 2  # of three rows of tiles or more
     assert parts[0][0] == 0
     for (top, height, _), (below, *_) in itertools.pairwise(parts):

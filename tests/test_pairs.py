@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from esrgan_jax import evaluation
 from esrgan_jax.data.pairs import find_pairs
 from esrgan_jax.errors import InputError
+from esrgan_jax.evaluation import samples
 
 
 def touch(folder, *names):
@@ -34,7 +34,7 @@ def test_training_and_evaluation_pair_alike(tmp_path, hr, lr):
         (tmp_path / "hr/z.png", tmp_path / "lr/zx4.png"),
     ]
     assert find_pairs(tmp_path / "hr", tmp_path / "lr", 4) == expected
-    assert evaluation.picture_paths(tmp_path / "hr", tmp_path / "lr", 4) == expected
+    assert samples.picture_paths(tmp_path / "hr", tmp_path / "lr", 4) == expected
 
 
 def test_names_of_another_scale_or_folder_are_no_partners(tmp_path):

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from esrgan_jax.batch.passed_over import passed_over
 from esrgan_jax.upscale import main
-from esrgan_jax.upscaling.passed_over import passed_over
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -23,11 +23,11 @@ def touch(folder: Path, *names: str) -> None:
             ["IMG_1.HEIC", "IMG_1.MOV", "IMG_2.JPG", "IMG_2.MOV"],
             "2 videos of Live Photos are passed over",
         ),
-        (["IMG_1.HEIC", "IMG_2.MOV"], "1 film is passed over; name films to upscale them"),
+        (["IMG_1.HEIC", "IMG_2.MOV"], "1 video is passed over; name videos to upscale them"),
         (
             ["a/a.jpg", "a/a.NEF", "b/b.mp4", "b/c.mkv", "c.psd", "d.jxl", "e.svg"],
-            "3 files of other formats, 2 films and 1 raw file are passed over; "
-            "name films to upscale them",
+            "3 files of other formats, 2 videos and 1 raw file are passed over; "
+            "name videos to upscale them",
         ),
         (["a.png", "large/a.mp4"], None),
     ],

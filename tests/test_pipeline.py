@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from esrgan_jax.data.pipeline import make_dataset, start
-from esrgan_jax.data.resize import degrade, imresize, margin
 from esrgan_jax.data.sources import PictureFolder
 from esrgan_jax.errors import InputError
-from esrgan_jax.picture import write_picture
+from esrgan_jax.images.image_file import write_picture
+from esrgan_jax.imresize import degrade, imresize, margin
 
 
 class Numbered:

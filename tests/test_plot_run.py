@@ -5,8 +5,8 @@ import json
 import pytest
 
 from esrgan_jax.errors import InputError
-from esrgan_jax.metric_writer import MetricWriter
-from esrgan_jax.picture import read_picture
+from esrgan_jax.images.image_file import read_picture
+from esrgan_jax.training.metric_writer import MetricWriter
 from tools import plot_run
 
 

@@ -8,11 +8,11 @@ import pytest
 
 from esrgan_jax import evaluate
 from esrgan_jax.checkpoint import load_generator
+from esrgan_jax.images.image_file import read_picture
 from esrgan_jax.interop.rrdb_names import to_torch
 from esrgan_jax.interop.weight_file import read_tensors
 from esrgan_jax.interpolation import interpolate_params
-from esrgan_jax.picture import read_picture
-from esrgan_jax.upscaler import Upscaler
+from esrgan_jax.upscaling.upscaler import Upscaler
 
 FIELDS = {
     **{"num_features": 64, "num_growth": 32, "num_blocks": 23, "in_channels": 3},

@@ -4,13 +4,13 @@ import jax
 import numpy as np
 import pytest
 
+from esrgan_jax.app.networks import check_weights
 from esrgan_jax.checkpoint import load_generator
 from esrgan_jax.errors import InputError
 from esrgan_jax.interop import rrdb_names
 from esrgan_jax.interop.rrdb_dialects import DIALECTS, without_prefix
 from esrgan_jax.interop.weight_file import write_tensors
 from esrgan_jax.models.rrdb import RRDBNet
-from esrgan_jax.page.networks import check_weights
 
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402

@@ -21,9 +21,9 @@ from etils import epath
 
 from esrgan_jax import orbax_setup
 from esrgan_jax.errors import InputError, RunError
-from esrgan_jax.metric_writer import read_lines
-from esrgan_jax.run_checkpoints import RunCheckpoints
-from esrgan_jax.train_state import Network, TrainState
+from esrgan_jax.training.metric_writer import read_lines
+from esrgan_jax.training.run_checkpoints import RunCheckpoints
+from esrgan_jax.training.train_state import Network, TrainState
 
 
 def state_at(step: int) -> TrainState:

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from esrgan_jax.score_table import WIDEST, csv_text, markdown, report, table
+from esrgan_jax.evaluation.score_table import WIDEST, csv_text, markdown, report, table
 
 ROWS = [
     {"name": "a.png", "psnr_y": 30.0, "ssim_y": 0.9, "psnr_rgb": 28.0},

@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 from configs import demo, lite_x4, x4
 from configs.ablations import srgan_baseline
 from esrgan_jax.errors import InputError
-from esrgan_jax.settings import check_run, folders, path
-from esrgan_jax.train import train_and_evaluate, use_cores
+from esrgan_jax.training.loop import train_and_evaluate, use_cores
+from esrgan_jax.training.settings import check_run, folders, path
 
 
 def changed(config: Any, changes: dict[str, Any]) -> Any:

@@ -6,7 +6,7 @@ import pytest
 from esrgan_jax.data.builder import cut, window_starts, write_sub_images
 from esrgan_jax.data.sources import ArrayRecordSource, PairedFolder, PictureFolder, open_source
 from esrgan_jax.errors import InputError, RunError
-from esrgan_jax.picture import read_picture, write_picture
+from esrgan_jax.images.image_file import read_picture, write_picture
 
 
 def fill(folder, sizes, rng):

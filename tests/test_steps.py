@@ -8,13 +8,14 @@ import numpy as np
 import optax
 import pytest
 
-from esrgan_jax import losses, sharding, steps
-from esrgan_jax.data.resize import imresize, margin
+from esrgan_jax import sharding
+from esrgan_jax.imresize import imresize, margin
 from esrgan_jax.models.discriminator import Discriminator
 from esrgan_jax.models.rrdb import RRDBNet
 from esrgan_jax.models.srresnet import SRResNet
 from esrgan_jax.models.vgg import VGGFeatures
-from esrgan_jax.train_state import TrainState, create_network, create_optimizer
+from esrgan_jax.training import losses, steps
+from esrgan_jax.training.train_state import TrainState, create_network, create_optimizer
 
 SCALE, PATCH, BATCH = 2, 32, 8
 PIXEL_WEIGHT, GAN_WEIGHT = 0.1, 1.0  # so that no part of the loss hides behind another

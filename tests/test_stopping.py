@@ -11,9 +11,9 @@ import time
 
 import pytest
 
-from esrgan_jax import stopping
 from esrgan_jax.errors import RunError
-from esrgan_jax.stopping import Stopped, StopRequest
+from esrgan_jax.training import stopping
+from esrgan_jax.training.stopping import Stopped, StopRequest
 
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 

@@ -6,8 +6,8 @@ import time
 import numpy as np
 import pytest
 
-from esrgan_jax.data.resize import imresize
 from esrgan_jax.errors import InputError
+from esrgan_jax.imresize import imresize
 from esrgan_jax.upscaling import strips as strips_module
 from esrgan_jax.upscaling.strips import Strips, prefetched, quantized, resized
 
@@ -37,7 +37,7 @@ def test_resizing_is_that_of_the_whole_picture(rng, size, wanted, heights):
         expected = imresize(image, wanted[0] / size[0])
         np.testing.assert_allclose(result, expected, rtol=0, atol=1e-5)
     # Each axis alone, against the matrices that `imresize` is tested with.
-    from esrgan_jax.data.resize import resize_matrix
+    from esrgan_jax.imresize import resize_matrix
 
     rows, columns = (
         resize_matrix(before, after, after / before)

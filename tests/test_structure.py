@@ -10,13 +10,13 @@ import pytest
 import pyvips
 import tifffile
 from PIL import Image, ImageOps
+from tests.test_picture_color import HEIC
 
 from esrgan_jax.errors import InputError
-from esrgan_jax.picture import picture_size, read_picture
-from esrgan_jax.pictures.reader import open_picture
-from esrgan_jax.pictures.sources import sniff
-from esrgan_jax.pictures.xmp import turned
-from tests.test_picture_color import HEIC
+from esrgan_jax.images.image_file import picture_size, read_picture
+from esrgan_jax.images.inputs import sniff
+from esrgan_jax.images.metadata.xmp import turned
+from esrgan_jax.images.reader import open_picture
 
 CFA = {"photometric": "cfa", "extratags": [(33421, "H", 2, (2, 2)), (33422, "B", 4, bytes(4))]}
 GAIN_MAP = "its gain map (HDR) is dropped; the picture itself is upscaled"
@@ -428,7 +428,7 @@ FOREIGN = {
     "it is an SVG drawing, which has no pixels": b'<?xml version="1.0"?>\n<!-- by hand -->\n<svg/>',
     "it is a web page and no picture": b"<!DOCTYPE html><html><svg></svg></html>",
     "it is the pointer of a file in Git LFS": b"version https://git-lfs.github.com/spec/v1\n",
-    "it is a film and no picture": VIDEO,
+    "it is a video and no picture": VIDEO,
     "it is a PNG in Apple's own form": b"\x89PNG\r\n\x1a\n\0\0\0\4CgBI" + bytes(99),
     "it is empty": b"",
     "there are only zeros in it": bytes(5000),

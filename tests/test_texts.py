@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from esrgan_jax.pictures.exif import Field
-from esrgan_jax.pictures.exif_edit import edited_exif
-from esrgan_jax.pictures.insertion import insert
-from esrgan_jax.pictures.png_text import Text, chunks
-from esrgan_jax.pictures.reader import open_picture
-from esrgan_jax.pictures.texts import decoded_comment, encoded_comment, placed
+from esrgan_jax.images.metadata.exif import Field
+from esrgan_jax.images.metadata.exif_edit import edited_exif
+from esrgan_jax.images.metadata.insertion import insert
+from esrgan_jax.images.metadata.png_text import Text, chunks
+from esrgan_jax.images.metadata.texts import decoded_comment, encoded_comment, placed
+from esrgan_jax.images.reader import open_picture
 from tests.test_structure import PICTURE, segment
 
 PROMPT = "a cat, masterpiece\nNegative prompt: dog\nSteps: 20, Sampler: Euler a, Size: 20x24"
@@ -196,7 +196,7 @@ def test_long_comments_become_several(enlarged):
 
 @pytest.mark.parametrize("size", [0, 1, 99, 100, 101])
 def test_insertion(tmp_path, monkeypatch, size):
-    monkeypatch.setattr("esrgan_jax.pictures.insertion.BLOCK", 10)
+    monkeypatch.setattr("esrgan_jax.images.metadata.insertion.BLOCK", 10)
     path, data = tmp_path / "a", bytes(range(100))
     path.write_bytes(data)
     at = min(size, 100)

@@ -9,8 +9,8 @@ import pytest
 
 from esrgan_jax.models.rrdb import RRDBNet
 from esrgan_jax.models.srresnet import SRResNet
-from esrgan_jax.upscaler import Upscaler
-from esrgan_jax.upscaling.step import upscale_step
+from esrgan_jax.upscaling.tile_step import upscale_step
+from esrgan_jax.upscaling.upscaler import Upscaler
 
 SMALL = {"num_features": 4, "num_growth": 4, "num_blocks": 3}
 

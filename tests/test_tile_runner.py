@@ -9,11 +9,11 @@ from flax import linen as nn
 from esrgan_jax.errors import RunError
 from esrgan_jax.models.generator import Generator
 from esrgan_jax.models.rrdb import RRDBNet
-from esrgan_jax.upscaler import Upscaler
 from esrgan_jax.upscaling import tile_runner
 from esrgan_jax.upscaling.tile import Tile
 from esrgan_jax.upscaling.tile_runner import TileRunner
 from esrgan_jax.upscaling.tiles import Span
+from esrgan_jax.upscaling.upscaler import Upscaler
 
 MODULE = RRDBNet(num_features=8, num_growth=4, num_blocks=1, scale=2)
 
@@ -122,7 +122,7 @@ def test_out_of_memory_halves_the_tile_and_goes_on(variables, rng, monkeypatch, 
     image = rng.integers(0, 256, (100, 150, 3), dtype=np.uint8)
     options = {"devices": jax.devices()[:1], "seamless": None if border == "zero" else border}
     expected = Upscaler(MODULE, variables, **options)(image)
-    monkeypatch.setattr("esrgan_jax.upscaler.TileRunner", Greedy)
+    monkeypatch.setattr("esrgan_jax.upscaling.upscaler.TileRunner", Greedy)
     upscaler = Upscaler(MODULE, variables, tile=96, **options)
     upscaler.runner.room, upscaler.runner.launched = room, []
     result = upscaler(image)

@@ -14,13 +14,13 @@ import numpy as np
 import optax
 import pytest
 
-from esrgan_jax import losses, steps
-from esrgan_jax.data.resize import margin
+from esrgan_jax.imresize import margin
 from esrgan_jax.interop import discriminator_names, rrdb_names, vgg_names
 from esrgan_jax.models.discriminator import Discriminator
 from esrgan_jax.models.rrdb import RRDBNet
 from esrgan_jax.models.vgg import VGGFeatures
-from esrgan_jax.train_state import Network, TrainState, create_optimizer
+from esrgan_jax.training import losses, steps
+from esrgan_jax.training.train_state import Network, TrainState, create_optimizer
 
 torch = pytest.importorskip("torch", reason="needs torch: make peers")
 

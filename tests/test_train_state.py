@@ -10,7 +10,7 @@ import pytest
 
 from esrgan_jax.models.conv import Conv
 from esrgan_jax.models.discriminator import Discriminator
-from esrgan_jax.train_state import (
+from esrgan_jax.training.train_state import (
     Network,
     TrainState,
     cosine_schedule,

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from esrgan_jax.data.resize import degrade, imresize, margin, mod_crop
 from esrgan_jax.data.transforms import augment, crop, random_crop
+from esrgan_jax.imresize import degrade, imresize, margin, mod_crop
 
 
 def coordinates(height: int, width: int) -> np.ndarray:

@@ -18,12 +18,12 @@ from PIL import Image
 
 from esrgan_jax.checkpoint import save_generator
 from esrgan_jax.errors import InputError, RunError
+from esrgan_jax.images.image_file import read_picture, write_picture
+from esrgan_jax.images.reader import open_picture
 from esrgan_jax.interpolation import interpolate_params
 from esrgan_jax.models.rrdb import RRDBNet
-from esrgan_jax.picture import read_picture, write_picture
-from esrgan_jax.pictures.reader import open_picture
 from esrgan_jax.upscale import main
-from esrgan_jax.upscaler import Upscaler
+from esrgan_jax.upscaling.upscaler import Upscaler
 
 
 def command(*arguments: object) -> list[str]:
@@ -318,7 +318,7 @@ def test_shares_cover_every_picture_once(models, tmp_path):
     assert sorted(found) == [f"{index}.png" for index in range(5)]
 
 
-def test_chains_and_mixtures(models, photos, tmp_path):
+def test_chains_and_blends(models, photos, tmp_path):
     (first, module, a), (second, _, b) = models
     picture, output = read_picture(photos / "a.png"), tmp_path / "big.png"
     overwrite = ["--overwrite", "--progress=quiet", f"--output={output}", str(photos / "a.png")]
@@ -412,7 +412,7 @@ def test_no_psnr_model_alone(photos, tmp_path):
         (["0=0.5", "0=0.5"], "names a network twice"),
     ],
 )
-def test_mixtures_that_cannot_be(models, photos, tmp_path, mixed, message):
+def test_blends_that_cannot_be(models, photos, tmp_path, mixed, message):
     mixed = [f"{models[int(text[0])][0]}{text[1:]}" for text in mixed]
     with pytest.raises(InputError, match=message):
         main([str(photos), f"--output={tmp_path / 'out'}", "--mix", *mixed])

@@ -9,7 +9,7 @@ from flax import linen as nn
 from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.models.generator import Generator
 from esrgan_jax.models.rrdb import RRDBNet
-from esrgan_jax.upscaler import Upscaler
+from esrgan_jax.upscaling.upscaler import Upscaler
 
 traces = []  # shapes that a network was traced for
 

@@ -7,14 +7,14 @@ import jax
 import numpy as np
 import pytest
 
-from esrgan_jax import evaluate, upscaler
+from esrgan_jax import evaluate
 from esrgan_jax.checkpoint import save_generator
-from esrgan_jax.metrics import SCORES
+from esrgan_jax.evaluation.metrics import SCORES
+from esrgan_jax.images.image_file import write_picture
 from esrgan_jax.models.rrdb import RRDBNet
-from esrgan_jax.picture import write_picture
-from esrgan_jax.upscaler import SCORED, Upscaler
-from esrgan_jax.upscaling import memory, tile_runner
-from esrgan_jax.validation import Validation
+from esrgan_jax.training.validation import Validation
+from esrgan_jax.upscaling import memory, tile_runner, upscaler
+from esrgan_jax.upscaling.upscaler import SCORED, Upscaler
 
 MODULE = RRDBNet(num_features=4, num_growth=2, num_blocks=1, initializer="torch")
 

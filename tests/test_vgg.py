@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from esrgan_jax.errors import InputError
+from esrgan_jax.images.image_file import read_picture
 from esrgan_jax.interop import vgg_names
 from esrgan_jax.models.vgg import VGGFeatures, layer_names
-from esrgan_jax.picture import read_picture
 
 DEEPEST = {16: "5_3", 19: "5_4"}
 

@@ -12,19 +12,19 @@ import pytest
 from etils import epath
 
 from configs import lite_x4
+from esrgan_jax.app.networks import Networks, make_upscaler
+from esrgan_jax.blend import ALPHA
 from esrgan_jax.checkpoint import load_generator
-from esrgan_jax.contestants import load_contestants
 from esrgan_jax.errors import RunError
+from esrgan_jax.evaluation.contestants import load_contestants
 from esrgan_jax.files import sha256
-from esrgan_jax.initial import initial_generator
 from esrgan_jax.interop import zoo
 from esrgan_jax.interop.weight_file import read_tensors
 from esrgan_jax.interpolation import interpolate_params
-from esrgan_jax.mixture import ALPHA
 from esrgan_jax.models import create_generator
-from esrgan_jax.page.networks import Networks, make_upscaler
-from esrgan_jax.stages import psnr_stage
-from esrgan_jax.upscaler import Upscaler
+from esrgan_jax.training.initial import initial_generator
+from esrgan_jax.training.stages import psnr_stage
+from esrgan_jax.upscaling.upscaler import Upscaler
 from tools import convert_rrdb
 
 ROOT = Path(__file__).parents[1]

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from esrgan_jax.pictures.exif import Field
-from esrgan_jax.pictures.exif_edit import edited_exif, scaled_exif, turned_exif
-from esrgan_jax.pictures.reader import open_picture
-from esrgan_jax.pictures.xmp import scaled_xmp, turned, turned_xmp, without_other_parts
+from esrgan_jax.images.metadata.exif import Field
+from esrgan_jax.images.metadata.exif_edit import edited_exif, scaled_exif, turned_exif
+from esrgan_jax.images.metadata.xmp import scaled_xmp, turned, turned_xmp, without_other_parts
+from esrgan_jax.images.reader import open_picture
 
 NAMESPACES = {
     "GPano": "http://ns.google.com/photos/1.0/panorama/",

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 from esrgan_jax import progress
+from esrgan_jax.app.networks import Networks
 from esrgan_jax.checkpoint import load_generator, save_generator
 from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.interop import download, zoo
-from esrgan_jax.interpolation import interpolate_params, load_mixture
+from esrgan_jax.interpolation import interpolate_params, load_blend
 from esrgan_jax.models import RRDBNet
-from esrgan_jax.page.networks import Networks
 
 CONTENT = bytes(range(256)) * 20  # 5120 bytes
 SPDX = ("Apache-2.0", "BSD-2-Clause", "BSD-3-Clause")
@@ -347,7 +347,7 @@ def test_a_folder_in_the_place_of_the_file(cache, server, publish):
 # Names where a model is wanted.
 
 
-def test_load_generator_and_mixtures_by_name(cache, publish, random_generator, rng, tmp_path):
+def test_load_generator_and_blends_by_name(cache, publish, random_generator, rng, tmp_path):
     fields, params, _ = random_generator(rng)
     trees = {"esrgan-x4": params, "esrgan-psnr-x4": jax.tree.map(lambda leaf: leaf / 2, params)}
     for name, params in trees.items():
@@ -359,9 +359,9 @@ def test_load_generator_and_mixtures_by_name(cache, publish, random_generator, r
         server.stop()
         assert (module.scale, module.num_blocks) == (4, 2)
         jax.tree.map(np.testing.assert_array_equal, variables["params"], params)
-    _, mixture = load_mixture("esrgan-psnr-x4", "esrgan-x4", 0.8)
+    _, blend = load_blend("esrgan-psnr-x4", "esrgan-x4", 0.8)
     expected = interpolate_params(trees["esrgan-psnr-x4"], trees["esrgan-x4"], 0.8)
-    jax.tree.map(np.testing.assert_array_equal, mixture["params"], expected)
+    jax.tree.map(np.testing.assert_array_equal, blend["params"], expected)
 
 
 def test_a_path_that_exists_wins(cache, monkeypatch, tmp_path):

@@ -1,4 +1,4 @@
-"""One picture by mixtures of two networks, side by side, as in the paper's Fig. 10.
+"""One picture by blends of two networks, side by side, as in the paper's Fig. 10.
 
 python -m tools.alpha_strip photo.png --output=strip.png [--box=TOP,LEFT,HEIGHT,WIDTH]
 """
@@ -31,7 +31,7 @@ def _box(text: str) -> tuple[int, int, int, int]:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tools.alpha_strip",
-        description="Upscale a picture with mixtures of a PSNR and a GAN network, side by side.",
+        description="Upscale a picture with blends of a PSNR and a GAN network, side by side.",
     )
     add = parser.add_argument
     add("picture", metavar="LR", type=path_type, help="the picture to upscale")
@@ -48,9 +48,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.output.suffix.lower() != ".png":
         raise InputError(f"--output={args.output}: is written as PNG; let the name end in .png")
 
-    from esrgan_jax.comparison import comparison
-    from esrgan_jax.picture import read_picture, write_picture
-    from esrgan_jax.upscaler import Upscaler
+    from esrgan_jax.evaluation.comparison import comparison
+    from esrgan_jax.images.image_file import read_picture, write_picture
+    from esrgan_jax.upscaling.upscaler import Upscaler
 
     lr = read_picture(args.picture)
     panels = []

@@ -15,10 +15,10 @@ import numpy as np
 from absl import flags, logging
 from PIL import Image
 
+from esrgan_jax.blend import ALPHA
 from esrgan_jax.command_line import parse, path_type
 from esrgan_jax.errors import run_command
-from esrgan_jax.evaluation import Pair, bicubic, read_pair
-from esrgan_jax.mixture import ALPHA
+from esrgan_jax.evaluation.samples import Pair, bicubic, read_pair
 
 HELD_OUT = "astronaut.png"
 TRAINING = (
@@ -70,10 +70,10 @@ def compare(
     picture: Path,
 ) -> None:
     """Prints the scores of networks beside bicubic's, and writes a picture of their results."""
-    from esrgan_jax.comparison import comparison
-    from esrgan_jax.metrics import scores
-    from esrgan_jax.picture import write_picture
-    from esrgan_jax.score_table import table
+    from esrgan_jax.evaluation.comparison import comparison
+    from esrgan_jax.evaluation.metrics import scores
+    from esrgan_jax.evaluation.score_table import table
+    from esrgan_jax.images.image_file import write_picture
 
     columns, panels = {}, [("LR", pair.lr)]
     for name, upscale in {"bicubic": bicubic(scale), **networks}.items():
@@ -92,8 +92,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse(parser, argv)
 
     from configs import demo
-    from esrgan_jax.train import train_and_evaluate, use_cores
-    from esrgan_jax.upscaler import Upscaler
+    from esrgan_jax.training.loop import train_and_evaluate, use_cores
+    from esrgan_jax.upscaling.upscaler import Upscaler
 
     logging.set_verbosity(logging.WARNING)
     flags.FLAGS.mark_as_parsed()  # Grain reads absl flags

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from esrgan_jax.blend import add_blend_arguments
 from esrgan_jax.command_line import parse, path_type
 from esrgan_jax.errors import InputError, missing, run_command
 from esrgan_jax.files import refuse_same, sha256, write_bytes
 from esrgan_jax.interop.weight_file import SUFFIXES
-from esrgan_jax.mixture import add_mixture_arguments
 
 if TYPE_CHECKING:
     import jax
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("model", metavar="MODEL", type=path_type, help="the generator to export")
     parser.add_argument("output", metavar="OUTPUT", type=path_type, help="the file to write")
-    add_mixture_arguments(parser)
+    add_blend_arguments(parser)
     parser.add_argument(
         "--platforms",
         metavar="P,…",
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     import jax
 
     from esrgan_jax.checkpoint import load_generator
-    from esrgan_jax.interpolation import load_mixture
+    from esrgan_jax.interpolation import load_blend
 
     # Else the paths of this machine would be in a file that is given away.
     jax.config.update("jax_traceback_in_locations_limit", 0)
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.psnr_model is None:
         module, variables = load_generator(args.model)
     else:
-        module, variables = load_mixture(args.psnr_model, args.model, args.alpha)
+        module, variables = load_blend(args.psnr_model, args.model, args.alpha)
         psnr_name = Path(args.psnr_model).resolve().name
         name = f"{1 - args.alpha:g} {psnr_name} + {args.alpha:g} {name}"
     module = module.clone(dtype=jax.numpy.dtype(args.dtype))

@@ -12,7 +12,7 @@ from typing import Any
 from esrgan_jax.command_line import parse, path_type
 from esrgan_jax.errors import InputError, missing, run_command
 from esrgan_jax.files import replacing, write_text, writing
-from esrgan_jax.metric_writer import JSONL, read_lines
+from esrgan_jax.training.metric_writer import JSONL, read_lines
 
 STAGES = ("psnr", "gan")
 SUFFIXES = (".png", ".pdf", ".svg")

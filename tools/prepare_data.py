@@ -11,7 +11,7 @@ import numpy as np
 from esrgan_jax.command_line import parse, path_type
 from esrgan_jax.data.sources import TFDS
 from esrgan_jax.errors import InputError, RunError, missing, run_command
-from esrgan_jax.picture import find_pictures, picture_size, read_picture
+from esrgan_jax.images.image_file import find_pictures, picture_size, read_picture
 from esrgan_jax.progress import Progress
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from esrgan_jax.errors import InputError, listed
-from esrgan_jax.picture import find_pictures
+from esrgan_jax.images.image_file import find_pictures
 
 
 def find_pairs(hr_folder: Path, lr_folder: Path, scale: int) -> list[tuple[Path, Path]]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from esrgan_jax.data.pairs import find_pairs
 from esrgan_jax.errors import InputError, RunError, listed, missing, printable
-from esrgan_jax.picture import find_pictures, picture_size, read_picture
+from esrgan_jax.images.image_file import find_pictures, picture_size, read_picture
 from esrgan_jax.progress import Progress
 
 MEMORY = 2 << 30  # in each process: every Grain worker keeps pictures of its own

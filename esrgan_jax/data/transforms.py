@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from esrgan_jax.data.resize import margin, mirror, mod_crop
+from esrgan_jax.imresize import margin, mirror, mod_crop
 
 
 def random_crop(

@@ -13,6 +13,8 @@ from esrgan_jax.models.rrdb import RRDBNet
 from esrgan_jax.models.srresnet import SRResNet
 
 DTYPES = ("float32", "bfloat16")
+# Fields that say how a network is computed and initialised, not what it computes.
+COMPUTATION = ("dtype", "remat", "unroll", "initializer")
 GENERATORS: dict[str, Callable[..., Generator]] = {"rrdb": RRDBNet, "srresnet": SRResNet}
 DISCRIMINATORS: dict[str, Callable[..., nn.Module]] = {"vgg": Discriminator}
 

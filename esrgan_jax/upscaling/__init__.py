@@ -1,1 +1,1 @@
-"""Between a generator and picture files: tiles, strips, devices."""
+"""A generator applied to images: on the device, in tiles, from strips of rows to strips."""

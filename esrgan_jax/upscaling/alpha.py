@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import ndtri
 
-from esrgan_jax.data.resize import resize
+from esrgan_jax.imresize import resize
 from esrgan_jax.models.borders import continued, inside, take
 from esrgan_jax.upscaling.color import blur
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from esrgan_jax.data.resize import taps
+from esrgan_jax.imresize import taps
 
 LARGEST_STRIP = 2**24  # values of a resized strip, as the rows of one tile may become very many
 

@@ -13,8 +13,8 @@ from esrgan_jax.errors import RunError
 from esrgan_jax.models.generator import Generator
 from esrgan_jax.sharding import batched, create_mesh, replicated
 from esrgan_jax.upscaling.memory import budget, bytes_per_pixel
-from esrgan_jax.upscaling.step import upscale_in_parts, upscale_step
 from esrgan_jax.upscaling.tile import Tile, cut_row, paste, rows_of
+from esrgan_jax.upscaling.tile_step import upscale_in_parts, upscale_step
 from esrgan_jax.upscaling.tiles import Axis, plan_axis
 
 AHEAD = 2  # batches on the device at a time: one computes while another's result is fetched

@@ -1,0 +1,103 @@
+"""What the browser shows: pictures made small enough for it, 8 bits, on white, as JPEG."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from esrgan_jax.images.reader import Picture
+from esrgan_jax.images.writer import write_rows
+from esrgan_jax.upscaling.strips import Strips, quantized, resized
+from esrgan_jax.upscaling.tile_step import peak
+
+LONGEST = 2560  # pixels of a preview's longer side: enough to zoom into, little to send
+PARTS = 24  # that a result is shown in while it is made
+
+
+def preview_size(height: int, width: int, longest: int = LONGEST) -> tuple[int, int]:
+    """(height, width) of a picture made to fit; a smaller one keeps its size."""
+    shrunk = min(1.0, longest / max(height, width))
+    return max(round(height * shrunk), 1), max(round(width * shrunk), 1)
+
+
+def write_preview(picture: Picture, target: Path, size: tuple[int, int]) -> Path:
+    """Writes a picture's first frame for the browser, in its colours' profile.
+
+    Args:
+        picture: As opened.
+        target: A .jpg file.
+        size: (height, width) that it shall have, larger (bicubic) or smaller.
+    """
+    before = (picture.height, picture.width)
+    rows = (opaque(strip) for strip in _first_frame(picture))
+    if size != before:
+        rows = resized(rows, before, size)
+    profile = {k: v for k, v in picture.metadata.items() if k == "icc-profile-data"}
+    write_rows(
+        target,
+        quantized(rows, np.dtype(np.uint8)),
+        height=size[0],
+        width=size[1],
+        bands=picture.bands - 1 if picture.bands in (2, 4) else picture.bands,
+        dtype=np.uint8,
+        like=replace(picture, metadata=profile, white=1.0, resolution=None, frames=1, extra=()),
+    )
+    return target
+
+
+def opaque(strip: np.ndarray) -> np.ndarray:
+    """(n, width, bands) of any kind as float32 in [0, 1], on white where it is transparent."""
+    pixels = strip.astype(np.float32) / np.float32(peak(strip.dtype))
+    if strip.shape[2] in (2, 4):
+        alpha = pixels[..., -1:]
+        pixels = pixels[..., :-1] * alpha + (1 - alpha)
+    return pixels
+
+
+def _first_frame(picture: Picture) -> Iterator[np.ndarray]:
+    rows, read = picture.rows(), 0
+    while read < picture.height and (strip := next(rows, None)) is not None:
+        read += len(strip)
+        yield strip
+
+
+class Parts:
+    """The finished rows of a result's first frame, as small pictures from top to bottom.
+
+    Args:
+        place: Gives the path of a part's file by its name.
+        profile: The ICC profile of the colours, if any.
+        finished: Called with (top, height, file) of each part, as shares of the whole height.
+    """
+
+    def __init__(
+        self,
+        place: Callable[[str], Path],
+        profile: bytes | None,
+        finished: Callable[[float, float, Path], None],
+    ):
+        self.place, self.profile, self.finished = place, profile, finished
+        self.top = self.held_rows = 0
+        self.held: list[np.ndarray] = []
+
+    def add(self, strips: Strips, rows: np.ndarray) -> None:
+        """The next rows of the picture."""
+        if self.top >= strips.height:  # a further frame
+            return
+        self.held.append(rows)
+        self.held_rows += len(rows)
+        bottom = self.top + self.held_rows
+        if self.held_rows * PARTS < strips.height and bottom < strips.height:
+            return
+        height, width = preview_size(strips.height, strips.width)
+        size = (width, max(round(self.held_rows * height / strips.height), 1))
+        pixels = np.rint(opaque(np.concatenate(self.held)).clip(0, 1) * 255).astype(np.uint8)
+        image = Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
+        path = self.place(f"part-{self.top}.jpg")
+        image.resize(size, Image.Resampling.BOX).save(
+            path, quality=90, subsampling=0, icc_profile=self.profile
+        )
+        self.finished(self.top / strips.height, self.held_rows / strips.height, path)
+        self.top, self.held, self.held_rows = bottom, [], 0

@@ -1,0 +1,147 @@
+"""Files of the page's users: only the browser that brought or made a file can have it."""
+
+import io
+import secrets
+import shutil
+import tempfile
+import threading
+import time
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
+
+from esrgan_jax.app.guard import browser_of
+from esrgan_jax.errors import InputError
+
+HOURS = 6  # that files are kept while the app runs; in the end it deletes all
+GRACE = 60  # seconds, for what the browser may be fetching yet
+CHUNK = 2**20
+GONE = "there is no such file: it was removed, or another browser's"
+
+
+@dataclass
+class _File:
+    browser: str
+    path: Path
+    until: float
+
+
+class SessionFiles:
+    """Files by ids that cannot be guessed, each of one browser.
+
+    Args:
+        folder: Where they are; each in a folder of its own, so that any has its name.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.lock = threading.Lock()
+        self.files: dict[str, _File] = {}
+
+    def place(self, name: str) -> Path:
+        """A path of that name for a new file, in a folder of its own."""
+        return Path(tempfile.mkdtemp(dir=self.folder), name)
+
+    def add(self, browser: str, path: Path) -> str:
+        """The id of a file, which lies at a `place`."""
+        self._forget_old()
+        with self.lock:
+            key = secrets.token_urlsafe(16)
+            self.files[key] = _File(browser, path, time.monotonic() + 3600 * HOURS)
+            return key
+
+    def path(self, browser: str, key: str) -> Path:
+        """Where a browser's file is; InputError if it is none of its own."""
+        file = self.files.get(key)
+        if file is None or not browser or not secrets.compare_digest(file.browser, browser):
+            raise InputError(GONE)
+        return file.path
+
+    def url(self, key: str) -> str:
+        """Where the browser gets it, relative to the page."""
+        return f"files/{key}/{quote(self.files[key].path.name)}"
+
+    def remove(self, browser: str, keys: Iterable[str]) -> None:
+        """Deletes those of the files that are the browser's."""
+        for key in keys:
+            file = self.files.get(key)
+            if file is not None and file.browser == browser:
+                self._delete(key)
+
+    def let_go(self, keys: Iterable[str]) -> None:
+        """The page does not show these any more; they are deleted in a while."""
+        for key in keys:
+            if file := self.files.get(key):
+                file.until = min(file.until, time.monotonic() + GRACE)
+
+    def _forget_old(self) -> None:
+        now = time.monotonic()
+        for key in [key for key, file in list(self.files.items()) if file.until < now]:
+            self._delete(key)
+
+    def _delete(self, key: str) -> None:
+        with self.lock:
+            file = self.files.pop(key, None)
+        if file is not None:
+            shutil.rmtree(file.path.parent, ignore_errors=True)
+
+    async def fetch(self, request: Request) -> Response:
+        """GET /files/{key}/{name}."""
+        try:
+            path = self.path(browser_of(request.headers), request.path_params["key"])
+        except InputError as error:
+            return PlainTextResponse(str(error), 404)
+        if not path.is_file():
+            return PlainTextResponse(GONE, 404)
+        return FileResponse(path, headers={"cache-control": "private, max-age=3600"})
+
+    async def fetch_all(self, request: Request) -> Response:
+        """GET /results.zip?key=…&key=…: several files, as they are, in one."""
+        browser = browser_of(request.headers)
+        try:
+            paths = [self.path(browser, key) for key in request.query_params.getlist("key")]
+        except InputError as error:
+            return PlainTextResponse(str(error), 404)
+        headers = {"content-disposition": 'attachment; filename="upscaled.zip"'}
+        return StreamingResponse(zipped(paths), headers=headers, media_type="application/zip")
+
+
+class _Pipe(io.RawIOBase):
+    """What a ZipFile writes to, taken away as it comes."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data, /) -> int:  # type: ignore[override]
+        self.written.append(bytes(data))
+        return len(data)
+
+    def take(self) -> bytes:
+        taken, self.written = b"".join(self.written), []
+        return taken
+
+
+def zipped(paths: Iterable[Path]) -> Iterator[bytes]:
+    """The bytes of an archive of files, which are not compressed again; names become unique."""
+    pipe, seen = _Pipe(), set()
+    with zipfile.ZipFile(pipe, "w") as archive:  # type: ignore[arg-type]
+        for path in paths:
+            name, number = path.name, 1
+            while name.lower() in seen:
+                number += 1
+                name = f"{path.stem}-{number}{path.suffix}"
+            seen.add(name.lower())
+            about = zipfile.ZipInfo.from_file(path, name, strict_timestamps=False)
+            with archive.open(about, "w", force_zip64=True) as target, path.open("rb") as source:
+                while chunk := source.read(CHUNK):
+                    target.write(chunk)
+                    yield pipe.take()
+    yield pipe.take()

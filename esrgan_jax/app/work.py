@@ -1,0 +1,153 @@
+"""What is made of one picture on the page, and how far that is."""
+
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from esrgan_jax.app.estimate import Estimate
+from esrgan_jax.app.picture_work import (
+    open_within,
+    progress_line,
+    suffix_for,
+    summary,
+    upscale_picture,
+)
+from esrgan_jax.app.previews import preview_size, write_preview
+from esrgan_jax.app.watched import Watched
+from esrgan_jax.batch.jobs import ResultOptions
+from esrgan_jax.images.reader import open_picture
+
+if TYPE_CHECKING:
+    from esrgan_jax.app.runs import Runs
+
+State = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What shall be made of pictures.
+
+    Attributes:
+        make: Gives the upscaler; reads, and perhaps downloads, its networks.
+        scale: Result over picture.
+        suffix: The format, "" for what fits.
+        depth: Bits a channel, None for those of the picture.
+        quality: 1 to 100, for formats that have one; None for a good one.
+        lossless: Where the format can.
+        key: All that was chosen: equal for what gives equal results.
+    """
+
+    make: Callable[[], Watched] = field(compare=False)
+    scale: float
+    suffix: str
+    depth: int | None
+    quality: int | None
+    lossless: bool
+    key: tuple
+
+    def options(self, suffix: str) -> ResultOptions:
+        return ResultOptions(self.scale, None, suffix, self.depth, self.quality, self.lossless)
+
+
+class Work:
+    """One picture's work, in a thread, and how far it is."""
+
+    def __init__(
+        self,
+        runs: "Runs",
+        browser: str,
+        key: str,
+        upscaler: Watched,
+        settings: Settings,
+        stop: threading.Event,
+        item: State,
+    ):
+        self.runs, self.browser, self.key = runs, browser, key
+        self.upscaler, self.settings, self.stop, self.item = upscaler, settings, stop, item
+        self.estimate: Estimate | None = None
+        self.total, self.start = 0, time.monotonic()
+        self.shown: list[str] = []  # files that are needed while it lasts
+        self.result: State = {}
+
+    def tell(self, state: State, count: str) -> None:
+        """Brings the page's state up to date."""
+        if self.estimate is None:
+            return
+        share = self.estimate.share()
+        self.item["fraction"] = round(share, 3)
+        seconds = time.monotonic() - self.start
+        state["said"] = count + progress_line(share * self.total, self.total, seconds)
+
+    def do(self) -> None:
+        """All of it; what becomes of the picture is then in `result`."""
+        try:
+            self._do()
+        finally:
+            self.runs.files.let_go(self.shown)
+            self.runs.working.release()
+
+    def _do(self) -> None:
+        runs, files, settings = self.runs, self.runs.files, self.settings
+        source = files.path(self.browser, self.key)
+        picture = open_within(source, runs.limits)
+        options = settings.options(suffix_for(settings.suffix, picture))
+        size = preview_size(*options.result_size(picture.height, picture.width, self.upscaler))
+        folder = files.place("result").parent
+        kind = (self.upscaler.name, settings.key[-1])
+        pixels = picture.height * picture.width * picture.frames
+
+        def told(done: int, total: int) -> None:
+            if self.estimate is None:
+                self.start, self.total = time.monotonic(), total
+                self.estimate = runs.rates.estimate(
+                    kind, self.upscaler, picture.height * picture.frames, picture.width
+                )
+            self.estimate.report(done / max(total, 1))
+
+        try:
+            before = write_preview(picture, files.place("before.jpg"), size)
+            before_key = files.add(self.browser, before)
+            self.item |= {"before": files.url(before_key), "size": [size[1], size[0]]}
+            target, notes = upscale_picture(
+                self.upscaler,
+                picture,
+                source,
+                folder,
+                options,
+                runs.limits,
+                told=told,
+                part=self._part,
+                stop=self.stop,
+            )
+            seconds = time.monotonic() - self.start
+            runs.rates.learn(kind, pixels, seconds)
+            result = open_picture(target)
+            after = write_preview(result, files.place("after.jpg"), size)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        keys = [before_key, files.add(self.browser, after), files.add(self.browser, target)]
+        files.let_go(runs.made.get(self.key, ((), []))[1])
+        runs.made[self.key] = settings.key, keys
+        self.result = {
+            "state": "done",
+            "after": files.url(keys[1]),
+            "key": keys[2],
+            "url": files.url(keys[2]),
+            "name": target.name,
+            "megabytes": round(target.stat().st_size / 10**6, 2),
+            "line": summary(picture, result, seconds),
+            "pixels": f"{result.width}×{result.height}",
+            "notes": notes,
+        }
+
+    def _part(self, top: float, height: float, path: Path) -> None:
+        place = self.runs.files.place(path.name)
+        path.replace(place)
+        key = self.runs.files.add(self.browser, place)
+        self.shown.append(key)
+        self.item["parts"].append([round(top, 5), round(height, 5), self.runs.files.url(key)])

@@ -1,0 +1,1 @@
+"""What the upscale command does with files: which ones, in which order, and what it reports."""

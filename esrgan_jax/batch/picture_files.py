@@ -1,0 +1,256 @@
+"""Picture files through an upscaler: read, computed and written at the same time."""
+
+import itertools
+import os
+import queue
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from esrgan_jax.batch.disk_space import shortage
+from esrgan_jax.batch.jobs import STREAM, Job, ResultOptions, is_video
+from esrgan_jax.batch.made_by import record
+from esrgan_jax.batch.report import Report
+from esrgan_jax.batch.video_files import VideoJob, open_job, upscale_video
+from esrgan_jax.errors import InputError, RunError
+from esrgan_jax.files import too_long
+from esrgan_jax.images.bands import beside
+from esrgan_jax.images.lost import lost
+from esrgan_jax.images.reader import Picture, open_picture
+from esrgan_jax.images.writer import check_target, output_dtype, write_rows
+from esrgan_jax.upscaling.planes import result_bands
+from esrgan_jax.upscaling.strips import Strips, prefetched
+from esrgan_jax.upscaling.upscaler import Upscaler
+
+WRITERS = 4  # pictures that are being compressed at a time
+WAITING = 2  # strips of one, for the one that compresses
+
+
+@dataclass(eq=False)
+class _Work:
+    """A picture on its way to its file."""
+
+    job: Job
+    picture: Picture
+    made_by: str
+    frames_left: int
+    strips: queue.Queue = field(default_factory=lambda: queue.Queue(WAITING))
+    saving: Future = field(default_factory=Future)  # until it is started, one that never ends
+    unreadable: bool = False  # its other frames cannot be read either
+
+
+def read_stream(jobs: Sequence[Job]) -> bytes:
+    """Standard input, where a job has it; it can be read once."""
+    return sys.stdin.buffer.read() if any(source == STREAM for source, _ in jobs) else b""
+
+
+def upscale_files(
+    upscaler: Upscaler,
+    jobs: Sequence[Job],
+    options: ResultOptions,
+    report: Report,
+    stream: bytes | None = None,
+) -> None:
+    """Upscales files; what cannot be done is reported, and the others are done.
+
+    What can be known before any work is told before it. Then strips are read by one thread and
+    compressed by others while this one computes; tiles of several pictures share batches.
+
+    Args:
+        upscaler: The network.
+        jobs: (source, target), as `jobs.plan` gives them.
+        options: What the results shall be.
+        report: Told of everything.
+        stream: What `read_stream` gave, if it was read.
+    """
+    if stream is None:  # not by a thread, which would outlive an interrupt
+        stream = read_stream(jobs)
+    pictures: list[Job] = []
+    videos: list[VideoJob] = []
+    total = 0
+    sizes: list[tuple[Path, int]] = []
+    for job in jobs:
+        try:
+            if job[1] != STREAM and os.path.isdir(job[1]):
+                raise InputError(f"{job[1]}: cannot be written: it is a folder")
+            if job[1] != STREAM and (reason := too_long(job[1])):
+                raise InputError(f"{job[1]}: cannot be written: {reason}")
+            if is_video(job[0]):
+                video = open_job(job, upscaler, options)
+                total += video.video.frames * video.height * video.width
+                videos.append(video)
+            else:
+                picture, (height, width), dtype = _open_picture(job, stream, upscaler, options)
+                pixels = picture.frames * height * width
+                total += pixels
+                if job[1] != STREAM:
+                    sizes.append((job[1], pixels * picture.bands * dtype.itemsize))
+                pictures.append(job)
+        except (InputError, RunError) as error:
+            report.failed(job[0], error)
+    for folder, lack in shortage(sizes).items():
+        report.note(folder, lack)
+    report.begin(total)
+    read = prefetched(_opened(pictures, stream, upscaler, options, report))
+    with closing(read):  # type: ignore[arg-type]
+        _upscale_pictures(upscaler, read, options, report)
+    for video in videos:
+        upscale_video(upscaler, video, options, report)
+
+
+def _open_picture(
+    job: Job, stream: bytes, upscaler: Upscaler, options: ResultOptions
+) -> tuple[Picture, tuple[int, int], np.dtype]:
+    """A picture whose result can be written, and the result's (height, width) and dtype."""
+    source, target = job
+    picture = open_picture(stream if source == STREAM else source)
+    suffix = options.suffix if target == STREAM else target.suffix
+    dtype = output_dtype(suffix, picture.dtype, options.depth)
+    height, width = options.result_size(picture.height, picture.width, upscaler)
+    bands, link = picture.bands, upscaler
+    while link is not None:
+        bands, link = result_bands(bands, link.module), link.then
+    check_target(
+        suffix,
+        height=height,
+        width=width,
+        bands=bands,
+        dtype=dtype,
+        frames=picture.frames,
+        beside=beside(picture.extra),
+        quality=options.quality,
+        lossless=options.lossless,
+    )
+    return picture, (height, width), dtype
+
+
+def _opened(
+    jobs: Sequence[Job], stream: bytes, upscaler: Upscaler, options: ResultOptions, report: Report
+) -> Iterator[Strips]:
+    """The pictures, frame by frame."""
+    for job in jobs:
+        try:
+            picture, size, dtype = _open_picture(job, stream, upscaler, options)
+            source = stream if job[0] == STREAM else job[0]
+            made_by = record(upscaler.name, source, options.settings)
+        except InputError as error:  # it was good when it was looked at
+            report.failed(job[0], error)
+            continue
+        suffix = options.suffix if job[1] == STREAM else job[1].suffix
+        for note in (*picture.notes, *lost(picture, suffix)):
+            report.note(job[0], note)
+        work = _Work(job, picture, made_by, picture.frames)
+        rows = picture.rows()
+        for _ in range(picture.frames):
+            yield Strips(
+                picture.height,
+                picture.width,
+                picture.bands,
+                picture.dtype,
+                _next_frame(rows, work),
+                result_dtype=dtype,
+                result_size=size,
+                key=work,
+            )
+            if work.unreadable:
+                break
+
+
+def _next_frame(rows: Iterator[np.ndarray], work: _Work) -> Iterator[np.ndarray]:
+    read = 0
+    while read < work.picture.height:
+        try:
+            strip = next(rows)
+        except InputError:
+            work.unreadable = True
+            raise
+        read += len(strip)
+        yield strip
+
+
+def _upscale_pictures(
+    upscaler: Upscaler, read: Iterator[Strips], options: ResultOptions, report: Report
+) -> None:
+    active: list[_Work] = []
+    with ThreadPoolExecutor(WRITERS) as pool:
+        try:
+            for strips in upscaler.stream(read, progress=report.advance):
+                work: _Work = strips.key
+                if work.frames_left == work.picture.frames:  # the first
+                    while len(active) >= WRITERS:
+                        _wait(active.pop(0), report)
+                    active.append(work)
+                    work.saving = pool.submit(_write, work, strips, options)
+                _hand_over(work, strips.rows)
+                while active and active[0].saving.done():
+                    _wait(active.pop(0), report)
+        except BaseException as error:
+            for work in active:
+                _put(work, error)
+            raise
+        for work in active:
+            _wait(work, report)
+
+
+def _hand_over(work: _Work, rows: Iterator[np.ndarray]) -> None:
+    """Gives the strips of a frame to the thread that writes them, or what kept them from coming."""
+    work.frames_left -= 1
+    try:
+        for strip in rows:
+            if not _put(work, strip):
+                return
+    except (InputError, RunError) as error:
+        _put(work, error)
+        return
+    if not work.frames_left:
+        _put(work, None)
+
+
+def _put(work: _Work, item: Any) -> bool:
+    """False if nobody writes any more."""
+    while not work.saving.done():
+        try:
+            work.strips.put(item, timeout=0.1)
+            return True
+        except queue.Full:
+            continue
+    return False
+
+
+def _write(work: _Work, strips: Strips, options: ResultOptions) -> tuple[int, int]:
+    def rows() -> Iterator[np.ndarray]:
+        while (item := work.strips.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    to_stream, incoming = work.job[1] == STREAM, rows()
+    first = next(incoming)  # before anything is written
+    write_rows(
+        sys.stdout.buffer if to_stream else work.job[1],
+        itertools.chain([first], incoming),
+        height=strips.height,
+        width=strips.width,
+        bands=strips.bands,
+        dtype=strips.dtype,
+        frames=work.picture.frames,
+        suffix=options.suffix if to_stream else None,
+        like=work.picture,
+        software=work.made_by,
+        quality=options.quality,
+        lossless=options.lossless,
+    )
+    return strips.height, strips.width
+
+
+def _wait(work: _Work, report: Report) -> None:
+    try:
+        report.done(*work.job, work.saving.result())
+    except (InputError, RunError) as error:
+        report.failed(work.job[0], error)

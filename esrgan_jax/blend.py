@@ -1,0 +1,83 @@
+"""Which networks --model, --psnr_model and --alpha mean: the package's own where none is named."""
+
+import argparse
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from esrgan_jax.command_line import model_type
+from esrgan_jax.errors import InputError
+from esrgan_jax.interop import zoo
+
+Model = str | Path
+
+PSNR, GAN = "lite-x4-psnr", "lite-x4-gan"  # the networks of the package
+ALPHA = 0.8  # how much of their blend is the GAN network
+DEFAULT = f"default: the package's {PSNR} and {GAN}, mixed by --alpha, {ALPHA} if not given"
+PSNR_ALONE = (
+    "psnr_model without model: name the network that was trained from it as well, "
+    "or leave both out for the package's"
+)
+
+
+def blend(
+    model: Model | Mapping[Model, float] | None = None,
+    psnr_model: Model | None = None,
+    alpha: float | None = None,
+) -> list[tuple[Model, float]]:
+    """The networks to interpolate and their weights, as `interpolation.load_models` takes them.
+
+    Args:
+        model: A network, {network: weight} for a blend of any number, or None for the package's
+            two, of which `alpha`, if not ALPHA, says how much is the GAN network.
+        psnr_model: With `alpha`, (1 - alpha) · psnr_model + alpha · model.
+        alpha: 0 is `psnr_model`, 1 is `model`.
+
+    Raises:
+        InputError: The three do not fit together.
+        RunError: The package's networks are missing or damaged.
+    """
+    if model is None:
+        if psnr_model is not None:
+            raise InputError(PSNR_ALONE)
+        # Not by their names: a path of that name would come before the zoo.
+        model, psnr_model = zoo.fetch(GAN), zoo.fetch(PSNR)
+        alpha = ALPHA if alpha is None else alpha
+    mixed = psnr_model is not None or alpha is not None
+    if isinstance(model, Mapping):
+        if mixed or not model:
+            raise InputError(
+                "give weights of one or more models, or psnr_model and alpha: not both"
+            )
+        return [*model.items()]
+    if not mixed:
+        return [(model, 1.0)]
+    if alpha is None:
+        raise InputError(
+            "psnr_model without alpha: say how much of the blend is the model, such as 0.8"
+        )
+    if psnr_model is None:
+        raise InputError(
+            "alpha without psnr_model: name the network to mix the model with as well, "
+            "or leave the model out to mix the package's"
+        )
+    if not math.isfinite(alpha):
+        raise InputError(f"alpha is {alpha}: give a finite number, such as 0.8")
+    return [(psnr_model, 1 - alpha), (model, alpha)]
+
+
+def add_blend_arguments(parser: argparse._ActionsContainer) -> None:
+    """--psnr_model and --alpha, for commands whose --model can be mixed on the fly."""
+    parser.add_argument(
+        "--psnr_model",
+        metavar="MODEL",
+        type=model_type,
+        help="PSNR-oriented generator to interpolate --model with, together with --alpha",
+    )
+    parser.add_argument(
+        "--alpha",
+        metavar="A",
+        type=float,
+        help="0 is the PSNR network, 1 the GAN network, between (or beyond) a blend: of the two "
+        "models, or of the package's where none is given",
+    )

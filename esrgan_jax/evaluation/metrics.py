@@ -1,0 +1,167 @@
+"""Scores of pictures as the super-resolution literature computes them, on the host.
+
+Every paper's table (arXiv 1809.00219, supplement, Table 2) is made this way: pictures of 8 bits,
+a border of `scale` pixels left out, luma by MATLAB's constants and not rounded. PSNR and SSIM are
+here, in float64; LPIPS and NIQE, which need parameter files, in modules of their own.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from skimage.metrics import structural_similarity
+
+from esrgan_jax.errors import InputError
+from esrgan_jax.evaluation.luma import rgb_to_y
+
+SSIM_WINDOW = 11
+
+
+class Metric(NamedTuple):
+    """How a score is called, printed and judged.
+
+    Attributes:
+        heading: Its name in tables.
+        decimals: As papers print it.
+        needs: What a picture must have inside the border to be scored.
+        best: Of several scores, `max` or `min`.
+    """
+
+    heading: str
+    decimals: int
+    needs: str = "a pixel"
+    best: Callable[[Iterable[float]], float] = max
+
+    def shown(self, value: float) -> str:
+        """A score in a table; "-" is no value."""
+        return "-" if math.isnan(value) else f"{value:.{self.decimals}f}"
+
+
+METRICS = {
+    "psnr_y": Metric("PSNR-Y", 2),
+    "ssim_y": Metric("SSIM-Y", 4, f"{SSIM_WINDOW}x{SSIM_WINDOW} px"),
+    "psnr_rgb": Metric("PSNR-RGB", 2),
+    "lpips": Metric("LPIPS", 4, "31x31 px", min),
+    "niqe": Metric("NIQE", 2, "two blocks of 96x96 px with texture", min),
+}
+SCORES = ("psnr_y", "ssim_y", "psnr_rgb")
+Score = Callable[[np.ndarray, np.ndarray], float]
+
+
+def crop_border(image: np.ndarray, border: int) -> np.ndarray:
+    """(H, W, ...) without `border` pixels on each side; InputError where nothing would be left."""
+    height, width = image.shape[:2]
+    if 2 * border >= min(height, width):
+        raise InputError(
+            f"a picture of {width}x{height} px has nothing inside a border of {border} px; "
+            "score a larger picture or leave out a narrower border"
+        )
+    return image[border : height - border, border : width - border]
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    """10 log10(255² / MSE) in dB over all samples, which lie in 0..255; inf for equal pictures."""
+    _check_shapes(a, b)
+    error = np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2)
+    return math.inf if error == 0 else float(10 * np.log10(255.0**2 / error))
+
+
+def ssim(a: np.ndarray, b: np.ndarray) -> float:
+    """Structural similarity (Wang et al. 2004) of (H, W) or (H, W, C) in 0..255; 1 is equality.
+
+    The authors' MATLAB settings: Gaussian window of 11x11 with sigma 1.5, its weighted (biased)
+    variances, the region where the window fits; the mean over channels.
+    """
+    _check_shapes(a, b)
+    height, width = a.shape[:2]
+    if min(height, width) < SSIM_WINDOW:
+        raise InputError(
+            f"SSIM needs {SSIM_WINDOW}x{SSIM_WINDOW} px or more inside the border, "
+            f"got {width}x{height}; score a larger picture"
+        )
+    value: Any = structural_similarity(
+        a.astype(np.float64),
+        b.astype(np.float64),
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        data_range=255,
+        channel_axis=2 if a.ndim == 3 else None,
+    )
+    return float(value)
+
+
+def load_metrics(names: Iterable[str]) -> dict[str, Score]:
+    """The metrics of these names: functions of (sr, hr), both (H, W, 3) uint8.
+
+    Raises:
+        InputError: METRICS has no such name, or a parameter file is not what it should be.
+        RunError: The parameter file of LPIPS or NIQE is not there and cannot be downloaded.
+    """
+    return {name: _load(name) for name in names}
+
+
+def _load(name: str) -> Score:
+    match name:
+        case "psnr_y":
+            return lambda sr, hr: psnr(rgb_to_y(sr), rgb_to_y(hr))
+        case "ssim_y":
+            return lambda sr, hr: ssim(rgb_to_y(sr), rgb_to_y(hr))
+        case "psnr_rgb":
+            return psnr
+        case "lpips":
+            from esrgan_jax.evaluation.lpips import load_lpips
+
+            return load_lpips()
+        case "niqe":
+            from esrgan_jax.evaluation.niqe import load_niqe
+
+            niqe = load_niqe()
+            return lambda sr, _: niqe(sr)
+    raise InputError(f"{name!r} is no metric: choose of {', '.join(METRICS)}")
+
+
+def scores(
+    sr: np.ndarray, hr: np.ndarray, border: int, metrics: Mapping[str, Score] | None = None
+) -> dict[str, float]:
+    """The scores of a super-resolved picture.
+
+    Args:
+        sr: (H, W, 3) uint8, the result.
+        hr: (H, W, 3) uint8, the truth.
+        border: Pixels left out on each side; papers take the scale.
+        metrics: As `load_metrics` gives them; left out, SCORES.
+
+    Returns:
+        A score for each metric, PSNR in dB; NaN where the picture has not what the metric needs.
+    """
+    _check_shapes(sr, hr)
+    sr, hr = crop_border(sr, border), crop_border(hr, border)
+    metrics = load_metrics(SCORES) if metrics is None else metrics
+    return {name: _score_or_nan(score, sr, hr) for name, score in metrics.items()}
+
+
+def _score_or_nan(score: Score, sr: np.ndarray, hr: np.ndarray) -> float:
+    try:
+        return score(sr, hr)
+    except InputError:
+        return math.nan
+
+
+def mean_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The mean over pictures of each score, without those that have no value (NaN)."""
+    return {name: _mean([row[name] for row in rows]) for name in rows[0] if name != "name"}
+
+
+def _mean(values: Sequence[float]) -> float:
+    there = [value for value in values if not math.isnan(value)]
+    return float(np.mean(there)) if there else math.nan
+
+
+def _check_shapes(a: np.ndarray, b: np.ndarray) -> None:
+    if a.shape != b.shape:
+        raise InputError(
+            f"pictures of shapes {a.shape} and {b.shape} cannot be compared; "
+            "bring them to one size first"
+        )

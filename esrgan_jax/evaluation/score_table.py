@@ -1,0 +1,141 @@
+"""Scores of several methods on the same pictures, as text, Markdown, CSV and JSON.
+
+`columns` are the methods' rows, {"bicubic": rows, "my_net": rows}, and a row is
+{"name": picture, "psnr_y": 28.4, …}: the same pictures in one order and the same metrics for all.
+NaN is no value: the picture has not what the metric needs.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from esrgan_jax.errors import printable
+from esrgan_jax.evaluation.metrics import METRICS, mean_scores
+
+Rows = Sequence[Mapping[str, Any]]
+WIDEST = 120  # characters that a terminal is taken to have
+
+
+def table(columns: Mapping[str, Rows]) -> str:
+    """For a terminal: a line for each picture and the mean, the methods side by side.
+
+    Where that would be wider than a terminal, the means alone: a line for each method.
+    """
+    means = {method: mean_scores(rows) for method, rows in columns.items()}
+    names = [printable(name) for name in _names(columns)]
+    blocks = [_block(method, [*rows, means[method]]) for method, rows in columns.items()]
+    lines = _side_by_side(["", "picture", *names, "mean"], blocks)
+    if max(map(len, lines)) > WIDEST:
+        head = f"mean of {len(names)}"
+        return "\n".join(_side_by_side(["", head, *means], [_block("", [*means.values()])])[1:])
+    lines.insert(-1, "-" * len(lines[-1]))
+    return "\n".join(lines)
+
+
+def _block(title: str, rows: Rows) -> list[str]:
+    """A title, the metrics' headings and a line for each row, all of one width."""
+    metrics = _metrics(rows)
+    cells = [[METRICS[name].heading for name in metrics]]
+    cells += [[METRICS[name].shown(row[name]) for name in metrics] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [" ".join(map(str.rjust, row, widths)) for row in cells]
+    width = max(len(title), len(lines[0]))
+    return [title.center(width), *(line.rjust(width) for line in lines)]
+
+
+def _side_by_side(names: Sequence[str], blocks: Iterable[Sequence[str]]) -> list[str]:
+    width = max(map(len, names))
+    return [
+        "  ".join([name.ljust(width), *parts]).rstrip()
+        for name, *parts in zip(names, *blocks, strict=True)
+    ]
+
+
+def markdown(title: str, columns: Mapping[str, Rows]) -> str:
+    """GitHub tables, the best scores in bold: the means, then for each metric all pictures."""
+    rows = [*columns.values()]
+    metrics = _metrics(rows[0])
+    headings = {
+        name: f"{METRICS[name].heading} {'↓' if METRICS[name].best is min else '↑'}"
+        for name in metrics
+    }
+    means = [mean_scores(each) for each in rows]
+    cells = [_marked(name, [mean[name] for mean in means]) for name in metrics]
+    tables = [_github([title, *headings.values()], zip(columns, *cells, strict=True))]
+    for name, heading in headings.items():
+        lines = [
+            [picture, *_marked(name, [each[index][name] for each in rows])]
+            for index, picture in enumerate(_names(columns))
+        ]
+        tables.append(_github([heading, *columns], lines))
+    return "\n".join(tables)
+
+
+def _marked(metric: str, values: Sequence[float]) -> list[str]:
+    """The values as printed, in bold those that are printed like the best one."""
+    there = [value for value in values if not math.isnan(value)]
+    best = METRICS[metric].shown(METRICS[metric].best(there)) if there else ""
+    texts = [METRICS[metric].shown(value) for value in values]
+    return [f"**{text}**" if text == best else text for text in texts]
+
+
+def _github(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [" | ".join(cell.replace("|", r"\|") for cell in row) for row in [head, *rows]]
+    lines.insert(1, " | ".join(["---", *("--:" for _ in head[1:])]))
+    return "".join(f"| {line} |\n" for line in lines)
+
+
+def csv_text(columns: Mapping[str, Rows]) -> str:
+    """For spreadsheets and pandas: a line for each picture and method, then the picture "mean".
+
+    Scores have all their digits, an infinite one is "inf", and no value is an empty cell.
+    """
+    metrics = _metrics(next(iter(columns.values())))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["picture", "method", *metrics])
+    for index, picture in enumerate([*_names(columns), "mean"]):
+        for method, rows in columns.items():
+            row = rows[index] if index < len(rows) else mean_scores(rows)
+            values = ["" if math.isnan(row[name]) else row[name] for name in metrics]
+            writer.writerow([picture, method, *values])
+    return text.getvalue()
+
+
+def report(
+    dataset: str, scale: int, rows: Rows, columns: Mapping[str, Rows] | None = None
+) -> dict[str, Any]:
+    """The scores as JSON can hold them: what is no finite number becomes null.
+
+    PSNR of equal pictures is infinite.
+
+    Args:
+        rows: Of the model, or of the first of several.
+        columns: Of several models and bicubic, for "models".
+
+    Returns:
+        {"dataset", "scale", "images": rows, "mean"}, and with `columns` "models": a list of
+        {"model", "images", "mean"}.
+    """
+    result = {"dataset": dataset, "scale": scale, **_scored(rows)}
+    if columns:
+        result["models"] = [{"model": method, **_scored(each)} for method, each in columns.items()]
+    return result
+
+
+def _scored(rows: Rows) -> dict[str, Any]:
+    return {"images": [_finite(row) for row in rows], "mean": _finite(mean_scores(rows))}
+
+
+def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+
+
+def _names(columns: Mapping[str, Rows]) -> list[str]:
+    return [row["name"] for row in next(iter(columns.values()))]
+
+
+def _metrics(rows: Rows) -> list[str]:
+    return [name for name in rows[0] if name != "name"]

@@ -1,1 +1,0 @@
-"""Films through PyAV, frame by frame."""

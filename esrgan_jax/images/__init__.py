@@ -1,0 +1,1 @@
+"""Image files: reading and writing, strip by strip, with what they say about themselves."""

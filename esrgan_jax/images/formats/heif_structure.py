@@ -1,0 +1,92 @@
+"""What a HEIF or AVIF file holds beside the picture that it shows."""
+
+import struct
+from contextlib import suppress
+from typing import BinaryIO, NamedTuple
+
+from esrgan_jax.images.formats.heif_items import Items, read_items
+from esrgan_jax.images.formats.isobmff import Box, boxes, content, inner
+
+LYING = (1, 8, 3, 6)  # EXIF's orientation for each number of quarter turns against the clock
+C2PA = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
+# What the type of an auxiliary picture ends in or contains (ISO 23008-12, Apple's own names).
+AUXILIARY = {
+    "hdrgainmap": "gain map (HDR)",
+    "auxid:2": "depth map",
+    "auxiliary:depth": "depth map",
+    "disparity": "depth map",
+    "matte": "mattes",
+}
+LIGHT_LEVELS = "HDR light levels"  # of the screen it was made on, and of its brightest pixels
+LIGHT = (b"mdcv", b"clli", b"cclv", b"amve")
+
+
+class Beside(NamedTuple):
+    """What is there beside the picture.
+
+    Attributes:
+        parts: Such as "gain map (HDR)", "depth map", "video", in the order found, each once.
+        frames: Of an animation or a burst; 0 where it is none.
+        aspect: (across, down) of a pixel that is not square.
+        lying: How the picture lies before it is shown, as EXIF's orientation; None where it is
+            mirrored, too, which EXIF has to tell.
+        coding: The kind of the shown picture, such as b"av01", or of its first tile.
+    """
+
+    parts: tuple[str, ...] = ()
+    frames: int = 0
+    aspect: tuple[int, int] | None = None
+    lying: int | None = 1
+    coding: bytes = b""
+
+
+def look_beside(file: BinaryIO) -> Beside:
+    """Looks through the boxes of an open file; what is damaged is left to the decoder."""
+    parts, frames, own, coding = [], 0, {}, b""
+    with suppress(struct.error, IndexError):
+        for box in boxes(file):
+            if box.kind == b"mpvd":
+                parts.append("video")
+            elif box.kind == b"uuid" and content(file, box).startswith(C2PA):
+                parts.append("content credentials (C2PA)")
+            elif box.kind == b"moov":
+                frames = _samples(file, box)
+        items = read_items(file)
+        parts += _auxiliary(items)
+        own, coded = items.of(items.primary), items.of(items.coded)
+        coding = items.kinds.get(items.coded, b"")
+        if any(kind in own or kind in coded for kind in LIGHT):
+            parts.append(LIGHT_LEVELS)
+    across, down = struct.unpack(">II", own.get(b"pasp", b"")[:8].ljust(8, b"\0"))
+    aspect = (across, down) if across != down else None
+    lying = None if b"imir" in own else LYING[own.get(b"irot", b"\0")[0] & 3]
+    return Beside(tuple(dict.fromkeys(parts)), frames, aspect, lying, coding)
+
+
+def _auxiliary(items: Items) -> list[str]:
+    """What there is beside the shown picture, by its names."""
+    parts = [AUXILIARY["hdrgainmap"]] if b"tmap" in items.kinds.values() else []
+    for kind, data in items.properties:
+        if kind == b"auxC":
+            name = data[4:].partition(b"\0")[0].decode("latin-1").lower()
+            parts += [what for key, what in AUXILIARY.items() if name.endswith(key)]
+    return parts
+
+
+def _samples(file: BinaryIO, moov: Box) -> int:
+    """The most pictures of a track of pictures."""
+    most = 0
+    for trak in inner(file, moov):
+        if trak.kind != b"trak":
+            continue
+        tables = {b"hdlr": b"", b"stsz": b""}
+        waiting = inner(file, trak)
+        while waiting:
+            box = waiting.pop()
+            if box.kind in (b"mdia", b"minf", b"stbl"):
+                waiting += inner(file, box)
+            elif box.kind in tables:
+                tables[box.kind] = content(file, box)
+        if tables[b"hdlr"][8:12] == b"pict" and len(tables[b"stsz"]) >= 12:
+            most = max(most, int.from_bytes(tables[b"stsz"][8:12]))
+    return most

@@ -1,0 +1,209 @@
+"""Whether a JPEG file has all of its picture: its end may be missing, its data cut or damaged."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyvips
+
+from esrgan_jax.images.formats.jpeg_scans import all_scans
+from esrgan_jax.images.formats.jpeg_structure import START_OF_SCAN, read_segments
+from esrgan_jax.images.vips import load
+
+END = b"\xff\xd9"
+SEQUENTIAL, PROGRESSIVE = (0xC0, 0xC1), 0xC2  # of the frames with Huffman's codes
+LOSSLESS = 0xC3
+TABLES, RESTARTS = 0xC4, 0xDD
+NO_SIZE = (0x00, 0x01, *range(0xD0, 0xD9))  # markers that are alone
+ABOUT = (*range(0xE0, 0xF0), 0xFE)  # markers of what the pixels do without
+HIGHEST = 65500  # of libjpeg
+STEP = 8  # rows
+GAP = bytes(32)
+EARLY = "premature end"  # in libjpeg's words
+NO_END = "the mark at its end is missing, and nothing else is"
+NO_DETAILS = "it is cut off or damaged: its finer details are missing"
+FEW_SCANS = "its last scans are missing, and with them its finer details"
+DAMAGED = "it is damaged, so parts of it may be wrong"
+
+
+class Coded(NamedTuple):
+    """What a decoder needs for the pixels of a JPEG, and nothing it could stumble over.
+
+    Attributes:
+        data: A JPEG of it.
+        frame: Where the frame's header is in it.
+        scan: Where the first scan is in it.
+        restarts: A decoder finds its place again at marks.
+        one_scan: All colors are in one piece.
+        gaps: A long row of zeros can be pixels: many blocks of one color.
+    """
+
+    data: bytes
+    frame: int
+    scan: int
+    restarts: bool
+    one_scan: bool
+    gaps: bool
+
+    @property
+    def kind(self) -> int:
+        return self.data[self.frame + 1]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        at = self.frame + 5
+        return int.from_bytes(self.data[at : at + 2]), int.from_bytes(self.data[at + 2 : at + 4])
+
+    @property
+    def unit(self) -> tuple[int, int]:
+        """Height and width of what is coded at once."""
+        count = self.data[self.frame + 9]
+        samplings = self.data[self.frame + 11 : self.frame + 11 + 3 * count : 3]
+        if count == 1:
+            return 8, 8
+        return 8 * max(s & 15 for s in samplings), 8 * max(s >> 4 for s in samplings)
+
+    @property
+    def top(self) -> int:
+        """The first row below all that is coded."""
+        (height, _), (tall, _) = self.size, self.unit
+        return -(-height // tall) * tall
+
+    def taller(self) -> bytes | None:
+        """The JPEG of two more rows of units; None where a decoder could not begin them.
+
+        Of these it has to make up all, and in one color.
+        """
+        height = self.top + 2 * self.unit[0]
+        if self.kind not in SEQUENTIAL or not self.one_scan or height > HIGHEST:
+            return None
+        at = self.frame + 5
+        return self.data[:at] + height.to_bytes(2) + self.data[at + 2 :]
+
+
+def with_end(source: Path | bytes) -> tuple[Path | bytes, tuple[str, ...]]:
+    """A JPEG to be read, with its end in place, and notes on what is wrong with it.
+
+    For this it is decoded twice.
+
+    Raises:
+        ValueError: Rows are missing, or it is of a kind that no decoder here knows.
+    """
+    data = source if isinstance(source, bytes) else source.read_bytes()
+    coded = coded_part(data)
+    if coded is None:  # which the decoder will say better
+        return source, ()
+    if (bits := coded.data[coded.frame + 4]) != 8:
+        raise ValueError(
+            f"it is a JPEG of {bits} bits a channel, which is not supported; "
+            "convert it to a 16-bit PNG or TIFF"
+        )
+    if coded.kind == LOSSLESS:
+        raise ValueError("it is a lossless JPEG, which is not supported; convert it to PNG or TIFF")
+    end, notes = read_segments(coded.data).end, ()
+    if end is None:
+        source, notes = _ended(data), (NO_END,)
+    coded = coded._replace(data=_ended(coded.data[:end].removesuffix(END)))
+    if coded.kind == PROGRESSIVE and not all_scans(coded.data, coded.frame, coded.scan):
+        if end is None:
+            raise ValueError(NO_DETAILS)
+        notes = (FEW_SCANS,)
+    height, _ = coded.size
+    row, said = _first_warning(coded)
+    if row is None:
+        if not coded.gaps and GAP in coded.data[coded.scan :]:
+            return source, (f"{DAMAGED} (there are zeros in the place of its data)",)
+        if _has_more(coded):
+            return source, (f"{DAMAGED} (it has data for more pixels)",)
+        return source, notes
+    if coded.kind == PROGRESSIVE and (end is None or EARLY in said):
+        raise ValueError(NO_DETAILS)
+    if end is None or (EARLY in said and not coded.restarts):
+        missing = f"the last {height - row} of its {height} rows are missing"
+        raise ValueError(f"it is cut off or damaged: {missing}")
+    return source, (f"{DAMAGED} (from row {row} of {height} on)",)
+
+
+def _ended(data: bytes) -> bytes:
+    """A JPEG with its end, without what fills up a file that was not written to its end."""
+    filled = data.rstrip(b"\0")
+    return (filled if data.endswith(GAP) else data).rstrip(b"\xff") + END
+
+
+def coded_part(data: bytes) -> Coded | None:
+    """A JPEG without what is about it; None if it has no frame or no scan."""
+    parts, frame, restarts, gaps, at = [data[:2]], None, False, True, 2
+    while 0 <= (at := data.find(b"\xff", at)) < len(data) - 4:
+        marker = data[at + 1]
+        if marker == 0xFF or marker in NO_SIZE:
+            at += 1 if marker == 0xFF else 2
+            continue
+        part = data[at : at + 2 + int.from_bytes(data[at + 2 : at + 4])]
+        at += len(part)
+        here = sum(map(len, parts))
+        if marker == START_OF_SCAN and frame is not None:
+            kind, components = frame[1][1], frame[1][9]
+            if kind in SEQUENTIAL:
+                part = part[:-3] + b"\0\x3f\0"  # which some programs leave empty
+            parts += [part, data[at:]]
+            one = part[4] == components
+            return Coded(b"".join(parts), frame[0], here, restarts, one, gaps or not one)
+        if 0xC0 <= marker <= 0xCF and marker not in (TABLES, 0xC8, 0xCC) and len(part) > 10:
+            frame = here, part
+        if marker == TABLES:
+            gaps &= all(first == 0 for first in _first_symbols(part[4:]))
+        if marker == RESTARTS:
+            restarts = part[4:6] != b"\0\0"
+        if marker not in ABOUT:
+            parts.append(part)
+    return None
+
+
+def _first_symbols(tables: bytes) -> Iterator[int]:
+    """What a row of zeros means in each of Huffman's tables for the details of a block.
+
+    That is 0 where the block ends with it.
+    """
+    while len(tables) > 17:
+        if tables[0] >> 4:
+            yield tables[17]
+        tables = tables[17 + sum(tables[1:17]) :]
+
+
+def _first_warning(coded: Coded) -> tuple[int | None, str]:
+    """The row where the decoder first has to make up something, and its words.
+
+    It is told of when the next rows are read, for which there have to be some.
+    """
+    taller = coded.taller()
+    image = load(taller or coded.data, "jpeg", access="sequential", fail_on="warning")
+    region = pyvips.Region.new(image)
+    # Of two rows of color in one unit, the decoder has to look at the next unit, too.
+    end = image.height if taller is None else coded.top + (STEP if coded.unit[0] == STEP else 0)
+    for row in range(0, end, STEP):
+        try:
+            region.fetch(0, row, image.width, min(STEP, image.height - row))
+        except pyvips.Error as error:
+            return max(min(row, coded.top) - coded.unit[0], 0), error.detail or ""
+    return None, ""
+
+
+def _has_more(coded: Coded) -> bool:
+    """Whether there are data behind the last pixel, as after codes that were taken for others."""
+    taller = coded.taller()
+    if taller is None:
+        return False
+    image = load(taller, "jpeg", access="sequential", fail_on="none")
+    region, top, (tall, wide) = pyvips.Region.new(image), coded.top, coded.unit
+    for row in range(0, image.height, STEP):
+        rows = np.frombuffer(region.fetch(0, row, image.width, STEP), np.uint8)
+        rows = rows.reshape(STEP, image.width, image.bands)
+        if row >= top:
+            # Colors are smoothed over two pixels, and the decoder may stop within a unit.
+            first = 2 if row in (top, top + tall) else 0
+            rows = rows[first:, 3 * wide if row < top + tall else 0 :]
+            if rows.size and (rows != rows[-1, -1]).any():
+                return True
+    return False

@@ -1,0 +1,120 @@
+"""The segments of a JPEG file and what comes behind its picture: others, a gain map, a video."""
+
+import io
+import mmap
+import re
+import struct
+from contextlib import suppress
+from typing import NamedTuple
+
+from esrgan_jax.images.metadata.exif import open_tiff, read_entries
+
+SEGMENT = re.compile(rb"\xff+([^\x00\x01\xd0-\xd7\xff])")  # the next marker after coded data
+START_OF_SCAN, END, COMMENT = 0xDA, 0xD9, 0xFE
+XMP = b"http://ns.adobe.com/xap/1.0/\0"
+ISO_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
+GAIN_MAP = (ISO_GAIN_MAP, b"hdrgm:", b"hdr-gain-map/1.0", b"hdrgainmap", b"HDRGainMap")
+DEPTH = (b"depthmap", b"DepthMap", b"GDepth:", b"aux:depth", b"aux:disparity")
+SEMANTIC = re.compile(rb"Item:Semantic(?:\s*=\s*[\"']|>)(\w+)")  # in Google's directory of parts
+SEMANTICS = {b"GainMap": "gain map (HDR)", b"RecoveryMap": "gain map (HDR)", b"Depth": "depth map"}
+MP_ENTRIES, PREVIEW = 0xB002, 0x010000  # a tag and a kind of pictures of multi picture files
+VIDEO = re.compile(rb"\0\0\0.ftyp", re.S)
+
+Bytes = bytes | mmap.mmap
+
+
+class Segments(NamedTuple):
+    """A JPEG picture.
+
+    Attributes:
+        application: (number, place of the content, content) of its segments APP0 to APP15.
+        comments: What is in its COM segments.
+        end: Where the picture ends in the file; None where its end is missing.
+    """
+
+    application: list[tuple[int, int, bytes]]
+    comments: list[bytes]
+    end: int | None
+
+
+def read_segments(data: Bytes, start: int = 0) -> Segments:
+    """The segments of the picture that begins at `start`.
+
+    Args:
+        data: The file.
+    """
+    application, comments, at = [], [], start + 2
+    while at + 4 <= len(data):
+        if data[at] != 0xFF:
+            break
+        marker = data[at + 1]
+        if marker == 0xFF:  # a byte that fills up
+            at += 1
+            continue
+        if marker == END:
+            return Segments(application, comments, at + 2)
+        size = int.from_bytes(data[at + 2 : at + 4])
+        content = data[at + 4 : at + 2 + size]
+        if 0xE0 <= marker <= 0xEF:
+            application.append((marker - 0xE0, at + 4, bytes(content)))
+        elif marker == COMMENT:
+            comments.append(bytes(content))
+        at += 2 + size
+        if marker == START_OF_SCAN:
+            following = SEGMENT.search(data, at)
+            if following is None:
+                break
+            at = following.end() - 2
+    whole = data[at : at + 2] == b"\xff\xd9"
+    return Segments(application, comments, at + 2 if whole else None)
+
+
+def parts_beside(data: Bytes, segments: Segments) -> tuple[list[str], int]:
+    """What a JPEG file holds beside its picture.
+
+    Returns:
+        Such as "gain map (HDR)", "depth map", "video", and how many pictures of equal standing
+        the file has, the first one included. Previews do not count.
+    """
+    if segments.end is None:
+        return [], 1
+    kinds = _multi_picture(segments)
+    own = b"".join(content for _, _, content in segments.application)
+    video = VIDEO.search(data, segments.end)
+    named = [name for name in SEMANTIC.findall(own) if name not in (b"Primary", b"MotionPhoto")]
+    parts, alike, at = [], 1, segments.end
+    while (at := data.find(b"\xff\xd8\xff", at, video.start() if video else len(data))) >= 0:
+        other = read_segments(data, at)
+        about = b"".join(content for _, _, content in other.application)
+        kind = kinds.get(at, 0 if other.end else PREVIEW)
+        if any(name in about for name in DEPTH):
+            parts.append("depth map")
+        elif any(name in about for name in GAIN_MAP):
+            parts.append("gain map (HDR)")
+        elif kind == 0 and named and named[0] in SEMANTICS:
+            parts.append(SEMANTICS[named.pop(0)])
+        elif kind == 0 and any(name in own for name in GAIN_MAP):
+            parts.append("gain map (HDR)")
+        elif kind & 0xFF0000 != PREVIEW:
+            alike += 1
+        at = other.end or at + 3
+    if video:
+        parts.append("video")
+    if b"DualShot_DepthMap" in data[-4096:]:  # Samsung's trailer
+        parts.append("depth map")
+    return parts, alike
+
+
+def _multi_picture(segments: Segments) -> dict[int, int]:
+    """The kinds of the pictures in the index of a multi picture file, by their places."""
+    for number, place, content in segments.application:
+        if number != 2 or not content.startswith(b"MPF\0"):
+            continue
+        with suppress(struct.error, ValueError, KeyError):
+            file = io.BytesIO(content[4:])
+            layout, first = open_tiff(file)
+            _, count, where = read_entries(file, layout, first)[0][MP_ENTRIES]
+            file.seek(struct.unpack(layout.counts[1], where)[0])
+            entries = struct.iter_unpack(f"{layout.order}IIIHH", file.read(count // 16 * 16))
+            return {place + 4 + at if at else 0: kind & 0xFFFFFF for kind, _, at, _, _ in entries}
+    return {}

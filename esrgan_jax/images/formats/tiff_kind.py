@@ -1,0 +1,170 @@
+"""Kinds of TIFF: what one says of its samples, and who can read it, or why nobody can."""
+
+import struct
+from collections.abc import Mapping
+from typing import BinaryIO, NamedTuple
+
+from esrgan_jax.images.formats.tiff_tags import numbers, place_of_value, read_tags
+
+BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANAR = 258, 259, 262, 277, 284
+PREDICTOR, TILE_WIDTH, EXTRA, FORMAT, SUBSAMPLING, INK = 317, 322, 338, 339, 530, 332
+UNSPECIFIED, ASSOCIATED, UNASSOCIATED = 0, 1, 2  # values of EXTRA
+UNSIGNED, SIGNED, FLOAT, UNDEFINED, COMPLEX_INT, COMPLEX = range(1, 7)  # values of FORMAT
+GRAYS, RGB, CMYK, YCBCR, CIELAB, ICCLAB, ITULAB = (0, 1), 2, 5, 6, 8, 9, 10
+LOGL, LOGLUV = 32844, 32845
+COLORS = {RGB: 3, CMYK: 4, YCBCR: 3, CIELAB: 3, ICCLAB: 3, ITULAB: 3, LOGLUV: 3}
+JPEGS = (6, 7)
+COMPRESSIONS = {
+    6: "old JPEG",
+    34661: "JBIG",
+    34712: "JPEG 2000",
+    33003: "JPEG 2000",
+    33004: "JPEG 2000",
+    33005: "JPEG 2000",
+    34887: "LERC",
+    34892: "lossy DNG",
+    34925: "LZMA",
+    34933: "PNG",
+    34934: "JPEG XR",
+    22610: "JPEG XR",
+    50000: "Zstandard",
+    50002: "JPEG XL",
+    52546: "JPEG XL",
+}
+BY_LIBVIPS = {1, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32809, 32909, 32946, 34676, 34677, 50001}
+BY_TIFFFILE = {1, 8, 32946, 32773, 34925}  # the others need imagecodecs
+
+
+class TiffKind(NamedTuple):
+    """What a TIFF says of its samples.
+
+    Attributes:
+        photometric: As TIFF numbers it.
+        bits: Of each sample.
+        format: Of a sample: UNSIGNED, SIGNED, FLOAT, …
+        samples: Of a pixel.
+        planar: Whether each has a plane of its own.
+        extra: What the samples beyond the colours are: UNSPECIFIED, ASSOCIATED, UNASSOCIATED.
+        subsampled: Whether its chroma, if it has any, is of fewer pixels.
+        where: libvips' options to find it in the file.
+    """
+
+    compression: int
+    photometric: int
+    bits: int
+    format: int
+    predictor: int
+    samples: int
+    planar: bool
+    tiled: bool
+    subsampled: bool
+    extra: tuple[int, ...]
+    where: Mapping[str, int]
+
+    @property
+    def colors(self) -> int:
+        return self.samples - len(self.extra)
+
+    @property
+    def raw(self) -> bool:
+        """Whether libvips has to be told that its samples are RGB, and they are put right here.
+
+        It takes planes of gray for one, and does not know all kinds of Lab, nor YCbCr.
+        """
+        lab = self.photometric in (CIELAB, ICCLAB) and self.format != FLOAT
+        ycbcr = self.photometric == YCBCR and self.compression not in JPEGS
+        planes = self.planar and self.samples > 1 and self.photometric in GRAYS
+        return lab or ycbcr or planes
+
+    @property
+    def foreign(self) -> bool:
+        """Whether libvips cannot read it."""
+        return (
+            self.compression not in BY_LIBVIPS
+            or self.bits == 64
+            or (self.planar and self.tiled and self.samples > 1)
+            or self.bits not in (1, 2, 4, 8, 16, 32)
+            or (self.bits < 8 and self.samples > 1)
+        )
+
+
+def read_kind(file: BinaryIO, where: Mapping[str, int]) -> TiffKind | None:
+    """What an open TIFF says of its samples; None where it is too damaged to say."""
+    wanted = (BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANAR)
+    tags = read_tags(
+        file, (*wanted, PREDICTOR, TILE_WIDTH, EXTRA, FORMAT, SUBSAMPLING, INK), **where
+    )
+    if not tags:
+        return None
+
+    def value(tag: int, default: int) -> int:
+        return int((numbers(tags, tag) or (default,))[0])
+
+    samples, photometric = value(SAMPLES, 1), value(PHOTOMETRIC, -1)
+    colors = min(COLORS.get(photometric, 1), samples)
+    if photometric == CMYK and value(INK, 1) != 1:
+        colors = 1  # inks of any colour are bands
+    named = [int(number) for number in numbers(tags, EXTRA)]
+    if photometric in GRAYS and samples == 3 and not any(named):
+        colors = 3  # as programs show it, and some write RGB
+    extra = [UNSPECIFIED] * (samples - colors)
+    extra[: len(named)] = named[: len(extra)]
+    return TiffKind(
+        value(COMPRESSION, 1),
+        photometric,
+        value(BITS, 1),
+        value(FORMAT, UNSIGNED),
+        value(PREDICTOR, 1),
+        samples,
+        value(PLANAR, 1) == 2,
+        TILE_WIDTH in tags,
+        numbers(tags, SUBSAMPLING)[:2] != (1, 1),
+        tuple(extra),
+        where,
+    )
+
+
+def refusal(kind: TiffKind, codecs: bool) -> str | None:
+    """Why a TIFF is not read, and what to do; None if it is.
+
+    Args:
+        codecs: Whether there is imagecodecs.
+    """
+    if kind.format in (COMPLEX_INT, COMPLEX):
+        return "its values are complex numbers; save their magnitude as 32-bit floats"
+    if kind.format == SIGNED and kind.photometric != CIELAB:  # whose a and b have one
+        return f"its values are {kind.bits}-bit integers with a sign; {CONVERT}"
+    if kind.format != FLOAT and kind.bits > 16:
+        return f"its values are {kind.bits}-bit integers; {CONVERT}"
+    if kind.format == FLOAT and kind.bits not in (16, 32, 64):
+        return f"its values are {kind.bits}-bit floats; {CONVERT}"
+    if kind.photometric in (LOGL, LOGLUV) and kind.compression not in (34676, 34677):
+        return "its LogLuv colours are not compressed as they have to be; save it as floats"
+    if kind.photometric == ITULAB:
+        return "its colours are Lab as fax machines have it; save it as RGB"
+    if kind.photometric == YCBCR and kind.subsampled and kind.compression not in JPEGS:
+        return "its colours are YCbCr with halved chroma, outside a JPEG; save it as RGB"
+    if not kind.foreign or codecs:
+        return None
+    name = COMPRESSIONS.get(kind.compression, f"number {kind.compression}")
+    if kind.compression not in BY_LIBVIPS | BY_TIFFFILE:
+        return f"its compression is {name}: {INSTALL}, or save it with LZW or Deflate"
+    if kind.bits not in (1, 8, 16, 32, 64) or (kind.bits < 8 and kind.samples > 1):
+        return f"its values have {kind.bits} bits, without gaps: {INSTALL}, or {CONVERT}"
+    if kind.compression in BY_TIFFFILE and (kind.predictor < 3 or kind.compression == 1):
+        return None
+    if kind.bits < 64 and not kind.planar:
+        return f"its floats are compressed with {name}: {INSTALL}, or save it with LZW or Deflate"
+    what = "64-bit floats" if kind.bits == 64 else "planes in tiles"
+    return f"it has compressed {what}: {INSTALL}, or save it without compression"
+
+
+CONVERT = "convert it to 8 or 16 bits without sign, or to floating point"
+INSTALL = "pip install imagecodecs"
+
+
+def as_rgb(file: BinaryIO, kind: TiffKind) -> dict[int, bytes]:
+    """What has to stand in an open TIFF for libvips to take its samples as they are."""
+    order = "<" if file.seek(0) == 0 and file.read(2) == b"II" else ">"
+    at = place_of_value(file, PHOTOMETRIC, **kind.where)
+    return {at: struct.pack(f"{order}H", RGB)}

@@ -1,0 +1,148 @@
+"""Picture files in and out: sRGB, eight bits, through libvips."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pyvips
+
+from esrgan_jax.errors import InputError
+from esrgan_jax.images.formats.jpeg_end import DAMAGED, with_end
+from esrgan_jax.images.inputs import kind_of
+from esrgan_jax.images.metadata.fields import field
+from esrgan_jax.images.reader import open_picture
+from esrgan_jax.images.reasons import explained
+from esrgan_jax.images.structure import examined
+from esrgan_jax.images.vips import LOADERS, Turns, load
+from esrgan_jax.images.writer import write_rows
+
+SUFFIXES = (
+    *(".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jpe", ".jpeg", ".jpg"),
+    *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+)
+
+_turns = Turns()
+
+
+def read_picture(path: str | os.PathLike) -> np.ndarray:
+    """Reads a picture as sRGB.
+
+    The EXIF orientation is applied, gray is expanded to three channels, 16 bits and CMYK are
+    converted, alpha is dropped; of an animation the first frame is taken.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        InputError: The file is missing, truncated or no picture.
+    """
+    path = Path(os.path.expanduser(path))
+    with explained(str(path)):
+        try:
+            with _turns.beside():
+                return _pixels(path)
+        except pyvips.Error:  # once more for its own cause, or since another thread's was raised
+            with _turns.alone():
+                return _pixels(path, again=True)
+
+
+def _pixels(path: Path, again: bool = False) -> np.ndarray:
+    kind, _ = kind_of(path)
+    if kind == "jpeg":
+        # A warning may be of what does no harm, which is examined where there is one alone.
+        whole, options = (_whole_jpeg(path), {}) if again else (path, {"fail_on": "warning"})
+        image = load(whole, kind, **options).autorot()
+    elif kind in LOADERS:
+        image = _first_frame(path, kind).autorot()
+    else:
+        array = np.concatenate(list(open_picture(path).rows()))
+        image = pyvips.Image.new_from_array(array)
+    if image.interpretation in ("rgb16", "grey16"):  # libvips would cut off the low byte
+        eight = "srgb" if image.interpretation == "rgb16" else "b-w"
+        image = (image / 257).rint().cast("uchar").copy(interpretation=eight)
+    return image.colourspace("srgb").cast("uchar").numpy()[..., :3].copy()
+
+
+def picture_size(path: str | os.PathLike) -> tuple[int, int]:
+    """Reads (height, width) in pixels from the header, as `read_picture` would return them.
+
+    Raises:
+        InputError: The file is missing or its header is none of a picture.
+    """
+    path = Path(os.path.expanduser(path))
+    with explained(str(path)):
+        kind, _ = kind_of(path)
+        if kind not in LOADERS:
+            picture = open_picture(path)
+            return picture.height, picture.width
+        image = _first_frame(path, kind)
+        lying = field(image, "orientation", 1) >= 5
+        return (image.width, image.height) if lying else (image.height, image.width)
+
+
+def write_picture(path: str | os.PathLike, array: np.ndarray) -> None:
+    """Writes a PNG, beside its target first, so that no half-written file bears the name.
+
+    Args:
+        path: Ends in `.png`; missing parent folders are made.
+        array: (H, W, C) with 1 (gray), 3 (sRGB) or 4 (sRGB and alpha) channels, uint8 or uint16.
+
+    Raises:
+        InputError: `path` ends otherwise or is a folder, or the array is none of these.
+        RunError: The file cannot be written.
+    """
+    path = Path(os.path.expanduser(path))
+    if path.suffix.lower() != ".png":
+        raise InputError(f"{path}: pictures are written as PNG; let the name end in .png")
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
+        raise InputError(
+            f"{path}: a picture is (H, W, 1), (H, W, 3) or (H, W, 4), not {array.shape}"
+        )
+    if array.dtype not in (np.uint8, np.uint16):
+        raise InputError(f"{path}: a picture is uint8 or uint16, not {array.dtype}")
+    height, width, bands = array.shape
+    write_rows(path, [array], height=height, width=width, bands=bands, dtype=array.dtype)
+
+
+def find_pictures(folder: str | os.PathLike) -> list[Path]:
+    """Lists the pictures of a folder and of its sub-folders, links followed, sorted by path.
+
+    Hidden files and folders and files of other kinds are passed over. A folder that links reach
+    more than once is listed once, in the place that comes first by name.
+
+    Raises:
+        InputError: The folder is missing or holds no picture.
+    """
+    folder = Path(os.path.expanduser(folder))
+    if not folder.is_dir():
+        raise InputError(f"{folder}: {'is not a' if folder.exists() else 'no such'} folder")
+    found, seen = [], set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        # Links back to a parent would be walked for ever, and two that cross doubled at every turn.
+        folders[:] = [] if real in seen else sorted(name for name in folders if name[0] != ".")
+        files = [] if real in seen else files
+        seen.add(real)
+        found += [
+            Path(parent, name)
+            for name in files
+            if name[0] != "." and name.lower().endswith(SUFFIXES)
+        ]
+    if not found:
+        raise InputError(f"{folder}: no picture in it; known are {', '.join(SUFFIXES)}")
+    return sorted(found)
+
+
+def _whole_jpeg(path: Path) -> Path | bytes:
+    """A JPEG with its end in place; ValueError where its pixels are damaged."""
+    source, notes = with_end(path)
+    for note in notes:
+        if note.startswith(DAMAGED):
+            raise ValueError(note)
+    return source
+
+
+def _first_frame(path: Path, kind: str) -> pyvips.Image:
+    with path.open("rb") as file:
+        found = examined(path, file, kind)
+    return load(path, kind, **found.options, **({"n": 1} if "n" in LOADERS[kind] else {}))

@@ -1,0 +1,40 @@
+"""What of a picture has no place in a format, said before it is written."""
+
+from esrgan_jax.images.metadata.texts import placed
+from esrgan_jax.images.output_formats import FORMATS
+from esrgan_jax.images.reader import Picture
+
+MOST_EXIF = 65_527  # bytes behind its header, of all that libexif reads
+MOST_XMP = 65_502  # bytes in a segment of JPEG
+
+
+def lost(picture: Picture, suffix: str) -> tuple[str, ...]:
+    """One sentence, without its stop, on what is not carried over; none where all is.
+
+    Args:
+        suffix: Of the file to be written: ".jpg".
+    """
+    saver = FORMATS[suffix.lower()].saver
+    known = {name: value for name, (_, value) in picture.metadata.items()}
+    place = placed(picture.texts, known.get("exif-data"), saver)
+    parts = []
+    if saver != "tiff" and picture.geo is not None and picture.geo.placed:
+        parts.append("georeference")
+    if saver == "gif" and "exif-data" in known:
+        parts.append("EXIF")
+    elif saver != "tiff" and len(place.exif or b"") > MOST_EXIF:
+        parts.append("EXIF beyond 64 KiB")
+    xmp = len(known.get("xmp-data", b""))
+    if xmp and (saver == "gif" or (saver == "jpeg" and xmp > MOST_XMP)):
+        parts.append("XMP")
+    if saver in ("gif", "webp", "heif") and "iptc-data" in known:
+        parts.append("IPTC")
+    if place.left_out:
+        names = ", ".join(dict.fromkeys(place.left_out))
+        parts.append(f"text{'s' if ', ' in names else ''} ({names})")
+    if not parts:
+        return ()
+    listed = " and ".join([", ".join(parts[:-1]), parts[-1]] if parts[1:] else parts)
+    have = "have" if parts[1:] or parts[0].startswith("texts") else "has"
+    are = "are" if have == "have" else "is"
+    return (f"its {listed} {have} no place in {suffix} and {are} dropped",)

@@ -1,0 +1,202 @@
+"""What is known about a picture beside its pixels, as the fields that libvips has for it.
+
+A profile, EXIF, XMP, IPTC, text and timing: {name: (GType, value)}.
+"""
+
+import io
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pyvips
+from PIL import Image
+
+from esrgan_jax.images.color.icc import fitted
+from esrgan_jax.images.metadata.exif import OF_PIXELS
+from esrgan_jax.images.metadata.exif_edit import first_number, orientation, scaled_exif, turned_exif
+from esrgan_jax.images.metadata.photoshop import iptc_for, true_of_result
+from esrgan_jax.images.metadata.xmp import (
+    rated,
+    scaled_xmp,
+    turned_xmp,
+    upright,
+    without_other_parts,
+)
+
+Metadata = dict[str, tuple[int, Any]]
+
+TEXT, NUMBER, BLOB = (
+    pyvips.GValue.gstr_type,
+    pyvips.GValue.gint_type,
+    pyvips.GValue.blob_type,
+)
+# A picture's own: not what libvips says of the file that it was in.
+CARRIED = re.compile(
+    r"exif-(?!ifd1-|ifd0-Orientation).*|xmp-data|iptc-data|icc-profile-data|resolution-unit"
+    r"|image-description|delay|loop"
+)
+EXIF_TAIL = " (, ASCII, 1 components, 1 bytes)"  # libvips cuts a text at its last parenthesis
+RATING = 18246  # a tag of EXIF, by Microsoft
+PROFILE = "icc-profile-data"
+UNKNOWN_RESOLUTION = 72 / 25.4  # pixels per millimetre
+
+
+def field(image: pyvips.Image, name: str, default: int) -> int:
+    value = image.get(name) if image.get_typeof(name) else default
+    return value if isinstance(value, int) else default
+
+
+def carried(image: pyvips.Image) -> Metadata:
+    """What of an opened file's metadata belongs to the picture, its orientation left out."""
+    names = [name for name in image.get_fields() if CARRIED.fullmatch(name)]
+    found = {name: (image.get_typeof(name), image.get(name)) for name in names}
+    if _description_of_pixels(image):
+        del found["image-description"]
+    return found
+
+
+def left_out(image: pyvips.Image) -> tuple[str, ...]:
+    """Notes on what `carried` leaves out that others may miss."""
+    kind = {b"I": "ImageJ", b"<": "OME"}.get(_description_of_pixels(image)[:1])
+    return (f"its description by {kind} is dropped, since it is of other pixels",) if kind else ()
+
+
+def _description_of_pixels(image: pyvips.Image) -> bytes:
+    """The description of a TIFF if it says how its pixels lie."""
+    name = "image-description"
+    value = str(image.get(name)).encode(errors="replace") if image.get_typeof(name) else b""
+    return value.lstrip() if OF_PIXELS.match(value) else b""
+
+
+def exif_fields(exif: bytes | None) -> Metadata:
+    """An EXIF block as fields: from the block alone libvips would write none of it."""
+    if exif is None:
+        return {}
+    file = io.BytesIO()
+    Image.new("L", (1, 1)).save(file, "png", exif=exif)
+    found = carried(pyvips.Image.pngload_buffer(file.getvalue()))
+    return {name: value for name, value in found.items() if name.startswith("exif-")}
+
+
+def of_result(
+    metadata: Metadata, lying: int, size: tuple[int, int], blobs: Mapping[str, bytes]
+) -> Metadata:
+    """The metadata of a picture that has been turned upright and taken out of its file.
+
+    Args:
+        lying: Its EXIF orientation, 1 to 8.
+        size: (width, height) as it lay.
+        blobs: More of it, taken where there is nothing of the kind.
+    """
+    missing = {name: (BLOB, data) for name, data in blobs.items() if name not in metadata}
+    if "exif-data" in missing:
+        metadata = exif_fields(missing.pop("exif-data")[1]) | metadata
+    metadata = missing | metadata
+    if "exif-data" in metadata and lying != 1:
+        _, exif = metadata["exif-data"]
+        turned = turned_exif(exif, lying, size)
+        metadata = metadata | (exif_fields(turned) if turned != exif else {})
+    if "xmp-data" not in metadata:
+        return metadata
+    gtype, xmp = metadata.pop("xmp-data")
+    xmp = turned_xmp(without_other_parts(xmp), lying, size)
+    return metadata | ({"xmp-data": (gtype, xmp)} if xmp else {})
+
+
+def of_heif(metadata: Metadata, lying: int | None, size: tuple[int, int]) -> Metadata:
+    """The metadata of a HEIF, whose own properties turn it and not EXIF.
+
+    Args:
+        lying: How it lies, as EXIF's orientation; None where EXIF tells.
+        size: (width, height) as it is shown.
+    """
+    if lying is None:
+        lying = orientation(metadata["exif-data"][1]) if "exif-data" in metadata else 1
+    if "xmp-data" in metadata:
+        gtype, xmp = metadata["xmp-data"]
+        metadata = metadata | {"xmp-data": (gtype, upright(xmp))}
+    return of_result(metadata, lying, (size[1], size[0]) if lying >= 5 else size, {})
+
+
+def enlarged(metadata: Metadata, size: tuple[int, int], scale: tuple[float, float]) -> Metadata:
+    """The metadata of a result: what speaks of pixels follows.
+
+    Args:
+        size: (width, height) of the result.
+        scale: Of the result over the picture that the metadata is of, (across, down).
+    """
+    metadata = dict(metadata)
+    if "iptc-data" in metadata:
+        gtype, iptc = metadata.pop("iptc-data")
+        metadata |= {"iptc-data": (gtype, kept)} if (kept := true_of_result(iptc)) else {}
+    if "xmp-data" in metadata:
+        gtype, xmp = metadata["xmp-data"]
+        metadata["xmp-data"] = (gtype, scaled_xmp(xmp, size, scale))
+    if "exif-data" in metadata:
+        _, exif = metadata["exif-data"]
+        scaled = scaled_exif(exif, size, scale)
+        metadata |= exif_fields(scaled) if scaled != exif else {}
+        if 0 < (stars := first_number(exif, RATING)) <= 5:  # libexif, which writes EXIF, has none
+            _, xmp = metadata.get("xmp-data", (BLOB, b""))
+            metadata["xmp-data"] = (BLOB, rated(xmp, stars))
+    return metadata
+
+
+def dressed(
+    image: pyvips.Image,
+    saver: str,
+    metadata: Metadata,
+    *,
+    page_height: int | None,
+    resolution: tuple[float, float] | None,
+    software: str | None,
+) -> tuple[pyvips.Image, str]:
+    """An image with the metadata that a format takes, and what its saver is told to keep.
+
+    Args:
+        saver: libvips' name of the format: "png", "heif", …
+        page_height: Rows of one frame of an animation; None for a picture that stands still.
+        resolution: Pixels per millimetre, (across, down).
+        software: What the picture was made with.
+    """
+    metadata = dict(metadata)
+    across, down = resolution or (UNKNOWN_RESOLUTION, UNKNOWN_RESOLUTION)
+    image = image.copy(xres=across, yres=down)
+    for name in ("resolution-unit", "bits-per-sample", "n-pages", "orientation"):
+        image.remove(name)
+    if PROFILE in metadata:
+        image = image if saver != "gif" else _as_srgb(image, metadata[PROFILE][1])
+        # WebP and AVIF hold no gray.
+        bands = image.bands if saver not in ("webp", "heif") else 3
+        icc = None if saver == "gif" else fitted(metadata.pop(PROFILE)[1], bands)
+        if icc is not None:
+            metadata[PROFILE] = (BLOB, icc)
+    if saver == "tiff":  # see append_exif
+        metadata.pop("iptc-data", None)
+    elif "iptc-data" in metadata:
+        metadata["iptc-data"] = (BLOB, iptc_for(saver, metadata["iptc-data"][1]))
+    if software is not None:
+        metadata["exif-ifd0-Software"] = (TEXT, software + EXIF_TAIL)
+        if saver == "png":
+            metadata["png-comment-0-Software"] = (TEXT, software)
+    if any(name.startswith("exif-") for name in metadata):
+        metadata["orientation"] = (NUMBER, 1)  # the block itself still says how the picture lay
+    if page_height is None:
+        metadata = {name: v for name, v in metadata.items() if name not in ("delay", "loop")}
+    else:
+        metadata["page-height"] = (NUMBER, page_height)
+    for name, (gtype, value) in metadata.items():
+        image.set_type(gtype, name, value)
+    # EXIF is written even where there is nothing to say in it, with made-up values.
+    return image, "all" if "orientation" in metadata else "xmp|iptc|icc|other"
+
+
+def _as_srgb(image: pyvips.Image, icc: bytes) -> pyvips.Image:
+    """The pixels in sRGB, for a format that has no place for a profile."""
+    fit: Any = fitted(icc, image.bands)
+    if fit is None:
+        return image
+    image = image.copy()
+    image.set_type(BLOB, PROFILE, fit)
+    to = {"black_point_compensation": True, "intent": "relative"}
+    return image.icc_transform("srgb", embedded=True, **to)

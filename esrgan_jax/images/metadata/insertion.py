@@ -1,0 +1,51 @@
+"""Bytes put into a finished file: libvips has no place for them."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from esrgan_jax.images.metadata.png_text import SIGNATURE, Text, text_chunk
+
+BLOCK = 1 << 24
+HEADER = len(SIGNATURE) + 25  # of a PNG, behind which any chunk may come
+LONGEST_SEGMENT = 65_533
+
+
+def insert(path: Path, at: int, data: bytes) -> None:
+    """Puts bytes into a file; what comes behind them is moved, from the end on."""
+    with path.open("r+b") as file:
+        end = file.seek(0, 2)
+        while end > at:
+            start = max(at, end - BLOCK)
+            file.seek(start)
+            moved = file.read(end - start)
+            file.seek(start + len(data))
+            file.write(moved)
+            end = start
+        file.seek(at)
+        file.write(data)
+
+
+def insert_png_text(path: Path, texts: Iterable[Text]) -> None:
+    """Puts texts into a PNG, before its pixels, where all programs look for them."""
+    if data := b"".join(map(text_chunk, texts)):
+        insert(path, HEADER, data)
+
+
+def insert_jpeg_comments(path: Path, comments: Iterable[str]) -> None:
+    """Puts comments into a JPEG, behind EXIF and the like; what is too long becomes several."""
+    data = b""
+    for comment in comments:
+        text = comment.encode()
+        for at in range(0, len(text), LONGEST_SEGMENT):
+            part = text[at : at + LONGEST_SEGMENT]
+            data += b"\xff\xfe" + (len(part) + 2).to_bytes(2) + part
+    with path.open("rb") as file:
+        at = 2
+        while True:  # libvips' own file: segments one behind the other
+            file.seek(at)
+            head = file.read(4)
+            if head[0] != 0xFF or not 0xE0 <= head[1] <= 0xEF:
+                break
+            at += 2 + int.from_bytes(head[2:])
+    if data:
+        insert(path, at, data)

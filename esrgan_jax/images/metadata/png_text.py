@@ -1,0 +1,125 @@
+"""Text of PNG files, with its language and encoding: read from chunks and made into chunks."""
+
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import BinaryIO, NamedTuple
+
+from esrgan_jax.images.metadata.photoshop import PHOTOSHOP, iptc_for
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+LONGEST = 1 << 26  # bytes of a text; a small chunk may unpack to more than the memory
+RAW_PROFILE = "Raw profile type "
+XMP = "XML:com.adobe.xmp"
+TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+
+
+class Text(NamedTuple):
+    """A text with its keyword, such as "Title" or "parameters".
+
+    Attributes:
+        chunk: The PNG's chunk that it was in, with its language and encoding; else empty.
+    """
+
+    keyword: str
+    text: str
+    chunk: bytes = b""
+
+
+class Chunk(NamedTuple):
+    """A chunk of a PNG: its kind, and where its content begins and how long it is."""
+
+    kind: bytes
+    start: int
+    size: int
+
+
+def chunks(file: BinaryIO) -> Iterator[Chunk]:
+    """The chunks of an open PNG; damaged ends are left to the decoder."""
+    at = len(SIGNATURE)
+    while True:
+        file.seek(at)
+        head = file.read(8)
+        if len(head) < 8:
+            return
+        size, kind = struct.unpack(">I4s", head)
+        yield Chunk(kind, at + 8, size)
+        at += size + 12
+
+
+def read_text(file: BinaryIO, found: list[Chunk]) -> list[Text]:
+    """The texts among the chunks of an open PNG, without XMP."""
+    texts = []
+    for kind, start, size in found:
+        if kind in TEXTS and size <= LONGEST:
+            file.seek(start)
+            with suppress(ValueError, IndexError, zlib.error):
+                texts.append(_decoded(kind, file.read(size)))
+    return [text for text in texts if text.keyword != XMP]
+
+
+def _decoded(kind: bytes, data: bytes) -> Text:
+    keyword, _, rest = data.partition(b"\0")
+    if kind == b"iTXt":
+        packed, rest = rest[0], rest[2:].split(b"\0", 2)[2]
+        text = (_unpacked(rest) if packed else rest).decode()
+    else:
+        text = plain_text(_unpacked(rest[1:]) if kind == b"zTXt" else rest)
+    return Text(keyword.decode("latin-1"), text, _chunk(kind, data))
+
+
+def plain_text(data: bytes) -> str:
+    """Text of no stated encoding: UTF-8, which other text seldom is by chance, or Latin-1."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def _unpacked(data: bytes) -> bytes:
+    unpacker = zlib.decompressobj()
+    text = unpacker.decompress(data, LONGEST)
+    if unpacker.unconsumed_tail:
+        raise ValueError("a text of more than 64 MiB")
+    return text
+
+
+def blobs_of(texts: Iterable[Text]) -> dict[str, bytes]:
+    """What ImageMagick and others write as hexadecimal text, as libvips' fields."""
+    blobs = {}
+    for keyword, text, _ in texts:
+        kind = keyword.removeprefix(RAW_PROFILE)
+        if kind == keyword:
+            continue
+        with suppress(ValueError):  # a line with the kind, one with the length, then the digits
+            data = bytes.fromhex("".join(text.split("\n", 3)[3].split()))
+            if kind in ("exif", "APP1") and data.startswith(b"Exif\0\0"):
+                blobs["exif-data"] = data
+            elif kind in ("iptc", "8bim"):
+                blobs["iptc-data"] = PHOTOSHOP * data.startswith(b"8BIM") + data
+            elif kind == "xmp":
+                blobs["xmp-data"] = data
+    return blobs
+
+
+def iptc_text(data: bytes) -> Text:
+    """IPTC as a text, the way of ImageMagick, for want of a chunk."""
+    digits = iptc_for("jpeg", data).removeprefix(PHOTOSHOP).hex()
+    lines = [digits[at : at + 72] for at in range(0, len(digits), 72)]
+    text = "\n".join(["", "iptc", f"{len(digits) // 2:8}", *lines, ""])
+    return Text(f"{RAW_PROFILE}iptc", text)
+
+
+def text_chunk(text: Text) -> bytes:
+    """The chunk of a text: its own, else tEXt for ASCII and iTXt for what is more."""
+    keyword = text.keyword.encode("latin-1", "replace")[:79] + b"\0"
+    if text.chunk:
+        return text.chunk
+    if text.text.isascii():
+        return _chunk(b"tEXt", keyword + text.text.encode())
+    return _chunk(b"iTXt", keyword + b"\0\0\0\0" + text.text.encode())
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

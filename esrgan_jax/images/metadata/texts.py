@@ -1,0 +1,166 @@
+"""Text beside the pixels, such as the prompt of a generated picture, from format to format.
+
+PNG has it in chunks with keywords. EXIF has it in fields, where AUTOMATIC1111's interface looks in
+UserComment for what is "parameters" in a PNG, and ComfyUI in any field that begins with "prompt:"
+or "workflow:". JPEG and GIF have comments without a keyword.
+"""
+
+import io
+import struct
+from contextlib import suppress
+from typing import NamedTuple
+
+from esrgan_jax.images.metadata.exif import (
+    EXIF,
+    USER_COMMENT,
+    Field,
+    Fields,
+    number,
+    open_tiff,
+    read_entries,
+    read_fields,
+)
+from esrgan_jax.images.metadata.exif_edit import HEADER, edited_exif
+from esrgan_jax.images.metadata.png_text import Text, plain_text
+
+PARAMETERS, COMMENT, SOFTWARE = "parameters", "Comment", "Software"
+DESCRIPTION, MAKE, MODEL, ARTIST, COPYRIGHT, WINDOWS_TITLE = 270, 271, 272, 315, 33432, 40091
+FIELDS = {"Description": DESCRIPTION, "Author": ARTIST, "Copyright": COPYRIGHT}
+GRAPHS = {"prompt": MODEL, "workflow": MAKE}  # where ComfyUI itself puts them
+GENERATED = ("Steps: ", "Negative prompt: ")  # a comment with these is of AUTOMATIC1111's kind
+FULL = 65_000  # bytes of EXIF: libexif and JPEG take 64 KiB in all
+MADE_ANEW = (
+    "Thumb::",
+    "exif:",
+    "png:",
+    "date:",
+    "Raw profile type ",
+)  # of the file, not the picture
+
+
+class Placed(NamedTuple):
+    """Where the texts of a picture go in a format.
+
+    Attributes:
+        texts: For chunks of PNG.
+        comments: For JPEG and GIF.
+        exif: The block with what it takes; the one that was given where that is nothing.
+        left_out: Keywords of those that have no place.
+    """
+
+    texts: tuple[Text, ...] = ()
+    comments: tuple[str, ...] = ()
+    exif: bytes | None = None
+    left_out: tuple[str, ...] = ()
+
+
+def of_picture(texts: tuple[Text, ...]) -> tuple[Text, ...]:
+    """The texts that are about the picture, not its file or the program that wrote it."""
+    return tuple(t for t in texts if t.keyword != SOFTWARE and not t.keyword.startswith(MADE_ANEW))
+
+
+def texts_of_exif(exif: bytes) -> tuple[Text, ...]:
+    """What other formats have as text of its own: prompts and what they come with."""
+    about, detail = _fields(exif)
+    texts = []
+    comment = decoded_comment(detail.get(USER_COMMENT, Field(7, b"")).data)
+    if any(word in comment for word in GENERATED):
+        texts.append(Text(PARAMETERS, comment))
+    for tag in (DESCRIPTION, MAKE, MODEL):
+        keyword, _, text = _text(about, tag).partition(":")
+        if keyword in GRAPHS and text:
+            texts.append(Text(keyword, text))
+    return tuple(texts)
+
+
+def placed(texts: tuple[Text, ...], exif: bytes | None, saver: str) -> Placed:
+    """Finds the places of texts in a format.
+
+    Args:
+        exif: The block that will be written with them.
+        saver: libvips' name of the format: "png", "heif", …
+    """
+    texts = of_picture(texts)
+    if saver == "png":
+        return Placed(texts, (), exif)
+    comments = tuple(t.text for t in texts if t.keyword == COMMENT and saver in ("jpeg", "gif"))
+    others = [t for t in texts if not (t.keyword == COMMENT and comments)]
+    if saver == "gif":
+        return Placed((), comments, exif, tuple(t.keyword for t in others))
+    left = []
+    for text in sorted(others, key=lambda text: text.keyword != PARAMETERS):
+        block = _with_text(exif, text)
+        if block is None or (len(block) > FULL and saver != "tiff"):
+            left.append(text)
+        else:
+            exif = block
+    rest = "\n".join(f"{text.keyword}: {text.text}" for text in left)
+    block = _with_text(exif, Text(PARAMETERS, rest)) if left else None
+    if block is not None and (len(block) <= FULL or saver == "tiff"):
+        exif, left = block, []
+    return Placed((), comments, exif, tuple(text.keyword for text in left))
+
+
+def decoded_comment(data: bytes) -> str:
+    """The text of a UserComment, whatever it calls its code; UTF-16 of either order."""
+    code, text = data[:8], data[8:]
+    if code != b"UNICODE\0":
+        known = code in (b"ASCII\0\0\0", bytes(8), b"JIS\0\0\0\0\0")
+        return plain_text(text if known else data).strip("\0 ")
+    if text[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return text.decode("utf-16", "replace").strip("\0 ")
+    both = [text.decode(f"utf-16-{order}", "replace").strip("\0 ") for order in ("be", "le")]
+    return max(both, key=lambda one: sum(letter.isascii() for letter in one))
+
+
+def encoded_comment(text: str) -> bytes:
+    """A UserComment; UTF-16 has the high byte first, as others write it and expect it."""
+    if text.isascii():
+        return b"ASCII\0\0\0" + text.encode()
+    return b"UNICODE\0" + text.encode("utf-16-be")
+
+
+def _with_text(exif: bytes | None, text: Text) -> bytes | None:
+    """The block with a text in the field that is meant for it; None where that is taken."""
+    about, detail = _fields(exif or b"")
+    if text.keyword in (PARAMETERS, COMMENT):
+        there = decoded_comment(detail.get(USER_COMMENT, Field(7, b"")).data)
+        changes = ({}, {USER_COMMENT: Field(7, encoded_comment(text.text))})
+    elif text.keyword in GRAPHS:
+        field, value = GRAPHS[text.keyword], f"{text.keyword}:{text.text}"
+        there, changes = _text(about, field), ({field: Field(2, value.encode() + b"\0")}, {})
+        text = text._replace(text=value)
+    elif text.keyword in FIELDS:
+        field = FIELDS[text.keyword]
+        there, changes = _text(about, field), ({field: Field(2, text.text.encode() + b"\0")}, {})
+    elif text.keyword == "Title":
+        there = _text(about, WINDOWS_TITLE)
+        value = text.text.encode("utf-16-le") + b"\0\0"
+        changes = ({WINDOWS_TITLE: Field(1, value)}, {})
+    else:
+        return None
+    if there:
+        return exif if there == text.text else None
+    with suppress(struct.error, ValueError):
+        return edited_exif(exif or b"", *changes)
+    return None
+
+
+def _fields(exif: bytes) -> tuple[Fields, Fields]:
+    """The fields of the first directory and of the EXIF directory; none of a damaged block."""
+    with suppress(struct.error, ValueError):
+        file = io.BytesIO(exif.removeprefix(HEADER))
+        layout, first = open_tiff(file)
+        own, _ = read_entries(file, layout, first)
+        inner = {}
+        if EXIF in own:
+            inner, _ = read_entries(file, layout, number(layout, *own[EXIF]))
+        return read_fields(file, layout, own), read_fields(file, layout, inner)
+    return {}, {}
+
+
+def _text(fields: Fields, tag: int) -> str:
+    data = fields[tag].data if tag in fields else b""
+    if tag == WINDOWS_TITLE:
+        return data.decode("utf-16-le", "replace").strip("\0")
+    return plain_text(data).strip("\0 ")

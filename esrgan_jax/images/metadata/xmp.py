@@ -1,0 +1,264 @@
+"""XMP: what speaks of pixels follows the result's size, and what the result does not have goes."""
+
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from xml.dom import XMLNS_NAMESPACE, minidom
+
+from esrgan_jax.images.metadata.xmp_tree import (
+    NUMBER,
+    RDF,
+    Name,
+    Properties,
+    attributes,
+    elements,
+    multiply,
+    name_of,
+    parsed,
+    properties,
+    serialised,
+    set_text,
+    text_at,
+    text_of,
+)
+
+GOOGLE, ADOBE = "http://ns.google.com/photos/", "http://ns.adobe.com/"
+PANORAMA, EXIF, TIFF = f"{GOOGLE}1.0/panorama/", f"{ADOBE}exif/1.0/", f"{ADOBE}tiff/1.0/"
+CAMERA, XAP, RAW = f"{GOOGLE}1.0/camera/", f"{ADOBE}xap/1.0/", f"{ADOBE}camera-raw-settings/1.0/"
+DJI = "http://www.dji.com/drone-dji/1.0/"
+IPTC, MICROSOFT = "http://iptc.org/std/Iptc4xmpExt/", "http://ns.microsoft.com/photo/1.2/t/Region#"
+AREA, DIMENSIONS = "/sType/Area#", "/sType/Dimensions#"  # of several namespaces
+# Of parts of a file that a result does not have: gain maps, depth, videos, XMP elsewhere.
+OTHER_PARTS = (
+    *(f"{ADOBE}hdr-gain-map/1.0/", f"{ADOBE}xmp/note/", f"{GOOGLE}dd/"),
+    *(f"{GOOGLE}1.0/{name}/" for name in ("container", "depthmap", "image", "audio", "focus")),
+    *("http://ns.apple.com/HDRGainMap/", "http://ns.apple.com/pixeldatainfo/"),
+    *("http://ns.oplus.com/photos/", "http://ns.xiaomi.com/photos/"),
+)
+# What counts pixels, by namespace: across and down.
+PIXELS = {
+    PANORAMA: (
+        *("FullPanoWidthPixels", "CroppedAreaImageWidthPixels", "CroppedAreaLeftPixels"),
+        *("LargestValidInteriorRectLeft", "LargestValidInteriorRectWidth"),
+        *("FullPanoHeightPixels", "CroppedAreaImageHeightPixels", "CroppedAreaTopPixels"),
+        *("LargestValidInteriorRectTop", "LargestValidInteriorRectHeight"),
+    ),
+    DJI: ("CalibratedFocalLength", "CalibratedOpticalCenterX", "CalibratedOpticalCenterY"),
+    EXIF: ("FocalPlaneXResolution", "FocalPlaneYResolution"),
+}
+SIZES = {(EXIF, "PixelXDimension"): 0, (EXIF, "PixelYDimension"): 1}
+SIZES |= {(TIFF, "ImageWidth"): 0, (TIFF, "ImageLength"): 1, (TIFF, "ImageHeight"): 1}
+DOWN = re.compile("Height|Top|Y")  # in a name of PIXELS
+EMPTY = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{RDF}"/></x:xmpmeta>'.encode()
+RATING = f'<rdf:Description xmlns:rdf="{RDF}" xmlns:xmp="{XAP}" rdf:about="" xmp:Rating="%d"/>'
+
+
+def without_other_parts(xmp: bytes) -> bytes:
+    """XMP that says nothing of a gain map, a depth map, a video or a thumbnail.
+
+    Returns:
+        The same bytes where it says nothing of them, and none where it says nothing else.
+    """
+    document = parsed(xmp)
+    if document is None:
+        return xmp
+    changed = False
+    for element in list(elements(document)):
+        for attribute in attributes(element):
+            declared = attribute.namespaceURI == XMLNS_NAMESPACE and attribute.value
+            if _of_other_parts(name_of(attribute)) or str(declared).startswith(OTHER_PARTS):
+                element.removeAttributeNode(attribute)
+                changed = True
+        if _of_other_parts(name_of(element)) and element.parentNode is not None:
+            element.parentNode.removeChild(element)
+            changed = True
+    if not changed:
+        return xmp
+    return serialised(document) if _says_something(document) else b""
+
+
+def turned_xmp(xmp: bytes, orientation: int, size: tuple[int, int]) -> bytes:
+    """XMP of a picture that has been turned upright: regions lie elsewhere in it.
+
+    Args:
+        orientation: How the picture lay, 1 to 8 as in EXIF.
+        size: (width, height) as it lay.
+    """
+    if orientation == 1:
+        return xmp
+
+    def change(own: Properties, name: Name) -> None:
+        namespace, local = name
+        if (
+            namespace.endswith(AREA)
+            and local == "x"
+            and text_at(own, (namespace, "unit")) != "pixel"
+        ):
+            place = float(text_at(own, name)), float(text_at(own, (namespace, "y")))
+            for side, value in zip("xy", turned(place, orientation), strict=True):
+                set_text(own[namespace, side], f"{value:.6g}")
+        if namespace.endswith((AREA, DIMENSIONS)) and local == "w" and orientation >= 5:
+            across, down = text_at(own, name), text_at(own, (namespace, "h"))
+            set_text(own[name], down)
+            set_text(own[namespace, "h"], across)
+        if name == (MICROSOFT, "Rectangle"):
+            x, y, w, h = map(float, NUMBER.findall(text_at(own, name)))
+            x, y = turned((x + w / 2, y + h / 2), orientation)
+            w, h = (h, w) if orientation >= 5 else (w, h)
+            set_text(own[name], ", ".join(f"{v:.6g}" for v in (x - w / 2, y - h / 2, w, h)))
+
+        if namespace.startswith(IPTC) and local == "rbX":
+            _turn_boundary(own, namespace, orientation, size)
+
+    subject = partial(turned_subject, orientation=orientation, size=size)
+    return _changed(upright(xmp), change, subject)
+
+
+def _in_pixels(node: minidom.Attr | minidom.Element) -> bool:
+    """Whether IPTC's region, which a boundary or one of its corners is part of, counts pixels."""
+    element = node.ownerElement if isinstance(node, minidom.Attr) else node.parentNode
+    while isinstance(element, minidom.Element):
+        for (_, local), unit in properties(element).items():
+            if local == "rbUnit":
+                return text_of(unit).strip() == "pixel"
+        element = element.parentNode
+    return False
+
+
+def _turn_boundary(
+    own: Properties, namespace: str, orientation: int, size: tuple[int, int]
+) -> None:
+    """Turns a boundary of IPTC's: a rectangle by its corner, a circle by its centre, or a vertex.
+
+    Args:
+        size: (width, height) as the picture lay.
+    """
+    names = ("rbX", "rbY", "rbW", "rbH", "rbRx")
+    x, y, w, h, r = (float(text_at(own, (namespace, local)) or 0) for local in names)
+    across, down = size if (pixels := _in_pixels(own[namespace, "rbX"])) else (1, 1)
+    x, y = turned(((x + w / 2) / across, (y + h / 2) / down), orientation)
+    if orientation >= 5:
+        across, down, w, h = down, across, h, w
+        r *= 1 if pixels else size[0] / size[1]  # it is a part of the width
+    for local, value in zip(names, (x * across - w / 2, y * down - h / 2, w, h, r), strict=True):
+        if (namespace, local) in own:
+            set_text(own[namespace, local], f"{value:.6g}")
+
+
+def upright(xmp: bytes) -> bytes:
+    """XMP that calls its picture upright where it says how it lay."""
+    return re.sub(rb"(tiff:Orientation(?:\s*=\s*[\"']|>))[2-8]", rb"\g<1>1", xmp)
+
+
+def turned(place: tuple[float, float], orientation: int) -> tuple[float, float]:
+    """Where a place (x, y), both from 0 to 1, is after turning a picture upright."""
+    x, y = place
+    x = 1 - x if orientation in (2, 3, 7, 8) else x
+    y = 1 - y if orientation in (3, 4, 6, 7) else y
+    return (y, x) if orientation >= 5 else (x, y)
+
+
+def turned_subject(numbers: list[float], orientation: int, size: tuple[int, int]) -> list[float]:
+    """EXIF's SubjectArea, (x, y), (x, y, diameter) or (x, y, width, height), in pixels."""
+    across, down = size
+    x, y = turned((numbers[0] / across, numbers[1] / down), orientation)
+    sides = numbers[2:][::-1] if orientation >= 5 else numbers[2:]
+    across, down = (down, across) if orientation >= 5 else (across, down)
+    return [x * across, y * down, *sides]
+
+
+def scaled_subject(numbers: list[float], scale: tuple[float, float]) -> list[float]:
+    """EXIF's SubjectArea in a picture that is larger by `scale`, (across, down)."""
+    return [number * scale[i % 2] for i, number in enumerate(numbers)]
+
+
+def scaled_xmp(xmp: bytes, size: tuple[int, int], scale: tuple[float, float]) -> bytes:
+    """XMP of an enlarged picture.
+
+    Args:
+        size: (width, height) of the result.
+        scale: Of the result over the picture that the XMP is of, (across, down).
+    """
+
+    def change(own: Properties, name: Name) -> None:
+        namespace, local = name
+        if name in SIZES:
+            set_text(own[name], str(size[SIZES[name]]))
+        elif local in PIXELS.get(namespace, ()):
+            multiply(own[name], scale[1 if DOWN.search(local) else 0])
+        elif namespace.endswith((AREA, DIMENSIONS)) and local in ("x", "y", "w", "h", "d"):
+            unspoken = ("",) if namespace.endswith(DIMENSIONS) else ()
+            if text_at(own, (namespace, "unit")) in ("pixel", "pixels", *unspoken):
+                multiply(own[name], scale[local in ("y", "h")])
+        elif namespace.startswith(IPTC) and local in ("rbX", "rbY", "rbW", "rbH", "rbRx"):
+            if _in_pixels(own[name]):
+                multiply(own[name], scale[local in ("rbY", "rbH")])
+        elif namespace == RAW and local in ("CropWidth", "CropHeight"):
+            if text_at(own, (RAW, "CropUnit")) == "0":  # pixels
+                multiply(own[name], scale[local == "CropHeight"])
+        elif name == (DJI, "DewarpData"):  # focal lengths and the centre, then distortion
+            date, _, numbers = text_at(own, name).rpartition(";")
+            *pixels, k = numbers.split(",", 4)
+            pixels = [f"{float(v) * scale[i % 2]:.9g}" for i, v in enumerate(pixels)]
+            set_text(own[name], f"{date};{','.join([*pixels, k])}")
+
+    return _changed(xmp, change, partial(scaled_subject, scale=scale))
+
+
+def _changed(
+    xmp: bytes,
+    change: Callable[[Properties, Name], None],
+    subject: Callable[[list[float]], list[float]],
+) -> bytes:
+    """XMP after a change of each simple property; the same bytes where nothing is another."""
+    document = parsed(xmp)
+    if document is None:
+        return xmp
+    before = serialised(document)
+    for element in elements(document):
+        own = properties(element)
+        for name in own:
+            with suppress(ValueError, KeyError):  # a value that nobody understands stays
+                change(own, name)
+        if name_of(element) in ((EXIF, "SubjectArea"), (EXIF, "SubjectLocation")):
+            items = list(element.getElementsByTagNameNS(RDF, "li"))
+            with suppress(ValueError, IndexError):
+                numbers = subject([float(text_of(item)) for item in items])
+                for item, number in zip(items, numbers, strict=True):
+                    set_text(item, str(round(number)))
+    after = serialised(document)
+    return xmp if after == before else after
+
+
+def _of_other_parts(name: Name) -> bool:
+    namespace, local = name
+    return (
+        namespace.startswith(OTHER_PARTS)
+        or (namespace == CAMERA and local.startswith(("Motion", "MicroVideo")))
+        or (namespace == XAP and local == "Thumbnails")
+    )
+
+
+def _says_something(document: minidom.Document) -> bool:
+    for element in elements(document):
+        if name_of(element) != (RDF, "Description"):
+            continue
+        about = [a for a in attributes(element) if a.namespaceURI not in (RDF, XMLNS_NAMESPACE)]
+        if about or any(isinstance(child, minidom.Element) for child in element.childNodes):
+            return True
+    return False
+
+
+def rated(xmp: bytes, rating: int) -> bytes:
+    """XMP with a rating in stars, if it has none yet; it may be empty."""
+    document = parsed(xmp or EMPTY)
+    if document is None:
+        return xmp
+    named = [node for element in elements(document) for node in properties(element)]
+    places = document.getElementsByTagNameNS(RDF, "RDF")
+    if (XAP, "Rating") in named or not places:
+        return xmp
+    about = minidom.parseString(RATING % rating).documentElement
+    places[0].appendChild(document.importNode(about, True))  # type: ignore
+    return serialised(document)

@@ -1,0 +1,125 @@
+"""What the formats that are written can hold: depth, size, transparency, animation."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from esrgan_jax.errors import InputError
+
+
+class Format(NamedTuple):
+    """What a format can hold.
+
+    Attributes:
+        saver: The name libvips has for it.
+        depths: Bits of a channel; 32 is floating point.
+        side: The most pixels of a side.
+        alpha: Whether it holds transparency.
+        frames: Whether it holds animations.
+        lossy: Whether it has a quality to set; its pixels are then not kept exactly.
+        lossless: Whether they can be.
+    """
+
+    saver: str
+    depths: tuple[int, ...] = (8,)
+    side: int = 2**31 - 1
+    alpha: bool = True
+    frames: bool = False
+    lossy: bool = True
+    lossless: bool = True
+
+
+_JPEG = Format("jpeg", side=65_535, alpha=False, lossless=False)
+_TIFF = Format("tiff", (8, 16, 32), lossy=False)
+FORMATS = {
+    ".avif": Format("heif", (8, 16), side=32_768),  # libavif reads no larger ones
+    ".gif": Format("gif", side=65_535, frames=True, lossy=False, lossless=False),
+    ".jfif": _JPEG,
+    ".jpeg": _JPEG,
+    ".jpg": _JPEG,
+    ".png": Format("png", (8, 16), lossy=False),
+    ".tif": _TIFF,
+    ".tiff": _TIFF,
+    ".webp": Format("webp", side=16_383, frames=True),
+}
+WRITABLE = tuple(FORMATS)
+DEPTHS = {np.dtype(np.uint8): 8, np.dtype(np.uint16): 16, np.dtype(np.float32): 32}
+
+
+def output_dtype(suffix: str, dtype: np.typing.DTypeLike, depth: int | None = None) -> np.dtype:
+    """The type of pixels that a file should be given.
+
+    Args:
+        suffix: Of the file: ".png".
+        dtype: Of the picture that it is made from: uint8, uint16 or float32.
+        depth: What the user options: 8, 16, or 32 for floating point. Left out, it is that of
+            `dtype` or, where the format has none so deep, the deepest it has.
+
+    Raises:
+        InputError: The format does not hold what is wished.
+    """
+    depths = _format(suffix).depths
+    if depth is None:
+        depth = min(DEPTHS[np.dtype(dtype)], depths[-1])
+    if depth not in depths:
+        able = [name for name, other in FORMATS.items() if depth in other.depths]
+        hint = f" choose {', '.join(able)}" if able else " the depths are 8, 16 and 32"
+        raise InputError(
+            f"{suffix} holds {' or '.join(map(str, depths))} bits a channel, not {depth};{hint}"
+        )
+    return next(kind for kind, bits in DEPTHS.items() if bits == depth)
+
+
+def check_target(
+    suffix: str,
+    *,
+    height: int,
+    width: int,
+    bands: int,
+    dtype: np.typing.DTypeLike,
+    frames: int = 1,
+    beside: int = 0,
+    quality: int | None = None,
+    lossless: bool = False,
+) -> None:
+    """Says, before any work is done, whether a file can hold a picture.
+
+    Args:
+        suffix: Of the file: ".png".
+        height: Rows of one frame.
+        frames: Of an animation; or the colours, and each band beside them.
+        beside: How many bands there are beside colours and transparency.
+
+    Raises:
+        InputError: It cannot. The message says which format can.
+    """
+    to = _format(suffix)
+    if min(height, width, frames) < 1 or bands not in (1, 2, 3, 4):
+        raise InputError(f"{frames} x {height}x{width} pixels of {bands} channels is no picture")
+    if DEPTHS.get(np.dtype(dtype)) not in to.depths:
+        raise InputError(f"{suffix} does not hold {np.dtype(dtype)}; see output_dtype")
+    if max(height, width) > to.side:
+        raise InputError(
+            f"{suffix} holds no more than {to.side} pixels a side, and this is {width}x{height}; "
+            "choose .png or .tif"
+        )
+    if bands in (2, 4) and not to.alpha:
+        raise InputError(f"{suffix} holds no transparency; choose .png, .webp or .tif")
+    if beside and to.saver != "tiff":
+        raise InputError(
+            f"{suffix} holds no bands beside colour and transparency, and this has {beside}; "
+            "choose .tif"
+        )
+    if frames > 1 + beside and not to.frames:
+        raise InputError(f"{suffix} holds no animation ({frames} frames); choose .webp or .gif")
+    if lossless and not to.lossless:
+        raise InputError(f"{suffix} is not lossless; choose .png, .tif, .webp or .avif")
+    if quality is not None and not 1 <= quality <= 100:
+        raise InputError(f"the quality {quality} is not from 1 to 100")
+
+
+def _format(suffix: str) -> Format:
+    if suffix.lower() not in FORMATS:
+        what = f"{suffix} is not written" if suffix else "the name has no ending"
+        raise InputError(f"{what}; choose one of {', '.join(FORMATS)}")
+    return FORMATS[suffix.lower()]

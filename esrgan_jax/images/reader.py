@@ -1,0 +1,261 @@
+"""Opens picture files of any kind strip by strip, in the channels and bits that they have."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from dataclasses import field as member
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyvips
+from PIL.BmpImagePlugin import BmpImageFile
+
+from esrgan_jax.images.bands import Samples, frame, samples_of
+from esrgan_jax.images.color.color_tags import colored
+from esrgan_jax.images.formats.gif import require_whole_gif
+from esrgan_jax.images.formats.heic import open_heic
+from esrgan_jax.images.formats.jpeg_end import with_end
+from esrgan_jax.images.formats.pnm import pnm_rows, read_pnm_header
+from esrgan_jax.images.formats.tiff_image import load_tiff, tiff_kind
+from esrgan_jax.images.inputs import kind_of, open_source
+from esrgan_jax.images.metadata.exif import read_tiff_exif
+from esrgan_jax.images.metadata.fields import (
+    BLOB,
+    Metadata,
+    carried,
+    exif_fields,
+    field,
+    left_out,
+    of_heif,
+    of_result,
+)
+from esrgan_jax.images.metadata.geotiff import Geo, nodata_of, read_geo
+from esrgan_jax.images.metadata.png_text import Text
+from esrgan_jax.images.metadata.texts import texts_of_exif
+from esrgan_jax.images.reasons import explained
+from esrgan_jax.images.structure import Structure, examined
+from esrgan_jax.images.vips import DTYPES, PLAIN, STRIP, image_rows, load, plain, upright
+
+HIGHEST_HDR = 16  # floats above it are no light but 8-bit or 16-bit numbers
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An open picture, upright.
+
+    Attributes:
+        name: The file, for messages.
+        height: Rows of one frame.
+        bands: 1 gray, 2 gray and alpha, 3 RGB, 4 RGBA.
+        dtype: np.uint8, np.uint16 (white is 65535) or np.float32 (in [0, 1]).
+        frames: 1, or those of an animation; each has the full size.
+        notes: What the user should be told of the reading, each a sentence without its stop.
+        metadata: What `write_rows` carries over, as libvips' fields: {name: (GType, value)}.
+        resolution: Pixels per millimetre, (across, down); None where the file does not say.
+        texts: Text beside EXIF and XMP, such as that of a PNG or a comment of a JPEG.
+        white: Floating-point values were divided by it to be in [0, 1].
+        extra: What TIFF calls the samples behind the colours, where there are bands beside colours
+            and transparency: each is a further frame, see `bands`.
+        geo: Where on Earth it is.
+        nodata: The value of pixels that are none, which are transparent here.
+    """
+
+    name: str
+    height: int
+    width: int
+    bands: int
+    dtype: np.dtype
+    strips: Callable[[], Iterator[np.ndarray]] = member(repr=False)
+    frames: int = 1
+    notes: tuple[str, ...] = ()
+    metadata: Metadata = member(default_factory=dict, repr=False)
+    resolution: tuple[float, float] | None = None
+    texts: tuple[Text, ...] = ()
+    white: float = 1.0
+    extra: tuple[int, ...] = ()
+    geo: Geo | None = None
+    nodata: float | None = None
+
+    def rows(self) -> Iterator[np.ndarray]:
+        """Yields strips (n, width, bands), top to bottom, frame after frame; none crosses two.
+
+        Each call reads the file anew.
+
+        Raises:
+            InputError: The file is truncated or damaged, or is gone.
+        """
+        with explained(self.name):
+            yield from self.strips()
+
+
+def open_picture(source: Path | bytes) -> Picture:
+    """Opens a picture file; what kind it is of, its content says and not its name.
+
+    Raises:
+        InputError: The file is missing, truncated, no picture, or one that has no place here.
+    """
+    name = str(source) if isinstance(source, Path) else "standard input"
+    with explained(name):
+        kind, _ = kind_of(source)
+        with open_source(source) as file:
+            found = examined(source, file, kind)
+        if kind == "pnm":
+            return _open_pnm(name, source)
+        if kind == "bmp":
+            return _open_bmp(name, source)
+        if kind == "heic":
+            return _with_texts(_open_heic(name, source, found), found)
+        if kind == "gif":
+            with open_source(source) as file:
+                require_whole_gif(file)
+        if kind == "jpeg":
+            source, said = with_end(source)
+            found = found._replace(notes=found.notes + said)
+        return _with_texts(_open_vips(name, source, kind, found), found)
+
+
+def _with_texts(picture: Picture, found: Structure) -> Picture:
+    """What EXIF says is a text, too, where a format has another place for it."""
+    _, exif = picture.metadata.get("exif-data", (0, b""))
+    there = {text.keyword for text in found.texts}
+    more = tuple(text for text in texts_of_exif(exif) if text.keyword not in there)
+    return replace(picture, texts=found.texts + more)
+
+
+def _open_vips(name: str, source: Path | bytes, kind: str, found: Structure) -> Picture:
+    tiff = tiff_kind(source, found.options) if kind == "tiff" else None
+
+    def opened(access: str) -> pyvips.Image:
+        if tiff is not None:
+            return load_tiff(source, tiff, access)
+        return load(source, kind, access=access, **found.options)
+
+    raw = opened("sequential")
+    notes = found.notes + left_out(raw)
+    lying = field(raw, "orientation", 1)
+    # Turning needs the end of the file first: libvips then unpacks to memory or a temporary file.
+    access = "sequential" if lying in (1, 2) else "random"
+    frames = field(raw, "n-pages", 1) if kind in ("webp", "gif") else 1
+    pages = field(raw, "n-pages", 1)
+    if pages > frames and kind != "tiff":
+        notes += (f"of the {pages} pictures in the file only the first is taken",)
+    samples, geo = Samples(raw.bands), None
+    if tiff is not None:
+        with open_source(source) as file:
+            geo = read_geo(file, found.options)
+        samples = samples_of(
+            tiff, opened, nodata_of(geo, np.dtype(DTYPES.get(str(raw.format), np.float32)))
+        )
+    if geo is not None and lying != 1:
+        geo, notes = None, (*notes, "it lies on its side, so its georeference is dropped")
+
+    def image(index: int) -> pyvips.Image:
+        return upright(plain(frame(opened(access), samples, index))[0], frames)
+
+    count = 1 + len(samples.beside)
+    still, more = plain(frame(raw, samples, 0))
+    metadata = carried(raw)
+    if raw.interpretation not in PLAIN:  # the profile is one of the colours that it had
+        metadata.pop("icc-profile-data", None)
+    if kind == "tiff":
+        with open_source(source) as file:
+            metadata |= exif_fields(read_tiff_exif(file))
+    if raw.interpretation in PLAIN:
+        with open_source(source) as file:
+            metadata, said = colored(kind, file, metadata, still.bands)
+            more += said
+    height, width = raw.height // frames, raw.width
+    if kind == "heif":
+        metadata = of_heif(metadata, found.lying, (width, height))
+    else:
+        metadata = of_result(metadata, lying, (width, height), found.blobs)
+    picture = Picture(
+        name,
+        *((width, height) if lying >= 5 else (height, width)),
+        still.bands,
+        np.dtype(DTYPES[str(still.format)]),
+        lambda: (strip for i in range(count) for strip in image_rows(image(i), frames)),
+        frames * count,
+        notes + more,
+        metadata,
+        # One pixel a millimetre is libvips' way to say that it does not know.
+        None if (raw.xres, raw.yres) == (1, 1) else (raw.xres, raw.yres),
+        extra=samples.extra if count > 1 else (),
+        geo=geo,
+        nodata=samples.nodata,
+    )
+    return _in_range(picture) if picture.dtype == np.float32 else picture
+
+
+def _in_range(picture: Picture) -> Picture:
+    """A picture of floats whose `strips` are within [0, 1]; for that, the file is read once."""
+    low, high = 0.0, 0.0
+    for strip in picture.rows():
+        low, high = min(low, float(strip.min())), max(high, float(strip.max()))
+        if not np.isfinite(strip).all():
+            raise ValueError("it has values that are infinite or not a number; repair them first")
+    white, notes = 1.0, picture.notes
+    if high > 1:
+        white = next((w for w in (HIGHEST_HDR, 255, 65535) if high <= w), high)
+        white = high if white == HIGHEST_HDR else white
+        notes += (f"its values go up to {high:g}; {white:g} is taken as white",)
+    if low < 0:
+        notes += (f"values below 0 (down to {low:g}) are taken as 0",)
+
+    scale = np.full(picture.bands, white, np.float32)
+    scale[-1] = white if picture.nodata is None else 1  # the mask of pixels that are some
+
+    def strips() -> Iterator[np.ndarray]:
+        for strip in picture.strips():
+            yield np.clip(strip / scale, 0, 1)
+
+    return replace(picture, strips=strips, notes=notes, white=float(white))
+
+
+def _array_rows(array: np.ndarray) -> Iterator[np.ndarray]:
+    return (array[y : y + STRIP] for y in range(0, len(array), STRIP))
+
+
+def _open_pnm(name: str, source: Path | bytes) -> Picture:
+    with open_source(source) as file:
+        header = read_pnm_header(file)
+    strips = partial(pnm_rows, header, partial(open_source, source), STRIP)
+    return Picture(name, header.height, header.width, header.bands, header.dtype, strips)
+
+
+def _open_bmp(name: str, source: Path | bytes) -> Picture:
+    """Through Pillow, at once: its class itself knows no limit on the size of a picture."""
+
+    def array() -> np.ndarray:
+        with open_source(source) as file:
+            image = BmpImageFile(file)
+            mode = {"1": "L", "P": "RGB"}.get(image.mode, image.mode)
+            return np.atleast_3d(np.asarray(image.convert(mode)))
+
+    with open_source(source) as file:
+        image = BmpImageFile(file)
+        bands = {"1": 1, "L": 1, "RGBA": 4}.get(image.mode, 3)
+    return Picture(
+        name, image.height, image.width, bands, np.dtype(np.uint8), lambda: _array_rows(array())
+    )
+
+
+def _open_heic(name: str, source: Path | bytes, found: Structure) -> Picture:
+    file = open_heic(source)
+    blobs = {"xmp-data": file.xmp, "icc-profile-data": file.icc}
+    metadata = exif_fields(file.exif) | {k: (BLOB, v) for k, v in blobs.items() if v}
+    notes = found.notes
+    if file.pictures > 1:
+        notes += (f"of the {file.pictures} pictures in the file only the main one is taken",)
+    with open_source(source) as opened:
+        metadata, said = colored("heic", opened, metadata, file.bands)
+    return Picture(
+        name,
+        file.height,
+        file.width,
+        file.bands,
+        file.dtype,
+        lambda: _array_rows(file.pixels()),
+        notes=notes + said,
+        metadata=of_heif(metadata, found.lying, (file.width, file.height)),
+    )

@@ -1,1 +1,0 @@
-"""Picture files, strip by strip: what they hold and what is kept of it."""

@@ -1,0 +1,297 @@
+"""The training loop, read from top to bottom: build, restore, step, log, evaluate, save."""
+
+import contextlib
+import math
+import time
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+from etils import epath
+from jax.sharding import Mesh
+
+from esrgan_jax import checkpoint, compilation, folder_lock, sharding
+from esrgan_jax.checksums import DamagedError
+from esrgan_jax.data import changed, pipeline
+from esrgan_jax.data.sources import Source, open_source
+from esrgan_jax.errors import InputError, RunError
+from esrgan_jax.files import writing
+from esrgan_jax.progress import Progress
+from esrgan_jax.training import run_config
+from esrgan_jax.training.initial import initial_discriminator, initial_generator
+from esrgan_jax.training.metric_writer import MetricWriter
+from esrgan_jax.training.run_checkpoints import RunCheckpoints, saved_steps
+from esrgan_jax.training.run_config import Config
+from esrgan_jax.training.setting_rules import STAGES
+from esrgan_jax.training.settings import check_run, check_settings, folders, path
+from esrgan_jax.training.stages import Stage, create_config_generator, create_stage, load_features
+from esrgan_jax.training.stopping import Stopped, StopRequest
+from esrgan_jax.training.train_state import Params, TrainState
+from esrgan_jax.training.validation import Validation
+
+SAVING = "saving after this step, then stopping"
+OWED = "validation_owed"  # the step whose validation a signal has stopped
+
+
+def use_cores(config: Config) -> None:
+    """On a CPU, one device for each core, as far as the batches allow: see `sharding.use_cores`."""
+    check_settings(config)
+    stages = [config[name] for name in STAGES[config.stage]]
+    sharding.use_cores(*(stage.batch_size // stage.accumulation for stage in stages))
+
+
+def train_and_evaluate(config: Config, workdir: str) -> None:
+    """Trains the stages of `config.stage`, each in its folder below `workdir`.
+
+    A stage that finds its own checkpoints goes on from there, bit for bit; otherwise it starts
+    from the generator `init_from`; otherwise the GAN stage starts from the PSNR stage's generator
+    in the same workdir, and the PSNR stage from scratch.
+
+    Args:
+        config: What `configs/x4.py` returns.
+        workdir: Gets config.json, psnr/ and gan/.
+
+    Raises:
+        InputError: Something in the config cannot be used; said before the first step.
+        RunError: A loss was not finite, or the disk is full; the checkpoints from before stay.
+        Stopped: A signal asked to stop; everything is saved.
+    """
+    if not workdir:
+        raise InputError("the workdir's name is empty: give a folder by --workdir=DIR")
+    with StopRequest() as stop:
+        _train_and_evaluate(config, epath.Path(workdir).expanduser().resolve(), stop)
+
+
+def _train_and_evaluate(config: Config, folder: epath.Path, stop: StopRequest) -> None:
+    with stop.interrupting("while networks and pictures were being read"):
+        mesh = sharding.create_mesh()
+        check_run(config, mesh.size)
+        names = STAGES[config.stage]
+        vgg, vgg_params = load_features(config) if "gan" in names else (None, {})
+        vgg_params = jax.device_put(vgg_params, sharding.replicated(mesh))
+        stages = [create_stage(config, name, vgg) for name in names]
+        for stage in stages:
+            jax.eval_shape(stage.create, jax.random.key(0))  # what cannot be built is told now
+            made_here = stage.name == "gan" and "psnr" in names and not config.gan.init_from
+            if _newest_step(folder / stage.name) is None:
+                if not made_here:
+                    initial_generator(config, stage, folder)
+                initial_discriminator(config, stage)
+        source = _open_source(config)
+        validation = Validation.load(path(config.data.val), path(config.data.val_lr), config.scale)
+
+    with folder_lock.hold(folder):
+        owing = bool(validation.pairs)
+        done = {stage.name: _finished(config, stage, folder, owing) for stage in stages}
+        for stage in stages:
+            if not done[stage.name]:
+                _checkpoints(config, stage, folder, source).check()
+        run_config.record(config, folder)
+        for stage in stages:
+            if done[stage.name]:
+                print(f"{stage.name}: finished at step {done[stage.name]}, nothing to do")
+                continue
+            train_stage(config, stage, folder, source, validation, vgg_params, mesh, stop)
+            if stop.signal:  # it came when the last step was done
+                raise Stopped(
+                    f"stopped after the {stage.name} stage; all is saved in {folder}, and the "
+                    "same command goes on from there",
+                    stop.signal,
+                )
+
+
+def train_stage(
+    config: Config,
+    stage: Stage,
+    workdir: epath.Path,
+    source: Source,
+    validation: Validation,
+    vgg_params: Params,
+    mesh: Mesh,
+    stop: StopRequest,
+) -> None:
+    """Trains one stage to its last step; raises as `train_and_evaluate`."""
+    steps, batch_size = config[stage.name].steps, config[stage.name].batch_size
+    folder = workdir / stage.name
+    eval_generator = create_config_generator(config)
+
+    with (
+        contextlib.closing(iter(_batches(config, stage.name, source, mesh))) as data,
+        _checkpoints(config, stage, workdir, source) as checkpoints,
+    ):
+        stop.when = "stopping as soon as the state is there"
+        state = _restore_or_create(config, stage, workdir, checkpoints, data, mesh)
+        start = int(state.step)
+        checkpoints.check_room(state)
+        stop.check(f"before a step of the {stage.name} stage")
+        with (
+            MetricWriter(folder, start) as writer,
+            Progress(steps, "step", stage.name, initial=start) as progress,
+        ):
+
+            def look_at(step: int, metrics: dict[str, jax.Array]) -> None:
+                values = _finite(metrics, f"step {step} of the {stage.name} stage", folder)
+                progress.update()
+                loss = values.get("l_g_total", values["l_g_pix"])
+                progress.note = f"{progress.rate * batch_size:.1f} images/s, loss {loss:.4f}"
+                if step % config.log_every == 0 or step == steps:
+                    rates = {name: float(rate(step - 1)) for name, rate in stage.schedules.items()}
+                    writer.scalars(step, values | rates)
+                    waited = sum(waits) / max(len(waits), 1)
+                    waits.clear()
+                    writer.plot(step, {"steps_per_s": progress.lap(), "data_wait_s": waited})
+
+            def validate(step: int) -> float | None:
+                """The score; None without pictures; where a signal stops it, it is owed."""
+                if not validation.pairs:
+                    return None
+                stop.when = "stopping after this picture of the validation, and saving"
+                variables = state.generator_variables()
+                result = validation.run(eval_generator, variables, lambda: stop.signal)
+                stop.when = SAVING
+                if result is None:
+                    with writing(folder / OWED):
+                        (folder / OWED).write_text(str(step))
+                    return None
+                scores, samples = result
+                writer.scalars(step, scores)
+                (folder / OWED).unlink(missing_ok=True)
+                for name, picture in samples.items():
+                    writer.picture(step, name, picture)
+                psnr_y = scores["val_psnr_y"]
+                progress.write(f"{stage.name} step {step}: validation PSNR-Y {psnr_y:.3f} dB")
+                return psnr_y
+
+            if _owed(folder, start):
+                validate(start)
+                stop.check("while validating")
+            pipeline.start(data)
+            stop.when = "stopping after the first step; compiling it cannot be interrupted"
+            waits: list[float] = []  # seconds that each step waited for its batch
+            pending: tuple[int, dict[str, jax.Array]] | None = None
+            for step in range(start + 1, steps + 1):
+                began = time.monotonic()
+                batch = next(data)
+                waits.append(time.monotonic() - began)
+                compiles = step == start + 1
+                with progress.waiting("compiling") if compiles else contextlib.nullcontext():
+                    state, metrics = stage.step(state, vgg_params, batch)
+                stop.when = SAVING
+                # The device works on this step while the last one's numbers are looked at.
+                if pending:
+                    look_at(*pending)
+                pending = step, metrics
+                evaluates = step % config.eval_every == 0 or step == steps
+                if not (evaluates or step % config.checkpoint_every == 0 or stop.signal):
+                    continue
+                look_at(*pending)  # nothing is saved behind a loss or gradient that is not finite
+                pending = None
+                psnr_y = validate(step) if evaluates else None
+                checkpoints.save(state, data, psnr_y)
+                if stop.signal:
+                    checkpoints.wait()
+                    raise Stopped(
+                        f"stopped after step {step} of the {stage.name} stage; all is saved in "
+                        f"{folder}, and the same command goes on from there",
+                        stop.signal,
+                    )
+
+
+def _restore_or_create(
+    config: Config,
+    stage: Stage,
+    workdir: epath.Path,
+    checkpoints: RunCheckpoints,
+    data: Any,
+    mesh: Mesh,
+) -> TrainState:
+    """The stage's own newest checkpoint, else with the networks to start from, else fresh."""
+    key, placement = jax.random.key(config.seed), sharding.replicated(mesh)
+    target = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placement),
+        jax.eval_shape(stage.create, key),
+    )
+    if (restored := checkpoints.restore(target, data)) is not None:
+        return restored
+    options = compilation.run_once_options()
+    state = jax.jit(stage.create, out_shardings=placement, compiler_options=options)(key)
+    if variables := initial_generator(config, stage, workdir):
+        generator = state.generator.replace(**jax.device_put(variables, placement))
+        # Not the generator's own buffers, since the step donates both.
+        averaged = state.ema_params and jax.device_put(variables["params"], placement)
+        state = state.replace(generator=generator, ema_params=averaged)
+    if variables := initial_discriminator(config, stage):
+        assert state.discriminator is not None
+        discriminator = state.discriminator.replace(**jax.device_put(variables, placement))
+        state = state.replace(discriminator=discriminator)
+    return state
+
+
+def _owed(folder: epath.Path, step: int) -> bool:
+    """Whether the state of this step is still to be validated."""
+    return (folder / OWED).exists() and (folder / OWED).read_text() == str(step)
+
+
+def _checkpoints(
+    config: Config, stage: Stage, workdir: epath.Path, source: Source
+) -> RunCheckpoints:
+    plain, pictures = run_config.plain(config), changed.record(source)
+    return RunCheckpoints(workdir / stage.name, plain, pictures, config.keep)
+
+
+def _newest_step(folder: epath.Path) -> int | None:
+    return next(iter(saved_steps(folder)), None)
+
+
+def _finished(config: Config, stage: Stage, workdir: epath.Path, validates: bool) -> int:
+    """The newest step of a stage that has nothing left to do; 0 where there is something."""
+    newest = _newest_step(workdir / stage.name) or 0
+    if newest < config[stage.name].steps or (validates and _owed(workdir / stage.name, newest)):
+        return 0
+    try:
+        checkpoint.verify(workdir / stage.name)
+    except DamagedError:
+        return 0  # the stage goes on from the one before it
+    return newest
+
+
+def _finite(metrics: dict[str, jax.Array], where: str, folder: epath.Path) -> dict[str, float]:
+    """The metrics as numbers; RunError naming those that are not finite."""
+    values = {name: np.asarray(value).item() for name, value in metrics.items()}
+    broken = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
+    if broken:
+        saved = "No checkpoint is saved yet. "
+        if saved_steps(folder):
+            saved = (
+                f"The checkpoints in {folder} are from before; should the newest have diverged "
+                "already, move it away to go on from the one before it. "
+            )
+        raise RunError(
+            f"{where}: {', '.join(broken)}. {saved}A lower learning rate, clip_norm or another "
+            "seed may get past this step"
+        )
+    return values
+
+
+def _open_source(config: Config) -> Source:
+    hr_folders = folders(config.data.train, "data.train")
+    lr_folders = folders(config.data.train_lr, "data.train_lr") or None
+    patch = max(config[name].hr_patch for name in STAGES[config.stage])
+    return open_source(hr_folders, lr_folders, scale=config.scale, min_size=patch)
+
+
+def _batches(config: Config, name: str, source: Source, mesh: Mesh) -> grain.IterDataset:
+    """Batches on the devices, two ahead."""
+    dataset = pipeline.make_dataset(
+        source,
+        scale=config.scale,
+        hr_patch=config[name].hr_patch,
+        batch_size=config[name].batch_size,
+        seed=config.seed,
+        augment=config.data.augment,
+        num_workers=config.data.num_workers,
+        num_threads=config.data.num_threads,
+    )
+    placed = dataset.map(lambda batch: sharding.put_batch(batch, mesh))
+    return grain.experimental.ThreadPrefetchIterDataset(placed, prefetch_buffer_size=2)

@@ -1,0 +1,276 @@
+"""The checkpoints of a run, by Orbax v1: saved in the background, and gone on from.
+
+A stage keeps them in `STAGE/checkpoints/STEP`, each with the train state, the position of the data,
+the config, what identifies the training pictures, and checksums of all that.
+"""
+
+import contextlib
+import json
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
+
+import jax
+import numpy as np
+from etils import epath
+from orbax.checkpoint import v1 as ocp
+
+from esrgan_jax import checksums
+from esrgan_jax.checkpoint import FOLDER
+from esrgan_jax.checksums import DamagedError
+from esrgan_jax.data import changed
+from esrgan_jax.errors import InputError, RunError, listed
+from esrgan_jax.files import bytes_text, no_space, write_error
+from esrgan_jax.orbax_setup import orbax_context, read_items, reason_of
+from esrgan_jax.training.metric_writer import JSONL, append_line
+from esrgan_jax.training.run_config import refused_changes
+from esrgan_jax.training.train_state import TrainState
+
+
+def saved_steps(folder: epath.Path) -> list[int]:
+    """The steps of the checkpoints in a stage's folder, whole or damaged, the newest first."""
+    folder = folder / FOLDER
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return sorted((int(name) for name in names if name.isdigit()), reverse=True)
+
+
+class RunCheckpoints:
+    """The checkpoints in a stage's folder: the newest `keep` and the best by PSNR stay.
+
+    A context: what is being saved when it is left is waited for.
+
+    Args:
+        stage: The folder of a stage; its name is the stage's.
+        config: The run's config, of plain values.
+        pictures: What `data.changed.record` says of the training pictures.
+        keep: How many of the newest stay.
+    """
+
+    def __init__(
+        self, stage: epath.Path, config: Mapping[str, Any], pictures: Mapping[str, Any], keep: int
+    ):
+        self.stage, self.folder = stage, (stage / FOLDER).resolve()
+        self._config = json.loads(json.dumps(config))
+        self._pictures, self._keep = pictures, keep
+        self._checkpointer: ocp.training.Checkpointer | None = None
+        self._saving: Any = None  # step and response of a save in the background
+
+    def check(self) -> None:
+        """That a run with this config can go on from the newest checkpoint whose config is whole.
+
+        Raises:
+            InputError: It cannot. Names each setting that differs, or what changed of the pictures.
+        """
+        for step in saved_steps(self.stage):
+            with contextlib.suppress(DamagedError):
+                self._accept(self.folder / str(step))
+                return
+
+    def restore(self, target: TrainState, data: Any) -> TrainState | None:
+        """The newest state that is as it was saved; `data` is brought to the same position.
+
+        Damaged checkpoints before which there is a good one are renamed, and named on stderr.
+
+        Args:
+            target: The state's tree of `jax.ShapeDtypeStruct`, with shardings.
+            data: A fresh Grain iterator, changed in place.
+
+        Returns:
+            The state, placed as `target` says; None where there is no checkpoint at all.
+
+        Raises:
+            InputError: It does not fit the config or the pictures, or all checkpoints are damaged.
+            RunError: They cannot be read for another reason, or the folder cannot be written.
+        """
+        state, damaged = None, []
+        for step in saved_steps(self.stage):
+            try:
+                state = self._load(self.folder / str(step), target, data)
+                break
+            except DamagedError as error:
+                damaged.append(error)
+        if damaged and state is None:
+            reasons = "; ".join(f"{error.step.name} ({error.reason})" for error in damaged)
+            raise InputError(
+                f"{self.folder}: all checkpoints are damaged, and nothing was changed: {reasons}. "
+                "Bring one back from a copy, or move the folder away to start the stage anew"
+            )
+        for step in saved_steps(self.stage):  # Orbax reads the scores of all
+            try:
+                _plain_file(self.folder / str(step), "metrics", "metrics")
+            except DamagedError as error:
+                if step not in [int(known.step.name) for known in damaged]:
+                    damaged.append(error)
+        for error in damaged:
+            self._set_aside(error)
+        self._open()
+        return state
+
+    def check_room(self, state: TrainState) -> None:
+        """RunError where the disk has no room for a checkpoint: before any step, not after hours.
+
+        Of a trained float32, only sign and exponent can be compressed, so half of it is left.
+        """
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) // 2
+        place = next(path for path in (self.stage, *self.stage.parents) if path.is_dir())
+        free = shutil.disk_usage(place).free
+        if size > free:
+            raise RunError(
+                f"{self.folder}: a checkpoint takes at least {bytes_text(size)}, and "
+                f"{bytes_text(free)} are free in {place}; make room, or take another --workdir"
+            )
+
+    def save(self, state: TrainState, data: Any, psnr_y: float | None = None) -> None:
+        """Saves a run at its step in the background; the state may be donated at once.
+
+        Args:
+            state: The train state.
+            data: The Grain iterator that made its batches.
+            psnr_y: The validation score at this step, if there is one.
+
+        Raises:
+            RunError: This save or the one before failed; the checkpoints from before are there.
+        """
+        self.wait()
+        step = int(state.step)
+        if step in saved_steps(self.stage):
+            return
+        plain = {"config": self._config, "pictures": self._pictures}
+        metrics: Any = None if psnr_y is None else {"psnr_y": psnr_y}
+        sums = checksums.record(state, plain | {"data": data.get_state(), "metrics": metrics})
+        with self._saves(step):
+            # Forced, since Orbax's own policy would skip a save while another is under way.
+            response = self._open().save_checkpointables_async(
+                step,
+                {"state": state, "data": data, **plain},
+                force=True,
+                metrics=metrics,
+                custom_metadata=sums,
+            )
+        self._saving = step, response
+
+    def wait(self) -> None:
+        """Until what is being saved is on the disk: the thread and files of a save end here."""
+        saving, self._saving = self._saving, None
+        if saving is not None:
+            with self._saves(saving[0]):
+                saving[1].result()
+
+    def _open(self) -> ocp.training.Checkpointer:
+        if self._checkpointer is None:
+            policies = ocp.training.preservation_policies
+            best = policies.BestN(
+                get_metric_fn=lambda metrics: metrics["psnr_y"],
+                n=1,
+                keep_checkpoints_without_metrics=False,
+            )
+            kept = policies.AnyPreservationPolicy([policies.LatestN(self._keep), best])
+            try:
+                self._checkpointer = ocp.training.Checkpointer(
+                    self.folder,
+                    context=orbax_context(),
+                    # Orbax's own policies do not declare the type that its Checkpointer asks for.
+                    preservation_policy=kept,  # pyright: ignore[reportArgumentType]
+                    cleanup_tmp_directories=True,
+                )
+            except OSError as error:
+                raise write_error(self.folder, error) from error
+        return self._checkpointer
+
+    @contextlib.contextmanager
+    def _saves(self, step: int) -> Iterator[None]:
+        try:
+            yield
+        except RunError:
+            raise
+        except Exception as error:  # whatever its threads, TensorStore and the disk have raised
+            kept = saved_steps(self.stage)
+            before = f"the one of step {kept[0]} is there" if kept else "there is none before"
+            reason = no_space(self.folder, error) or reason_of(error)
+            raise RunError(
+                f"{self.folder}: checkpoint {step} could not be saved, {before}: {reason}"
+            ) from error
+
+    def _accept(self, step: epath.Path, tell: bool = False) -> dict[str, Any] | None:
+        """The checksums of a checkpoint that this config and these pictures go on from."""
+        sums = checksums.read(step)
+        saved = read_items(step, {"config": None})["config"]
+        checksums.verify_item(step, sums, "config", saved)
+        if refused := refused_changes(saved, self._config, self.stage.name):
+            append_line(self.stage / JSONL, {"step": int(step.name), "refused": refused})
+            told = ", ".join(f"{key} was {old}, is {new}" for key, (old, new) in refused.items())
+            flags = " ".join(f"--config.{key}={old}" for key, (old, _) in refused.items())
+            raise InputError(
+                f"{step}: was saved with other settings: {told}. Go on with {flags}, or take "
+                "another --workdir"
+            )
+        if sums is None or "pictures" not in sums["items"]:
+            return sums  # from before there were records
+        pictures = read_items(step, {"pictures": None})["pictures"]
+        checksums.verify_item(step, sums, "pictures", pictures)
+        if differs := changed.changes(pictures, self._pictures):
+            if self._config["data"].get("changed") != "accept":
+                raise InputError(
+                    f"{step}: the training pictures have changed since: {differs}. Bring them "
+                    "back, or go on with those of now by --config.data.changed=accept"
+                )
+            if tell:
+                print(f"training pictures, changed and accepted: {differs}", file=sys.stderr)
+        return sums
+
+    def _load(self, step: epath.Path, target: TrainState, data: Any) -> TrainState:
+        sums = self._accept(step, tell=True)
+        if sums and (other := checksums.other_shapes(sums, target)):
+            raise InputError(
+                f"{step}: its arrays are not those of this config: {listed(other, 3)}; take "
+                "another --workdir"
+            )
+        # On the host first: what a device has no room for is not damaged.
+        host = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), target)
+        state = read_items(step, {"state": host})["state"]
+        checksums.verify_arrays(step, sums, state)
+        for name, pattern in (("data", "*.json"), ("metrics", "metrics")):
+            checksums.verify_item(step, sums, name, _plain_file(step, name, pattern))
+        read_items(step, {"data": data})
+        return jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), state, target)
+
+    def _set_aside(self, error: DamagedError) -> None:
+        names = {path.name for path in self.folder.iterdir()}
+        first = f"{error.step.name}.damaged"
+        name = next(n for n in (first, *(f"{first}-{i}" for i in range(2, 9999))) if n not in names)
+        try:
+            error.step.rename(self.folder / name)
+        except OSError as failure:
+            raise write_error(error.step, failure) from failure
+        print(
+            f"{error.step}: is damaged ({error.reason}); it is now called {name}, and the run goes "
+            "on from the newest that is whole",
+            file=sys.stderr,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        try:
+            self.wait()
+        except RunError as error:
+            if kind is None:
+                raise
+            print(error, file=sys.stderr)  # beside the one that ends the run
+        finally:
+            with contextlib.suppress(Exception):  # of a save that failed, once more
+                if self._checkpointer is not None:
+                    self._checkpointer.close()
+
+
+def _plain_file(step: epath.Path, item: str, pattern: str) -> Any:
+    """The content of an item that is one JSON file; None where there is no such item."""
+    try:
+        if not (step / item).exists():
+            return None
+        (path,) = (step / item).glob(pattern)
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise DamagedError(step, f"its {item}/{pattern} cannot be read") from error

@@ -1,0 +1,187 @@
+"""What every setting of a config may be, checked before any work is done."""
+
+import difflib
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from esrgan_jax.errors import InputError, listed
+from esrgan_jax.imresize import SCALES
+from esrgan_jax.models import rrdb
+from esrgan_jax.training.run_config import Config
+from esrgan_jax.training.setting_rules import (
+    GENERATORS,
+    LARGEST,
+    OPTIONAL,
+    RUN,
+    SECTIONS,
+    STAGES,
+    Rule,
+    one_of,
+)
+
+
+def check_settings(config: Config) -> None:
+    """Every setting alone: that it is known and there, of its type and in its range.
+
+    Raises:
+        InputError: One is not; names the key, its value and what to take.
+    """
+    given = config.to_dict()
+    names = (*SECTIONS, "generator")
+    for name in names:
+        if not isinstance(given.get(name), dict):
+            raise InputError(f"{name} is {given.get(name)!r:.100}: take a section of settings")
+    _check_section({k: v for k, v in given.items() if k not in names}, RUN, "")
+    _check_name(given["generator"])
+    rules = GENERATORS[given["generator"].pop("name")]
+    _check_section(given["generator"], rules, "generator.")
+    for name, rules in SECTIONS.items():
+        _check_section(given[name], rules, f"{name}.")
+
+
+def check_run(config: Config, devices: int) -> None:
+    """InputError for settings that would fail later, after work was done; also what fits together.
+
+    Args:
+        config: What `configs/x4.py` returns.
+        devices: How many there are to share the batches.
+    """
+    check_settings(config)
+    if jax.process_count() > 1:
+        raise InputError("training on several hosts is not supported yet: start one process")
+    for key in ("train", "train_lr", "val", "val_lr"):
+        folders(config.data[key], f"data.{key}")
+    if not config.data.train:
+        raise InputError("no training pictures: give a folder by --config.data.train=DIR")
+    if config.data.val_lr and not config.data.val:
+        raise InputError("data.val_lr is given without its HR pictures: give them as data.val")
+    _check_scale(config)
+    for name in STAGES[config.stage]:
+        _check_stage(config, name, devices)
+
+
+def folders(given: str | None, key: str) -> list[str]:
+    """The folders that a setting names, `~` expanded.
+
+    They are separated by commas. A folder whose name has a comma is taken for what it is: of all
+    ways to join the parts, the longest that exists.
+
+    Args:
+        given: The value; None and "" are no folders.
+        key: The setting, for messages.
+
+    Raises:
+        InputError: A name between commas is empty.
+    """
+    parts, found = (given or "").split(","), []
+    while parts and given:
+        ends = range(len(parts), 0, -1)
+        joined = (os.path.expanduser(",".join(parts[:end])) for end in ends)
+        end, path = next(
+            ((e, p) for e, p in zip(ends, joined, strict=True) if p and os.path.exists(p)),
+            (1, os.path.expanduser(parts[0])),
+        )
+        if not path.strip():
+            raise InputError(f"{key} is {given!r:.200}: a folder's name between commas is empty")
+        found.append(path)
+        parts = parts[end:]
+    return found
+
+
+def path(given: str | None) -> str | None:
+    """The file or folder that a setting names, `~` expanded; None where it is None or ""."""
+    return os.path.expanduser(given) if given else None
+
+
+def _check_section(given: dict[str, Any], rules: Mapping[str, Rule], prefix: str) -> None:
+    if unknown := [key for key in given if key not in rules]:
+        near = difflib.get_close_matches(unknown[0], list(rules), 1)
+        advice = f"did you mean {near[0]}?" if near else f"known are {listed(list(rules), 40)}"
+        raise InputError(f"{prefix}{unknown[0]} is no setting: {advice}")
+    missing = sorted(k for k in rules.keys() - given.keys() if f"{prefix}{k}" not in OPTIONAL)
+    if missing:
+        raise InputError(f"{prefix}{missing[0]} is missing from the config: give it a value")
+    for key, value in given.items():
+        what, fits = rules[key]
+        if not fits(value):
+            raise InputError(f"{prefix}{key} is {value!r:.200}: take {what}")
+
+
+def _check_name(generator: dict[str, Any]) -> None:
+    what, fits = one_of(*GENERATORS)
+    if not fits(generator.get("name")):
+        raise InputError(f"generator.name is {generator.get('name')!r:.100}: take {what}")
+
+
+def _check_scale(config: Config) -> None:
+    scale, unshuffle = config.scale, config.generator.get("unshuffle", 1)
+    triple = config.generator.name == "rrdb" and unshuffle == 1
+    scales = sorted({*rrdb.SCALES, *([3] if triple else [])})
+    if scale not in scales:
+        network = config.generator.name + (f" with unshuffle {unshuffle}" if unshuffle > 1 else "")
+        raise InputError(f"scale is {scale}: {network} takes one of {', '.join(map(str, scales))}")
+    if scale not in SCALES and not config.data.train_lr:
+        raise InputError(
+            f"scale is {scale}: LR is made for {', '.join(map(str, SCALES))}; "
+            "for another scale give LR pictures by --config.data.train_lr"
+        )
+
+
+def _check_stage(config: Config, name: str, devices: int) -> None:
+    settings = config[name]
+    multiple = config.scale * config.generator.get("unshuffle", 1)
+    if name == "gan":
+        multiple = math.lcm(multiple, 32)
+    if settings.hr_patch % multiple:
+        raise InputError(f"{name}.hr_patch is {settings.hr_patch}: take a multiple of {multiple}")
+    parts = settings.accumulation * devices
+    if settings.batch_size % parts:
+        raise InputError(
+            f"{name}.batch_size is {settings.batch_size}: take a multiple of {parts} "
+            f"({devices} devices, accumulation {settings.accumulation})"
+        )
+    if settings.schedule == "cosine":
+        _check_cosine(settings, name)
+    elif any(a >= b for a, b in zip(settings.milestones, settings.milestones[1:], strict=False)):
+        raise InputError(
+            f"{name}.milestones is {settings.milestones}: take steps in ascending order"
+        )
+    if name == "gan":
+        _check_losses(settings)
+
+
+def _check_cosine(settings: Config, name: str) -> None:
+    if not settings.steps <= sum(settings.periods) <= LARGEST:
+        raise InputError(
+            f"{name}.periods end at step {sum(settings.periods)}, the stage at {settings.steps}: "
+            f"let them add up, as by --config.{name}.periods='({settings.steps},)'"
+        )
+    for key in ("learning_rate", "d_learning_rate"):
+        if settings.minimum > settings.get(key, math.inf):
+            raise InputError(
+                f"{name}.minimum is {settings.minimum}: take no more than {name}.{key}, "
+                f"which is {settings[key]}"
+            )
+
+
+def _check_losses(settings: Config) -> None:
+    if settings.batch_size == settings.accumulation and settings.hr_patch == 32:
+        raise InputError(
+            f"gan.batch_size is {settings.batch_size}: the discriminator normalises over the last "
+            "pixel of each patch of 32, so take 2 patches or more for each part of accumulation, "
+            "or a larger gan.hr_patch"
+        )
+    if settings.perceptual_weight and not any(settings.layer_weights.values()):
+        raise InputError(
+            "gan.layer_weights is without a weight above 0: name a layer, such as conv5_4, or "
+            "train without VGG by --config.gan.perceptual_weight=0"
+        )
+    if not (settings.pixel_weight or settings.perceptual_weight or settings.gan_weight):
+        raise InputError(
+            "gan.gan_weight, gan.pixel_weight and gan.perceptual_weight are all 0: "
+            "there is nothing to learn; take a positive number for one of them"
+        )

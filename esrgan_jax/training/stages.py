@@ -1,0 +1,173 @@
+"""The two stages as a config describes them, built of modules, optimisers and steps.
+
+The config has been checked by `settings.check_run`; what lies below takes plain values.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from esrgan_jax.errors import InputError
+from esrgan_jax.interop.vgg_names import load_vgg, missing_layers
+from esrgan_jax.models import (
+    GENERATORS,
+    Generator,
+    create_discriminator,
+    create_generator,
+    field_names,
+)
+from esrgan_jax.models.vgg import VGGFeatures, layer_names
+from esrgan_jax.training import steps
+from esrgan_jax.training.run_config import Config
+from esrgan_jax.training.settings import path
+from esrgan_jax.training.train_state import (
+    Params,
+    TrainState,
+    cosine_schedule,
+    create_network,
+    create_optimizer,
+    multistep_schedule,
+)
+
+
+class Stage(NamedTuple):
+    """What is particular to a stage.
+
+    Attributes:
+        name: "psnr" or "gan"; also the name of its folder and of its section in the config.
+        create: Random key -> fresh train state.
+        step: Jitted: state (donated), frozen VGG parameters, batch -> state, metrics.
+        schedules: Learning rates by the name they are logged under.
+    """
+
+    name: str
+    create: Callable[[jax.Array], TrainState]
+    step: Callable[[TrainState, Params, steps.Batch], tuple[TrainState, steps.Metrics]]
+    schedules: Mapping[str, Callable[[int], Any]]
+
+
+def create_stage(config: Config, name: str, vgg: nn.Module | None) -> Stage:
+    """The stage "psnr" or "gan"; `vgg` computes the features of the GAN stage's perceptual loss."""
+    return psnr_stage(config) if name == "psnr" else gan_stage(config, vgg)
+
+
+def psnr_stage(config: Config) -> Stage:
+    """The PSNR-oriented stage."""
+    settings = config.psnr
+    generator = create_config_generator(config, unroll=jax.default_backend() == "cpu")
+    schedule, optimizer = _optimizer(settings, settings.learning_rate)
+    step = functools.partial(
+        steps.psnr_step,
+        generator=generator,
+        optimizer=optimizer,
+        scale=config.scale,
+        **_picked(settings, "pixel_norm", "ema_decay", "accumulation"),
+    )
+    return Stage(
+        "psnr",
+        functools.partial(_create, config, settings, optimizer),
+        jax.jit(lambda state, _, batch: step(state, batch), donate_argnums=0),
+        {"lr_g": schedule},
+    )
+
+
+def gan_stage(config: Config, vgg: nn.Module | None) -> Stage:
+    """The GAN stage; its discriminator starts from scratch."""
+    settings = config.gan
+    generator = create_config_generator(config, unroll=jax.default_backend() == "cpu")
+    discriminator = create_discriminator(**config.discriminator.to_dict())
+    schedule, optimizer = _optimizer(settings, settings.learning_rate)
+    d_schedule, d_optimizer = _optimizer(settings, settings.d_learning_rate)
+
+    def create(key: jax.Array) -> TrainState:
+        g_key, d_key = jax.random.split(key)
+        hr = jnp.zeros((1, settings.hr_patch, settings.hr_patch, config.generator.out_channels))
+        state = _create(config, settings, optimizer, g_key)
+        return state.replace(discriminator=create_network(discriminator, d_key, hr, d_optimizer))
+
+    step = functools.partial(
+        steps.gan_step,
+        generator=generator,
+        discriminator=discriminator,
+        vgg=vgg,
+        optimizer=optimizer,
+        d_optimizer=d_optimizer,
+        scale=config.scale,
+        layer_weights=settings.layer_weights.to_dict(),
+        **_picked(settings, "pixel_weight", "pixel_norm", "perceptual_weight", "perceptual_norm"),
+        **_picked(settings, "gan_weight", "relativistic", "stop_means"),
+        **_picked(settings, "ema_decay", "accumulation"),
+    )
+    schedules = {"lr_g": schedule, "lr_d": d_schedule}
+    return Stage("gan", create, jax.jit(step, donate_argnums=0), schedules)
+
+
+def create_config_generator(config: Config, unroll: bool = False) -> Generator:
+    """The config's generator; `unroll` writes a loop over blocks out, if any (see `RRDBNet`)."""
+    fields = {**config.generator.to_dict(), "scale": config.scale}
+    if "unroll" in field_names(GENERATORS[fields["name"]]):
+        fields["unroll"] = unroll
+    return create_generator(**fields)
+
+
+def load_features(config: Config) -> tuple[nn.Module | None, Params]:
+    """The VGG of the perceptual loss and its frozen parameters; (None, {}) where its weight is 0.
+
+    Raises:
+        InputError: It is needed and not there, or lacks a layer; says how to make it.
+    """
+    settings = config.gan
+    if settings.perceptual_weight == 0:
+        return None, {}
+    how = (
+        "make it by `python tools/convert_vgg.py SRC vgg19.safetensors` and give it by "
+        "--config.vgg=vgg19.safetensors, or train without by --config.gan.perceptual_weight=0"
+    )
+    file = path(config.vgg)
+    if file is None or not Path(file).is_file():
+        found = "none is given" if file is None else f"there is no file {file}"
+        raise InputError(f"the perceptual loss needs converted VGG weights, but {found}; {how}")
+    depth, params = load_vgg(file)
+    layers = list(settings.layer_weights)
+    unknown = sorted(set(layers) - set(layer_names(depth)))
+    if unknown:
+        known = ", ".join(layer_names(depth))
+        raise InputError(f"gan.layer_weights: VGG{depth} has no {unknown}; it has {known}")
+    if missing := missing_layers(params, layers, depth):
+        raise InputError(f"{file} lacks {', '.join(missing)}, which {layers} need; {how}")
+    return VGGFeatures(layers=tuple(layers), depth=depth), params
+
+
+def _create(
+    config: Config,
+    settings: Config,
+    optimizer: optax.GradientTransformation,
+    key: jax.Array,
+) -> TrainState:
+    # Not unrolled: the same parameters, and much less to compile.
+    generator = create_config_generator(config)
+    patch = settings.hr_patch // config.scale
+    lr = jnp.zeros((1, patch, patch, config.generator.in_channels))
+    network = create_network(generator, key, lr, optimizer)
+    averaged = network.params if settings.ema_decay > 0 else None
+    return TrainState(jnp.int32(0), network, None, averaged)
+
+
+def _optimizer(
+    settings: Config, learning_rate: float
+) -> tuple[optax.Schedule, optax.GradientTransformation]:
+    if settings.schedule == "cosine":
+        schedule = cosine_schedule(learning_rate, settings.periods, settings.minimum)
+    else:
+        schedule = multistep_schedule(learning_rate, settings.milestones, settings.factor)
+    return schedule, create_optimizer(schedule, **_picked(settings, "b1", "b2", "clip_norm"))
+
+
+def _picked(settings: Config, *names: str) -> dict[str, Any]:
+    return {name: settings[name] for name in names}

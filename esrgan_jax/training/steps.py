@@ -1,0 +1,208 @@
+"""The two training steps: pure functions, to be jitted by the caller.
+
+Both take keyword arguments that stay fixed for a run (modules, optimisers, weights) behind the
+arrays; `functools.partial` binds them before `jax.jit(..., donate_argnums=0)`.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jax import lax
+
+from esrgan_jax.imresize import degrade, margin
+from esrgan_jax.training import losses
+from esrgan_jax.training.train_state import Params, TrainState, moving_average
+
+Batch = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+
+
+def pictures(batch: Batch, scale: int) -> tuple[jax.Array, jax.Array]:
+    """A batch from the pipeline as (lr, hr), float32 in [0, 1].
+
+    Args:
+        batch: {"hr": (N, P + 2m, P + 2m, C) uint8}, with the margin m that `degrade` needs to make
+            the LR patches, or {"lr": (N, P/scale, P/scale, C), "hr": (N, P, P, C)} uint8 pairs.
+        scale: HR size over LR size.
+    """
+    hr = batch["hr"]
+    if "lr" in batch:
+        return batch["lr"].astype(jnp.float32) / 255, hr.astype(jnp.float32) / 255
+    edge = margin(scale)
+    inner = hr[:, edge : hr.shape[1] - edge, edge : hr.shape[2] - edge]
+    return degrade(hr, scale), inner.astype(jnp.float32) / 255
+
+
+def forward(
+    module: nn.Module, params: Params, batch_stats: Params, x: jax.Array
+) -> tuple[jax.Array, Params]:
+    """Applies a network in training: its output and the updated running statistics."""
+    variables = {"params": params, "batch_stats": batch_stats}
+    y, updated = module.apply(variables, x, train=True, mutable=["batch_stats"])
+    return y, updated.get("batch_stats", {})
+
+
+def accumulate(
+    gradients: Callable[[Params, Batch], tuple[Params, Any]],
+    batch_stats: Params,
+    batch: Batch,
+    parts: int,
+) -> tuple[Params, Any]:
+    """`gradients(batch_stats, batch)` as the mean over `parts` equal parts, one after the other.
+
+    It takes the memory of one part. Means are then over a part, those of batch normalisation and
+    of the relativistic loss included; the running statistics pass from part to part.
+    """
+    if parts == 1:
+        return gradients(batch_stats, batch)
+    # Part k takes every parts-th picture, so that a batch sharded over devices stays in place.
+    split = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
+    first = jax.tree.map(lambda x: x[0], split)
+    zeros = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradients, batch_stats, first)[1]
+    )
+
+    def add(carry, part):
+        batch_stats, total = carry
+        batch_stats, result = gradients(batch_stats, part)
+        return (batch_stats, jax.tree.map(jnp.add, total, result)), None
+
+    (batch_stats, total), _ = lax.scan(add, (batch_stats, zeros), split)
+    return batch_stats, jax.tree.map(lambda x: x / parts, total)
+
+
+def psnr_step(
+    state: TrainState,
+    batch: Batch,
+    *,
+    generator: nn.Module,
+    optimizer: optax.GradientTransformation,
+    scale: int,
+    pixel_norm: str = "l1",
+    ema_decay: float = 0.0,
+    accumulation: int = 1,
+) -> tuple[TrainState, Metrics]:
+    """One update of the PSNR-oriented generator (paper §4.1): the pixel loss alone.
+
+    Returns the new state and {"l_g_pix", "grad_norm_g"}.
+    """
+
+    def gradients(batch_stats: Params, batch: Batch):
+        lr, hr = pictures(batch, scale)
+
+        def loss(params: Params):
+            sr, updated = forward(generator, params, batch_stats, lr)
+            return losses.pixel_loss(sr, hr, pixel_norm), updated
+
+        (l_g_pix, updated), grads = jax.value_and_grad(loss, has_aux=True)(state.generator.params)
+        return updated, (grads, {"l_g_pix": l_g_pix})
+
+    network = state.generator
+    batch_stats, (grads, metrics) = accumulate(gradients, network.batch_stats, batch, accumulation)
+    network = network.updated(grads, batch_stats, optimizer)
+    metrics["grad_norm_g"] = optax.tree.norm(grads)
+    step = state.step + 1
+    ema_params = moving_average(state.ema_params, network.params, ema_decay, step)
+    return state.replace(step=step, generator=network, ema_params=ema_params), metrics
+
+
+def gan_step(
+    state: TrainState,
+    vgg_params: Params,
+    batch: Batch,
+    *,
+    generator: nn.Module,
+    discriminator: nn.Module,
+    vgg: nn.Module | None,
+    optimizer: optax.GradientTransformation,
+    d_optimizer: optax.GradientTransformation,
+    scale: int,
+    pixel_weight: float,
+    perceptual_weight: float,
+    layer_weights: Mapping[str, float],
+    gan_weight: float,
+    pixel_norm: str = "l1",
+    perceptual_norm: str = "l1",
+    relativistic: bool = True,
+    stop_means: bool = False,
+    ema_decay: float = 0.0,
+    accumulation: int = 1,
+) -> tuple[TrainState, Metrics]:
+    """One update of the generator, then of the discriminator (paper Eq. 1 to 3), on one batch.
+
+    The discriminator is updated with the SR pictures made before the generator's update, and the
+    generator with the discriminator from before its own; so both gradients are taken at the old
+    parameters, and XLA computes what they share once.
+
+    Args:
+        vgg_params: The feature extractor's frozen parameters, kept outside the state.
+        vgg: The feature extractor, or None for no perceptual loss.
+        layer_weights: Weight of each VGG layer in the perceptual loss.
+        relativistic: RaGAN, else the standard GAN losses.
+        stop_means: See `losses.ragan_discriminator_losses`.
+
+    Returns the new state and every loss part as it enters the sum before weighting ("l_g_pix",
+    "l_g_percep", "l_g_gan", "l_d_real", "l_d_fake"), the weighted sums "l_g_total" and
+    "l_d_total", the mean logits "out_d_real" and "out_d_fake", and both gradient norms.
+    """
+    network, opponent = state.generator, state.discriminator
+    assert opponent is not None
+    d_params = opponent.params
+
+    def gradients(batch_stats: tuple[Params, Params], batch: Batch):
+        lr, hr = pictures(batch, scale)
+        g_stats, d_stats = batch_stats
+
+        def generator_loss(params: Params):
+            sr, g_updated = forward(generator, params, g_stats, lr)
+            real, updated = forward(discriminator, d_params, d_stats, hr)
+            fake, updated = forward(discriminator, d_params, updated, sr)
+            parts = {"l_g_pix": losses.pixel_loss(sr, hr, pixel_norm)}
+            total = pixel_weight * parts["l_g_pix"]
+            if vgg is not None:
+                sr_features: Any = vgg.apply({"params": vgg_params}, sr)
+                hr_features: Any = vgg.apply({"params": vgg_params}, hr)
+                parts["l_g_percep"] = losses.perceptual_loss(
+                    sr_features, hr_features, layer_weights, perceptual_norm
+                )
+                total += perceptual_weight * parts["l_g_percep"]
+            parts["l_g_gan"] = (
+                losses.ragan_generator_loss(real, fake)
+                if relativistic
+                else losses.gan_generator_loss(fake)
+            )
+            total += gan_weight * parts["l_g_gan"]
+            return total, (sr, g_updated, updated, parts | {"l_g_total": total})
+
+        def discriminator_loss(params: Params):
+            real, updated = forward(discriminator, params, d_stats, hr)
+            fake, updated = forward(discriminator, params, updated, sr)
+            l_d_real, l_d_fake = (
+                losses.ragan_discriminator_losses(real, fake, stop_means)
+                if relativistic
+                else losses.gan_discriminator_losses(real, fake)
+            )
+            parts = {"l_d_real": l_d_real, "l_d_fake": l_d_fake, "l_d_total": l_d_real + l_d_fake}
+            parts |= {"out_d_real": jnp.mean(real), "out_d_fake": jnp.mean(fake)}
+            return parts["l_d_total"], (updated, parts)
+
+        grad = jax.grad(generator_loss, has_aux=True)
+        g_grads, (sr, g_stats, d_stats, g_parts) = grad(network.params)
+        grad = jax.grad(discriminator_loss, has_aux=True)
+        d_grads, (d_stats, d_parts) = grad(d_params)
+        return (g_stats, d_stats), (g_grads, d_grads, g_parts | d_parts)
+
+    (g_stats, d_stats), (g_grads, d_grads, metrics) = accumulate(
+        gradients, (network.batch_stats, opponent.batch_stats), batch, accumulation
+    )
+    network = network.updated(g_grads, g_stats, optimizer)
+    opponent = opponent.updated(d_grads, d_stats, d_optimizer)
+    metrics["grad_norm_g"] = optax.tree.norm(g_grads)
+    metrics["grad_norm_d"] = optax.tree.norm(d_grads)
+    step = state.step + 1
+    ema_params = moving_average(state.ema_params, network.params, ema_decay, step)
+    return TrainState(step, network, opponent, ema_params), metrics

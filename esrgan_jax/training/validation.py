@@ -1,0 +1,65 @@
+"""Validation while training: scores and sample pictures on a folder that is never trained on."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from esrgan_jax.evaluation.metrics import mean_scores, scores
+from esrgan_jax.evaluation.samples import Pair, bicubic, picture_paths, read_pair
+from esrgan_jax.models.generator import Generator
+from esrgan_jax.upscaling.upscaler import SCORED, Upscaler
+
+SAMPLES = 4
+SAMPLE_SIZE = 256
+
+
+class Validation(NamedTuple):
+    """The pictures to validate on, in memory: none, if no folder was given."""
+
+    pairs: list[Pair]
+    scale: int
+
+    @classmethod
+    def load(cls, hr: str | None, lr: str | None, scale: int) -> Self:
+        """Reads a folder of HR pictures; LR by MATLAB's bicubic where no folder is given.
+
+        Raises:
+            InputError: As `evaluation.picture_paths` and `evaluation.read_pair`.
+        """
+        if not hr:
+            return cls([], scale)
+        paths = picture_paths(Path(hr), Path(lr) if lr else None, scale)
+        return cls([read_pair(*pair, scale) for pair in paths], scale)
+
+    def run(
+        self, generator: Generator, variables: Any, stopped: Callable[[], Any] = lambda: False
+    ) -> tuple[dict[str, float], dict[str, np.ndarray]] | None:
+        """Upscales all pictures; the scores are those of `esrgan_jax.evaluate`, on any device.
+
+        Args:
+            generator: The module.
+            variables: Its variables.
+            stopped: Asked before each picture.
+
+        Returns:
+            The means {"val_psnr_y", "val_ssim_y", "val_psnr_rgb"}, and of the first pictures, by
+            name, their middles as bicubic, SR and HR side by side. None if it was stopped.
+        """
+        upscale = Upscaler(generator, variables, **SCORED)
+        rows, samples = [], {}
+        for pair in self.pairs:
+            if stopped():
+                return None
+            sr = upscale(pair.lr)
+            rows.append(scores(sr, pair.hr, self.scale))
+            if len(samples) < SAMPLES:
+                panels = (bicubic(self.scale)(pair.lr), sr, pair.hr)
+                samples[pair.name] = np.concatenate([_middle(p) for p in panels], axis=1)
+        return {f"val_{name}": score for name, score in mean_scores(rows).items()}, samples
+
+
+def _middle(picture: np.ndarray) -> np.ndarray:
+    top, left = (max(size - SAMPLE_SIZE, 0) // 2 for size in picture.shape[:2])
+    return picture[top : top + SAMPLE_SIZE, left : left + SAMPLE_SIZE]

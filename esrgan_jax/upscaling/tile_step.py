@@ -1,0 +1,166 @@
+"""The step of upscaling: LR tiles to SR tiles on the device, a pure function."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from esrgan_jax.imresize import resize
+from esrgan_jax.models.borders import continued, take
+from esrgan_jax.models.generator import Generator
+from esrgan_jax.upscaling import network
+from esrgan_jax.upscaling.color import color_drift
+from esrgan_jax.upscaling.ensemble import turned, turned_back
+from esrgan_jax.upscaling.planes import from_planes, to_planes
+from esrgan_jax.upscaling.strips import peak
+
+
+@partial(
+    jax.jit,
+    static_argnums=0,
+    static_argnames=("border", "ensemble", "keep_color", "whole", "dtype"),
+)
+def upscale_step(
+    module: Generator,
+    variables: Any,
+    tiles: jax.Array,
+    sizes: jax.Array,
+    strength: float | None = None,
+    *,
+    border: str = "zero",
+    ensemble: bool = False,
+    keep_color: bool = False,
+    whole: bool = False,
+    dtype: str = "float32",
+) -> tuple[jax.Array, jax.Array]:
+    """Upscales a batch of tiles.
+
+    Args:
+        module: The generator, with 1, 3 or 4 channels.
+        variables: Its variables.
+        tiles: (N, h, w, bands): 1 (gray), 2 (gray and alpha), 3 (RGB) or 4 (RGB and alpha);
+            uint8, uint16, or float32 in [0, 1]. Zero beyond `sizes`.
+        sizes: (N, 2) int, the height and width that is picture.
+        strength: 1 (or None) is the network, 0 bicubic enlargement, between a blend of both.
+            Traced, so one program serves every value.
+        border: What lies beyond a picture, see `models.borders`.
+        ensemble: The mean over the eight dihedral versions of each tile, which must be square.
+        keep_color: Corrects the low frequencies of the result towards those of the input.
+        whole: Enlarges in one go instead of some rows at a time: for tiles whose rows are split
+            over devices.
+        dtype: Of the result: "uint8", "uint16" or "float32".
+
+    Returns:
+        (N, scale h, scale w, `result_bands`) in `dtype`, clamped to [0, 1], integers rounded half
+        to even as the authors' test.py does; and (N,) bool, whether the network's result is finite.
+    """
+    x, x_sizes = _seen(module, tiles, sizes, ensemble)
+    sr = network.apply(module, variables, x, x_sizes, border=border, whole=whole)
+    options: Any = {"ensemble": ensemble, "keep_color": keep_color, "dtype": dtype}
+    return _finished(module, tiles, sizes, sr, border, strength, **options)
+
+
+def upscale_in_parts(
+    module: Generator,
+    variables: Any,
+    tiles: jax.Array,
+    sizes: jax.Array,
+    strength: float | None = None,
+    *,
+    border: str = "zero",
+    ensemble: bool = False,
+    keep_color: bool = False,
+    dtype: str = "float32",
+    progress: Callable[[float], None],
+) -> tuple[jax.Array, jax.Array]:
+    """The same as `upscale_step` in several programs, which a slow device is waited for in turn.
+
+    Args:
+        progress: Called with the part of the network's work that is done, in (0, 1].
+    """
+    x, x_sizes = _seen_alone(module, tiles, sizes, ensemble)
+    results = network.apply_in_parts(module, variables, x, x_sizes, border, progress)
+    options: Any = {"ensemble": ensemble, "keep_color": keep_color, "dtype": dtype}
+    return _joined(module, tiles, sizes, results, border, strength, **options)
+
+
+def _seen(
+    module: Generator, tiles: jax.Array, sizes: jax.Array, ensemble: bool
+) -> tuple[jax.Array, jax.Array]:
+    """All that the network sees of tiles as one batch, (M, h, w, in_channels), and its sizes."""
+    planes = _planes(module, tiles, sizes)
+    flat, flat_sizes = planes.reshape(-1, *planes.shape[2:]), sizes.repeat(planes.shape[1], axis=0)
+    return turned(flat, flat_sizes) if ensemble else (flat, flat_sizes)
+
+
+def _planes(module: Generator, tiles: jax.Array, sizes: jax.Array) -> jax.Array:
+    step = 1 / 255 if tiles.dtype == jnp.uint8 else 1 / 65535
+    return to_planes(_unit(tiles), sizes, module, step)
+
+
+def _unit(tiles: jax.Array) -> jax.Array:
+    """(N, h, w, bands) in [0, 1]."""
+    if jnp.issubdtype(tiles.dtype, jnp.floating):
+        return tiles.astype(jnp.float32)
+    # XLA divides by multiplying with a rounded 1/255, and the same picture in 16 bits would be
+    # another one.
+    full = peak(tiles.dtype)
+    return jnp.asarray(np.arange(full + 1, dtype=np.float32) / np.float32(full))[tiles]
+
+
+def _finished(
+    module: Generator,
+    tiles: jax.Array,
+    sizes: jax.Array,
+    sr: jax.Array,
+    border: str,
+    strength: float | None,
+    *,
+    ensemble: bool,
+    keep_color: bool,
+    dtype: str,
+) -> tuple[jax.Array, jax.Array]:
+    """What `upscale_step` gives, of the network's results of what `_seen` made."""
+    planes = _planes(module, tiles, sizes)
+    n, count = planes.shape[:2]
+    flat, flat_sizes = planes.reshape(-1, *planes.shape[2:]), sizes.repeat(count, axis=0)
+    sr = turned_back(sr, flat_sizes * module.scale) if ensemble else sr
+    finite = jnp.isfinite(sr).all((1, 2, 3)).reshape(n, count).all(1)
+    if keep_color:
+        sr += color_drift(flat, sr, flat_sizes, module.scale)
+    if strength is not None:
+        sr = strength * sr + (1 - strength) * _bicubic(flat, flat_sizes, module.scale)
+    sr = sr.reshape(n, count, *sr.shape[1:])
+    sr = from_planes(sr, _unit(tiles), sizes, module, border, strength).clip(0, 1)
+    if dtype != "float32":
+        sr = jnp.rint(sr * peak(dtype)).astype(dtype)
+    return sr, finite
+
+
+_seen_alone = jax.jit(_seen, static_argnums=(0, 3))
+
+
+@partial(jax.jit, static_argnums=(0, 4), static_argnames=("ensemble", "keep_color", "dtype"))
+def _joined(
+    module: Generator,
+    tiles: jax.Array,
+    sizes: jax.Array,
+    results: list[jax.Array],
+    border: str,
+    strength: float | None,
+    **options: Any,
+) -> tuple[jax.Array, jax.Array]:
+    sr = network.joined(module, results, tiles.shape[1], border)
+    return _finished(module, tiles, sizes, sr, border, strength, **options)
+
+
+def _bicubic(x: jax.Array, sizes: jax.Array, scale: int) -> jax.Array:
+    """MATLAB's bicubic enlargement, continued at each picture's own border."""
+    reach = 3
+    positions = [jnp.arange(-reach, x.shape[axis] + reach)[None] for axis in (1, 2)]
+    indices = [continued(p, sizes[:, i : i + 1], "mirror") for i, p in enumerate(positions)]
+    cut = reach * scale
+    return resize(take(x, *indices), scale)[:, cut:-cut, cut:-cut]

@@ -1,0 +1,295 @@
+"""A generator applied to pictures: arrays in memory, or strips of pictures too large for it."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Self
+
+import jax
+import numpy as np
+
+from esrgan_jax.blend import Model, blend
+from esrgan_jax.errors import InputError
+from esrgan_jax.interop import zoo
+from esrgan_jax.models.generator import Generator
+from esrgan_jax.upscaling.arrays import from_array, to_array
+from esrgan_jax.upscaling.color import COLOR_FIELD
+from esrgan_jax.upscaling.memory import tile_side
+from esrgan_jax.upscaling.network import macs
+from esrgan_jax.upscaling.options import LARGEST_SCALE, LARGEST_SIDE, check_options
+from esrgan_jax.upscaling.picture_tiles import enlarged
+from esrgan_jax.upscaling.strips import Strips
+from esrgan_jax.upscaling.tile_runner import TileRunner
+from esrgan_jax.upscaling.tiles import OVERLAP
+
+# With these, results depend neither on the device nor on its memory: for scores to be compared.
+SCORED: dict[str, Any] = {"dtype": "float32", "tile": 512, "batch": 1}
+
+
+class Upscaler:
+    """Upscales pictures.
+
+    Args:
+        module: The generator, such as `RRDBNet`; of one of your own see `models.Generator`.
+        variables: Its variables, {"params": …}.
+        tile: Longest side of the tiles in LR pixels; None chooses it from the memory. A picture
+            that fits is done whole.
+        batch: Most tiles of a batch on each device; None chooses it from the memory.
+        overlap: LR pixels that neighbouring tiles share; each result is cut in the middle. None
+            takes `tiles.OVERLAP`, or what the network sees where that is less.
+        exact: Takes as much overlap as the network sees, for results equal to the untiled ones.
+        seamless: "wrap" or "mirror" continue the picture beyond its edges, in every convolution,
+            for textures; None as the network was trained, with zeros.
+        ensemble: The mean over the eight flipped and turned versions: somewhat better, eight times
+            the work.
+        strength: 1 is the network's result, 0 the bicubic enlargement, between a blend.
+        color: "keep" corrects drift of the low frequencies, such as a yellow cast.
+        dtype: Computation, "float32", also where a device by itself rounds its products to fewer
+            bits, or "bfloat16"; None takes bfloat16 on devices made for it.
+        devices: Where to run; None are all of this process. Tiles are spread over them.
+        spatial: Splits the rows of one picture over the devices, instead of tiles.
+        then: Upscales what this one makes, in float.
+        name: What made the pictures, for their metadata.
+
+    Raises:
+        InputError: Options do not fit together, or not the generator.
+    """
+
+    def __init__(
+        self,
+        module: Generator,
+        variables: Any,
+        *,
+        tile: int | None = None,
+        batch: int | None = None,
+        overlap: int | None = None,
+        exact: bool = False,
+        seamless: str | None = None,
+        ensemble: bool = False,
+        strength: float = 1.0,
+        color: str | None = None,
+        dtype: str | None = None,
+        devices: Sequence[Any] | None = None,
+        spatial: bool = False,
+        then: "Upscaler | None" = None,
+        name: str = "",
+    ):
+        devices = list(jax.local_devices() if devices is None else devices)
+        check_options(
+            tile=tile,
+            overlap=overlap,
+            exact=exact,
+            seamless=seamless,
+            strength=strength,
+            color=color,
+            dtype=dtype,
+        )
+        same = module.in_channels == module.out_channels
+        if not same and (strength < 1 or color):
+            raise InputError("strength and color need a network that keeps the channels")
+        self.module = module.clone(dtype=np.dtype(dtype or best_dtype(devices[0])))
+        self.scale: int = module.scale * (then.scale if then else 1)
+        self.then, self.name = then, name
+        self.multiple = module.size_multiple
+        self.macs = macs(self.module, variables)
+        self.keep_color, self.ensemble = color == "keep", ensemble
+        self.tile, self.overlap = self._sides(tile, overlap, exact, devices[0])
+        self.runner = TileRunner(
+            self.module,
+            variables,
+            devices=devices,
+            spatial=spatial,
+            overlap=self.overlap,
+            batch=batch,
+            border=seamless or "zero",
+            ensemble=ensemble,
+            keep_color=self.keep_color,
+            **({} if strength == 1 else {"strength": strength}),
+        )
+
+    def _sides(
+        self, tile: int | None, overlap: int | None, exact: bool, device: Any
+    ) -> tuple[int, int]:
+        """The tile's side and the overlap, whole multiples of what the network folds."""
+        multiple = self.multiple
+        field = self.module.receptive_field
+        field = 2 * (OVERLAP if field is None else field)
+        least = field if exact else min(field, OVERLAP)
+        least += 2 * COLOR_FIELD if self.keep_color else 0
+        asked = exact or overlap is not None  # so memory, or the tile, has to do
+        shared = least if overlap is None else overlap
+        wanted = -(-shared // multiple) * multiple
+        if tile is None:
+            side = tile_side(self.module, device, 8 if self.ensemble else 1)
+            tile = max(side, -(-2 * wanted // 32) * 32) if asked else side
+        lowest = multiple + (shared if asked else 1)
+        if tile < lowest or tile % multiple:
+            must = f"{lowest} px or more" + (f" (the overlap is {shared})" if asked else "")
+            if multiple > 1:
+                must += f" and a multiple of {multiple}, which this network folds"
+            raise InputError(f"a tile of {tile} px must be {must}")
+        return tile, wanted if asked else min(wanted, tile // 2 // multiple * multiple)
+
+    @classmethod
+    def load(
+        cls,
+        model: Model | Sequence[Model | None] | Mapping[Model, float] | None = None,
+        *,
+        psnr_model: Model | None = None,
+        alpha: float | None = None,
+        **options: Any,
+    ) -> Self:
+        """The upscaler of a model: a run, a checkpoint directory, a weight file or a zoo's name.
+
+        Args:
+            model: The model. A list of models is a chain, each upscaling what the one before made;
+                a mapping {model: weight} is the interpolation of networks of one architecture. None
+                are the two networks of the package, interpolated with `alpha`, if given.
+            psnr_model: With `alpha`, the blend (1 - alpha) · psnr_model + alpha · model.
+            alpha: 0 is `psnr_model`, 1 is `model`. In a chain both are of the first link.
+            **options: As for `Upscaler`, for every link of a chain.
+
+        Raises:
+            InputError: A model cannot be used, models do not match, or `model`, `psnr_model` and
+                `alpha` do not fit together, see `blend`.
+        """
+        from esrgan_jax.interpolation import load_models
+
+        check_options(**options)  # before files of many megabytes are read
+        links: list[Any] = list(model) if isinstance(model, list | tuple) else [model]
+        if not links:
+            raise InputError("no model: name one or more")
+        blends = [blend(links[0], psnr_model, alpha), *map(blend, links[1:])]
+        for name in (name for networks in blends for name, _ in networks):
+            zoo.require(name)
+        upscaler = None
+        for networks in reversed(blends):
+            module, variables, name = load_models(networks)
+            name = f"{name} > {upscaler.name}" if upscaler else name
+            upscaler = cls(module, variables, then=upscaler, name=name, **options)
+        assert upscaler is not None
+        return upscaler
+
+    def __call__(
+        self,
+        images: Any,
+        *,
+        scale: float | None = None,
+        size: tuple[int, int] | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> Any:
+        """Upscales one picture or a list of them.
+
+        Args:
+            images: NumPy or JAX arrays, (H, W) or (H, W, 1 to 4) with gray, gray and alpha, RGB or
+                RGB and alpha, uint8, uint16 or float in [0, 1], of any size from 1 x 1; or Pillow
+                images.
+            scale: Of the results, if not the network's: they are resized (antialiased bicubic)
+                before they are rounded.
+            size: (width, height) of the results, instead of `scale`.
+            progress: Called with the pixels of the result whenever some are done.
+
+        Returns:
+            The same kind and dtype, (scale H, scale W, …), or a list of them; clamped to [0, 1]
+            and, for integers, rounded half to even.
+
+        Raises:
+            InputError: The dtype, the shape or the range is another.
+            RunError: The network's result is not finite.
+        """
+        several = isinstance(images, list | tuple)
+        sources = list(images) if several else [images]
+        arrays = [to_array(image) for image in sources]
+        given = [
+            Strips(
+                *array.shape,
+                dtype=array.dtype,
+                rows=iter([array]),
+                result_dtype=array.dtype,
+                result_size=result_size(array.shape[:2], scale, size),
+            )
+            for array in arrays
+        ]
+        results = [
+            np.concatenate(list(strips.rows)) for strips in self.stream(given, progress=progress)
+        ]
+        finished = [
+            from_array(result, source) for result, source in zip(results, sources, strict=True)
+        ]
+        return finished if several else finished[0]
+
+    def stream(
+        self, pictures: Iterable[Strips], *, progress: Callable[[int], None] | None = None
+    ) -> Iterator[Strips]:
+        """Upscales pictures on their way, in order.
+
+        Tiles of several pictures share batches, so pictures are read ahead of what is yielded. The
+        rows of a picture are to be read before the next picture is asked for; an error of one, of
+        reading or of the network, comes out of its rows and does not touch the others.
+
+        Args:
+            pictures: Their rows are read once.
+            progress: Called with the pixels of the result whenever some are done.
+        """
+        links: list[Upscaler] = [self]
+        while (then := links[-1].then) is not None:
+            links.append(then)
+        # Each network's work for a pixel of the first one's input, which tells how far they are.
+        work = [link.macs * (self.scale // link.scale) ** 2 for link in links]
+        ends = [sum(work[:count]) / sum(work) for count in range(len(links) + 1)]
+        for link, *part in zip(links, ends, ends[1:], strict=False):
+            pictures = enlarged(
+                *(link.runner, pictures, link.tile, link.overlap),
+                last=link.then is None,
+                progress=progress,
+                part=(part[0], part[1]),
+                total_scale=link.scale,
+            )
+        yield from pictures
+
+
+def best_dtype(device: Any) -> str:
+    """bfloat16 on TPUs and on GPUs with the units for it (from Ampere on), else float32."""
+    if device.platform == "tpu":
+        return "bfloat16"
+    capability = str(getattr(device, "compute_capability", "0"))  # of NVIDIA: "8.0"
+    fast = device.platform == "gpu" and capability.split(".")[0].isdecimal()
+    return "bfloat16" if fast and int(capability.split(".")[0]) >= 8 else "float32"
+
+
+def result_size(
+    shape: tuple[int, ...], scale: float | None, size: tuple[int, int] | None
+) -> tuple[int, int] | None:
+    """(height, width) of a result from --scale or --size, None where neither is given.
+
+    Args:
+        shape: (height, width) of the LR picture.
+        scale: Result over LR size, any positive number.
+        size: (width, height); a side of 0 follows from the other.
+
+    Raises:
+        InputError: Both are given, or one is not positive or too large.
+    """
+    if scale is not None and size is not None:
+        raise InputError("scale and size both say how large the result is: give one")
+    if scale is not None:
+        if not 0 < scale < float("inf"):
+            raise InputError(f"a scale of {scale:g} is no positive number")
+        if scale > LARGEST_SCALE:
+            raise InputError(f"a scale of {scale:g} is too large; the most is {LARGEST_SCALE}")
+        height, width = (max(round(side * scale), 1) for side in shape)
+        return height, width
+    if size is None:
+        return None
+    width, height = size
+    if width < 0 or height < 0 or not (width or height):
+        raise InputError(f"a size of {width}x{height} px: give WIDTHxHEIGHT, one of them may be 0")
+    if max(width, height) > LARGEST_SIDE:
+        raise InputError(f"a size of {width}x{height} px: a side has at most {LARGEST_SIDE} px")
+    height = height or max(round(width * shape[0] / shape[1]), 1)
+    width = width or max(round(height * shape[1] / shape[0]), 1)
+    factor = max(height / shape[0], width / shape[1])
+    if factor > LARGEST_SCALE:
+        raise InputError(
+            f"a size of {width}x{height} px is {factor:.5g} times that of the picture, "
+            f"{shape[1]}x{shape[0]}; the most is {LARGEST_SCALE} times"
+        )
+    return height, width

@@ -1,0 +1,1 @@
+"""Videos: reading and writing through PyAV, and going on after a stop."""

@@ -1,0 +1,120 @@
+"""What a video is, told before any work."""
+
+import os
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from esrgan_jax.errors import InputError, missing
+
+if TYPE_CHECKING:
+    from esrgan_jax.video.frames import Look
+
+WRITTEN = (".mp4", ".mkv", ".webm")
+# Names that tell a video, also one that cannot be opened; others are found by their content.
+SUFFIXES = (
+    *(*WRITTEN, ".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".h264", ".h265"),
+    *(".hevc", ".m1v", ".m2t", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mov", ".mpeg"),
+    *(".mpg", ".mts", ".mxf", ".nut", ".ogv", ".rm", ".rmvb", ".ts", ".vob", ".wmv", ".y4m"),
+)
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video that can be read.
+
+    Attributes:
+        height, width: Of the upright frames, in pixels.
+        frames: How many there are.
+        dtype: Of their arrays: uint8, or uint16 where a colour has more than eight bits.
+        aspect: Width of a pixel over its height.
+        look: How the frames are turned and coloured.
+        others: (index, kind, codec or name) of the streams beside its pictures.
+        notes: Sentences on what of it no result will have.
+        side_data: FFmpeg's names of what is told beside its pictures.
+    """
+
+    path: Path
+    height: int
+    width: int
+    frames: int
+    dtype: np.dtype
+    aspect: Fraction
+    look: "Look"
+    others: tuple[tuple[int, str, str], ...]
+    notes: tuple[str, ...]
+    side_data: frozenset[str]
+
+
+def open_video(path: str | os.PathLike) -> Video:
+    """Reads what a video is, and all its packets, undecoded, to see that it is whole.
+
+    Raises:
+        InputError: The file is missing, damaged, cut off, interlaced or no video; its colours are
+            of a kind that cannot be converted; or PyAV is not installed.
+    """
+    _need_pyav()
+    from av.error import FFmpegError
+
+    from esrgan_jax.video import frames as video_frames
+    from esrgan_jax.video import streams as video_streams
+    from esrgan_jax.video.scan import scan
+
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: cannot be read as a video: no such file")
+    try:
+        with video_streams.open_source(path) as source:
+            scanned = scan(source, video_streams.find_video(source))
+        with video_streams.open_source(path) as source:
+            video_stream = video_streams.find_video(source)
+            others = video_streams.other_streams(source, video_stream)
+            frame = video_streams.first_frame(source, video_stream)
+            look = video_frames.look_of(frame, video_stream)
+            aspect = Fraction(video_stream.sample_aspect_ratio or 1)
+            notes = video_frames.left_out(frame, video_stream, scanned.side_data)
+    except FFmpegError as error:
+        raise InputError(f"{path}: cannot be read as a video: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{path}: cannot be upscaled as a video: {error}") from error
+    size = (frame.width, frame.height) if look.transpose else (frame.height, frame.width)
+    aspect = 1 / aspect if look.transpose else aspect
+    return Video(
+        path,
+        *size,
+        scanned.frames,
+        look.dtype,
+        aspect,
+        look,
+        others,
+        tuple(notes),
+        scanned.side_data,
+    )
+
+
+def read_comment(path: Path) -> str:
+    """The comment of a video, "" where it has none.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    _need_pyav()
+    from av.error import FFmpegError
+
+    from esrgan_jax.video.streams import comment_of, open_source
+
+    try:
+        with open_source(path) as source:
+            return comment_of(source.metadata)[1]
+    except FFmpegError as error:
+        raise InputError(f"{path}: cannot be read as a video: {error.strerror}") from error
+
+
+def _need_pyav() -> None:
+    try:
+        import av  # noqa: F401
+    except ImportError as error:
+        raise missing("videos", "PyAV", "av<20") from error

@@ -1,0 +1,106 @@
+"""NumPy, JAX and Pillow pictures: what comes back is what was given, enlarged."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from PIL import Image
+
+from esrgan_jax.errors import InputError
+from esrgan_jax.models.generator import Generator
+from esrgan_jax.upscaling.arrays import from_array, to_array
+from esrgan_jax.upscaling.upscaler import Upscaler
+
+
+class Double(nn.Module, Generator):
+    scale: int = 2
+    in_channels: int = 3
+    out_channels: int = 3
+    dtype: jnp.dtype = jnp.dtype("float32")
+
+    def __call__(self, lr):
+        return lr.repeat(2, axis=1).repeat(2, axis=2)
+
+
+@pytest.fixture(scope="module")
+def upscaler():
+    return Upscaler(Double(), {}, devices=jax.devices()[:1])
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (6, 5, 1), (6, 5, 2), (6, 5, 3), (6, 5, 4)])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float16", "float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("kind", ["numpy", "jax"])
+def test_arrays_come_back_as_they_are(upscaler, rng, shape, dtype, kind):
+    if dtype == "float64" and kind == "jax":
+        pytest.skip("JAX has no float64 here")
+    peak = np.iinfo(dtype).max if dtype.startswith("uint") else 1
+    image = (rng.uniform(0.5, 1, shape) * peak).astype(jnp.dtype(dtype))
+    given = jnp.asarray(image) if kind == "jax" else image
+    result = upscaler(given)
+    assert isinstance(result, jax.Array if kind == "jax" else np.ndarray)
+    assert result.dtype == image.dtype
+    assert result.shape == (12, 10, *shape[2:])
+    expected = image.repeat(2, axis=0).repeat(2, axis=1).astype(float)
+    # Divided by alpha and rounded again, a level may be lost; alpha has test_alpha.py.
+    shown = np.s_[..., :-1] if shape[2:] in ((2,), (4,)) else np.s_[:]
+    difference = np.asarray(result).astype(float) - expected
+    assert np.abs(difference[shown]).max() <= peak * 5e-3
+
+
+MODES = {"1": "L", "L": "L", "LA": "LA", "P": "RGB", "RGB": "RGB", "RGBA": "RGBA", "CMYK": "RGB",
+         "I;16": "I;16"}  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_pillow_images_come_back_as_pillow_images(upscaler, rng, mode):
+    if mode == "I;16":
+        image = Image.fromarray(rng.integers(0, 65536, (6, 5), dtype=np.uint16))
+    else:
+        image = Image.fromarray(rng.integers(0, 256, (6, 5, 3), dtype=np.uint8)).convert(mode)
+    image.info["icc_profile"] = b"a profile"
+    result = upscaler(image)
+    assert isinstance(result, Image.Image)
+    assert result.mode == MODES[mode]
+    assert result.size == (10, 12)
+    if mode in ("L", "RGB", "I;16"):
+        np.testing.assert_array_equal(
+            np.asarray(result), np.asarray(image).repeat(2, axis=0).repeat(2, axis=1)
+        )
+        assert mode == "I;16" or result.info["icc_profile"] == b"a profile"
+
+
+def test_a_palette_with_transparency_keeps_it(upscaler):
+    image = Image.new("P", (4, 4), 0)
+    image.putpalette([255, 0, 0, 0, 255, 0])
+    image.info["transparency"] = 0
+    image.putpixel((1, 1), 1)
+    result = np.asarray(upscaler(image))
+    assert result.shape == (8, 8, 4)
+    assert result[0, 0, 3] == 0
+    assert tuple(result[3, 3, :3]) == (0, 255, 0)
+    assert result[3, 3, 3] > 200  # of a single opaque pixel
+
+
+def test_a_photograph_is_set_upright(upscaler):
+    image = Image.new("RGB", (6, 4))
+    image.getexif()[0x0112] = 6
+    assert upscaler(image).size == (8, 12)
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_pillow_modes_without_a_white_are_explained(mode):
+    with pytest.raises(InputError, match=f"mode {mode} has no known white"):
+        to_array(Image.new(mode, (4, 4)))
+
+
+def test_a_list_gives_a_list_each_of_its_kind(upscaler, rng):
+    array = rng.integers(0, 256, (6, 5, 3), dtype=np.uint8)
+    results = upscaler([array, Image.fromarray(array[:3]), jnp.asarray(array[..., 0])])
+    assert [type(result).__name__ for result in results] == ["ndarray", "Image", "ArrayImpl"]
+    assert upscaler([]) == []
+    assert isinstance(upscaler((array,)), list)
+
+
+def test_from_array_does_not_squeeze_what_was_three_dimensional():
+    assert from_array(np.zeros((4, 4, 1), np.uint8), np.zeros((2, 2, 1), np.uint8)).ndim == 3

@@ -1,0 +1,41 @@
+"""Which networks are meant, given or left out."""
+
+import pytest
+
+from esrgan_jax.blend import ALPHA, GAN, PSNR, blend
+from esrgan_jax.errors import InputError
+from esrgan_jax.interop.zoo import fetch
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, {fetch(PSNR): 1 - ALPHA, fetch(GAN): ALPHA}),
+        ({"alpha": 0.25}, {fetch(PSNR): 0.75, fetch(GAN): 0.25}),
+        ({"alpha": 0.0}, {fetch(PSNR): 1, fetch(GAN): 0}),
+        ({"model": "m"}, {"m": 1}),
+        ({"model": {"m": 0.5, "n": 0.3, "o": 0.2}}, {"m": 0.5, "n": 0.3, "o": 0.2}),
+        ({"model": "m", "psnr_model": "p", "alpha": 0.25}, {"p": 0.75, "m": 0.25}),
+    ],
+)
+def test_the_package_stands_in_where_no_model_is_named(given, expected):
+    assert blend(**given) == list(expected.items())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"psnr_model": "p"}, "^psnr_model without model: name the network .* leave both out"),
+        ({"psnr_model": "p", "alpha": 0.5}, "^psnr_model without model"),
+        ({"model": "m", "psnr_model": "p"}, "^psnr_model without alpha"),
+        ({"model": "m", "alpha": 0.5}, "^alpha without psnr_model: .* leave the model out"),
+        ({"model": "m", "psnr_model": "p", "alpha": float("nan")}, "^alpha is nan: give a finite"),
+        ({"alpha": float("inf")}, "^alpha is inf: give a finite"),
+        ({"model": {}}, "give weights of one or more models"),
+        ({"model": {"m": 1}, "alpha": 0.5}, "not both"),
+        ({"model": {"m": 0.5, "n": 0.5}, "psnr_model": "p", "alpha": 0.5}, "not both"),
+    ],
+)
+def test_what_does_not_fit_together(given, message):
+    with pytest.raises(InputError, match=message):
+        blend(**given)

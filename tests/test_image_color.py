@@ -1,0 +1,364 @@
+"""What the values of pictures mean, by littlecms, which has no part in it but for GIF."""
+
+import base64
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import pyvips
+import tifffile
+from PIL import Image, ImageCms
+
+from esrgan_jax.images.reader import open_picture
+from esrgan_jax.images.writer import write_rows
+
+# The patches below in HEVC, made with pillow_heif, tagged as Display P3.
+HEIC = base64.b64decode("""
+AAAAHGZ0eXBoZWl4AAAAAG1pZjFoZWl4bWlhZgAAAX5tZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAAAAAA
+AAAAACJpbG9jAAAAAERAAAEAAQAAAAABogABAAAAAAAAAScAAAAjaWluZgAAAAAAAQAAABVpbmZlAgAAAAABAABodmMxAAAA
+AA5waXRtAAAAAAABAAAA/mlwcnAAAADeaXBjbwAAAHdodmNDAQQIAAAAnjgAAAAAHvAA/P/4+AAADwNgAAEAF0ABDAH//wQI
+AAADAJ44AAADAAAeugJAYQABACpCAQEECAAAAwCeOAAAAwAAHpAEECCy3VXTXNwwNBgQAAADAZAAAAMAEIBiAAEACEQBwXMY
+MBiQAAAAE2NvbHJuY2x4AAwADQAGgAAAABRpc3BlAAAAAAAAAEAAAABAAAAAKGNsYXAAAAAwAAAAAQAAABAAAAAB////8AAA
+AAL////QAAAAAgAAABBwaXhpAAAAAAMICAgAAAAYaXBtYQAAAAAAAAABAAEFgQIDBYQAAAEvbWRhdAAAASMoAa8Gsh09WbCS
+AnPuX///37V+h+yAfLrzt4dpe2hf/+Llys2voxGQ9MfRf0hZrb/QaY/jcU+8NCgC2iG63FXkrTRu71L4cFJnhf6fnrTRNwfo
+/QauJhNq525ddjCMeH4H3Ew45ubPTH86v0tPuhpfSn4RxP5QPuE2CaeNC6GeLCJRTowsPoBke7jVrW4YqbuVPOfYHBNagPvI
+AphFDxmhCGiIo/Q+IBYahmy+cPNCrfTlloCd/hrH+KRS7WLYzqhERhKLbjgtwBxINfaxbGdUIiObJ/QmbY3o5Jai9fngMDJM
+YxXvo5+XDEYYzigOcH6P0GHZQItd+/0WdPipEmigxCd4Rj4/9rQlCx63VXDeVojCCG69Xlxb91lLFOo8ZCoAJ/g=
+""")
+PATCHES = np.array([[200, 100, 50], [60, 190, 90], [120, 120, 120]])
+RGB = PATCHES.astype(np.uint8).repeat(16, 0)[None].repeat(16, 0)
+GRAY = RGB[..., 0].copy()
+# From linear light of these to that of sRGB, as published for D65.
+P3 = [[1.2249, -0.2247, 0], [-0.0420, 1.0419, 0], [-0.0197, -0.0786, 1.0979]]
+BT2020 = [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]]
+ADOBE = [[1.39836, -0.39836, 0], [0, 1, 0], [0, -0.04293, 1.04293]]
+SAME = np.eye(3)
+ADOBE_CHRM = (31270, 32900, 64000, 33000, 21000, 71000, 15000, 6000)
+SRGB_CHRM = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+PRIMARIES = {1: SAME, 2: SAME, 9: BT2020, 12: P3}
+
+
+def srgb_light(v):
+    return np.where(v <= 0.04045, v / 12.92, ((v + 0.055) / 1.055) ** 2.4)
+
+
+def gamma(exponent):
+    return lambda v: v**exponent
+
+
+def pq(v):
+    """Light over that of white, which are 203 cd/m² (SMPTE ST 2084)."""
+    power = v ** (32 / 2523)
+    nits = 1e4 * (np.maximum(power - 0.8359375, 0) / (18.8515625 - 18.6875 * power)) ** 6.2773946
+    return nits / 203
+
+
+def shown(v, light=srgb_light, matrix=SAME, white=255):
+    """What values are in sRGB, 0 to 255."""
+    linear = np.clip(light(np.asarray(v) / white) @ np.array(matrix, float).T, 0, 1)
+    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055) * 255
+
+
+def managed(data: bytes) -> np.ndarray:
+    """The patches of a file in sRGB, by its profile and littlecms, as viewers show them."""
+    with Image.open(io.BytesIO(data)) as image:
+        icc = image.info.get("icc_profile")
+        if image.mode not in ("L", "RGB"):
+            image = image.convert("RGB")
+        if icc is not None:
+            profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+            image = ImageCms.profileToProfile(
+                image, profile, ImageCms.createProfile("sRGB"), 1, outputMode="RGB"
+            )
+        assert image is not None
+        rgb = np.asarray(image.convert("RGB")).astype(int)
+    return rgb[len(rgb) // 2, len(rgb) // 2 :: len(rgb)]
+
+
+def written(source: bytes, suffix: str, **options) -> bytes:
+    """The file that has the same pixels in another format."""
+    picture, stream = open_picture(source), io.BytesIO()
+    array = np.concatenate(list(picture.rows()))
+    array = array if array.dtype == np.uint8 else np.rint(array / 257).astype(np.uint8)
+    if suffix == ".jpg" and array.shape[-1] in (2, 4):
+        array = array[..., :-1]
+    shape = dict(zip(("height", "width", "bands"), array.shape, strict=True))
+    how = {
+        "lossless": suffix in (".webp", ".avif"),
+        **({"quality": 100} if suffix == ".jpg" else {}),
+    }
+    write_rows(stream, [array], **shape, dtype=np.uint8, suffix=suffix, like=picture, **how)
+    return stream.getvalue()
+
+
+def png(array=RGB, chunks=(), **options) -> bytes:
+    """A PNG of Pillow's with further chunks behind its header."""
+    file = io.BytesIO()
+    image = array if isinstance(array, Image.Image) else Image.fromarray(array)
+    image.save(file, "png", **options)
+    data = file.getvalue()
+    made = b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in chunks
+    )
+    return data[:33] + made + data[33:]
+
+
+def gama(number: int) -> tuple[bytes, bytes]:
+    return b"gAMA", struct.pack(">I", number)
+
+
+def chrm(numbers=ADOBE_CHRM) -> tuple[bytes, bytes]:
+    return b"cHRM", struct.pack(">8I", *numbers)
+
+
+def cicp(primaries: int, transfer: int, full: int = 1) -> tuple[bytes, bytes]:
+    return b"cICP", bytes((primaries, transfer, 0, full))
+
+
+def nclx(data: bytes, primaries: int, transfer: int) -> bytes:
+    """A HEIF or AVIF with other code points in its box."""
+    at = data.index(b"colrnclx") + 8
+    return data[:at] + struct.pack(">2H", primaries, transfer) + data[at + 4 :]
+
+
+def avif() -> bytes:
+    image = pyvips.Image.new_from_array(RGB).copy(interpretation="srgb")
+    return image.heifsave_buffer(compression="av1", lossless=True)
+
+
+def tiff(array=RGB, **tags) -> bytes:
+    """A TIFF with tags of colour: name=numbers."""
+    kinds = {"white": (318, 5), "primaries": (319, 5), "transfer": (301, 3)}
+    extra = []
+    for name, numbers in tags.items():
+        tag, kind = kinds[name]
+        if kind == 5:
+            numbers = [n for number in numbers for n in (round(number * 1e6), 10**6)]
+            extra.append((tag, kind, len(numbers) // 2, numbers, True))
+        else:
+            extra.append((tag, kind, len(numbers), numbers, True))
+    file = io.BytesIO()
+    how = "rgb" if array.ndim == 3 else "minisblack"
+    tifffile.imwrite(file, array, photometric=how, extratags=extra, metadata=None)
+    return file.getvalue()
+
+
+def jpeg(space=None, index=None, **options) -> bytes:
+    exif = Image.Exif()
+    if space is not None:
+        exif.get_ifd(0x8769)[0xA001] = space
+    if index is not None:
+        exif.get_ifd(0x8769)[0xA005] = {1: index}
+    file = io.BytesIO()
+    Image.fromarray(RGB).save(file, "jpeg", quality=100, subsampling=0, exif=exif, **options)
+    return file.getvalue()
+
+
+def profile(name: str) -> bytes:
+    return bytes(pyvips.Operation.call("profile_load", name))
+
+
+def cases():
+    yield "png-linear", png(chunks=[gama(100_000)]), shown(PATCHES, gamma(1))
+    yield "png-gamma", png(chunks=[gama(55_556)]), shown(PATCHES, gamma(1.8))
+    adobe = [chrm(), gama(45_455)]
+    yield "png-adobe", png(chunks=adobe), shown(PATCHES, gamma(2.2), ADOBE)
+    yield "png-chrm-alone", png(chunks=adobe[:1]), shown(PATCHES, srgb_light, ADOBE)
+    yield "png-srgb-first", png(chunks=[*adobe, (b"sRGB", b"\0")]), PATCHES
+    yield "png-p3", png(chunks=[cicp(12, 13)]), shown(PATCHES, matrix=P3)
+    yield "png-cicp-first", png(chunks=[gama(100_000), cicp(9, 13)]), shown(PATCHES, matrix=BT2020)
+    of_icc = png(chunks=[cicp(1, 8)], icc_profile=profile("p3"))
+    yield "png-cicp-before-icc", of_icc, shown(PATCHES, gamma(1))
+    of_icc = png(chunks=[gama(100_000), chrm(), (b"sRGB", b"\0")], icc_profile=profile("p3"))
+    yield "png-icc-before-others", of_icc, shown(PATCHES, matrix=P3)
+    srgb = png(chunks=[cicp(1, 13)], icc_profile=profile("p3"))
+    yield "png-cicp-srgb", srgb, PATCHES
+    yield "png-narrow", png(chunks=[cicp(1, 13, 0)]), shown((PATCHES - 16) * 255 / 219)
+    grays = PATCHES[:, :1].repeat(3, 1)
+    yield "png-gray", png(GRAY, [gama(100_000), chrm()]), shown(grays, gamma(1))
+    palette = Image.fromarray(RGB).quantize(3, kmeans=2)
+    yield "png-palette", png(palette, [gama(100_000)]), shown(PATCHES, gamma(1))
+    for code in (12, 13), (9, 14), (1, 8), (12, 8), (2, 2), (1, 13):
+        light = gamma(1) if code[1] == 8 else srgb_light
+        expected = shown(PATCHES, light, PRIMARIES[code[0]])
+        yield f"avif-{code}", nclx(avif(), *code), expected
+        if code != (2, 2):  # where the box is silent, its coded picture speaks
+            yield f"heic-{code}", nclx(HEIC, *code), expected
+    yield "jpeg-r03", jpeg(65535, "R03"), shown(PATCHES, gamma(563 / 256), ADOBE)
+    yield "jpeg-2", jpeg(2), shown(PATCHES, gamma(563 / 256), ADOBE)
+    yield "jpeg-srgb", jpeg(1, "R98"), PATCHES
+    yield "jpeg-icc-first", jpeg(2, "R03", icc_profile=profile("p3")), shown(PATCHES, matrix=P3)
+    xy = {"white": (0.3127, 0.329), "primaries": (0.64, 0.33, 0.21, 0.71, 0.15, 0.06)}
+    yield "tiff-adobe", tiff(**xy), shown(PATCHES, gamma(2.2), ADOBE)
+    linear = (np.arange(256) * 257).tolist()
+    yield "tiff-linear", tiff(transfer=linear), shown(PATCHES, gamma(1))
+    yield "tiff-3-curves", tiff(**xy, transfer=linear * 3), shown(PATCHES, gamma(1), ADOBE)
+    yield (
+        "tiff-srgb",
+        tiff(white=xy["white"], primaries=(0.64, 0.33, 0.3, 0.6, 0.15, 0.06)),
+        PATCHES,
+    )
+    yield "tiff-gray", tiff(GRAY, transfer=linear), shown(grays, gamma(1))
+
+
+CASES = {name: (data, expected) for name, data, expected in cases()}
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".avif", ".gif"])
+@pytest.mark.parametrize("name", CASES)
+def test_results_mean_what_the_source_means(name, suffix):
+    data, expected = CASES[name]
+    found = managed(written(data, suffix))
+    # GIF has a palette; what is rounded to a level in linear light is many in sRGB.
+    np.testing.assert_allclose(found, expected, atol=5 if suffix in (".gif", ".jpg") else 2)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_pixels_are_kept_and_what_is_srgb_gets_no_profile(name):
+    data, expected = CASES[name]
+    picture = open_picture(data)
+    pixels = np.concatenate(list(picture.rows()))
+    assert picture.notes == ()
+    np.testing.assert_allclose(pixels[8, 8::16, 0], PATCHES[:, 0], atol=1)
+    known = picture.metadata.get("icc-profile-data")
+    assert (known is None) == (
+        expected is PATCHES or bool(np.allclose(expected, PATCHES, atol=0.5))
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "light"),
+    [
+        (png(chunks=[cicp(9, 16)]), pq),
+        (nclx(avif(), 9, 16), pq),
+        (nclx(HEIC, 12, 16), pq),
+        (png(chunks=[cicp(9, 18)]), None),
+        (nclx(avif(), 1, 18), None),
+    ],
+)
+def test_hdr_is_kept_and_said_and_shown_as_bright_below_half_of_white(data, light):
+    picture = open_picture(data)
+    name = "PQ" if light else "HLG"
+    assert picture.notes == (
+        f"it is HDR ({name}): its values are kept with a colour profile that says so; "
+        "programs without HDR draw its lights together, and 8 bits show bands",
+    )
+    icc = picture.metadata["icc-profile-data"][1]
+    assert b"cicp\0\0\0\0" in icc
+    code = icc[icc.index(b"cicp\0\0\0\0") + 8 :][:4]
+    assert code[1] == (16 if light else 18)
+    gray = np.arange(256, dtype=np.uint8)[None, :, None].repeat(3, 2)
+    source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+    image = ImageCms.profileToProfile(
+        Image.fromarray(gray), source, ImageCms.createProfile("sRGB"), 1
+    )
+    found = np.asarray(image)[0, :, 0].astype(int)
+    assert (np.diff(found) >= 0).all()
+    assert found[-1] == 255
+    v = np.arange(256) / 255
+    if light is None:  # HLG, and its gamma on a screen of 1,000 cd/m²
+        scene = np.where(
+            v <= 0.5, v**2 / 3, (np.exp((v - 0.55991073) / 0.17883277) + 0.28466892) / 12
+        )
+        linear = scene**1.2 * 1000 / 203
+    else:
+        linear = pq(v)
+    dark = linear < 0.5
+    assert dark.sum() > 100
+    expected = shown(linear[dark, None].repeat(3, 1), gamma(1), white=1)[:, 0]
+    np.testing.assert_allclose(found[dark], expected, atol=1)
+    np.testing.assert_allclose(found[np.argmin(abs(linear - 1))], 233, atol=4)  # white
+
+
+def test_sixteen_bits_and_alpha_are_of_the_same_colours():
+    deep = RGB.astype(np.uint16) * 257
+    alpha = np.full((*RGB.shape[:2], 1), 60000, np.uint16)
+    image = pyvips.Image.new_from_array(np.dstack([deep, alpha])).copy(interpretation="rgb16")
+    data = image.pngsave_buffer()
+    data = data[:33] + png(chunks=[cicp(12, 13)])[33:49] + data[33:]
+    picture = open_picture(data)
+    assert (picture.dtype, picture.bands) == (np.uint16, 4)
+    expected = shown(PATCHES, matrix=P3)
+    for suffix in (".png", ".tif", ".webp", ".avif", ".gif"):
+        np.testing.assert_allclose(managed(written(data, suffix)), expected, atol=5)
+
+
+def test_gray_and_colour_change_the_profile_with_the_pixels():
+    gray = open_picture(png(GRAY, [gama(100_000)]))
+    color = open_picture(png(chunks=[gama(100_000), chrm()]))
+    for like, array in ((gray, RGB), (color, GRAY[..., None])):
+        stream = io.BytesIO()
+        shape = dict(zip(("height", "width", "bands"), array.shape, strict=True))
+        write_rows(stream, [array], **shape, dtype=np.uint8, suffix=".png", like=like)
+        expected = shown(PATCHES if array is RGB else PATCHES[:, :1].repeat(3, 1), gamma(1))
+        np.testing.assert_allclose(managed(stream.getvalue()), expected, atol=2)
+
+
+def broken(name: str) -> bytes:
+    icc = profile("p3")
+    match name:
+        case "random":
+            return bytes(range(256)) * 2
+        case "cut":
+            return icc[: len(icc) // 2]
+        case "places":
+            return icc[:136] + b"\x7f\xff\xff\xff" + icc[140:]
+        case "tags":
+            return icc[:128] + b"\xff\xff\xff\xff" + icc[132:]
+    return b"no profile"
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "webp", "tiff"])
+@pytest.mark.parametrize("name", ["random", "cut", "places", "tags", "short"])
+def test_a_damaged_profile_is_left_out_and_said(kind, name):
+    file = io.BytesIO()
+    options = {"lossless": True} if kind == "webp" else {}
+    Image.fromarray(RGB).save(file, kind, icc_profile=broken(name), **options)
+    picture = open_picture(file.getvalue())
+    assert picture.notes == ("its colour profile is damaged and left out",)
+    for suffix in (".png", ".jpg", ".webp", ".tif", ".avif", ".gif"):
+        np.testing.assert_allclose(managed(written(file.getvalue(), suffix)), PATCHES, atol=5)
+
+
+@pytest.mark.parametrize(("of", "name"), [("cmyk", "CMYK"), ("gray", "gray")])
+@pytest.mark.parametrize("kind", ["jpeg", "tiff", "webp"])
+def test_a_profile_of_other_pixels_is_left_out_and_said(of, name, kind):
+    icc = profile("cmyk") if of == "cmyk" else open_picture(png(GRAY, [gama(10**5)])).metadata
+    icc = icc if isinstance(icc, bytes) else icc["icc-profile-data"][1]
+    if of == "gray":  # one that cannot be fitted
+        icc = icc.replace(b"kTRC", b"xTRC")
+    file = io.BytesIO()
+    Image.fromarray(RGB).save(file, kind, icc_profile=icc)
+    picture = open_picture(file.getvalue())
+    said = f"its colour profile is one of {name}, which its pixels are not, and left out"
+    assert picture.notes == (said,)
+    assert "icc-profile-data" not in picture.metadata
+
+
+@pytest.mark.kept("color")
+@pytest.mark.parametrize("name", ["png-linear", "png-gray", "avif-(9, 14)", "jpeg-r03"])
+@pytest.mark.parametrize("target", ["b.png", "b.jpg", "b.webp", "b.tif", "b.avif", "b.gif"])
+def test_colours_of_results(outcome, name, target):
+    if target == "b.gif" and not name.startswith("png"):
+        pytest.skip("their EXIF has no place in a GIF, which is a note of another row")
+    data, expected = CASES[name]
+    result = outcome(data, target, quality=None if target == "b.gif" else 100)
+    np.testing.assert_allclose(managed(result.path.read_bytes()), expected, atol=6)
+
+
+@pytest.mark.kept("hdr")
+@pytest.mark.parametrize("target", ["b.png", "b.jpg", "b.webp", "b.tif", "b.avif"])
+def test_hdr_of_results(outcome, target):
+    icc = open_picture(outcome(nclx(HEIC, 9, 16), target).path).metadata["icc-profile-data"][1]
+    assert icc.endswith(b"cicp\0\0\0\0\x09\x10\0\1")
+
+
+@pytest.mark.kept("profile-damaged")
+def test_damaged_profile_of_a_result(outcome):
+    assert (
+        "icc-profile-data"
+        not in open_picture(outcome(png(icc_profile=broken("cut"))).path).metadata
+    )

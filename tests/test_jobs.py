@@ -1,0 +1,189 @@
+"""Which file becomes which, what is left out, and what is refused before any work."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from esrgan_jax.batch.jobs import STREAM, ResultOptions, plan
+from esrgan_jax.errors import InputError
+from esrgan_jax.images.image_file import write_picture
+
+NOISE = (".DS_Store", "Thumbs.db", "desktop.ini", ".hidden.png", ".cache/a.png", "video.mp4")
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder with two pictures, one of them below it, and files that are none to upscale."""
+    folder = tmp_path / "photos"
+    for name in ("a.png", "sub/Ünï köde.v2.png"):
+        write_picture(folder / name, np.zeros((4, 4, 3), np.uint8))
+    (folder / ".cache").mkdir()
+    for name in (*NOISE, "notes.txt"):
+        (folder / name).write_text("no picture")
+    return folder
+
+
+def names(jobs, output) -> list[str]:
+    return [str(target.relative_to(output)) for _, target in jobs]
+
+
+def test_folders_keep_their_tree(photos, tmp_path):
+    output = tmp_path / "out"
+    assert plan([photos], output) == [
+        (photos / "a.png", output / "a.png"),
+        (photos / "sub/Ünï köde.v2.png", output / "sub/Ünï köde.v2.png"),
+    ]
+    files = [photos / "sub/Ünï köde.v2.png", photos / "a.png"]
+    assert names(plan(files, output), output) == ["Ünï köde.v2.png", "a.png"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("photos/**/*.png", ["a.png", "sub/Ünï köde.v2.png"]),
+        ("*/*.png", ["photos/a.png"]),
+        ("photos/sub/*", ["Ünï köde.v2.png"]),
+        ("photos/*", ["a.png", "video.mp4"]),
+        ("**/Ü*.png", ["photos/sub/Ünï köde.v2.png"]),
+    ],
+)
+def test_patterns_keep_what_they_leave_open(photos, tmp_path, monkeypatch, pattern, expected):
+    monkeypatch.chdir(tmp_path)
+    for output in (Path("out"), tmp_path / "out"):
+        assert names(plan([Path(pattern)], output), output) == expected
+    assert names(plan([tmp_path / pattern], Path("out")), "out") == expected
+
+
+def test_a_name_with_brackets_is_no_pattern(tmp_path):
+    for name in ("b[1].png", "-c d.png", "x?.png"):
+        write_picture(tmp_path / name, np.zeros((1, 1, 3), np.uint8))
+        job = (tmp_path / name, tmp_path / "out" / name)
+        assert plan([tmp_path / name], tmp_path / "out") == [job]
+    with pytest.raises(InputError, match="no picture matches"):
+        plan([tmp_path / "b[2].png"], tmp_path / "out")
+
+
+def test_one_picture_becomes_the_file_or_lies_in_the_folder(photos, tmp_path):
+    picture = photos / "a.png"
+    assert plan([picture], tmp_path / "big.PNG") == [(picture, tmp_path / "big.PNG")]
+    assert plan([picture], tmp_path / "v1.2") == [(picture, tmp_path / "v1.2" / "a.png")]
+    (tmp_path / "dir.png").mkdir()
+    assert plan([picture], tmp_path / "dir.png") == [(picture, tmp_path / "dir.png" / "a.png")]
+    assert plan([picture], tmp_path / "big.jpg") == [(picture, tmp_path / "big.jpg")]
+    assert plan([picture], STREAM, extension=".jpg") == [(picture, STREAM)]
+    assert plan([STREAM], tmp_path / "big.jpg") == [(STREAM, tmp_path / "big.jpg")]
+
+
+def test_formats_and_suffixes(tmp_path):
+    for name, frames in (("still.gif", 1), ("moving.gif", 2), ("moving2.webp", 2)):
+        more = [Image.new("L", (4, 4), 200)] * (frames - 1)
+        Image.new("L", (4, 4)).save(tmp_path / name, save_all=True, append_images=more)
+    (tmp_path / "damaged.gif").write_bytes(b"GIF89a")
+    for options, expected in [
+        ({}, ["damaged.png", "moving.webp", "moving2.webp", "still.png"]),
+        (
+            {"suffix": "_x4"},
+            ["damaged_x4.png", "moving_x4.webp", "moving2_x4.webp", "still_x4.png"],
+        ),
+        ({"extension": ".gif"}, ["damaged.gif", "moving.gif", "moving2.gif", "still.gif"]),
+    ]:
+        assert names(plan([tmp_path], tmp_path / "out", **options), tmp_path / "out") == expected
+    videos = [tmp_path / name for name in ("a.mp4", "b.MKV", "c.avi")]
+    for video in videos:
+        video.touch()
+    output = tmp_path / "out"
+    assert names(plan(videos, output, extension=".jpg"), output) == ["a.mp4", "b.mkv", "c.mp4"]
+    assert len(plan([tmp_path], output)) == 4  # videos are taken where they are named
+
+
+def test_what_an_earlier_run_wrote_is_no_input(photos, tmp_path):
+    inside = photos / "out"
+    expected = ["a.png", "sub/Ünï köde.v2.png"]
+    for source in (photos, photos / "**/*.png"):
+        for _, target in plan([source], inside):
+            write_picture(target, np.zeros((4, 4, 3), np.uint8))
+        assert names(plan([source], inside), inside) == expected
+    write_picture(photos / "b_x4.png", np.zeros((4, 4, 3), np.uint8))  # nobody's result
+    for source in (photos / "sub", photos / "sub/*"):
+        for _ in range(2):
+            jobs = plan([source], photos / "sub", suffix="_x4")
+            assert names(jobs, photos / "sub") == ["Ünï köde.v2_x4.png"]
+            write_picture(jobs[0][1], np.zeros((4, 4, 3), np.uint8))
+    (photos / "sub/Ünï köde.v2_x4.png").unlink()
+    jobs = plan([photos / "*.png"], photos, suffix="_x4")
+    assert names(jobs, photos) == ["a_x4.png", "b_x4_x4.png"]
+
+
+def test_a_folder_may_be_written_to_its_parent(photos):
+    assert names(plan([photos / "sub"], photos), photos) == ["Ünï köde.v2.png"]
+
+
+def test_the_same_picture_twice_is_done_once(photos, tmp_path):
+    jobs = plan([photos, photos, photos / "a.png"], tmp_path / "out")
+    assert names(jobs, tmp_path / "out") == ["a.png", "sub/Ünï köde.v2.png"]
+
+
+def test_no_picture_is_overwritten_or_written_twice(photos, tmp_path):
+    (photos / "a.jpg").touch()
+    (tmp_path / "video.mp4").touch()
+    (photos / "link.png").symlink_to(photos / "a.png")
+    other = tmp_path / "other"
+    write_picture(other / "a.png", np.zeros((4, 4, 3), np.uint8))
+    out, picture, video = tmp_path / "out", photos / "a.png", tmp_path / "video.mp4"
+    for inputs, output, message in [
+        ([photos], out, r"a\.jpg and .*a\.png would both"),
+        ([picture, other], out, r"photos/a\.png and .*other/a\.png would both"),
+        ([other / "a.png"], other / "a.png", "overwrite"),
+        ([photos / "link.png"], picture, "overwrite"),
+        ([other / "a.png"], other, "overwrite"),
+        ([other], other, "is the input folder"),
+        ([tmp_path / "none.png"], out, "no picture or folder .*none.png"),
+        ([Path("x" * 300)], out, "no picture or folder"),
+        ([tmp_path / "*.tga"], out, r"no picture matches .*\*\.tga"),
+        ([photos], tmp_path / "out.png", "is one file; name a folder"),
+        ([photos], STREAM, "is one file"),
+        ([other], photos / "notes.txt", "files end in"),
+        ([picture], tmp_path / "out.bmp", "files end in"),
+        ([picture], picture / "out", r"a\.png is a file and no folder"),
+        ([picture], picture / "out.png", r"a\.png is a file and no folder"),
+        ([picture], tmp_path / "out.mp4", "is a picture and .* would be a video"),
+        ([video], out.with_suffix(".png"), "is a video and .* would be a picture"),
+        ([video], STREAM, "is a video, which is written to a file"),
+        ([STREAM], out, "standard input becomes one file"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            plan(inputs, output)
+    for options in ({"suffix": "_x4"}, {"extension": ".png"}):
+        with pytest.raises(InputError, match="leave --suffix and --format out"):
+            plan([picture], tmp_path / "big.png", **options)
+    assert os.listdir(other) == ["a.png"]
+
+
+def test_a_folder_that_must_not_be_written_to(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda place, _: place != tmp_path)  # root may do anything
+    for output in (tmp_path / "new/out", tmp_path / "big.png", tmp_path):
+        with pytest.raises(InputError, match=f"the folder {tmp_path} is not writable"):
+            plan([photos / "a.png"], output)
+    assert plan([photos / "a.png"], photos / "new")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, (28, 36)),
+        ({"scale": 2.5}, (18, 22)),
+        ({"scale": 0.3}, (2, 3)),
+        ({"scale": 0.001}, (1, 1)),
+        ({"size": (100, 0)}, (78, 100)),
+        ({"size": (0, 100)}, (100, 129)),
+        ({"size": (5, 100)}, (100, 5)),
+    ],
+)
+def test_sizes(result_options, expected):
+    class Four:
+        scale = 4
+
+    assert ResultOptions(**result_options).result_size(7, 9, Four()) == expected

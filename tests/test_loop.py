@@ -1,0 +1,423 @@
+"""Whole runs of a tiny network: both stages, stopping and going on bit for bit, bad input."""
+
+import copy
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from orbax.checkpoint import v1 as ocp
+
+from configs import demo
+from esrgan_jax.checkpoint import find_checkpoint, load_generator
+from esrgan_jax.errors import InputError, RunError
+from esrgan_jax.images.image_file import write_picture
+from esrgan_jax.training import loop, validation
+from esrgan_jax.training.loop import train_and_evaluate
+from esrgan_jax.training.stopping import Stopped
+from tools import convert_discriminator
+
+TINY = {
+    "stage": "both",
+    "generator.num_blocks": 1,
+    "generator.num_features": 4,
+    "generator.num_growth": 2,
+    "discriminator.num_features": 2,
+    "psnr.init_from": "",
+    "psnr.learning_rate": 2e-3,
+    "psnr.periods": (2400,),
+    "psnr.steps": 6,
+    "psnr.hr_patch": 16,
+    "psnr.batch_size": 8,
+    "psnr.ema_decay": 0.9,
+    "gan.steps": 4,
+    "gan.periods": (5,),
+    "gan.hr_patch": 32,
+    "gan.batch_size": 8,
+    "gan.ema_decay": 0.9,
+    "gan.perceptual_weight": 0.0,
+    "log_every": 1,
+    "eval_every": 4,
+    "checkpoint_every": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("photographs")
+    rng = np.random.default_rng(0)
+    for index in range(5):
+        coarse = rng.integers(0, 256, (8, 10, 3), dtype=np.uint8)
+        write_picture(folder / f"{index}.png", np.kron(coarse, np.ones((8, 8, 1), np.uint8)))
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once():
+    """Runs whose steps compute the same share them: tracing and compiling is what takes time.
+
+    What a process that starts anew computes is compared in `test_a_killed_run_...`.
+    """
+    create, made = loop.create_stage, {}
+
+    def create_stage(config, name, vgg):
+        sections = {k: config[k].to_dict() for k in ("generator", "discriminator", name)}
+        for key in ("steps", "init_from", "d_init_from"):  # the loop reads these
+            sections[name].pop(key, None)
+        key = name, config.scale, str(sections)
+        if vgg is not None:
+            return create(config, name, vgg)
+        if key not in made:
+            made[key] = create(copy.deepcopy(config), name, vgg)
+        return made[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "create_stage", create_stage)
+        yield
+
+
+@pytest.fixture
+def config(photographs):
+    config = demo.get_config()
+    config.update_from_flattened_dict(TINY)
+    config.data.train = config.data.val = str(photographs)
+    return config
+
+
+@pytest.fixture(scope="module")
+def finished(photographs, tmp_path_factory) -> Path:
+    """The workdir of a run that was never stopped."""
+    config = demo.get_config()
+    config.update_from_flattened_dict(TINY)
+    config.data.train = config.data.val = str(photographs)
+    workdir = tmp_path_factory.mktemp("finished")
+    train_and_evaluate(config, str(workdir))
+    return workdir
+
+
+def start(workdir: Path, settings: dict, **options) -> subprocess.Popen:
+    """A run in a process of its own, on as many devices as here: what is compiled is shared."""
+    command = [sys.executable, "-m", "esrgan_jax.main", "--config=configs/demo.py"]
+    command += [f"--workdir={workdir}", *(f"--config.{k}={v}" for k, v in settings.items())]
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(jax.device_count())}
+    return subprocess.Popen(command, cwd=Path(__file__).parents[1], env=environment, **options)
+
+
+def stand_still(config) -> None:
+    """Steps of the GAN stage leave both networks as they are."""
+    config.gan.learning_rate = config.gan.d_learning_rate = config.gan.minimum = 0.0
+
+
+def final_state(stage: Path) -> dict:
+    return ocp.load(find_checkpoint(stage), checkpointable_name="state")
+
+
+def assert_same_run(workdir: Path, expected: Path) -> None:
+    """The same logs and the same states, to the last bit."""
+    for stage in ("psnr", "gan"):
+        logs = [(folder / stage / "metrics.jsonl").read_text() for folder in (workdir, expected)]
+        assert logs[0] == logs[1]
+        states = [final_state(folder / stage) for folder in (workdir, expected)]
+        assert jax.tree.structure(states[0]) == jax.tree.structure(states[1])
+        jax.tree.map(np.testing.assert_array_equal, *states)
+
+
+def test_a_run_leaves_what_it_promises(finished):
+    for stage, steps in (("psnr", 6), ("gan", 4)):
+        rows = [
+            json.loads(r) for r in (finished / stage / "metrics.jsonl").read_text().splitlines()
+        ]
+        losses = [row for row in rows if "l_g_pix" in row]
+        assert [row["step"] for row in losses] == list(range(1, steps + 1))
+        scores = [row for row in rows if "val_psnr_y" in row]
+        assert [row["step"] for row in scores] == sorted({4, steps})
+        (board,) = (finished / stage).glob("events.out.tfevents.*")
+        assert b"data_wait_s" in board.read_bytes()
+        assert find_checkpoint(finished / stage).name == str(steps)
+    assert {"l_g_gan", "l_d_real", "l_d_fake", "out_d_real", "out_d_fake", "lr_g", "lr_d"} < set(
+        losses[0]
+    )
+    recorded = json.loads((finished / "config.json").read_text())
+    assert recorded["psnr"]["steps"] == 6
+    kept = sorted(int(p.name) for p in (finished / "psnr" / "checkpoints").iterdir())
+    assert kept == [2, 4, 6]
+
+
+def test_the_gan_stage_starts_from_the_averaged_psnr_generator(finished, config, tmp_path):
+    config.gan.steps = 1
+    stand_still(config)
+    config.stage = "gan"
+    config.gan.init_from = str(finished / "psnr")
+    train_and_evaluate(config, str(tmp_path))
+    _, psnr = load_generator(finished / "psnr")
+    gan = final_state(tmp_path / "gan")["generator"]["params"]
+    jax.tree.map(np.testing.assert_array_equal, psnr["params"], gan)
+
+
+def test_a_damaged_last_psnr_checkpoint_is_trained_again(config, finished, tmp_path, capfd):
+    """Whether the GAN stage is done or has not begun, both stages end as they would have."""
+    workdir = tmp_path / "run"
+    shutil.copytree(finished, workdir)
+    for gan_done in (True, False):
+        if not gan_done:
+            shutil.rmtree(workdir / "gan")
+        newest = find_checkpoint(workdir / "psnr")
+        largest = max(newest.rglob("*"), key=lambda path: path.stat().st_size)
+        largest.write_bytes(largest.read_bytes()[:-8])
+        train_and_evaluate(config, str(workdir))
+        assert_same_run(workdir, finished)
+        said = capfd.readouterr()
+        assert "psnr/checkpoints/6: is damaged" in said.err
+        assert ("gan: finished at step 4" in said.out) == gan_done
+
+
+def test_the_gan_stage_starts_from_a_given_discriminator(finished, config, tmp_path):
+    """From a run, and from the file of BasicSR's names that it was converted into."""
+    convert_discriminator.main([str(finished), str(tmp_path / "net_d.pth")])
+    config.stage = "gan"
+    config.gan.steps = 1
+    stand_still(config)
+    config.gan.init_from = str(finished)
+    expected = final_state(finished / "gan")["discriminator"]["params"]
+    for source in (finished / "gan", tmp_path / "net_d.pth"):
+        config.gan.d_init_from = str(source)
+        workdir = tmp_path / f"from_{source.name}"
+        train_and_evaluate(config, str(workdir))
+        found = final_state(workdir / "gan")["discriminator"]
+        jax.tree.map(np.testing.assert_array_equal, found["params"], expected)
+
+    config.gan.d_init_from = str(finished / "psnr")
+    with pytest.raises(InputError, match="has no discriminator"):
+        train_and_evaluate(config, str(tmp_path / "refused"))
+    config.gan.d_init_from = str(tmp_path / "net_d.pth")
+    config.gan.hr_patch = 64
+    with pytest.raises(InputError, match="its hr_patch is 32, the config's 64"):
+        train_and_evaluate(config, str(tmp_path / "refused"))
+
+
+@pytest.mark.parametrize(
+    ("number", "stage", "step"), [(signal.SIGTERM, "psnr", 3), (signal.SIGINT, "gan", 1)]
+)
+def test_a_signal_saves_and_the_same_command_goes_on_bit_for_bit(
+    config, finished, tmp_path, monkeypatch, stage, step, number
+):
+    finite, before = loop._finite, signal.getsignal(number)
+
+    def interrupt(metrics, where, folder):
+        if where == f"step {step} of the {stage} stage":
+            os.kill(os.getpid(), number)
+        return finite(metrics, where, folder)
+
+    monkeypatch.setattr(loop, "_finite", interrupt)
+    with pytest.raises(Stopped, match=f"of the {stage} stage"):
+        train_and_evaluate(config, str(tmp_path))
+    monkeypatch.undo()
+    assert signal.getsignal(number) is before
+    train_and_evaluate(config, str(tmp_path))
+    assert_same_run(tmp_path, finished)
+
+
+def test_a_signal_between_the_stages_is_not_lost(config, finished, tmp_path, monkeypatch):
+    leave = loop.MetricWriter.__exit__
+
+    def interrupt(writer, *exception):
+        leave(writer, *exception)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(loop.MetricWriter, "__exit__", interrupt)
+    with pytest.raises(Stopped, match="after the psnr stage"):
+        train_and_evaluate(config, str(tmp_path))
+    monkeypatch.undo()
+    assert not (tmp_path / "gan").exists()
+    train_and_evaluate(config, str(tmp_path))
+    assert_same_run(tmp_path, finished)
+
+
+@pytest.mark.parametrize(("picture", "step", "stage"), [(2, 4, "psnr"), (12, 4, "gan")])
+def test_a_validation_that_a_signal_stops_is_done_again(
+    config, finished, tmp_path, monkeypatch, picture, step, stage
+):
+    """In the middle of a stage, and after the last step of all."""
+    score, seen = validation.scores, []
+
+    def interrupt(*arguments):
+        seen.append(arguments)
+        if len(seen) == picture:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return score(*arguments)
+
+    monkeypatch.setattr(validation, "scores", interrupt)
+    with pytest.raises(Stopped, match=f"after step {step} of the {stage} stage"):
+        train_and_evaluate(config, str(tmp_path))
+    assert len(seen) == picture  # and not all five
+    monkeypatch.undo()
+    train_and_evaluate(config, str(tmp_path))
+    assert_same_run(tmp_path, finished)
+    assert not list(tmp_path.glob("*/validation_owed"))
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("_open_source", "while networks and pictures were being read"),
+        ("_restore_or_create", "before a step of the psnr stage"),
+    ],
+)
+def test_a_signal_before_the_first_step_stops(config, tmp_path, monkeypatch, function, message):
+    whole = getattr(loop, function)
+
+    def interrupt(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return whole(*arguments)
+
+    monkeypatch.setattr(loop, function, interrupt)
+    with pytest.raises(Stopped, match=message) as stopped:
+        train_and_evaluate(config, str(tmp_path))
+    assert stopped.value.signal == signal.SIGTERM
+    assert find_checkpoint(tmp_path) is None
+
+
+def test_two_signals_at_once_end_without_a_traceback(photographs, tmp_path):
+    """Ctrl-C twice within 0.3 s, for the whole group of processes as a terminal sends it."""
+    flags = {**TINY, "data.train": photographs, "psnr.steps": 2000, "data.num_workers": 2}
+    flags |= {"checkpoint_every": 5, "stage": "psnr"}
+    process = start(tmp_path, flags, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while find_checkpoint(tmp_path) is None:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    time.sleep(0.15)
+    os.killpg(process.pid, signal.SIGINT)
+    err = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    for word in ("Traceback", "resource_tracker", "leaked", "Error"):
+        assert word not in err
+    assert "SIGINT: saving after this step" in err
+    assert "SIGINT: stopping already, please wait" in err
+    step = int(find_checkpoint(tmp_path).name)
+    assert f"stopped after step {step} of the psnr stage" in err
+    load_generator(tmp_path)
+
+
+def test_a_stage_with_checkpoints_needs_nothing_else(config, finished, tmp_path):
+    shutil.copytree(finished / "gan", tmp_path / "gan")
+    config.stage, config.gan.steps = "gan", 5
+    train_and_evaluate(config, str(tmp_path))
+    assert find_checkpoint(tmp_path / "gan").name == "5"
+
+
+def test_the_best_checkpoint_stays_beside_the_newest(config, tmp_path, monkeypatch):
+    scores = iter([20.0, 25.0, 22.0, 21.0])
+    monkeypatch.setattr(
+        loop.Validation, "run", lambda *_: ({"val_psnr_y": next(scores)}, {}), raising=True
+    )
+    config.stage, config.keep, config.eval_every = "psnr", 1, 2
+    config.psnr.steps = 4
+    train_and_evaluate(config, str(tmp_path))
+    config.psnr.steps = 8  # over a resume
+    train_and_evaluate(config, str(tmp_path))
+    kept = sorted(int(path.name) for path in (tmp_path / "psnr" / "checkpoints").iterdir())
+    assert kept == [4, 8]
+
+
+def test_a_killed_run_goes_on_bit_for_bit(config, photographs, tmp_path):
+    """kill -9 between two checkpoints, in a process of its own."""
+    changes = {"psnr.steps": 150, "checkpoint_every": 30, "eval_every": 150}
+    flags = TINY | changes | {"data.train": photographs, "data.val": photographs}
+    config.update_from_flattened_dict(changes)
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    train_and_evaluate(config, str(whole))
+    process = start(killed, flags)
+    while find_checkpoint(killed / "psnr") is None:
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.05)
+    time.sleep(0.3)  # some steps behind the checkpoint
+    process.kill()
+    process.wait()
+    assert int(find_checkpoint(killed / "psnr").name) < 150
+    assert start(killed, flags).wait() == 0
+    assert_same_run(killed, whole)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(config, tmp_path):
+    config.psnr.learning_rate = 1e30
+    with pytest.raises(RunError, match=r"step \d of the psnr stage: .*l_g_pix is (nan|inf)"):
+        train_and_evaluate(config, str(tmp_path))
+    saved = find_checkpoint(tmp_path / "psnr")
+    if saved is not None:
+        _, variables = load_generator(saved)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stage": "sideways"}, "stage is 'sideways'"),
+        ({"data.train": None}, "--config.data.train"),
+        ({"data.train": "nowhere"}, "nowhere"),
+        ({"data.val": "nowhere"}, "nowhere"),
+        ({"gan.perceptual_weight": 1.0}, r"tools/convert_vgg.py"),
+        ({"gan.perceptual_weight": 1.0, "vgg": "nothing.safetensors"}, "nothing.safetensors"),
+        ({"psnr.batch_size": 3}, "psnr.batch_size is 3"),
+        ({"psnr.hr_patch": 18}, "psnr.hr_patch is 18"),
+        ({"gan.hr_patch": 48}, "multiple of 32"),
+        ({"psnr.hr_patch": 512}, "none of 5 pictures"),
+        ({"psnr.pixel_norm": "l3"}, "psnr.pixel_norm is 'l3'"),
+        ({"psnr.schedule": "linear"}, "psnr.schedule is 'linear'"),
+        ({"stage": "gan"}, "--config.gan.init_from"),
+        ({"psnr.init_from": "nothing.pth"}, "nothing.pth"),
+        ({"scale": 5}, "scale is 5"),
+        ({"generator.in_channels": 1}, "generator.in_channels is 1"),
+        ({"generator.dtype": "float31"}, "float31"),
+        ({"discriminator.dtype": "float31"}, "float31"),
+        ({"discriminator.initializer": "he"}, "he"),
+        ({"generator.initializer": "he"}, "he"),
+        ({"generator.name": "edsr"}, "edsr"),
+        ({"generator.name": "srresnet"}, "num_growth"),
+        ({"gan.init_from": "setup.cfg"}, "setup.cfg"),
+        ({"gan.d_init_from": "nothing.pth"}, "nothing.pth"),
+        ({"psnr.steps": 0}, "psnr.steps is 0"),
+        ({"psnr.steps": 5000}, "psnr.periods end at step 2400"),
+        ({"psnr.periods": (0, 2400)}, r"psnr.periods is \(0, 2400\)"),
+        ({"gan.learning_rate": -1.0}, "gan.learning_rate is -1.0"),
+        ({"data.num_workers": -1}, "num_workers"),
+        ({"log_every": 0}, "log_every is 0"),
+    ],
+)
+def test_bad_settings_are_told_before_the_first_step(config, tmp_path, changes, message):
+    config.update_from_flattened_dict(changes)
+    with pytest.raises(InputError, match=message):
+        train_and_evaluate(config, str(tmp_path))
+    assert not list(tmp_path.glob("*/metrics.jsonl"))
+
+
+def test_a_generator_of_another_architecture_is_refused(config, finished, tmp_path):
+    config.generator.num_features = 6
+    config.psnr.init_from = str(finished / "psnr")
+    with pytest.raises(InputError, match=r"not the config's generator .*rdb1/conv1/kernel"):
+        train_and_evaluate(config, str(tmp_path))
+
+
+def test_changed_settings_are_told_and_taken(config, tmp_path, capsys):
+    config.stage = "psnr"
+    config.psnr.steps = 2
+    train_and_evaluate(config, str(tmp_path))
+    config.psnr.steps, config.psnr.learning_rate = 3, 1e-4
+    train_and_evaluate(config, str(tmp_path))
+    err = capsys.readouterr().err
+    assert "psnr.steps 2 -> 3" in err
+    assert "psnr.learning_rate 0.002 -> 0.0001" in err
+    assert find_checkpoint(tmp_path).name == "3"
+    before = (tmp_path / "config.json").read_text()
+    config.psnr.steps, config.generator.num_features = 4, 6
+    with pytest.raises(InputError, match=r"num_features was 4, is 6\. Go on with --config\.gen"):
+        train_and_evaluate(config, str(tmp_path))
+    assert (tmp_path / "config.json").read_text() == before  # that of the checkpoints

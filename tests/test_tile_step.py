@@ -1,0 +1,260 @@
+"""The step on the device: planes of every kind of picture, and what is done beside the network."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from esrgan_jax.errors import InputError
+from esrgan_jax.imresize import imresize
+from esrgan_jax.models.generator import Generator
+from esrgan_jax.models.rrdb import RRDBNet
+from esrgan_jax.upscaling.network import PART
+from esrgan_jax.upscaling.planes import result_bands
+from esrgan_jax.upscaling.tile_step import upscale_step
+
+
+class Recolor(nn.Module, Generator):
+    """Enlarges by repetition and changes pixels in a known way, whatever the channels are."""
+
+    in_channels: int = 3
+    out_channels: int = 3
+    dtype: jnp.dtype = jnp.dtype("float32")
+    gain: float = 1.0
+    shift: float = 0.0
+    scale: int = 2
+
+    def __call__(self, lr):
+        sr = self.gain * lr.repeat(self.scale, axis=1).repeat(self.scale, axis=2) + self.shift
+        return jnp.stack([sr[..., i % sr.shape[-1]] for i in range(self.out_channels)], axis=-1)
+
+
+def run(module, tiles, sizes=None, **options):
+    tiles = np.asarray(tiles)
+    sizes = [tiles.shape[1:3]] * len(tiles) if sizes is None else sizes
+    sr, finite = upscale_step(module, {}, tiles, np.array(sizes, np.int32), **options)
+    assert np.asarray(finite).all()
+    return np.asarray(sr)
+
+
+def repeated(x, scale=2):
+    return x.repeat(scale, axis=1).repeat(scale, axis=2)
+
+
+@pytest.mark.parametrize("bands", [1, 2, 3, 4])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_a_network_that_only_repeats_gives_every_picture_back(rng, bands, channels, dtype):
+    peak = 1 if dtype == np.float32 else np.iinfo(dtype).max
+    lr = (
+        np.rint(rng.uniform(0, peak, (2, 6, 5, bands)))
+        if peak > 1
+        else rng.uniform(0, 1, (2, 6, 5, bands))
+    )
+    lr = lr.astype(dtype)
+    if bands in (2, 4):
+        lr[..., -1] = np.maximum(lr[..., -1], peak // 2 or 0.5)  # low alpha keeps little colour
+    sr = run(Recolor(channels, channels), lr, dtype=np.dtype(dtype).name)
+    assert sr.dtype == dtype
+    shown = slice(None) if channels == 4 or bands in (1, 3) else slice(-1)  # alpha: test_alpha.py
+    difference = np.abs(sr.astype(float) - repeated(lr).astype(float))[..., shown].max()
+    # Where something is transparent, colours are smoothed by about a level of their own.
+    smoothed = 2 if peak > 1 else 2 / 65535
+    assert difference <= (smoothed if bands in (2, 4) else 0 if peak > 1 else 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("channels", "bands", "expected"),
+    [
+        ((3, 3), 1, 1), ((3, 3), 2, 2), ((3, 3), 3, 3), ((3, 3), 4, 4),
+        ((1, 1), 3, 3), ((1, 1), 4, 4), ((4, 4), 4, 4), ((4, 4), 3, 3), ((4, 4), 1, 1),
+        ((3, 1), 3, 1), ((3, 1), 4, 2), ((1, 3), 1, 3), ((1, 3), 2, 4), ((1, 3), 3, 3),
+        ((3, 4), 3, 4), ((4, 3), 4, 3),
+    ],
+)  # fmt: skip
+def test_bands_of_the_result(rng, channels, bands, expected):
+    module = Recolor(*channels)
+    assert result_bands(bands, module) == expected
+    lr = rng.uniform(0, 1, (1, 4, 4, bands)).astype(np.float32)
+    assert run(module, lr).shape == (1, 8, 8, expected)
+
+
+@pytest.mark.parametrize("channels", [(2, 3), (3, 2), (5, 5)])
+def test_networks_of_other_channels_are_refused(channels):
+    with pytest.raises(InputError, match=f"makes {channels[1]} channels of {channels[0]}"):
+        result_bands(3, Recolor(*channels))
+
+
+def test_what_is_hidden_bleeds_nowhere(rng):
+    """The colour under alpha 0 is not seen by the network, and the result's alpha ends cleanly."""
+    lr = np.zeros((2, 8, 8, 4), np.uint8)
+    lr[:, 2:6, 2:6] = [200, 100, 50, 255]
+    lr[1, ..., 0] = np.where(lr[1, ..., 3] == 0, 255, lr[1, ..., 0])
+    lr[1, ..., 1] = np.where(lr[1, ..., 3] == 0, rng.integers(0, 256, (8, 8)), lr[1, ..., 1])
+    module = RRDBNet(num_features=4, num_growth=2, num_blocks=1, scale=2)
+    variables = jax.jit(module.init)(jax.random.key(1), jnp.zeros((1, 8, 8, 3)))
+    variables = jax.tree.map(lambda x: x * 20, variables)
+    sizes = np.full((2, 2), 8, np.int32)
+    sr, _ = upscale_step(module, variables, lr, sizes, dtype="uint8")
+    np.testing.assert_array_equal(sr[0], sr[1])
+
+
+def test_alpha_that_is_one_value_around_stays_it(rng):
+    """A network that makes 254 of 255 makes no picture see-through, nor the hidden visible."""
+    lr = rng.integers(0, 256, (1, 16, 24, 4), dtype=np.uint8)
+    lr[..., 3] = 0
+    lr[:, :, 12:, 3] = 255
+    sr = run(Recolor(gain=0.9, shift=0.02), lr, dtype="uint8")
+    assert (sr[:, :, : 2 * 11, 3] == 0).all()
+    assert (sr[:, :, 2 * 13 :, 3] == 255).all()
+    edge = sr[0, 0, 2 * 11 : 2 * 13, 3].astype(int)
+    assert (np.diff(edge) >= 0).all()  # and nothing rings
+    np.testing.assert_array_equal(edge + edge[::-1], 255)
+
+
+def test_colours_go_on_under_what_is_transparent(rng):
+    """A sharp edge of alpha is none of the colours, on either side of it."""
+    lr = np.zeros((1, 40, 40, 4), np.uint8)
+    lr[..., :3] = rng.integers(0, 256, (1, 40, 40, 3))  # whatever is hidden
+    lr[:, :, :20, :3] = [200, 100, 50]
+    lr[:, :, :19, 3] = 255
+    lr[:, :, 19, 3] = 100
+    sr = run(Recolor(), lr, dtype="uint8")
+    np.testing.assert_array_equal(sr[:, :, : 2 * 19, :3], np.full((1, 80, 38, 3), [200, 100, 50]))
+    near = sr[:, :, 2 * 19 : 2 * 30, :3].astype(int)
+    assert np.abs(near - [200, 100, 50]).max() <= 3
+
+
+def test_colours_that_go_on_end_at_the_picture(rng):
+    """Beyond it there are zeros, as without alpha."""
+    lr = np.zeros((1, 16, 16, 4), np.float32)
+    lr[:, :10, :12] = 0.5
+    seen = []
+
+    class Look(Recolor):
+        def __call__(self, lr):
+            jax.debug.callback(seen.append, lr)
+            return super().__call__(lr)
+
+    run(Look(), lr, [(10, 12)])
+    jax.effects_barrier()
+    (planes,) = seen
+    np.testing.assert_allclose(planes[0, :10, :12], 0.5, atol=1e-6)
+    assert (planes[:, 10:] == 0).all()
+    assert (planes[:, :, 12:] == 0).all()
+
+
+def test_gray_pictures_stay_gray(rng):
+    class Tint(Recolor):
+        def __call__(self, lr):
+            return super().__call__(lr) * jnp.array([1.0, 0.5, 0.25]).reshape(1, 1, 1, 3)
+
+    lr = rng.uniform(0, 1, (1, 4, 4, 1)).astype(np.float32)
+    luma = 0.299 + 0.587 * 0.5 + 0.114 * 0.25
+    np.testing.assert_allclose(run(Tint(), lr), luma * repeated(lr), rtol=1e-5)
+
+
+def test_strength_goes_from_bicubic_to_the_network(rng):
+    sizes = [(9, 12), (12, 7)]
+    lr = np.zeros((2, 12, 12, 3), np.float32)
+    for tile, (height, width) in zip(lr, sizes, strict=True):
+        tile[:height, :width] = rng.uniform(0.2, 0.8, (height, width, 3))
+    module = Recolor(gain=0.5)
+    for strength in (0.0, 0.3, 1.0):
+        sr = run(module, lr, sizes, strength=strength)
+        for tile, result, (height, width) in zip(lr, sr, sizes, strict=True):
+            picture = tile[:height, :width]
+            expected = strength * 0.5 * repeated(picture[None])[0]
+            expected = expected + (1 - strength) * imresize(picture, 2)
+            filled = result[: 2 * height, : 2 * width]
+            np.testing.assert_allclose(filled, expected.clip(0, 1), rtol=0, atol=1e-5)
+
+
+def test_strength_is_not_compiled_anew(rng):
+    lr, sizes = np.zeros((1, 8, 8, 3), np.uint8), np.full((1, 2), 8, np.int32)
+    before = upscale_step._cache_size()
+    for strength in (0.1, 0.2, 0.9):
+        upscale_step(Recolor(gain=0.25), {}, lr, sizes, strength)
+    assert upscale_step._cache_size() == before + 1
+
+
+def test_keep_color_takes_a_cast_away_and_leaves_texture(rng):
+    lr = rng.uniform(0.3, 0.6, (1, 48, 64, 3)).astype(np.float32)
+    cast = run(Recolor(shift=0.1), lr)
+    kept = run(Recolor(shift=0.1), lr, keep_color=True)
+    np.testing.assert_allclose(cast - repeated(lr), 0.1, atol=1e-6)
+    np.testing.assert_allclose(kept, repeated(lr), atol=1e-5)
+    # Faint texture of the network at one pixel's distance is none of its business.
+    texture = np.zeros_like(lr)
+    texture[:, ::2, ::2] = 0.05
+
+    class Textured(Recolor):
+        def __call__(self, lr):
+            return super().__call__(lr) + jnp.asarray(repeated(texture - texture.mean()))
+
+    both = run(Textured(shift=0.1), lr, keep_color=True)
+    difference = both - repeated(lr + texture - texture.mean())
+    assert np.abs(difference).max() < 0.006  # of the border, where the mean is one-sided
+
+
+def test_keep_color_sees_nothing_beyond_a_picture(rng):
+    """A picture in a corner of its tile is corrected as one that fills it."""
+    lr = np.zeros((1, 64, 64, 3), np.float32)
+    lr[:, :20, :30] = rng.uniform(0.3, 0.6, (1, 20, 30, 3))
+    sr = run(Recolor(gain=0.9, shift=0.1), lr, [(20, 30)], keep_color=True)
+    alone = run(Recolor(gain=0.9, shift=0.1), lr[:, :20, :30], keep_color=True)
+    np.testing.assert_allclose(sr[:, :36, :56], alone[:, :36, :56], atol=2e-5)
+
+
+@pytest.fixture(scope="module")
+def network():
+    module = RRDBNet(num_features=8, num_growth=4, num_blocks=1)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    rng = np.random.default_rng(0)
+    draw = lambda s: rng.normal(0, max(np.prod(s.shape[-4:-1]), 25) ** -0.5, s.shape)  # noqa: E731
+    return module, jax.tree.map(lambda s: draw(s).astype(np.float32), shapes)
+
+
+def test_the_ensemble_is_the_mean_of_eight_turned_versions(network, rng):
+    module, variables = network
+    sizes = [(12, 9), (12, 12)]
+    lr = np.zeros((2, 12, 12, 3), np.float32)
+    for tile, (height, width) in zip(lr, sizes, strict=True):
+        tile[:height, :width] = rng.uniform(0, 1, (height, width, 3))
+    sr, _ = upscale_step(module, variables, lr, np.array(sizes), ensemble=True)
+    apply = jax.jit(module.apply)
+    for tile, result, (height, width) in zip(lr, np.asarray(sr), sizes, strict=True):
+        picture, total = tile[:height, :width], 0.0
+        for turns in range(4):
+            for flip in (False, True):
+                turned = np.rot90(picture[:, ::-1] if flip else picture, turns)
+                back = np.rot90(np.asarray(apply(variables, turned[None]))[0], -turns)
+                total = total + (back[:, ::-1] if flip else back)
+        filled = result[: 4 * height, : 4 * width]
+        np.testing.assert_allclose(filled, (total / 8).clip(0, 1), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("border", ["zero", "mirror", "wrap"])
+def test_enlarging_in_parts_changes_nothing(network, rng, border):
+    module, variables = network
+    height = 3 * PART + 5
+    lr = rng.uniform(0, 1, (1, height, 8, 3)).astype(np.float32)
+    sizes = np.array([(height - 3, 6)], np.int32)
+    parts, _ = upscale_step(module, variables, lr, sizes, border=border)
+    whole, _ = upscale_step(module, variables, lr, sizes, border=border, whole=True)
+    filled = np.s_[:, : 4 * (height - 3), : 4 * 6]
+    assert np.asarray(whole)[filled].std() > 0.01
+    np.testing.assert_allclose(parts[filled], whole[filled], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_tile_that_is_not_finite_is_told(value):
+    lr = np.zeros((3, 4, 4, 3), np.float32)
+
+    class Broken(Recolor):
+        def __call__(self, lr):
+            return super().__call__(lr).at[1, 3, 3, 0].set(value)
+
+    _, finite = upscale_step(Broken(), {}, lr, np.full((3, 2), 4, np.int32))
+    assert np.asarray(finite).tolist() == [True, False, True]

@@ -1,0 +1,166 @@
+"""Videos by the command: what is asked for is done, or refused."""
+
+import os
+import re
+from fractions import Fraction
+
+import jax
+import numpy as np
+import pytest
+
+av = pytest.importorskip("av")
+
+from esrgan_jax.checkpoint import save_generator  # noqa: E402
+from esrgan_jax.errors import InputError, RunError  # noqa: E402
+from esrgan_jax.models.rrdb import RRDBNet  # noqa: E402
+from esrgan_jax.upscale import main  # noqa: E402
+from esrgan_jax.video import parts, writer  # noqa: E402
+from esrgan_jax.video.parts import folder_of  # noqa: E402
+from tests.videos import STEADY, make, packets, times_of  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory, random_generator):
+    """A network x2."""
+    fields, params, _ = random_generator(np.random.default_rng(0), num_blocks=1, scale=2)
+    params = jax.tree.map(lambda a: a * np.float32(0.2), params)
+    path = tmp_path_factory.mktemp("models") / "a.npz"
+    save_generator(path, RRDBNet(**fields), {"params": params})
+    return path
+
+
+def test_the_same_command_goes_on_and_overwrite_starts_anew(model, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(parts, "FRAMES", 4)
+    source, target = make(tmp_path / "a.mp4", sound="aac"), tmp_path / "b.mp4"
+    whole = tmp_path / "whole.mp4"
+    command = [str(source), f"--output={target}", f"--model={model}", "--progress=json"]
+    main([*command[:1], f"--output={whole}", *command[2:]])
+    to_frame, given = writer.to_frame, []
+
+    def stop(*arguments):
+        given.append(arguments)
+        if len(given) > 9:  # two segments and a frame
+            raise KeyboardInterrupt
+        return to_frame(*arguments)
+
+    def stopped(*more):
+        given.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(writer, "to_frame", stop)
+            with pytest.raises(KeyboardInterrupt):
+                main([*command, *more])
+        return sorted(path.name for path in folder_of(target).glob("*.packets"))
+
+    assert stopped() == ["000000000.4.packets", "000000004.4.packets"]
+    assert not target.exists()
+    capsys.readouterr()
+    main(command)
+    said = capsys.readouterr().out
+    assert '"note": "goes on after ' in said
+    assert " of its 12 frames" in said
+    assert times_of(target) == times_of(source)
+    assert packets(target, "audio") == packets(source, "audio")
+    assert not folder_of(target).exists()
+    target.unlink()
+    stopped()
+    main([*command, "--overwrite"])
+    assert "goes on" not in capsys.readouterr().out
+    target.unlink()
+    stopped()
+    main([*command, "--quality=20"])
+    assert "goes on" not in capsys.readouterr().out
+    assert sorted(os.listdir(tmp_path)) == ["a.mp4", "b.mp4", "whole.mp4"]
+
+
+def about(path):
+    with av.open(str(path)) as video:
+        video_stream = video.streams.video[0]
+        aspect = Fraction(video_stream.sample_aspect_ratio or 1)
+        return (
+            video_stream.width,
+            video_stream.height,
+            aspect,
+            video_stream.codec_context.name,
+            video_stream.pix_fmt,
+        )
+
+
+@pytest.mark.parametrize(
+    ("option", "size", "aspect"),
+    [
+        ("--size=64x36", (64, 36), 1),  # 16:9
+        ("--size=72x0", (72, 40), 1),  # shown as 16:9, of 72x58 with 64:45
+        ("--size=0x36", (64, 36), 1),
+        ("--scale=2", (144, 116), Fraction(64, 45)),
+        ("--scale=0.5", (36, 29), Fraction(64, 45)),
+    ],
+)
+def test_a_size_is_of_square_pixels_and_a_scale_keeps_their_aspect(
+    model, tmp_path, option, size, aspect
+):
+    frames = [np.full((58, 72, 3), 90, np.uint8)] * 2
+    source = make(tmp_path / "a.mkv", frames, STEADY[:2], aspect=Fraction(64, 45))
+    target = tmp_path / "b.mkv"
+    main([str(source), f"--output={target}", f"--model={model}", option, "--progress=quiet"])
+    assert about(target)[:3] == (*size, aspect)
+
+
+def test_a_video_that_lies_on_its_side_gets_the_size_that_it_is_shown_with(model, tmp_path):
+    frames = [np.full((58, 72, 3), 90, np.uint8)] * 2
+    source = make(
+        tmp_path / "a.mp4", frames, STEADY[:2], aspect=Fraction(64, 45), turn=(90, False, False)
+    )
+    target = tmp_path / "b.webm"
+    main([str(source), f"--output={target}", f"--model={model}", "--size=36x0", "--progress=quiet"])
+    assert about(target)[:3] == (36, 64, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "target", "kind"),
+    [
+        ([], "b.mp4", ("h264", "yuv420p")),
+        (["--depth=8"], "b.mkv", ("h264", "yuv420p")),
+        (["--depth=10"], "b.mp4", ("hevc", "yuv420p10le")),
+        (["--lossless"], "b.mkv", ("ffv1", "bgr0")),
+        (["--lossless", "--depth=16"], "b.mkv", ("ffv1", "gbrp16le")),
+    ],
+)
+def test_depth_and_lossless_do_what_they_say(model, tmp_path, options, target, kind):
+    source, target = make(tmp_path / "a.mp4", times=STEADY[:3]), tmp_path / target
+    main([str(source), f"--output={target}", f"--model={model}", "--progress=quiet", *options])
+    assert about(target)[3:] == kind
+
+
+@pytest.mark.parametrize(
+    ("options", "target", "message"),
+    [
+        (["--lossless"], "b.mp4", "let the name end so"),
+        (["--lossless"], "b.webm", "let the name end so"),
+        (["--depth=16"], "b.mkv", "a depth of 16 bits: videos are written with 8 or 10"),
+        (["--depth=32"], "b.mkv", "a depth of 32 bits"),
+        (["--depth=32", "--lossless"], "b.mkv", "lossless videos are written with 8 or 16"),
+        (["--lossless", "--quality=5"], "b.mkv", "give one of both"),
+        (["--quality=52"], "b.mkv", r"52 is not in 0 \(best\) to 51"),
+    ],
+)
+def test_what_a_video_cannot_be_is_refused(model, tmp_path, capsys, options, target, message):
+    source, target = make(tmp_path / "a.mp4", times=STEADY[:3]), tmp_path / target
+    command = [str(source), f"--output={target}", f"--model={model}", "--progress=json", *options]
+    with pytest.raises((InputError, RunError)) as caught:
+        main(command)
+    assert re.search(message, f"{caught.value} {capsys.readouterr().out}")
+    assert os.listdir(tmp_path) == ["a.mp4"]
+
+
+@pytest.mark.kept("video-subtitles")
+@pytest.mark.parametrize(("name", "codec"), [("b.mp4", "mov_text"), ("b.webm", "webvtt")])
+def test_a_video_with_subtitles(outcome, tmp_path, name, codec):
+    source = make(tmp_path / "a.mkv", times=STEADY[:4], subtitles=[(40, 80, "one")])
+    with av.open(str(outcome(source, name).path)) as video:
+        assert video.streams.subtitles[0].codec_context.codec.name == codec
+
+
+@pytest.mark.kept("video-change")
+def test_a_video_that_is_interlaced(outcome, tmp_path):
+    source = make(tmp_path / "a.mp4", times=STEADY[:4], options={"x264-params": "tff=1"})
+    assert "interlaced" in outcome(source, "b.mp4").failure

@@ -1,0 +1,238 @@
+"""What a video has beside its pictures: each row on videos in docs/formats.md."""
+
+import re
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+av = pytest.importorskip("av")
+
+from esrgan_jax.video.video_file import open_video  # noqa: E402
+from tests.test_video_join import trimmed  # noqa: E402
+from tests.videos import (  # noqa: E402
+    HEIGHT,
+    STEADY,
+    UNSTEADY,
+    WIDTH,
+    damage,
+    make,
+    packets,
+    remux,
+    times_of,
+)
+
+THREE = STEADY[:3]
+HDR = {"colorspace": 9, "color_primaries": 9, "color_trc": 16, "color_range": 1}
+MASTERING = "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)"
+
+
+@pytest.mark.kept("video-aspect")
+@pytest.mark.parametrize("target", ["b.mp4", "b.mkv"])
+def test_sample_aspect(outcome, tmp_path, target):
+    source = make(tmp_path / "a.mp4", times=THREE, aspect=Fraction(4, 3))
+    assert open_video(outcome(source, target).path).aspect == Fraction(4, 3)
+
+
+@pytest.mark.kept("video-aspect-webm")
+def test_sample_aspect_into_webm(outcome, tmp_path):
+    source = make(tmp_path / "a.mp4", times=THREE, aspect=Fraction(4, 3))
+    assert "cannot tell that pixels have the aspect 4/3" in outcome(source, "b.webm").failure
+
+
+@pytest.mark.kept("video-rotation")
+def test_rotation(outcome, tmp_path):
+    source = make(tmp_path / "a.mp4", times=THREE, turn=(90, False, False))
+    video = open_video(outcome(source, "b.mp4").path)
+    assert (video.height, video.width) == (2 * WIDTH, 2 * HEIGHT)
+    assert not video.look.transpose
+
+
+@pytest.mark.kept("video-angle")
+def test_rotation_by_an_angle(outcome, tmp_path):
+    source = make(tmp_path / "a.mp4", times=THREE, turn=(45,))
+    assert "no right one" in outcome(source, "b.mp4").failure
+
+
+@pytest.mark.kept("video-times")
+@pytest.mark.parametrize("target", ["b.mp4", "b.mkv", "b.webm"])
+def test_variable_frame_rate(outcome, tmp_path, target):
+    source = make(tmp_path / "a.mp4", times=UNSTEADY)
+    assert times_of(outcome(source, target).path) == times_of(source)
+
+
+@pytest.mark.kept("video-edit-list")
+def test_edit_list(outcome, tmp_path):
+    source = trimmed(tmp_path / "a.mp4")
+    assert len(times_of(outcome(source, "b.mp4").path)) == 20  # of 30
+
+
+@pytest.mark.kept("video-audio")
+def test_audio(outcome, tmp_path):
+    source = make(tmp_path / "a.mkv", times=THREE, sound="libopus")
+    found = outcome(source, "b.webm").path
+    assert packets(found, "audio") == packets(source, "audio")
+
+
+@pytest.mark.kept("video-audio-other")
+def test_audio_that_a_container_cannot_hold(outcome, tmp_path):
+    source = make(tmp_path / "a.mkv", times=THREE, sound="aac")
+    said = "a .webm file cannot hold stream 1 (audio, aac)"
+    assert said in outcome(source, "b.webm").failure
+
+
+@pytest.mark.kept("video-styles")
+def test_styled_subtitles(outcome, tmp_path):
+    plain = make(tmp_path / "a.mkv", times=THREE, subtitles=[(40, 80, "one")])
+    source = tmp_path / "c.mkv"
+    with av.open(str(plain)) as given, av.open(str(source), "w") as output:
+        video_stream = output.add_stream_from_template(given.streams.video[0])
+        text = output.add_stream("ass")
+        text.codec_context.subtitle_header = b"[Script Info]\nScriptType: v4.00+\n\n[Events]\n"
+        text.time_base = text.codec_context.time_base = Fraction(1, 1000)
+        output.start_encoding()
+        words = av.Packet(b"0,0,Default,,0,0,0,,one")
+        words.stream, words.time_base, words.pts = text, Fraction(1, 1000), 40
+        words.dts, words.duration = 40, 80
+        output.mux(words)
+        for packet in given.demux(video_stream=0):
+            if packet.size:
+                packet.stream = video_stream
+                output.mux(packet)
+    result = outcome(source, "b.mp4")
+    assert re.match(r"the styles of stream 1 \(subtitle, (ass|ssa)\) are", result.notes[0])
+
+
+@pytest.mark.kept("video-tags")
+@pytest.mark.parametrize("target", ["b.mp4", "b.mkv"])
+def test_tags_and_chapters(outcome, tmp_path, target):
+    source = make(tmp_path / "a.mkv", title="Ein Video", chapter="Anfang", sound="aac")
+    with av.open(str(outcome(source, target).path)) as video:
+        assert video.metadata["title"] == "Ein Video"
+        assert [c["metadata"]["title"] for c in video.chapters()] == ["Anfang"]
+        assert video.streams.audio[0].language == "fra"
+
+
+@pytest.mark.kept("video-timecode")
+def test_time_code(outcome, tmp_path):
+    source = make(tmp_path / "a.mov", times=THREE, timecode="01:02:03:04")
+    with av.open(str(outcome(source, "b.mp4").path)) as video:
+        assert "01:02:03:04" in [s.metadata.get("timecode") for s in video.streams]
+
+
+@pytest.mark.kept("video-attachments")
+def test_attachments(outcome, tmp_path):
+    plain = make(tmp_path / "plain.mkv", times=THREE)
+    source = remux(plain, tmp_path / "a.mkv", {"font.ttf": "font/ttf"})
+    with av.open(str(outcome(source, "b.mkv").path)) as video:
+        assert [s.data for s in video.streams if s.type == "attachment"] == [b"font.ttf"]
+
+
+@pytest.mark.kept("video-attachments-other")
+@pytest.mark.parametrize("target", ["b.mp4", "b.webm"])
+def test_attachments_elsewhere(outcome, tmp_path, target):
+    plain = make(tmp_path / "plain.mkv", times=THREE)
+    source = remux(plain, tmp_path / "a.mkv", {"font.ttf": "font/ttf"})
+    (note,) = outcome(source, target).notes
+    assert f"left out, as no {target[1:]} holds it: stream 1 (attachment" in note
+
+
+@pytest.mark.kept("video-colors")
+@pytest.mark.parametrize("target", ["b.mp4", "b.mkv", "b.webm"])
+def test_colours(outcome, tmp_path, target):
+    tags = {"colorspace": 1, "color_primaries": 1, "color_trc": 1, "color_range": 1}
+    source = make(tmp_path / "a.mp4", times=THREE, tags=tags)
+    with av.open(str(outcome(source, target).path)) as video:
+        frame = next(video.decode(video_stream=0))
+    found = frame.colorspace, frame.color_primaries, frame.color_trc, frame.color_range
+    assert found == (1, 1, 1, 1)
+
+
+def hdr(path):
+    params = f"log-level=error:{MASTERING}:max-cll=1000,400"
+    deep = {"codec": "libx265", "kind": "yuv420p10le", "tags": HDR}
+    return make(path, times=THREE, options={"x265-params": params}, **deep)
+
+
+@pytest.mark.kept("video-hdr")
+@pytest.mark.parametrize("target", ["b.mp4", "b.mkv", "b.webm"])
+def test_static_hdr(outcome, tmp_path, target):
+    look = open_video(outcome(hdr(tmp_path / "a.mkv"), target).path).look
+    display = (0.68, 0.32, 0.265, 0.69, 0.15, 0.06, 0.3127, 0.329, 0.0001, 1000)
+    assert look.display == pytest.approx(display, rel=0.4)  # SVT keeps 2^-14 cd/m²
+    assert (look.light, look.transfer, look.primaries, look.bits) == ((1000, 400), 16, 9, 10)
+
+
+def hdr10_plus() -> bytes:
+    """An SEI of H.265 with the least of SMPTE ST 2094-40: one window, one step."""
+    fields = [(1, 8), (1, 2), (400, 27), (0, 1), *[(50000, 17)] * 3, (9000, 17), (1, 4), (50, 7)]
+    fields += [(40000, 17), (5, 10), (0, 1), (0, 1), (0, 1)]
+    bits = "".join(f"{value:0{length}b}" for value, length in fields)
+    bits += "0" * (-len(bits) % 8)
+    data = bytes.fromhex("b5003c000104") + int(bits, 2).to_bytes(len(bits) // 8)
+    raw = bytes([4, len(data)]) + data + b"\x80"
+    return b"\x00\x00\x00\x01\x4e\x01" + raw.replace(b"\0\0", b"\0\0\3")
+
+
+@pytest.mark.kept("video-hdr-dynamic")
+def test_dynamic_hdr(outcome, tmp_path):
+    plain = hdr(tmp_path / "plain.hevc").read_bytes()
+    source = tmp_path / "a.hevc"
+    first = plain.index(b"\0\0\1\x28\x01")  # the key frame
+    source.write_bytes(plain[:first] + hdr10_plus()[1:] + plain[first:])
+    (note,) = outcome(source, "b.mp4").notes
+    assert "HDR metadata that changes from scene to scene is left out" in note
+
+
+def spherical(path):
+    """A box of Spherical Video V1 at the end of the track."""
+    data = bytearray(make(path, times=THREE).read_bytes())
+    told = {"Spherical": "true", "Stitched": "true", "StitchingSoftware": "none"}
+    told["ProjectionType"] = "equirectangular"
+    tags = "".join(f"<GSpherical:{k}>{v}</GSpherical:{k}>" for k, v in told.items())
+    xml = f"<rdf:SphericalVideo>{tags}</rdf:SphericalVideo>".encode()
+    box = b"uuid" + bytes.fromhex("ffcc8263f8554a938814587a02521fdd") + xml
+    box = (len(box) + 4).to_bytes(4, "big") + box
+    for name in (b"moov", b"trak"):  # behind the pictures, whose places do not change
+        place = data.index(name) - 4
+        size = int.from_bytes(data[place : place + 4], "big")
+        data[place : place + 4] = (size + len(box)).to_bytes(4, "big")
+        end = place + size
+    data[end:end] = box
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.kept("video-spherical")
+def test_spherical(outcome, tmp_path):
+    (note,) = outcome(spherical(tmp_path / "a.mp4"), "b.mp4").notes
+    assert "its mark as a spherical video, so that players show it flat, is left out" in note
+
+
+@pytest.mark.kept("video-stereo")
+def test_stereoscopic(outcome, tmp_path):
+    options = {"x264-params": "frame-packing=3"}
+    source = make(tmp_path / "a.mp4", times=THREE, options=options)
+    (note,) = outcome(source, "b.webm").notes
+    assert note == "its mark as a stereoscopic video is left out"
+
+
+@pytest.mark.kept("video-alpha")
+def test_alpha(outcome, tmp_path):
+    frames = [av.VideoFrame.from_ndarray(np.full((HEIGHT, WIDTH, 4), 90, np.uint8), "argb")] * 2
+    source = make(tmp_path / "a.mov", frames, THREE[:2], codec="qtrle", kind="argb")
+    assert outcome(source, "b.mp4").notes == ["its transparency is left out"]
+
+
+@pytest.mark.kept("video-damaged")
+def test_a_damaged_frame(outcome, tmp_path):
+    source = make(tmp_path / "a.webm", codec="libvpx-vp9", times=[40 * i for i in range(40)])
+    (note,) = outcome(damage(source, spoil=30), "b.mkv").notes
+    assert "packets are damaged, the first at 0:00:01" in note
+
+
+@pytest.mark.kept("video-cut")
+def test_a_video_that_is_cut_off(outcome, tmp_path):
+    source = make(tmp_path / "a.mkv", times=[40 * i for i in range(100)])
+    damage(source, cut=source.stat().st_size // 2)
+    assert "cut off: of 0:00:04 it holds 0:00:0" in outcome(source, "b.mkv").failure

@@ -1,0 +1,95 @@
+"""What is found in a whole video before any work, and what only on the way."""
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+av = pytest.importorskip("av")
+
+from esrgan_jax.errors import InputError  # noqa: E402
+from esrgan_jax.video.target import check_target  # noqa: E402
+from esrgan_jax.video.video_file import open_video  # noqa: E402
+from esrgan_jax.video.writer import write_video  # noqa: E402
+from tests.videos import HEIGHT, SAME_SIZE, WIDTH, make, pictures, times_of, upscaled  # noqa: E402
+
+TICK = Fraction(1, 90000)
+
+
+def two(tmp_path, first, second):
+    """A broadcast that changes after ten frames, one second after its beginning."""
+    data = b""
+    for number, about in enumerate((first, second)):
+        times = [4000 + 1000 * number + 100 * i for i in range(10)]
+        about = {"frames": list(pictures(10)), "times": times, "time_base": TICK, **about}
+        data += make(tmp_path / "part.ts", **about).read_bytes()
+    (tmp_path / "part.ts").unlink()
+    (tmp_path / "a.ts").write_bytes(data)
+    return tmp_path / "a.ts"
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ({"frames": list(pictures(10, 24, 48))}, "its size changes from 32×24 to 48×24 at 0:00:0"),
+        ({"aspect": Fraction(4, 3)}, "its sample aspect changes from 1 to 4/3 at 0:00:0"),
+        ({"options": {"x264-params": "tff=1"}}, r"from 0:00:01\S* on it is interlaced"),
+        ({"tags": {"colorspace": 9, "color_primaries": 9, "color_trc": 16}}, "brightness changes"),
+    ],
+)
+def test_what_changes_in_the_middle_is_found_before_any_work(tmp_path, second, message):
+    source = two(tmp_path, {}, second)
+    with pytest.raises(InputError, match=message) as caught:
+        open_video(source)
+    assert "cannot be upscaled as a video" in str(caught.value)
+
+
+def test_what_does_not_matter_may_change(tmp_path):
+    """The matrix and the range of each frame are its own."""
+    second = {"tags": {"color_range": 2, "colorspace": 1}}
+    source = two(tmp_path, {"tags": {"color_range": 1, "colorspace": 1}}, second)
+    assert open_video(source).frames == 20
+
+
+def test_a_change_between_the_looks_is_noted_and_brought_to_the_first_size(tmp_path, monkeypatch):
+    source = two(tmp_path, {}, {"frames": list(pictures(10, 24, 48))})
+    monkeypatch.setattr("esrgan_jax.video.scan.LOOKS", 0.1)  # one key frame alone is decoded
+    video, given = open_video(source), []
+
+    def keep(frames):
+        for frame in frames:
+            given.append(frame)
+            yield frame
+
+    notes = write_video(video, tmp_path / "b.mp4", keep, **SAME_SIZE)
+    assert len(notes) == 1
+    assert "10 frames are of another size; they were brought to the size of the first" in notes[0]
+    assert [frame.shape for frame in given] == [(HEIGHT, WIDTH, 3)] * 20
+    error = np.abs(given[15].astype(int) - list(pictures(6))[5])
+    assert error.mean() < 8
+    assert len(times_of(tmp_path / "b.mp4")) == 20
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix", "told"),
+    [
+        ("SPHERICAL", ".mp4", True),
+        ("STEREO3D", ".mp4", False),
+        ("STEREO3D", ".webm", True),
+        ("A53_CC", ".mkv", False),
+        ("A53_CC", ".webm", True),
+        ("ICC_PROFILE", ".mkv", True),
+    ],
+)
+def test_what_is_told_beside_the_pictures_is_kept_or_noted(tmp_path, name, suffix, told):
+    video = replace(open_video(make(tmp_path / "a.mp4")), side_data=frozenset({name}))
+    notes = check_target(video, tmp_path / f"b{suffix}", **SAME_SIZE)
+    assert [note.endswith("is left out") for note in notes] == [True] * told
+
+
+def test_frames_without_times_get_them_from_the_rate(tmp_path):
+    source = make(tmp_path / "a.h264", times=[40 * i for i in range(12)])
+    assert open_video(source).frames == 12
+    times = times_of(upscaled(source, tmp_path / "b.mp4"))
+    assert [round(25 * (time - times[0])) for time in times] == list(range(12))
