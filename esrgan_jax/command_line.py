@@ -11,6 +11,14 @@ from typing import NoReturn
 from esrgan_jax import __version__
 from esrgan_jax.errors import InputError, did_you_mean
 
+SCRIPT = "esrgan-jax"  # the console script, see `cli.py`
+
+
+def program(module: str) -> str:
+    """How a command was started, for its usage line: as a module, or by the console script."""
+    name = sys.argv[0]
+    return name if name.startswith(f"{SCRIPT} ") else f"python -m esrgan_jax.{module}"
+
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The arguments of a command.

@@ -12,17 +12,10 @@ from typing import Any
 import numpy as np
 
 from esrgan_jax.blend import DEFAULT, add_blend_arguments
-from esrgan_jax.command_line import model_type, parse, path_type
-from esrgan_jax.compilation import keep_programs
+from esrgan_jax.command_line import model_type, parse, path_type, program
 from esrgan_jax.errors import InputError, RunError, listed, run_command
-from esrgan_jax.evaluation.comparison import sheet
-from esrgan_jax.evaluation.contestants import BICUBIC, load_contestants
 from esrgan_jax.evaluation.metrics import METRICS, SCORES, load_metrics, scores
-from esrgan_jax.evaluation.score_table import csv_text, markdown, report, table
 from esrgan_jax.files import refuse_same, too_long, write_text
-from esrgan_jax.images.image_file import find_pictures
-from esrgan_jax.images.writer import check_target, write_rows
-from esrgan_jax.progress import Progress
 
 MOST_ROWS = 8  # of a sheet
 
@@ -30,7 +23,7 @@ MOST_ROWS = 8  # of a sheet
 def create_parser() -> argparse.ArgumentParser:
     """All options of the command."""
     parser = argparse.ArgumentParser(
-        prog="python -m esrgan_jax.evaluate",
+        prog=program("evaluate"),
         description="Scores of one or several models on a folder of pictures, beside bicubic.",
         epilog="MODEL is a run or checkpoint directory, a weight file or a name of the zoo; "
         "the scale is read from it.",
@@ -80,12 +73,14 @@ def create_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command; RunError (exit code 1) where some picture could not be scored."""
     args = parse(create_parser(), argv)
-    from esrgan_jax.evaluation.samples import (  # imports jax
-        bicubic,
-        picture_paths,
-        read_pair,
-        sheet_row,
-    )
+    # Not above, so that --help is quick: these import JAX and libvips.
+    from esrgan_jax.compilation import keep_programs
+    from esrgan_jax.evaluation.comparison import sheet
+    from esrgan_jax.evaluation.contestants import BICUBIC, load_contestants
+    from esrgan_jax.evaluation.samples import bicubic, picture_paths, read_pair, sheet_row
+    from esrgan_jax.evaluation.score_table import table
+    from esrgan_jax.images.writer import write_rows
+    from esrgan_jax.progress import Progress
 
     keep_programs()
     # What is wrong already is told before anything is loaded, and that before hours of work.
@@ -147,6 +142,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _write(args: argparse.Namespace, scale: int, columns: Mapping[str, Any]) -> None:
     """The tables that are asked for."""
+    from esrgan_jax.evaluation.score_table import csv_text, markdown, report
+
     dataset = args.hr.resolve().name
     _, first, *further = columns.values()
     if args.json:
@@ -161,6 +158,9 @@ def _write(args: argparse.Namespace, scale: int, columns: Mapping[str, Any]) -> 
 
 def _check_outputs(args: argparse.Namespace) -> None:
     """InputError where a file cannot be written or would replace a picture that is read."""
+    from esrgan_jax.images.image_file import find_pictures
+    from esrgan_jax.images.writer import check_target
+
     pictures = find_pictures(args.hr)
     for name in ("json", "csv", "markdown", "sheet"):
         if path := getattr(args, name):

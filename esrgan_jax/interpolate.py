@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from esrgan_jax.blend import ALPHA
-from esrgan_jax.command_line import model_type, parse
+from esrgan_jax.command_line import model_type, parse, program
 from esrgan_jax.errors import InputError, printable, run_command
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m esrgan_jax.interpolate",
+        prog=program("interpolate"),
         description="Mix a PSNR-oriented and a GAN generator: (1 - alpha) PSNR + alpha GAN.",
         epilog="MODEL is a run or checkpoint directory, a weight file or a name of the zoo.",
     )

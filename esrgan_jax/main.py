@@ -7,13 +7,14 @@ import runpy
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from esrgan_jax import __version__
 from esrgan_jax.errors import InputError, run_command
+from esrgan_jax.packaged import home
 from esrgan_jax.training.stopping import Stopped, end_at_once, ignore_from_now_on
 
 USAGE = "python -m esrgan_jax.main --config=configs/x4.py --workdir=DIR [--config.KEY=VALUE …]"
@@ -38,8 +39,9 @@ def load_config(given: str) -> Any:
     """
     file, colon, recipe = given.partition(":")
     if not Path(file).is_file():
-        there = ", ".join(map(str, sorted(Path("configs").glob("*.py")))) or "none in ./configs"
-        raise InputError(f"--config={given}: there is no such file; there are {there}")
+        packaged = sorted(path.relative_to(home()) for path in home().glob("configs/**/*.py"))
+        there = ", ".join(map(str, packaged))
+        raise InputError(f"--config={given}: there is no such file; the package has {there}")
     try:
         config = runpy.run_path(file)["get_config"](*[recipe] * bool(colon))
     except KeyError as error:
@@ -99,7 +101,9 @@ def _check_names(arguments: list[str], config: Any) -> None:
 
 
 def _parse(argv: list[str]) -> list[str]:
-    argv = [_expanded(argument) for argument in argv]
+    # Configs import each other: `from configs import x4`, from the current folder or the package.
+    sys.path += [folder for folder in ("", str(home())) if folder not in sys.path]
+    argv = _found(argv)
     arguments = argv[1:]
     if "--version" in arguments:
         print(f"esrgan_jax {__version__}")
@@ -143,11 +147,27 @@ def _said(error: Exception, config: Any) -> str:
     return f"{flag}: take {what}" if what else text
 
 
-def _expanded(argument: str) -> str:
-    """The `~` of --config=~/x4.py and of --workdir=~/runs, which shells leave as it is."""
-    flag, equals, value = argument.partition("=")
-    paths = ("--config", "--workdir", "-config", "-workdir")
-    return f"{flag}={os.path.expanduser(value)}" if equals and flag in paths else argument
+def _found(arguments: list[str]) -> list[str]:
+    """The arguments, in which ~ is the home folder and a config that the package has is found."""
+    found = list(arguments)
+    for index, argument in enumerate(arguments):
+        flag, equals, value = argument.partition("=")
+        name = flag.lstrip("-")
+        if equals and name in ("config", "workdir"):
+            value = os.path.expanduser(value)
+            found[index] = f"{flag}={_packaged(value) if name == 'config' else value}"
+        elif name == "config" and not equals and index + 1 < len(arguments):
+            found[index + 1] = _packaged(arguments[index + 1])
+    return found
+
+
+def _packaged(config: str) -> str:
+    """The path of a config, FILE or FILE:RECIPE, in the package where there is no such file."""
+    file, colon, recipe = config.partition(":")
+    packaged = home() / file
+    if Path(file).exists() or not packaged.is_file():
+        return config
+    return f"{packaged}{colon}{recipe}"
 
 
 def _main(_: list[str]) -> None:
@@ -165,8 +185,13 @@ def _main(_: list[str]) -> None:
         sys.exit(128 + stopped.signal)
 
 
-if __name__ == "__main__":
+def run() -> NoReturn:
+    """The command."""
     end_at_once()  # before the training, where there is nothing to save
     # Where a run is ended at once, Python's process that frees the semaphores of workers says so.
     os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.resource_tracker")
     run_command(lambda: app.run(_main, flags_parser=_parse))
+
+
+if __name__ == "__main__":
+    run()

@@ -364,7 +364,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(config, tmp_path):
         ({"data.train": None}, "--config.data.train"),
         ({"data.train": "nowhere"}, "nowhere"),
         ({"data.val": "nowhere"}, "nowhere"),
-        ({"gan.perceptual_weight": 1.0}, r"tools/convert_vgg.py"),
+        ({"gan.perceptual_weight": 1.0}, r"esrgan-jax convert-vgg"),
         ({"gan.perceptual_weight": 1.0, "vgg": "nothing.safetensors"}, "nothing.safetensors"),
         ({"psnr.batch_size": 3}, "psnr.batch_size is 3"),
         ({"psnr.hr_patch": 18}, "psnr.hr_patch is 18"),

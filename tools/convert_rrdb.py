@@ -9,7 +9,6 @@ from typing import Any
 from esrgan_jax.command_line import model_type, parse, path_type
 from esrgan_jax.errors import InputError, run_command
 from esrgan_jax.files import refuse_same, sha256, write_text
-from esrgan_jax.interop.rrdb_names import says_x3
 from esrgan_jax.interop.weight_file import SUFFIXES
 
 DESCRIPTION = """Converts an RRDB generator between all the forms it is kept in.
@@ -119,6 +118,8 @@ def main(argv: list[str] | None = None) -> None:
 
 def _check(args: argparse.Namespace) -> None:
     """What can be told before anything is read."""
+    from esrgan_jax.interop.rrdb_names import says_x3
+
     refuse_same(args.source, args.target)
     suffix = args.target.suffix.lower()
     if suffix and suffix not in SUFFIXES:

@@ -13,7 +13,7 @@ from typing import Any
 
 from esrgan_jax.app.address import check_address
 from esrgan_jax.blend import PSNR_ALONE
-from esrgan_jax.command_line import model_type, parse
+from esrgan_jax.command_line import model_type, parse, program
 from esrgan_jax.errors import InputError, RunError, missing
 
 LOCAL = "127.0.0.1"
@@ -94,7 +94,7 @@ def serve(page: Any, host: str, port: int | None, allowed: Sequence[str] = ()) -
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m esrgan_jax.app",
+        prog=program("app"),
         description="Serve a page, on this machine, to upscale pictures on.",
         epilog="MODEL is a run or checkpoint directory, a weight file or a name of the zoo.",
     )

@@ -12,7 +12,7 @@ import numpy as np
 from esrgan_jax.batch.jobs import STREAM, Job, is_video
 from esrgan_jax.batch.report import MODES
 from esrgan_jax.blend import DEFAULT, add_blend_arguments
-from esrgan_jax.command_line import model_type, parse, path_type
+from esrgan_jax.command_line import model_type, parse, path_type, program
 from esrgan_jax.errors import InputError
 from esrgan_jax.images.output_formats import FORMATS, check_target, output_dtype
 from esrgan_jax.video.video_file import WRITTEN
@@ -51,7 +51,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def create_parser() -> argparse.ArgumentParser:
     """All options of the command."""
     parser = argparse.ArgumentParser(
-        prog="python -m esrgan_jax.upscale",
+        prog=program("upscale"),
         description="Upscale pictures, folders of pictures and videos with an ESRGAN generator.",
         epilog="MODEL is a run or checkpoint directory, a weight file or a name of the zoo "
         "(python -m esrgan_jax.interop.zoo lists them); the scale is read from it.",

@@ -66,7 +66,7 @@ def open_source(
     if len(folders) > 1:
         raise InputError(
             f"{prepared[0]}: is a prepared folder and must stand alone; give all folders of "
-            "pictures to one run of tools/prepare_data.py"
+            "pictures to one run of `esrgan-jax prepare`"
         )
     source = ArrayRecordSource(folders[0])
     size = min(source[0]["hr"].shape[:2])  # sub-images are all of one size
@@ -186,7 +186,7 @@ class ArrayRecordSource:
         except Exception as error:  # TFDS and ArrayRecord raise nearly every kind there is
             raise InputError(
                 f"{folder}: cannot be read as prepared data ({type(error).__name__}: {error}); "
-                "make it again with tools/prepare_data.py"
+                "make it again with `esrgan-jax prepare`"
             ) from error
 
     def __len__(self) -> int:

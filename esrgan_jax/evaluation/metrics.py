@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from skimage.metrics import structural_similarity
 
 from esrgan_jax.errors import InputError
 from esrgan_jax.evaluation.luma import rgb_to_y
@@ -80,6 +79,8 @@ def ssim(a: np.ndarray, b: np.ndarray) -> float:
             f"SSIM needs {SSIM_WINDOW}x{SSIM_WINDOW} px or more inside the border, "
             f"got {width}x{height}; score a larger picture"
         )
+    from skimage.metrics import structural_similarity  # takes half a second to import
+
     value: Any = structural_similarity(
         a.astype(np.float64),
         b.astype(np.float64),

@@ -26,7 +26,7 @@ LOOK_ALIKES = (
     (r"layers\.0\.residual_group\..*", "SwinIR or a relative of it"),
     (r"conv0_0\.weight", "a discriminator of ESRGAN"),
     (r"conv0\.weight", "a U-Net discriminator of Real-ESRGAN"),
-    (r"features\.0\.weight", "a VGG (tools/convert_vgg.py reads those) or a discriminator"),
+    (r"features\.0\.weight", "a VGG (esrgan-jax convert-vgg reads those) or a discriminator"),
 )
 
 

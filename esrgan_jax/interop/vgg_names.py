@@ -238,7 +238,7 @@ def load_vgg(path: str | os.PathLike) -> tuple[int, dict[str, Any]]:
     if metadata.get("format") != FORMAT or metadata.get("depth") not in ("16", "19"):
         raise InputError(
             f"{path}: these are not converted VGG weights; make them with "
-            f"python tools/convert_vgg.py {path} DST.safetensors"
+            f"esrgan-jax convert-vgg {path} DST.safetensors"
         )
     depth = int(metadata["depth"])
     layers = convolutions(depth)

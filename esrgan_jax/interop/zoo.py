@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from esrgan_jax.command_line import parse
+from esrgan_jax.command_line import parse, program
 from esrgan_jax.errors import InputError, RunError, run_command
 from esrgan_jax.files import CACHE_VARIABLE, cache_folder, near, sha256
 from esrgan_jax.interop.download import MEGABYTE, download
@@ -171,7 +171,7 @@ def table() -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m esrgan_jax.interop.zoo",
+        prog=program("interop.zoo"),
         description="List the weights that are known by name, or fetch some.",
         epilog="Wherever MODEL is asked for, a name of the zoo fetches it too. Files are kept in "
         f"the user's cache, or in the folder that {CACHE_VARIABLE} names; packaged ones need none.",

@@ -126,7 +126,7 @@ def load_features(config: Config) -> tuple[nn.Module | None, Params]:
     if settings.perceptual_weight == 0:
         return None, {}
     how = (
-        "make it by `python tools/convert_vgg.py SRC vgg19.safetensors` and give it by "
+        "make it by `esrgan-jax convert-vgg SRC vgg19.safetensors` and give it by "
         "--config.vgg=vgg19.safetensors, or train without by --config.gan.perceptual_weight=0"
     )
     file = path(config.vgg)

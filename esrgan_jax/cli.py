@@ -1,0 +1,90 @@
+"""The console script `esrgan-jax`: every command under one name."""
+
+import importlib
+import runpy
+import sys
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from esrgan_jax import __version__
+from esrgan_jax.command_line import SCRIPT
+from esrgan_jax.errors import InputError, did_you_mean, run_command
+from esrgan_jax.packaged import home
+
+
+class Command(NamedTuple):
+    """A sub-command.
+
+    Attributes:
+        place: "module:function" of the package, or a file of `tools/` that has a `main`.
+        help: One line.
+    """
+
+    place: str
+    help: str
+
+
+COMMANDS = {
+    "upscale": Command("esrgan_jax.upscale:run", "upscale images and videos"),
+    "app": Command("esrgan_jax.app.command:main", "open a page in the browser to upscale images"),
+    "train": Command("esrgan_jax.main:run", "train a network, or resume a run"),
+    "interpolate": Command("esrgan_jax.interpolate:main", "interpolate the weights of networks"),
+    "evaluate": Command("esrgan_jax.evaluate:main", "compare networks: PSNR, SSIM, LPIPS, NIQE"),
+    "models": Command("esrgan_jax.interop.zoo:main", "list published weights, or download some"),
+    "convert-generator": Command("convert_rrdb.py", "convert the weights of a generator"),
+    "convert-discriminator": Command(
+        "convert_discriminator.py", "convert those of a discriminator"
+    ),
+    "convert-vgg": Command("convert_vgg.py", "… of a VGG, for the perceptual loss"),
+    "prepare": Command("prepare_data.py", "cut training images into sub-images"),
+    "export": Command("export.py", "export a network as StableHLO that runs with JAX alone"),
+    "demo": Command("demo.py", "upscale a photograph, and fine-tune a network on noise and JPEG"),
+    "plot": Command("plot_run.py", "plot the curves of a run"),
+}
+
+
+def usage() -> str:
+    """What --help prints."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {command.help}" for name, command in COMMANDS.items()]
+    return "usage: esrgan-jax COMMAND … (esrgan-jax COMMAND --help explains one)\n\n" + "\n".join(
+        lines
+    )
+
+
+def find(place: str) -> Callable[[], int | None]:
+    """The function that runs a command with the arguments in `sys.argv`."""
+    if place.endswith(".py"):
+        sys.path.append(str(home()))  # for `from configs import …`
+        return runpy.run_path(str(home() / "tools" / place))["main"]
+    module, _, function = place.partition(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def main(argv: Sequence[str] | None = None) -> int | None:
+    """Runs the sub-command that the first argument names; returns its exit code.
+
+    Raises:
+        InputError: There is no such sub-command.
+    """
+    name, *rest = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    if name in ("-h", "--help", "help"):
+        print(usage())
+    elif name == "--version":
+        print(f"esrgan_jax {__version__}")
+    elif name not in COMMANDS:
+        meant = did_you_mean(name, COMMANDS) or " esrgan-jax --help lists all."
+        raise InputError(f"there is no command {name}.{meant}")
+    else:
+        sys.argv = [f"{SCRIPT} {name}", *rest]
+        return find(COMMANDS[name].place)()
+    return None
+
+
+def run() -> None:
+    """`main` for the shell."""
+    run_command(main)
+
+
+if __name__ == "__main__":
+    run()

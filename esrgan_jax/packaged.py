@@ -1,0 +1,10 @@
+"""The files of `configs/` and `tools/`, which are in the repository and in the wheel."""
+
+from pathlib import Path
+
+
+def home() -> Path:
+    """The folder of `configs/` and `tools/`: the repository, or their copies in the wheel."""
+    package = Path(__file__).parent
+    wheel = package / "packaged_files"
+    return wheel if wheel.is_dir() else package.parent
