@@ -36,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from esrgan_jax.batch.picture_files import read_stream, upscale_files
     from esrgan_jax.compilation import keep_programs
+    from esrgan_jax.upscaling.options import LARGEST_SIDE
     from esrgan_jax.upscaling.upscaler import Upscaler, result_size
 
     part, parts = args.share or (jax.process_index(), jax.process_count())
@@ -45,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         *(args.scale, args.size, args.extension or ".png", args.depth, args.quality, args.lossless),
         settings=args.settings,
     )
-    result_size((1, 1), args.scale, args.size)  # what is wrong is told before a model is loaded
+    # What is wrong whatever the picture's size is told before a model is loaded.
+    result_size((LARGEST_SIDE, LARGEST_SIDE), args.scale, args.size)
     out = sys.stderr if args.output == STREAM else sys.stdout
     keep_programs()
     upscaler = Upscaler.load(

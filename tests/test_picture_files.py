@@ -212,6 +212,7 @@ def test_animations(model, upscale, tmp_path, kind, target):
         (["--scale=2.5"], (52, 75)),
         (["--scale=0.3"], (6, 9)),
         (["--size=100x0"], (70, 100)),
+        (["--size=150x0"], (105, 150)),  # more than the largest scale times one pixel
         (["--size=31x7"], (7, 31)),
     ],
 )
@@ -317,7 +318,7 @@ def test_a_disk_that_is_full_is_told_before_any_work(jobs, monkeypatch, suffix, 
 
 
 @pytest.mark.parametrize(
-    ("options", "suffix", "message"),
+    ("result_options", "suffix", "message"),
     [
         ({"size": (20_000, 1)}, ".webp", "no more than 16383 pixels a side"),
         ({"depth": 16}, ".jpg", "holds 8 bits a channel, not 16"),
@@ -325,7 +326,9 @@ def test_a_disk_that_is_full_is_told_before_any_work(jobs, monkeypatch, suffix, 
         ({"lossless": True}, ".jpg", "is not lossless; choose .png"),
     ],
 )
-def test_formats_that_cannot(jobs, result_options, suffix, message):
+def test_formats_that_cannot(jobs, rng, result_options, suffix, message):
+    for source, _ in jobs[:2]:
+        Image.fromarray(rng.integers(0, 256, (1, 200, 3), dtype=np.uint8)).save(source)
     report = run(
         [(source, target.with_suffix(suffix)) for source, target in jobs[:2]], **result_options
     )
