@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -22,6 +23,7 @@ from esrgan_jax.images.image_file import write_picture
 from esrgan_jax.training import loop, validation
 from esrgan_jax.training.loop import train_and_evaluate
 from esrgan_jax.training.stopping import Stopped
+from esrgan_jax.training.train_state import TrainState
 from tools import convert_discriminator
 
 TINY = {
@@ -150,6 +152,37 @@ def test_a_run_leaves_what_it_promises(finished):
     assert kept == [2, 4, 6]
 
 
+def test_in_a_thread_it_returns_the_final_state_and_tells_a_callback(config, finished, tmp_path):
+    """The same run as in the main thread; a finished run returns its last state again."""
+    config.stage = "psnr"
+    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    seen = []
+
+    def callback(step, metrics):
+        assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == handlers
+        seen.append((step, metrics))
+
+    with ThreadPoolExecutor(1) as pool:
+        state = pool.submit(train_and_evaluate, config, str(tmp_path), callback).result()
+    rows = [json.loads(r) for r in (finished / "psnr" / "metrics.jsonl").read_text().splitlines()]
+    keys = [("step", *metrics) for _, metrics in seen]
+    assert [{"step": step, **metrics} for step, metrics in seen] == [
+        {key: row[key] for key in keys[index]} for index, row in enumerate(rows)
+    ]
+    assert [step for step, metrics in seen if "val_psnr_y" in metrics] == [4, 6]
+    assert isinstance(state, TrainState)
+    expected = final_state(finished / "psnr")
+    jax.tree.map(
+        np.testing.assert_array_equal, state.generator.params, expected["generator"]["params"]
+    )
+    jax.tree.map(np.testing.assert_array_equal, state.ema_params, expected["ema_params"])
+    assert int(state.step) == 6
+
+    again = train_and_evaluate(config, str(tmp_path), callback)
+    jax.tree.map(np.testing.assert_array_equal, again, state)
+    assert len(seen) == 8
+
+
 def test_the_gan_stage_starts_from_the_averaged_psnr_generator(finished, config, tmp_path):
     config.gan.steps = 1
     stand_still(config)
@@ -267,7 +300,7 @@ def test_a_validation_that_a_signal_stops_is_done_again(
     ("function", "message"),
     [
         ("_open_source", "while networks and pictures were being read"),
-        ("_restore_or_create", "before a step of the psnr stage"),
+        ("restore_or_create", "before a step of the psnr stage"),
     ],
 )
 def test_a_signal_before_the_first_step_stops(config, tmp_path, monkeypatch, function, message):

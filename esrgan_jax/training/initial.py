@@ -1,15 +1,67 @@
-"""What a stage without checkpoints of its own starts from, checked against the config."""
+"""The state that a stage starts from: its newest checkpoint, given networks, or a fresh one."""
+
+from typing import Any
 
 import jax
 from etils import epath
+from jax.sharding import Mesh
 
-from esrgan_jax import checkpoint
+from esrgan_jax import checkpoint, compilation, sharding
 from esrgan_jax.errors import InputError
 from esrgan_jax.interpolation import check_same_shapes
+from esrgan_jax.training.run_checkpoints import RunCheckpoints
 from esrgan_jax.training.run_config import Config
 from esrgan_jax.training.settings import path
 from esrgan_jax.training.stages import Stage
-from esrgan_jax.training.train_state import Network, Params
+from esrgan_jax.training.train_state import Network, Params, TrainState
+
+
+def restore_or_create(
+    config: Config,
+    stage: Stage,
+    workdir: epath.Path,
+    checkpoints: RunCheckpoints,
+    data: Any,
+    mesh: Mesh,
+) -> TrainState:
+    """The stage's newest checkpoint, or a fresh state with the networks that the config names.
+
+    Args:
+        config: The run's config.
+        stage: The stage.
+        workdir: The run's folder.
+        checkpoints: Of the stage.
+        data: A fresh Grain iterator; a checkpoint sets its position.
+        mesh: The devices; the state is replicated over them.
+
+    Raises:
+        InputError: A checkpoint or a network does not fit the config.
+        RunError: A checkpoint cannot be read.
+    """
+    if (restored := checkpoints.restore(restore_target(config, stage, mesh), data)) is not None:
+        return restored
+    key, placement = jax.random.key(config.seed), sharding.replicated(mesh)
+    options = compilation.run_once_options()
+    state = jax.jit(stage.create, out_shardings=placement, compiler_options=options)(key)
+    if variables := initial_generator(config, stage, workdir):
+        generator = state.generator.replace(**jax.device_put(variables, placement))
+        # Not the generator's own buffers, since the step donates both.
+        averaged = state.ema_params and jax.device_put(variables["params"], placement)
+        state = state.replace(generator=generator, ema_params=averaged)
+    if variables := initial_discriminator(config, stage):
+        assert state.discriminator is not None
+        discriminator = state.discriminator.replace(**jax.device_put(variables, placement))
+        state = state.replace(discriminator=discriminator)
+    return state
+
+
+def restore_target(config: Config, stage: Stage, mesh: Mesh) -> TrainState:
+    """The stage's state as `jax.ShapeDtypeStruct`s, replicated over the mesh."""
+    placement = sharding.replicated(mesh)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placement),
+        jax.eval_shape(stage.create, jax.random.key(config.seed)),
+    )
 
 
 def initial_generator(

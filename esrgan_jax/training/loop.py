@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from typing import Any
+from collections.abc import Callable
 
 import grain
 import jax
@@ -11,7 +11,7 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
-from esrgan_jax import checkpoint, compilation, folder_lock, sharding
+from esrgan_jax import checkpoint, folder_lock, sharding
 from esrgan_jax.checksums import DamagedError
 from esrgan_jax.data import changed, pipeline
 from esrgan_jax.data.sources import Source, open_source
@@ -19,7 +19,12 @@ from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.files import writing
 from esrgan_jax.progress import Progress
 from esrgan_jax.training import run_config
-from esrgan_jax.training.initial import initial_discriminator, initial_generator
+from esrgan_jax.training.initial import (
+    initial_discriminator,
+    initial_generator,
+    restore_or_create,
+    restore_target,
+)
 from esrgan_jax.training.metric_writer import MetricWriter
 from esrgan_jax.training.run_checkpoints import RunCheckpoints, saved_steps
 from esrgan_jax.training.run_config import Config
@@ -30,6 +35,7 @@ from esrgan_jax.training.stopping import Stopped, StopRequest
 from esrgan_jax.training.train_state import Params, TrainState
 from esrgan_jax.training.validation import Validation
 
+Callback = Callable[[int, dict[str, float]], None]
 SAVING = "saving after this step, then stopping"
 OWED = "validation_owed"  # the step whose validation a signal has stopped
 
@@ -41,7 +47,9 @@ def use_cores(config: Config) -> None:
     sharding.use_cores(*(stage.batch_size // stage.accumulation for stage in stages))
 
 
-def train_and_evaluate(config: Config, workdir: str) -> None:
+def train_and_evaluate(
+    config: Config, workdir: str, callback: Callback | None = None
+) -> TrainState:
     """Trains the stages of `config.stage`, each in its folder below `workdir`.
 
     A stage that finds its own checkpoints goes on from there, bit for bit; otherwise it starts
@@ -51,19 +59,31 @@ def train_and_evaluate(config: Config, workdir: str) -> None:
     Args:
         config: What `configs/x4.py` returns.
         workdir: Gets config.json, psnr/ and gan/.
+        callback: Called as `callback(step, metrics)` after every step, with its losses and gradient
+            norms, and after every validation, with its scores (`val_psnr_y` and others). Each stage
+            counts its steps from 1. The device already computes the next step meanwhile. An
+            exception from the callback ends the run; the checkpoints from before stay.
+
+    Returns:
+        The state after the last step of the last stage, on the devices. `generator_variables()` are
+        those that checkpoints are loaded with.
 
     Raises:
         InputError: Something in the config cannot be used; said before the first step.
         RunError: A loss was not finite, or the disk is full; the checkpoints from before stay.
-        Stopped: A signal asked to stop; everything is saved.
+        Stopped: SIGTERM or SIGINT asked to stop; everything is saved. Outside the main thread the
+            two signals are not handled.
     """
     if not workdir:
         raise InputError("the workdir's name is empty: give a folder by --workdir=DIR")
     with StopRequest() as stop:
-        _train_and_evaluate(config, epath.Path(workdir).expanduser().resolve(), stop)
+        folder = epath.Path(workdir).expanduser().resolve()
+        return _train_and_evaluate(config, folder, stop, callback or (lambda step, metrics: None))
 
 
-def _train_and_evaluate(config: Config, folder: epath.Path, stop: StopRequest) -> None:
+def _train_and_evaluate(
+    config: Config, folder: epath.Path, stop: StopRequest, callback: Callback
+) -> TrainState:
     with stop.interrupting("while networks and pictures were being read"):
         mesh = sharding.create_mesh()
         check_run(config, mesh.size)
@@ -88,17 +108,25 @@ def _train_and_evaluate(config: Config, folder: epath.Path, stop: StopRequest) -
             if not done[stage.name]:
                 _checkpoints(config, stage, folder, source).check()
         run_config.record(config, folder)
+        state = None
         for stage in stages:
             if done[stage.name]:
                 print(f"{stage.name}: finished at step {done[stage.name]}, nothing to do")
+                state = None
                 continue
-            train_stage(config, stage, folder, source, validation, vgg_params, mesh, stop)
+            state = train_stage(
+                config, stage, folder, source, validation, vgg_params, mesh, stop, callback
+            )
             if stop.signal:  # it came when the last step was done
                 raise Stopped(
                     f"stopped after the {stage.name} stage; all is saved in {folder}, and the "
                     "same command goes on from there",
                     stop.signal,
                 )
+        if state is None:
+            checkpoints = _checkpoints(config, stages[-1], folder, source)
+            state = checkpoints.newest_state(restore_target(config, stages[-1], mesh))
+        return state
 
 
 def train_stage(
@@ -110,8 +138,9 @@ def train_stage(
     vgg_params: Params,
     mesh: Mesh,
     stop: StopRequest,
-) -> None:
-    """Trains one stage to its last step; raises as `train_and_evaluate`."""
+    callback: Callback,
+) -> TrainState:
+    """Trains one stage to its last step, and returns the state; see `train_and_evaluate`."""
     steps, batch_size = config[stage.name].steps, config[stage.name].batch_size
     folder = workdir / stage.name
     eval_generator = create_config_generator(config)
@@ -121,7 +150,7 @@ def train_stage(
         _checkpoints(config, stage, workdir, source) as checkpoints,
     ):
         stop.when = "stopping as soon as the state is there"
-        state = _restore_or_create(config, stage, workdir, checkpoints, data, mesh)
+        state = restore_or_create(config, stage, workdir, checkpoints, data, mesh)
         start = int(state.step)
         checkpoints.check_room(state)
         stop.check(f"before a step of the {stage.name} stage")
@@ -141,6 +170,7 @@ def train_stage(
                     waited = sum(waits) / max(len(waits), 1)
                     waits.clear()
                     writer.plot(step, {"steps_per_s": progress.lap(), "data_wait_s": waited})
+                callback(step, values)
 
             def validate(step: int) -> float | None:
                 """The score; None without pictures; where a signal stops it, it is owed."""
@@ -161,6 +191,7 @@ def train_stage(
                     writer.picture(step, name, picture)
                 psnr_y = scores["val_psnr_y"]
                 progress.write(f"{stage.name} step {step}: validation PSNR-Y {psnr_y:.3f} dB")
+                callback(step, scores)
                 return psnr_y
 
             if _owed(folder, start):
@@ -196,36 +227,7 @@ def train_stage(
                         f"{folder}, and the same command goes on from there",
                         stop.signal,
                     )
-
-
-def _restore_or_create(
-    config: Config,
-    stage: Stage,
-    workdir: epath.Path,
-    checkpoints: RunCheckpoints,
-    data: Any,
-    mesh: Mesh,
-) -> TrainState:
-    """The stage's own newest checkpoint, else with the networks to start from, else fresh."""
-    key, placement = jax.random.key(config.seed), sharding.replicated(mesh)
-    target = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placement),
-        jax.eval_shape(stage.create, key),
-    )
-    if (restored := checkpoints.restore(target, data)) is not None:
-        return restored
-    options = compilation.run_once_options()
-    state = jax.jit(stage.create, out_shardings=placement, compiler_options=options)(key)
-    if variables := initial_generator(config, stage, workdir):
-        generator = state.generator.replace(**jax.device_put(variables, placement))
-        # Not the generator's own buffers, since the step donates both.
-        averaged = state.ema_params and jax.device_put(variables["params"], placement)
-        state = state.replace(generator=generator, ema_params=averaged)
-    if variables := initial_discriminator(config, stage):
-        assert state.discriminator is not None
-        discriminator = state.discriminator.replace(**jax.device_put(variables, placement))
-        state = state.replace(discriminator=discriminator)
-    return state
+        return state
 
 
 def _owed(folder: epath.Path, step: int) -> bool:

@@ -107,6 +107,16 @@ class RunCheckpoints:
         self._open()
         return state
 
+    def newest_state(self, target: TrainState) -> TrainState:
+        """The state of the newest checkpoint, without its data and whatever the settings are.
+
+        Raises:
+            InputError: Its arrays are not those of `target`, see `restore`.
+            DamagedError: It is not as it was saved.
+        """
+        step = self.folder / str(saved_steps(self.stage)[0])
+        return self._load_state(step, checksums.read(step), target)
+
     def check_room(self, state: TrainState) -> None:
         """RunError where the disk has no room for a checkpoint: before any step, not after hours.
 
@@ -221,6 +231,15 @@ class RunCheckpoints:
 
     def _load(self, step: epath.Path, target: TrainState, data: Any) -> TrainState:
         sums = self._accept(step, tell=True)
+        state = self._load_state(step, sums, target)
+        for name, pattern in (("data", "*.json"), ("metrics", "metrics")):
+            checksums.verify_item(step, sums, name, _plain_file(step, name, pattern))
+        read_items(step, {"data": data})
+        return state
+
+    def _load_state(
+        self, step: epath.Path, sums: dict[str, Any] | None, target: TrainState
+    ) -> TrainState:
         if sums and (other := checksums.other_shapes(sums, target)):
             raise InputError(
                 f"{step}: its arrays are not those of this config: {listed(other, 3)}; take "
@@ -230,9 +249,6 @@ class RunCheckpoints:
         host = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), target)
         state = read_items(step, {"state": host})["state"]
         checksums.verify_arrays(step, sums, state)
-        for name, pattern in (("data", "*.json"), ("metrics", "metrics")):
-            checksums.verify_item(step, sums, name, _plain_file(step, name, pattern))
-        read_items(step, {"data": data})
         return jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), state, target)
 
     def _set_aside(self, error: DamagedError) -> None:
