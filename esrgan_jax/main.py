@@ -39,7 +39,8 @@ def load_config(given: str) -> Any:
     """
     file, colon, recipe = given.partition(":")
     if not Path(file).is_file():
-        packaged = sorted(path.relative_to(home()) for path in home().glob("configs/**/*.py"))
+        packaged = [path.relative_to(home()) for path in home().glob("configs/**/*.py")]
+        packaged.sort(key=lambda path: (len(path.parts), path))
         there = ", ".join(map(str, packaged))
         raise InputError(f"--config={given}: there is no such file; the package has {there}")
     try:
