@@ -40,3 +40,52 @@ def check_options(
         raise InputError(f"dtype is {dtype!r}: choose float32 or bfloat16")
     if color not in (None, "keep"):
         raise InputError(f"color is {color!r}: choose 'keep', or leave it out")
+
+
+def result_size(
+    shape: tuple[int, ...], scale: float | None, size: tuple[int, int] | None
+) -> tuple[int, int] | None:
+    """(height, width) of a result from --scale or --size, None where neither is given.
+
+    Args:
+        shape: (height, width) of the LR picture.
+        scale: Result over LR size, any positive number.
+        size: (width, height); a side of 0 follows from the other.
+
+    Raises:
+        InputError: Both are given, or one is not positive or too large.
+    """
+    if scale is not None and size is not None:
+        raise InputError("scale and size both say how large the result is: give one")
+    if scale is not None:
+        if not 0 < scale < float("inf"):
+            raise InputError(f"a scale of {scale:g} is no positive number")
+        if scale > LARGEST_SCALE:
+            raise InputError(f"a scale of {scale:g} is too large; the most is {LARGEST_SCALE}")
+        height, width = (max(round(side * scale), 1) for side in shape)
+        return height, width
+    if size is None:
+        return None
+    width, height = size
+    if width < 0 or height < 0 or not (width or height):
+        raise InputError(f"a size of {width}x{height} px: give WIDTHxHEIGHT, one of them may be 0")
+    if max(width, height) > LARGEST_SIDE:
+        raise InputError(f"a size of {width}x{height} px: a side has at most {LARGEST_SIDE} px")
+    height = height or max(round(width * shape[0] / shape[1]), 1)
+    width = width or max(round(height * shape[1] / shape[0]), 1)
+    factor = max(height / shape[0], width / shape[1])
+    if factor > LARGEST_SCALE:
+        raise InputError(
+            f"a size of {width}x{height} px is {factor:.5g} times that of the picture, "
+            f"{shape[1]}x{shape[0]}; the most is {LARGEST_SCALE} times"
+        )
+    return height, width
+
+
+def best_dtype(device: Any) -> str:
+    """bfloat16 on TPUs and on GPUs with the units for it (from Ampere on), else float32."""
+    if device.platform == "tpu":
+        return "bfloat16"
+    capability = str(getattr(device, "compute_capability", "0"))  # of NVIDIA: "8.0"
+    fast = device.platform == "gpu" and capability.split(".")[0].isdecimal()
+    return "bfloat16" if fast and int(capability.split(".")[0]) >= 8 else "float32"

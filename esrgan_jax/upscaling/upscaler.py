@@ -1,7 +1,7 @@
 """A generator applied to pictures: arrays in memory, or strips of pictures too large for it."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 import jax
 import numpy as np
@@ -14,11 +14,16 @@ from esrgan_jax.upscaling.arrays import from_array, to_array
 from esrgan_jax.upscaling.color import COLOR_FIELD
 from esrgan_jax.upscaling.memory import tile_side
 from esrgan_jax.upscaling.network import macs
-from esrgan_jax.upscaling.options import LARGEST_SCALE, LARGEST_SIDE, check_options
+from esrgan_jax.upscaling.options import best_dtype, check_options, result_size
 from esrgan_jax.upscaling.picture_tiles import enlarged
 from esrgan_jax.upscaling.strips import Strips
 from esrgan_jax.upscaling.tile_runner import TileRunner
 from esrgan_jax.upscaling.tiles import OVERLAP
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Array = TypeVar("Array", bound=np.ndarray | jax.Array)
 
 # With these, results depend neither on the device nor on its memory: for scores to be compared.
 SCORED: dict[str, Any] = {"dtype": "float32", "tile": 512, "batch": 1}
@@ -168,6 +173,51 @@ class Upscaler:
         assert upscaler is not None
         return upscaler
 
+    @overload
+    def __call__(
+        self,
+        images: Array,
+        *,
+        scale: float | None = ...,
+        size: tuple[int, int] | None = ...,
+        progress: Callable[[int], None] | None = ...,
+    ) -> Array: ...
+    @overload
+    def __call__(
+        self,
+        images: "Image",
+        *,
+        scale: float | None = ...,
+        size: tuple[int, int] | None = ...,
+        progress: Callable[[int], None] | None = ...,
+    ) -> "Image": ...
+    @overload
+    def __call__(
+        self,
+        images: list[Array] | tuple[Array, ...],
+        *,
+        scale: float | None = ...,
+        size: tuple[int, int] | None = ...,
+        progress: Callable[[int], None] | None = ...,
+    ) -> list[Array]: ...
+    @overload
+    def __call__(
+        self,
+        images: "list[Image] | tuple[Image, ...]",
+        *,
+        scale: float | None = ...,
+        size: tuple[int, int] | None = ...,
+        progress: Callable[[int], None] | None = ...,
+    ) -> "list[Image]": ...
+    @overload
+    def __call__(
+        self,
+        images: list[Any] | tuple[Any, ...],
+        *,
+        scale: float | None = ...,
+        size: tuple[int, int] | None = ...,
+        progress: Callable[[int], None] | None = ...,
+    ) -> list[Any]: ...
     def __call__(
         self,
         images: Any,
@@ -244,52 +294,3 @@ class Upscaler:
                 total_scale=link.scale,
             )
         yield from pictures
-
-
-def best_dtype(device: Any) -> str:
-    """bfloat16 on TPUs and on GPUs with the units for it (from Ampere on), else float32."""
-    if device.platform == "tpu":
-        return "bfloat16"
-    capability = str(getattr(device, "compute_capability", "0"))  # of NVIDIA: "8.0"
-    fast = device.platform == "gpu" and capability.split(".")[0].isdecimal()
-    return "bfloat16" if fast and int(capability.split(".")[0]) >= 8 else "float32"
-
-
-def result_size(
-    shape: tuple[int, ...], scale: float | None, size: tuple[int, int] | None
-) -> tuple[int, int] | None:
-    """(height, width) of a result from --scale or --size, None where neither is given.
-
-    Args:
-        shape: (height, width) of the LR picture.
-        scale: Result over LR size, any positive number.
-        size: (width, height); a side of 0 follows from the other.
-
-    Raises:
-        InputError: Both are given, or one is not positive or too large.
-    """
-    if scale is not None and size is not None:
-        raise InputError("scale and size both say how large the result is: give one")
-    if scale is not None:
-        if not 0 < scale < float("inf"):
-            raise InputError(f"a scale of {scale:g} is no positive number")
-        if scale > LARGEST_SCALE:
-            raise InputError(f"a scale of {scale:g} is too large; the most is {LARGEST_SCALE}")
-        height, width = (max(round(side * scale), 1) for side in shape)
-        return height, width
-    if size is None:
-        return None
-    width, height = size
-    if width < 0 or height < 0 or not (width or height):
-        raise InputError(f"a size of {width}x{height} px: give WIDTHxHEIGHT, one of them may be 0")
-    if max(width, height) > LARGEST_SIDE:
-        raise InputError(f"a size of {width}x{height} px: a side has at most {LARGEST_SIDE} px")
-    height = height or max(round(width * shape[0] / shape[1]), 1)
-    width = width or max(round(height * shape[1] / shape[0]), 1)
-    factor = max(height / shape[0], width / shape[1])
-    if factor > LARGEST_SCALE:
-        raise InputError(
-            f"a size of {width}x{height} px is {factor:.5g} times that of the picture, "
-            f"{shape[1]}x{shape[0]}; the most is {LARGEST_SCALE} times"
-        )
-    return height, width
