@@ -7,10 +7,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from PIL import Image
-from tests.test_picture_color import HEIC, P3, PATCHES, RGB, managed, nclx, shown, written
 
 from esrgan_jax.images.color.coded_color import av1_color, hevc_color
 from esrgan_jax.images.reader import open_picture
+from tests.test_image_color import HEIC, P3, PATCHES, RGB, managed, nclx, shown, written
 
 
 def encoded(codec: str, code: tuple[int, int], form: str = "yuv420p", **options: str) -> bytes:

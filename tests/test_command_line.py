@@ -16,7 +16,12 @@ from esrgan_jax.upscale import main as upscale
 from esrgan_jax.upscaling.upscaler import Upscaler
 
 COMMANDS = (
-    *("esrgan_jax.upscale", "esrgan_jax.interpolate", "esrgan_jax.evaluate", "esrgan_jax.app"),
+    *(
+        "esrgan_jax.upscale",
+        "esrgan_jax.interpolate",
+        "esrgan_jax.evaluate",
+        "esrgan_jax.app.command",
+    ),
     *("esrgan_jax.interop.zoo", "tools.convert_rrdb", "tools.convert_vgg", "tools.export"),
     *("tools.convert_discriminator", "tools.prepare_data", "tools.plot_run", "tools.alpha_strip"),
     "tools.demo",
@@ -73,7 +78,7 @@ def test_every_command_has_a_version_and_names_a_flag_it_has_not(command, monkey
         ("esrgan_jax.upscale", "--overwr", "--overwrite"),
         ("esrgan_jax.interpolate", "--alhpa=0.5", "--alpha"),
         ("esrgan_jax.evaluate", "--metric-s=x", "--metrics"),
-        ("esrgan_jax.app", "--prot=1", "--port"),
+        ("esrgan_jax.app.command", "--prot=1", "--port"),
         ("tools.convert_rrdb", "--warp=none", "--wrap"),
         ("tools.export", "--plat=cpu", "--platforms"),
         ("tools.prepare_data", "--ouptut=x", "--output"),

@@ -234,7 +234,7 @@ def stand_ins(monkeypatch):
     for name, function in (("lpips", lpips), ("niqe", niqe)):
         module = types.ModuleType(name)
         setattr(module, f"load_{name}", lambda function=function: function)
-        monkeypatch.setitem(sys.modules, f"esrgan_jax.{name}", module)
+        monkeypatch.setitem(sys.modules, f"esrgan_jax.evaluation.{name}", module)
 
 
 def test_metrics_are_those_asked_for_in_that_order(photos, model, tmp_path, capsys, stand_ins):

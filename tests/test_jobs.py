@@ -171,7 +171,7 @@ def test_a_folder_that_must_not_be_written_to(photos, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("options", "expected"),
+    ("result_options", "expected"),
     [
         ({}, (28, 36)),
         ({"scale": 2.5}, (18, 22)),

@@ -147,7 +147,7 @@ def stand_ins(monkeypatch):
     for name, function in (("lpips", lpips), ("niqe", niqe)):
         module = types.ModuleType(name)
         setattr(module, f"load_{name}", lambda function=function: function)
-        monkeypatch.setitem(sys.modules, f"esrgan_jax.{name}", module)
+        monkeypatch.setitem(sys.modules, f"esrgan_jax.evaluation.{name}", module)
     return given
 
 

@@ -26,7 +26,7 @@ def touch(folder: Path, *names: str) -> None:
         (["IMG_1.HEIC", "IMG_2.MOV"], "1 video is passed over; name videos to upscale them"),
         (
             ["a/a.jpg", "a/a.NEF", "b/b.mp4", "b/c.mkv", "c.psd", "d.jxl", "e.svg"],
-            "3 files of other formats, 2 videos and 1 raw file are passed over; "
+            "3 files of other formats, 1 raw file and 2 videos are passed over; "
             "name videos to upscale them",
         ),
         (["a.png", "large/a.mp4"], None),

@@ -10,13 +10,13 @@ import pytest
 import pyvips
 import tifffile
 from PIL import Image, ImageOps
-from tests.test_picture_color import HEIC
 
 from esrgan_jax.errors import InputError
 from esrgan_jax.images.image_file import picture_size, read_picture
 from esrgan_jax.images.inputs import sniff
 from esrgan_jax.images.metadata.xmp import turned
 from esrgan_jax.images.reader import open_picture
+from tests.test_image_color import HEIC
 
 CFA = {"photometric": "cfa", "extratags": [(33421, "H", 2, (2, 2)), (33422, "B", 4, bytes(4))]}
 GAIN_MAP = "its gain map (HDR) is dropped; the picture itself is upscaled"

@@ -95,7 +95,7 @@ def test_styled_subtitles(outcome, tmp_path):
         words.stream, words.time_base, words.pts = text, Fraction(1, 1000), 40
         words.dts, words.duration = 40, 80
         output.mux(words)
-        for packet in given.demux(video_stream=0):
+        for packet in given.demux(video=0):
             if packet.size:
                 packet.stream = video_stream
                 output.mux(packet)
@@ -143,7 +143,7 @@ def test_colours(outcome, tmp_path, target):
     tags = {"colorspace": 1, "color_primaries": 1, "color_trc": 1, "color_range": 1}
     source = make(tmp_path / "a.mp4", times=THREE, tags=tags)
     with av.open(str(outcome(source, target).path)) as video:
-        frame = next(video.decode(video_stream=0))
+        frame = next(video.decode(video=0))
     found = frame.colorspace, frame.color_primaries, frame.color_trc, frame.color_range
     assert found == (1, 1, 1, 1)
 

@@ -184,7 +184,7 @@ def test_two_processes_at_one_video_do_not_destroy_each_other_s_parts(tmp_path):
     source, target = make(tmp_path / "a.mp4", times=TIMES), tmp_path / "b.mp4"
     script = f"""
 import os, signal
-from esrgan_jax.videos import parts
+from esrgan_jax.video import parts
 from tests.test_video_parts import stopping, write
 from pathlib import Path
 class Kill(BaseException):

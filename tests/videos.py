@@ -150,7 +150,7 @@ def packets(path, kind):
 
 def times_of(path):
     with av.open(str(path)) as video:
-        return [frame.pts * frame.time_base for frame in video.decode(video_stream=0)]
+        return [frame.pts * frame.time_base for frame in video.decode(video=0)]
 
 
 def arrays_of(path):
@@ -172,7 +172,7 @@ def damage(path, cut=None, spoil=None):
     data = bytearray(path.read_bytes())
     if spoil is not None:
         with av.open(str(path)) as video:
-            packet = [p for p in video.demux(video_stream=0) if p.size][spoil]
+            packet = [p for p in video.demux(video=0) if p.size][spoil]
             place = data.index(bytes(packet))
             data[place : place + packet.size] = b"\xff" * packet.size
     path.write_bytes(data[:cut])
