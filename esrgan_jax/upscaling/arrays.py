@@ -2,15 +2,21 @@
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from esrgan_jax.errors import InputError
+from esrgan_jax.upscaling.strips import Strips
 
 PILLOW_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
-def to_array(image: Any) -> np.ndarray:
-    """A picture as (H, W, bands), 1 to 4 bands, uint8, uint16 or float32 in [0, 1].
+def to_array(image: Any) -> Any:
+    """An image as (H, W, bands), 1 to 4 bands, uint8, uint16 or float32 in [0, 1].
+
+    JAX arrays stay on their device; all else becomes a NumPy array.
 
     Args:
         image: A NumPy or JAX array (H, W) or (H, W, bands), or a Pillow image: upright, its
@@ -21,7 +27,12 @@ def to_array(image: Any) -> np.ndarray:
     """
     if _is_pillow(image):
         return _from_pillow(image)
-    array = np.asarray(image)
+    if isinstance(image, Tracer):
+        raise InputError(
+            "an Upscaler works on values, not inside jax.jit or jax.grad; apply the generator "
+            "there: module.apply(variables, lr), see docs/python.md"
+        )
+    array = image if isinstance(image, jax.Array) else np.asarray(image)
     if array.ndim not in (2, 3) or 0 in array.shape:
         raise InputError(
             "a picture has shape (height, width) or (height, width, channels), "
@@ -36,7 +47,7 @@ def to_array(image: Any) -> np.ndarray:
         return array
     if not is_float(array.dtype):
         raise InputError(f"a picture is uint8, uint16 or float, got {array.dtype}; convert it")
-    low, high = array.min(), array.max()
+    low, high = (float(value) for value in jax.device_get((array.min(), array.max())))
     if not (low >= 0 and high <= 1):  # false for NaN as well
         raise InputError(
             f"a float picture lies in [0, 1], got values from {low:g} to {high:g}; "
@@ -45,7 +56,18 @@ def to_array(image: Any) -> np.ndarray:
     return array.astype(np.float32)
 
 
-def from_array(result: np.ndarray, source: Any) -> Any:
+def to_strips(array: Any, result_size: tuple[int, int] | None) -> Strips:
+    """The array of `to_array` as one strip; `result_size` as of `Strips`."""
+    return Strips(
+        *array.shape,
+        dtype=array.dtype,
+        rows=iter([np.asarray(array)]),
+        result_dtype=array.dtype,
+        result_size=result_size,
+    )
+
+
+def from_array(result: Any, source: Any) -> Any:
     """The result in the form of the picture that `to_array` was given."""
     if _is_pillow(source):
         from PIL import Image
@@ -60,15 +82,11 @@ def from_array(result: np.ndarray, source: Any) -> Any:
     result = result[..., 0] if source.ndim == 2 and result.shape[-1] == 1 else result
     if isinstance(source, np.ndarray):
         return result
-    import jax.numpy as jnp
-
     return jnp.asarray(result)
 
 
 def is_float(dtype: Any) -> bool:
     """Whether it is a floating-point dtype, bfloat16 among them."""
-    import jax.numpy as jnp
-
     return jnp.issubdtype(dtype, jnp.floating)
 
 

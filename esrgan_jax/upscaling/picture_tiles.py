@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+import jax
 import numpy as np
 
 from esrgan_jax.errors import InputError
@@ -26,11 +27,11 @@ class _Picture:
     bands: int  # of the result
     rows: Axis
     columns: Axis
-    progress: "_Progress"
+    progress: "PictureProgress"
     abandoned: bool = False  # the rest of it is not wanted
 
 
-class _Progress:
+class PictureProgress:
     """Counts the finished pixels of a picture's result by the finished parts of its tiles.
 
     Args:
@@ -91,10 +92,10 @@ def enlarged(
     """
     scale: int = runner.module.scale
 
-    def progress_of(source: Strips) -> _Progress:
+    def progress_of(source: Strips) -> PictureProgress:
         made = total_scale or scale
         height, width = source.result_size or (source.height * made, source.width * made)
-        return _Progress(progress or (lambda _: None), height * width, *part)
+        return PictureProgress(progress or (lambda _: None), height * width, *part)
 
     tiles = runner.run(_tiles(runner, pictures, tile, overlap, last, progress_of))
     for picture, own in groupby(tiles, key=lambda tile: tile.picture):
@@ -117,54 +118,78 @@ def _tiles(
     tile: int,
     overlap: int,
     last: bool,
-    progress_of: Callable[[Strips], _Progress],
+    progress_of: Callable[[Strips], PictureProgress],
 ) -> Iterator[Tile]:
     """The tiles of each picture from the top left to the bottom right.
 
     If a picture cannot be read or upscaled, its last tile is one that holds the error.
     """
-    scale, wrap = runner.module.scale, runner.border == "wrap"
+    scale = runner.module.scale
     for source in pictures:
         size = source.height * scale, source.width * scale
         dtype = "float32"
         if last and source.result_size in (None, size) and source.result_dtype.kind == "u":
             dtype = source.result_dtype.name
-        # The far sides are padded to a multiple of what the network folds; a texture has no sides.
-        sides = (source.height, source.width)
-        height, width = (n if wrap else n + -n % runner.multiple for n in sides)
         bands, error = source.bands, None
         try:
             bands = result_bands(source.bands, runner.module)
         except InputError as reason:
             error = reason
-        row_bytes = size[1] * scale * bands * np.dtype(dtype).itemsize
-        tallest = max(STRIP_BYTES // row_bytes // 32 * 32, 32) + overlap
-        rows, columns = runner.plan(height, width, tile, overlap, tallest)
+        rows, columns = plan_picture(
+            runner, source.height, source.width, bands, dtype, tile, overlap
+        )
         picture = _Picture(source, dtype, bands, rows, columns, progress_of(source))
         try:
             if error is not None:
                 raise error
-            yield from _cut(picture, runner, width - source.width)
+            yield from _cut(picture, runner)
         except Exception as reason:  # whoever reads the picture's rows gets it
             nothing = np.zeros((0, 0, bands), source.dtype)
             place = rows.spans[-1], columns.spans[-1]
             yield Tile(nothing, (0, 0), dtype, *place, picture=picture, error=reason)
 
 
-def _cut(picture: _Picture, runner: TileRunner, right: int) -> Iterator[Tile]:
-    """The tiles of a picture.
+def plan_picture(
+    runner: TileRunner, height: int, width: int, bands: int, dtype: str, tile: int, overlap: int
+) -> tuple[Axis, Axis]:
+    """The tiles of an image: rows and columns, see `TileRunner.plan`.
 
     Args:
-        picture: The picture.
         runner: Of the network.
-        right: Columns to add on the right.
+        height: Of the image in pixels. It is padded to a multiple of what the network folds.
+        width: Likewise.
+        bands: Of the result.
+        dtype: Of the result.
+        tile: Longest side of a tile.
+        overlap: What neighbouring tiles share.
     """
-    source, rows, columns, scale = (
-        picture.source,
-        picture.rows,
-        picture.columns,
-        runner.module.scale,
-    )
+    row_bytes = width * runner.module.scale**2 * bands * np.dtype(dtype).itemsize
+    tallest = max(STRIP_BYTES // row_bytes // 32 * 32, 32) + overlap
+    if runner.border != "wrap":  # a texture has no sides
+        height, width = (n + -n % runner.multiple for n in (height, width))
+    return runner.plan(height, width, tile, overlap, tallest)
+
+
+def separate_opacity(tile: Tile, runner: TileRunner) -> None:
+    """Takes constant alpha out of a tile: it stays what it is, see `alpha.enlarged_alpha`."""
+    if tile.lr.shape[2] not in (2, 4) or runner.module.in_channels == 4:
+        return
+    alpha = tile.lr[: tile.size[0], : tile.size[1], -1]
+    low, high = jax.device_get((alpha.min(), alpha.max()))
+    if low == high:
+        tile.opacity = low / peak(alpha.dtype)
+        tile.lr = tile.lr[..., :-1]
+        if not tile.opacity:
+            shape = (n * runner.module.scale for n in tile.lr.shape[:2])
+            bands = result_bands(tile.lr.shape[2] + 1, runner.module) - 1
+            tile.result = np.zeros((*shape, bands), tile.dtype)
+
+
+def _cut(picture: _Picture, runner: TileRunner) -> Iterator[Tile]:
+    """The tiles of a picture."""
+    source, rows, columns = picture.source, picture.rows, picture.columns
+    # Columns that are added on the right.
+    right = max(columns.spans[-1].keep_end - source.width, 0)
     pixels = rows.spans[-1].keep_end * columns.spans[-1].keep_end
     held, top, strips = np.zeros((0, source.width, source.bands), source.dtype), 0, source.rows
     if wraps := rows.spans[0].start < 0:  # a texture, whose first rows need its last
@@ -184,15 +209,7 @@ def _cut(picture: _Picture, runner: TileRunner, right: int) -> Iterator[Tile]:
             tile.picture = picture
             share = _length(tile.row) * _length(tile.column) / pixels
             tile.progress = picture.progress.of_tile(share)
-            alpha = tile.lr[: tile.size[0], : tile.size[1], -1]
-            separate = tile.lr.shape[2] in (2, 4) and runner.module.in_channels != 4
-            if separate and alpha.min() == alpha.max():
-                # Constant alpha stays what it is, see `alpha.enlarged_alpha`.
-                tile.opacity = alpha[0, 0] / peak(alpha.dtype)
-                tile.lr = tile.lr[..., :-1]
-                if not tile.opacity:
-                    shape = (n * scale for n in tile.lr.shape[:2])
-                    tile.result = np.zeros((*shape, picture.bands - 1), picture.dtype)
+            separate_opacity(tile, runner)
             yield tile
             if picture.abandoned:
                 return

@@ -15,7 +15,8 @@ class Tile:
     """A tile of a picture.
 
     Attributes:
-        lr: (h, w, bands) uint8, uint16 or float32, zero beyond `size`.
+        lr: (h, w, bands) uint8, uint16 or float32, zero beyond `size`; a NumPy array, or a JAX
+            array, whose result stays on the device.
         size: (height, width) that is picture.
         dtype: Of the result, "uint8", "uint16" or "float32".
         row: The rows of the picture that the tile reads and fills.
@@ -27,7 +28,7 @@ class Tile:
         error: Why it could not be done.
     """
 
-    lr: np.ndarray
+    lr: Any
     size: tuple[int, int]
     dtype: str
     row: Span

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -129,10 +130,9 @@ class TileRunner:
         variables, places = self.variables, (self.tile_sharding, self.size_sharding)
         if count == 1 and not self.spatial:
             size, variables, places = 1, self.on_first, (self.devices[0], self.devices[0])
-        lr = np.zeros((size, *tiles[0].lr.shape), tiles[0].lr.dtype)
         sizes = np.zeros((size, 2), np.int32)
-        for index, tile in enumerate(tiles):
-            lr[index], sizes[index] = tile.lr, tile.size
+        sizes[:count] = [tile.size for tile in tiles]
+        lr = _batch([tile.lr for tile in tiles], size)
 
         def start() -> Any:
             put = [jax.device_put(x, at) for x, at in zip((lr, sizes), places, strict=True)]
@@ -156,7 +156,12 @@ class TileRunner:
     def _land(self, tiles: list[Tile], arrays: Any) -> None:
         """Waits for a batch and gives its tiles their results."""
         if not isinstance(arrays, Exception):
-            arrays = self._unless_out_of_memory(lambda: jax.device_get(arrays))
+            # Results of tiles from a device stay there.
+            stays = isinstance(tiles[0].lr, jax.Array)
+            results, finite = arrays
+            arrays = self._unless_out_of_memory(
+                lambda: (results, jax.device_get(finite)) if stays else jax.device_get(arrays)
+            )
         if isinstance(arrays, Exception):
             self._shrink(tiles, arrays)
             return
@@ -261,6 +266,12 @@ def _tell(tiles: list[Tile], done: float) -> None:
     for tile in tiles:
         if tile.progress:
             tile.progress(done)
+
+
+def _batch(tiles: list[Any], size: int) -> Any:
+    """Tiles as one batch of `size`, filled with zeros; on the device if they are there."""
+    xp = jnp if isinstance(tiles[0], jax.Array) else np
+    return xp.stack([*tiles, *[xp.zeros_like(tiles[0])] * (size - len(tiles))])
 
 
 def _key(tile: Tile) -> tuple:

@@ -10,8 +10,9 @@ from esrgan_jax.blend import Model, blend
 from esrgan_jax.errors import InputError
 from esrgan_jax.interop import zoo
 from esrgan_jax.models.generator import Generator
-from esrgan_jax.upscaling.arrays import from_array, to_array
+from esrgan_jax.upscaling.arrays import from_array, to_array, to_strips
 from esrgan_jax.upscaling.color import COLOR_FIELD
+from esrgan_jax.upscaling.device_images import upscale_on_device
 from esrgan_jax.upscaling.memory import tile_side
 from esrgan_jax.upscaling.network import macs
 from esrgan_jax.upscaling.options import best_dtype, check_options, result_size
@@ -231,7 +232,8 @@ class Upscaler:
         Args:
             images: NumPy or JAX arrays, (H, W) or (H, W, 1 to 4) with gray, gray and alpha, RGB or
                 RGB and alpha, uint8, uint16 or float in [0, 1], of any size from 1 x 1; or Pillow
-                images.
+                images. JAX arrays stay on their device, unless `scale`, `size` or `then` is given
+                or other images are in the list.
             scale: Of the results, if not the network's: they are resized (antialiased bicubic)
                 before they are rounded.
             size: (width, height) of the results, instead of `scale`.
@@ -248,19 +250,13 @@ class Upscaler:
         several = isinstance(images, list | tuple)
         sources = list(images) if several else [images]
         arrays = [to_array(image) for image in sources]
-        given = [
-            Strips(
-                *array.shape,
-                dtype=array.dtype,
-                rows=iter([array]),
-                result_dtype=array.dtype,
-                result_size=result_size(array.shape[:2], scale, size),
-            )
-            for array in arrays
-        ]
-        results = [
-            np.concatenate(list(strips.rows)) for strips in self.stream(given, progress=progress)
-        ]
+        on_device = all(isinstance(array, jax.Array) for array in arrays)
+        if on_device and scale is size is self.then is None:
+            results = upscale_on_device(self.runner, arrays, self.tile, self.overlap, progress)
+        else:
+            given = [to_strips(x, result_size(x.shape[:2], scale, size)) for x in arrays]
+            done = self.stream(given, progress=progress)
+            results = [np.concatenate(list(strips.rows)) for strips in done]
         finished = [
             from_array(result, source) for result, source in zip(results, sources, strict=True)
         ]
