@@ -150,6 +150,11 @@ def test_colab_uploads_and_downloads_and_the_sample_needs_neither(executed):
     assert "cat.png: 160 x 120" in str(notebook.cells[-3]["outputs"])
 
 
+def test_the_training_loop_trains(executed):
+    cell = next(cell for cell in executed[1].cells if cell["id"] == "train")
+    assert "step 3: mean absolute difference 0." in str(cell["outputs"])
+
+
 def test_the_networks_of_the_package_need_no_download(executed):
     assert "enlarge 4 times and have 869,155" in str(executed[1].cells[-1]["outputs"])
 
