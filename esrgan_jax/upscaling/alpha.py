@@ -145,8 +145,12 @@ def _extremes(x: jax.Array, side: int) -> tuple[jax.Array, jax.Array]:
 
 
 def _around(x: jax.Array, side: int, reduce: Any, after: int = 0) -> jax.Array:
-    """Of squares around pixels; those of an even side begin there, or with `after` end there."""
-    start = -jnp.inf if reduce is jax.lax.max else jnp.inf
+    """Reduces a square around each pixel; an even one begins at it, or with `after` ends there.
+
+    Values are within -1 and 1. Infinities, in the padding of an image that is split over devices,
+    would become NaN.
+    """
+    start = -2.0 if reduce is jax.lax.max else 2.0
     pad = ((side - 1) // 2 + after, side // 2 - after)
     window = ((1, side, side, 1), (1, 1, 1, 1), ((0, 0), pad, pad, (0, 0)))
     return jax.lax.reduce_window(x.astype(jnp.float32), start, reduce, *window)
