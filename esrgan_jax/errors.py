@@ -1,4 +1,4 @@
-"""What goes wrong, said in a sentence: bad input ends with exit code 2, a failed run with 1."""
+"""User-facing errors and their exit codes: 2 for bad input, 1 for a failed run."""
 
 import difflib
 import io

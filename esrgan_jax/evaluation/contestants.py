@@ -1,4 +1,4 @@
-"""The networks that are compared with each other, under the names that tables call them by."""
+"""Loads the models to compare and gives each a short unique name."""
 
 import os
 from collections.abc import Sequence

@@ -95,8 +95,8 @@ def niqe(pristine: Pristine, picture: np.ndarray) -> float:
             f"NIQE needs texture in two blocks of {BLOCK}x{BLOCK} px or more, and this picture is "
             "flat; leave it out"
         )
-    # A flat block is left out of the covariance. Of the mean only its features that are not
-    # numbers are, so its shapes count, which `_fit` puts at the least: so do the originals.
+    # Flat blocks are left out of the covariance. Of the mean only their undefined features are, as
+    # in the original; the shapes that `_fit` gives them, the smallest, count.
     difference = pristine.mean - np.nanmean(features, axis=0)
     covariance = (pristine.covariance + np.cov(textured, rowvar=False)) / 2
     return math.sqrt(max(0.0, difference @ np.linalg.pinv(covariance) @ difference))

@@ -1,6 +1,6 @@
-"""The two stages as a config describes them, built of modules, optimisers and steps.
+"""Builds the two stages from a config: modules, optimisers and jitted steps.
 
-The config has been checked by `settings.check_run`; what lies below takes plain values.
+`settings.check_run` has checked the config. Everything that is called from here takes plain values.
 """
 
 import functools
