@@ -25,6 +25,7 @@ from esrgan_jax.models import (
     field_names,
     generator_name,
 )
+from esrgan_jax.models.generator import Params, Variables
 from esrgan_jax.orbax_setup import orbax_context, read_items
 
 FOLDER = "checkpoints"
@@ -32,7 +33,7 @@ FOLDER = "checkpoints"
 
 def load_generator(
     model: str | os.PathLike, *, key: str = "", scale: int = 0, unshuffle: int = 0
-) -> tuple[Generator, dict[str, Any]]:
+) -> tuple[Generator, dict[str, Params]]:
     """A generator from anywhere.
 
     Args:
@@ -74,7 +75,7 @@ def load_generator(
 def save_generator(
     path: str | os.PathLike,
     module: Generator,
-    variables: Mapping[str, Any],
+    variables: Variables,
     naming: str = "basicsr",
     wrap: str = "",
     dtype: str = "float32",
@@ -150,7 +151,7 @@ def _is_checkpoint(path: epath.Path) -> bool:
 
 def load_discriminator(
     model: str | os.PathLike, *, key: str = ""
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[dict[str, Any], dict[str, Params]]:
     """The VGG style discriminator of a run's GAN stage or of a weight file with BasicSR's names.
 
     Args:
@@ -176,9 +177,7 @@ def load_discriminator(
     return discriminator_names.fields(variables), variables
 
 
-def save_discriminator(
-    path: str | os.PathLike, variables: Mapping[str, Any], wrap: str = ""
-) -> None:
+def save_discriminator(path: str | os.PathLike, variables: Variables, wrap: str = "") -> None:
     """Writes a discriminator as a weight file with BasicSR's names.
 
     Args:
@@ -196,7 +195,7 @@ def save_discriminator(
     weight_file.write_network(path, tensors, wrap)
 
 
-def _load_directory(path: epath.Path) -> tuple[Generator, dict[str, Any]]:
+def _load_directory(path: epath.Path) -> tuple[Generator, dict[str, Params]]:
     step, config, saved = _describe(path)
     fields = {k: v for k, v in config["generator"].items() if k not in COMPUTATION}
     averaged = saved.get("ema_params") is not None

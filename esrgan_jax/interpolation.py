@@ -6,7 +6,7 @@ import math
 import operator
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +16,12 @@ from etils import epath
 from esrgan_jax.errors import InputError, listed
 from esrgan_jax.files import sha256
 from esrgan_jax.interop.zoo import resolve
-from esrgan_jax.models.generator import Generator
+from esrgan_jax.models.generator import Generator, Params, Variables
+
+Tree = TypeVar("Tree")  # a pytree of arrays
 
 
-def interpolate_params(psnr: Any, gan: Any, alpha: float) -> Any:
+def interpolate_params(psnr: Tree, gan: Tree, alpha: float) -> Tree:
     """(1 - alpha) · psnr + alpha · gan over every leaf (§3.4, equation 4).
 
     Only a GAN generator that was trained from that PSNR generator gives a sensible blend.
@@ -36,7 +38,7 @@ def interpolate_params(psnr: Any, gan: Any, alpha: float) -> Any:
     return mix_params([psnr, gan], [1 - alpha, alpha])
 
 
-def mix_params(trees: Sequence[Any], weights: Sequence[float]) -> Any:
+def mix_params(trees: Sequence[Tree], weights: Sequence[float]) -> Tree:
     """Σ weight · tree over any number of equally shaped pytrees; raises as `interpolate_params`.
 
     A tree of weight 0 has no part in it, and one left alone with weight 1 is returned bit for bit.
@@ -65,7 +67,7 @@ def mix_params(trees: Sequence[Any], weights: Sequence[float]) -> Any:
     return jax.tree.map(mix, *(tree for _, tree in parts))
 
 
-def check_same_shapes(first: Any, second: Any) -> None:
+def check_same_shapes(first: Params, second: Params) -> None:
     """InputError naming the leaves (path and shape) that the two trees do not share."""
     a, b = _shapes(first), _shapes(second)
     differences = [
@@ -90,12 +92,16 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     }
 
 
-def load_blend(psnr_model: str | Path, gan_model: str | Path, alpha: float) -> tuple[Any, Any]:
+def load_blend(
+    psnr_model: str | Path, gan_model: str | Path, alpha: float
+) -> tuple[Generator, dict[str, Params]]:
     """(module, variables) of (1 - alpha) · psnr_model + alpha · gan_model; as `load_models`."""
     return load_models([(psnr_model, 1 - alpha), (gan_model, alpha)])[:2]
 
 
-def load_models(weighted: Sequence[tuple[str | Path, float]]) -> tuple[Any, Any, str]:
+def load_models(
+    weighted: Sequence[tuple[str | Path, float]],
+) -> tuple[Generator, dict[str, Params], str]:
     """(module, variables, name) of Σ weight · model: runs, checkpoints, files or zoo names.
 
     The name has every model's hash in it, see `describe_model`.
@@ -138,7 +144,7 @@ def load_models(weighted: Sequence[tuple[str | Path, float]]) -> tuple[Any, Any,
     return loaded[-1][0], mixed, " + ".join(terms)
 
 
-def describe_model(model: str | Path, variables: Any) -> str:
+def describe_model(model: str | Path, variables: Variables) -> str:
     """A model's name and what identifies it: the SHA-256 of its file, or of a folder's parameters.
 
     Such as "RRDB_ESRGAN_x4.npz sha256:0123456789abcdef", the first 16 digits.
@@ -161,7 +167,7 @@ def _place(model: str | Path) -> Path:
     return Path(find_checkpoint(path) or path).resolve()
 
 
-def _differences(first: Any, second: Any) -> str:
+def _differences(first: Generator, second: Generator) -> str:
     """The fields of two modules of one class that differ, with both values; "" where none does."""
     fields = {k: v for k, v in vars(first).items() if isinstance(v, int | str) and k != "name"}
     return ", ".join(

@@ -1,9 +1,13 @@
 """What training and upscaling ask of a network that enlarges pictures."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol, Self
 
 import jax
 import jax.numpy as jnp
+
+Params = Any  # a pytree of arrays, which Python's types cannot describe
+Variables = Mapping[str, Params]  # {"params", and "batch_stats" where there are any}
 
 
 class Split(NamedTuple):
@@ -74,5 +78,5 @@ class Generator(Protocol):
 
     # Of `nn.Module`.
     def init(self, *args: Any, **kwargs: Any) -> Any: ...
-    def apply(self, variables: Any, *args: Any, **kwargs: Any) -> Any: ...
+    def apply(self, variables: Variables, *args: Any, **kwargs: Any) -> Any: ...
     def clone(self, **updates: Any) -> Self: ...

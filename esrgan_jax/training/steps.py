@@ -5,7 +5,7 @@ arrays; `functools.partial` binds them before `jax.jit(..., donate_argnums=0)`.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +14,14 @@ from flax import linen as nn
 from jax import lax
 
 from esrgan_jax.imresize import degrade, margin
+from esrgan_jax.models.generator import Generator
+from esrgan_jax.models.vgg import VGGFeatures
 from esrgan_jax.training import losses
 from esrgan_jax.training.train_state import Params, TrainState, moving_average
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
+Result = TypeVar("Result")  # a pytree of arrays
 
 
 def pictures(batch: Batch, scale: int) -> tuple[jax.Array, jax.Array]:
@@ -38,7 +41,7 @@ def pictures(batch: Batch, scale: int) -> tuple[jax.Array, jax.Array]:
 
 
 def forward(
-    module: nn.Module, params: Params, batch_stats: Params, x: jax.Array
+    module: nn.Module | Generator, params: Params, batch_stats: Params, x: jax.Array
 ) -> tuple[jax.Array, Params]:
     """Applies a network in training: its output and the updated running statistics."""
     variables = {"params": params, "batch_stats": batch_stats}
@@ -47,11 +50,11 @@ def forward(
 
 
 def accumulate(
-    gradients: Callable[[Params, Batch], tuple[Params, Any]],
+    gradients: Callable[[Params, Batch], tuple[Params, Result]],
     batch_stats: Params,
     batch: Batch,
     parts: int,
-) -> tuple[Params, Any]:
+) -> tuple[Params, Result]:
     """`gradients(batch_stats, batch)` as the mean over `parts` equal parts, one after the other.
 
     It takes the memory of one part. Means are then over a part, those of batch normalisation and
@@ -79,7 +82,7 @@ def psnr_step(
     state: TrainState,
     batch: Batch,
     *,
-    generator: nn.Module,
+    generator: Generator,
     optimizer: optax.GradientTransformation,
     scale: int,
     pixel_norm: str = "l1",
@@ -115,9 +118,9 @@ def gan_step(
     vgg_params: Params,
     batch: Batch,
     *,
-    generator: nn.Module,
+    generator: Generator,
     discriminator: nn.Module,
-    vgg: nn.Module | None,
+    vgg: VGGFeatures | None,
     optimizer: optax.GradientTransformation,
     d_optimizer: optax.GradientTransformation,
     scale: int,

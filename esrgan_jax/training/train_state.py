@@ -10,9 +10,7 @@ import optax
 from flax import linen as nn
 from flax import struct
 
-from esrgan_jax.models.generator import Generator
-
-Params = Any  # a pytree of arrays
+from esrgan_jax.models.generator import Generator, Params
 
 
 class Network(struct.PyTreeNode):

@@ -9,7 +9,7 @@ import numpy as np
 from esrgan_jax.blend import Model, blend
 from esrgan_jax.errors import InputError
 from esrgan_jax.interop import zoo
-from esrgan_jax.models.generator import Generator
+from esrgan_jax.models.generator import Generator, Variables
 from esrgan_jax.upscaling.arrays import from_array, to_array, to_strips
 from esrgan_jax.upscaling.color import COLOR_FIELD
 from esrgan_jax.upscaling.device_images import upscale_on_device
@@ -62,7 +62,7 @@ class Upscaler:
     def __init__(
         self,
         module: Generator,
-        variables: Any,
+        variables: Variables,
         *,
         tile: int | None = None,
         batch: int | None = None,
