@@ -9,7 +9,7 @@ import esrgan_jax
 PACKAGE = Path(esrgan_jax.__file__).parent
 # Each module or folder imports only from lines above its own.
 ROOMS = (
-    "errors",
+    "errors packaged",
     "files progress imresize sharding checksums command_line",
     "compilation folder_lock orbax_setup models",
     "interop",
@@ -22,6 +22,7 @@ ROOMS = (
     "training batch",
     "app",
     "main upscale interpolate evaluate",
+    "cli",
 )
 FLOOR = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms.split()}
 
