@@ -9,6 +9,7 @@ import grain
 import jax
 import numpy as np
 import pytest
+from absl import flags
 
 from esrgan_jax.data.pipeline import make_dataset, start
 from esrgan_jax.data.sources import PictureFolder
@@ -165,6 +166,16 @@ def test_workers_that_are_still_starting_outlive_signals_as_well():
             os.kill(worker.pid, signal.SIGINT)
             os.kill(worker.pid, signal.SIGTERM)
         assert_equal([next(iterator) for _ in range(8)], take(8))
+
+
+def test_a_program_without_absl_flags_can_have_workers():
+    """Grain's processes read absl flags, which raise where nobody has parsed the command line."""
+    flags.FLAGS.unparse_flags()
+    try:
+        make_dataset(Numbered(8), scale=4, hr_patch=16, batch_size=4, seed=0, num_workers=1)
+        assert flags.FLAGS.is_parsed()
+    finally:
+        flags.FLAGS.mark_as_parsed()
 
 
 def test_grain_agrees_that_checkpoints_work():

@@ -11,6 +11,7 @@ from typing import Any
 
 import grain
 import numpy as np
+from absl import flags
 
 from esrgan_jax.data import transforms
 from esrgan_jax.data.sources import Source
@@ -75,6 +76,8 @@ def make_dataset(
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
     dataset = batches.to_iter_dataset(options)
     if num_workers:
+        if not flags.FLAGS.is_parsed():  # Grain reads flags, also in programs that have none
+            flags.FLAGS.mark_as_parsed()
         # Through the pipe: Grain's shared memory is left behind by batches that nobody fetches any
         # more, at every end, and by those of a run that is killed.
         piped = grain.experimental.DatasetOptions(min_shm_size=sys.maxsize)
