@@ -58,18 +58,16 @@ def psnr_step(**options):
 
 
 @functools.cache
-def gan_step(vgg=VGG, **options):
+def gan_step(vgg=VGG, relativistic=True, stop_means=False, **options):
+    use = losses.GanLosses(PIXEL_WEIGHT, 1.0, GAN_WEIGHT, {"conv1_2": 0.5})
     options = {
         "generator": GENERATOR,
         "discriminator": DISCRIMINATOR,
         "vgg": vgg,
-        "layer_weights": {"conv1_2": 0.5},
         "optimizer": OPTIMIZER,
         "d_optimizer": D_OPTIMIZER,
         "scale": SCALE,
-        "pixel_weight": PIXEL_WEIGHT,
-        "perceptual_weight": 1.0,
-        "gan_weight": GAN_WEIGHT,
+        "use": use._replace(relativistic=relativistic, stop_means=stop_means),
     } | options
     return jax.jit(functools.partial(steps.gan_step, **options))
 

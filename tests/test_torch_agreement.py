@@ -269,7 +269,7 @@ def test_a_whole_gan_step(rng, random_generator, use_bias, stop_means):
         optimizer=adam,
         d_optimizer=adam,
         scale=4,
-        **weights,
+        use=losses.GanLosses(**weights),
     )
     state, metrics = jax.jit(step)(TrainState(jnp.int32(0), *networks), vgg_params, batch)
 

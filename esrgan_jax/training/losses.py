@@ -6,9 +6,92 @@ PyTorch's data parallelism takes each device's own.
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+Parts = dict[str, jax.Array]  # the losses by the names that logs have
+
+
+class GanLosses(NamedTuple):
+    """The losses of the GAN stage and their weights (paper Eq. 3).
+
+    Attributes:
+        pixel_weight: Of the pixel loss.
+        perceptual_weight: Of the perceptual loss.
+        gan_weight: Of the generator's GAN loss.
+        layer_weights: Of each VGG layer within the perceptual loss.
+        pixel_norm: "l1" or "mse".
+        perceptual_norm: Likewise.
+        relativistic: RaGAN, else the standard GAN losses.
+        stop_means: See `ragan_discriminator_losses`.
+    """
+
+    pixel_weight: float
+    perceptual_weight: float
+    gan_weight: float
+    layer_weights: Mapping[str, float]
+    pixel_norm: str = "l1"
+    perceptual_norm: str = "l1"
+    relativistic: bool = True
+    stop_means: bool = False
+
+
+def generator_losses(
+    use: GanLosses,
+    images: tuple[jax.Array, jax.Array],
+    features: tuple[Mapping[str, jax.Array], Mapping[str, jax.Array]] | None,
+    logits: tuple[jax.Array, jax.Array],
+) -> tuple[jax.Array, Parts]:
+    """The generator's weighted sum of losses, and each of them.
+
+    Args:
+        use: Which losses, and their weights.
+        images: SR and HR, (N, H, W, C).
+        features: VGG's of SR and HR, by layer; None leaves the perceptual loss out.
+        logits: The discriminator's of SR and HR, (N, 1).
+
+    Returns:
+        The sum, and {"l_g_pix", "l_g_percep", "l_g_gan", "l_g_total"}, all but the sum unweighted.
+    """
+    parts = {"l_g_pix": pixel_loss(*images, use.pixel_norm)}
+    total = use.pixel_weight * parts["l_g_pix"]
+    if features is not None:
+        loss = perceptual_loss(*features, use.layer_weights, use.perceptual_norm)
+        parts["l_g_percep"] = loss
+        total += use.perceptual_weight * loss
+    fake, real = logits
+    relativistic = use.relativistic
+    parts["l_g_gan"] = (
+        ragan_generator_loss(real, fake) if relativistic else gan_generator_loss(fake)
+    )
+    total += use.gan_weight * parts["l_g_gan"]
+    return total, parts | {"l_g_total": total}
+
+
+def discriminator_losses(
+    use: GanLosses, logits: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, Parts]:
+    """The discriminator's sum of losses, and each of them.
+
+    Args:
+        use: Which losses.
+        logits: Of SR and HR, (N, 1).
+
+    Returns:
+        The sum, and {"l_d_real", "l_d_fake", "l_d_total", "out_d_real", "out_d_fake"}; the last two
+        are mean logits.
+    """
+    fake, real = logits
+    l_d_real, l_d_fake = (
+        ragan_discriminator_losses(real, fake, use.stop_means)
+        if use.relativistic
+        else gan_discriminator_losses(real, fake)
+    )
+    parts = {"l_d_real": l_d_real, "l_d_fake": l_d_fake, "l_d_total": l_d_real + l_d_fake}
+    parts |= {"out_d_real": jnp.mean(real), "out_d_fake": jnp.mean(fake)}
+    return parts["l_d_total"], parts
 
 
 def pixel_loss(sr: jax.Array, hr: jax.Array, norm: str = "l1") -> jax.Array:

@@ -24,6 +24,7 @@ from esrgan_jax.models import (
 )
 from esrgan_jax.models.vgg import VGGFeatures, layer_names
 from esrgan_jax.training import steps
+from esrgan_jax.training.losses import GanLosses
 from esrgan_jax.training.run_config import Config
 from esrgan_jax.training.settings import path
 from esrgan_jax.training.train_state import (
@@ -99,9 +100,7 @@ def gan_stage(config: Config, vgg: nn.Module | None) -> Stage:
         optimizer=optimizer,
         d_optimizer=d_optimizer,
         scale=config.scale,
-        layer_weights=settings.layer_weights.to_dict(),
-        **_picked(settings, "pixel_weight", "pixel_norm", "perceptual_weight", "perceptual_norm"),
-        **_picked(settings, "gan_weight", "relativistic", "stop_means"),
+        use=GanLosses(**_picked(settings.to_dict(), *GanLosses._fields)),
         **_picked(settings, "ema_decay", "accumulation"),
     )
     schedules = {"lr_g": schedule, "lr_d": d_schedule}

@@ -4,7 +4,7 @@ Both take keyword arguments that stay fixed for a run (modules, optimisers, weig
 arrays; `functools.partial` binds them before `jax.jit(..., donate_argnums=0)`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
@@ -124,14 +124,7 @@ def gan_step(
     optimizer: optax.GradientTransformation,
     d_optimizer: optax.GradientTransformation,
     scale: int,
-    pixel_weight: float,
-    perceptual_weight: float,
-    layer_weights: Mapping[str, float],
-    gan_weight: float,
-    pixel_norm: str = "l1",
-    perceptual_norm: str = "l1",
-    relativistic: bool = True,
-    stop_means: bool = False,
+    use: losses.GanLosses,
     ema_decay: float = 0.0,
     accumulation: int = 1,
 ) -> tuple[TrainState, Metrics]:
@@ -144,9 +137,7 @@ def gan_step(
     Args:
         vgg_params: The feature extractor's frozen parameters, kept outside the state.
         vgg: The feature extractor, or None for no perceptual loss.
-        layer_weights: Weight of each VGG layer in the perceptual loss.
-        relativistic: RaGAN, else the standard GAN losses.
-        stop_means: See `losses.ragan_discriminator_losses`.
+        use: The losses and their weights.
 
     Returns the new state and every loss part as it enters the sum before weighting ("l_g_pix",
     "l_g_percep", "l_g_gan", "l_d_real", "l_d_fake"), the weighted sums "l_g_total" and
@@ -164,34 +155,19 @@ def gan_step(
             sr, g_updated = forward(generator, params, g_stats, lr)
             real, updated = forward(discriminator, d_params, d_stats, hr)
             fake, updated = forward(discriminator, d_params, updated, sr)
-            parts = {"l_g_pix": losses.pixel_loss(sr, hr, pixel_norm)}
-            total = pixel_weight * parts["l_g_pix"]
+            features = None
             if vgg is not None:
                 sr_features: Any = vgg.apply({"params": vgg_params}, sr)
                 hr_features: Any = vgg.apply({"params": vgg_params}, hr)
-                parts["l_g_percep"] = losses.perceptual_loss(
-                    sr_features, hr_features, layer_weights, perceptual_norm
-                )
-                total += perceptual_weight * parts["l_g_percep"]
-            parts["l_g_gan"] = (
-                losses.ragan_generator_loss(real, fake)
-                if relativistic
-                else losses.gan_generator_loss(fake)
-            )
-            total += gan_weight * parts["l_g_gan"]
-            return total, (sr, g_updated, updated, parts | {"l_g_total": total})
+                features = sr_features, hr_features
+            total, parts = losses.generator_losses(use, (sr, hr), features, (fake, real))
+            return total, (sr, g_updated, updated, parts)
 
         def discriminator_loss(params: Params):
             real, updated = forward(discriminator, params, d_stats, hr)
             fake, updated = forward(discriminator, params, updated, sr)
-            l_d_real, l_d_fake = (
-                losses.ragan_discriminator_losses(real, fake, stop_means)
-                if relativistic
-                else losses.gan_discriminator_losses(real, fake)
-            )
-            parts = {"l_d_real": l_d_real, "l_d_fake": l_d_fake, "l_d_total": l_d_real + l_d_fake}
-            parts |= {"out_d_real": jnp.mean(real), "out_d_fake": jnp.mean(fake)}
-            return parts["l_d_total"], (updated, parts)
+            total, parts = losses.discriminator_losses(use, (fake, real))
+            return total, (updated, parts)
 
         grad = jax.grad(generator_loss, has_aux=True)
         g_grads, (sr, g_stats, d_stats, g_parts) = grad(network.params)
