@@ -1,4 +1,4 @@
-"""Which networks --model, --psnr_model and --alpha mean: the package's own where none is named."""
+"""Resolves --model, --psnr_model and --alpha to networks and their weights."""
 
 import argparse
 import math

@@ -1,4 +1,4 @@
-"""Generators and discriminators from checkpoints (Orbax v1) and weight files, and into them.
+"""Loads and saves generators and discriminators: Orbax v1 checkpoints and weight files.
 
 A generator saved alone is a checkpoint of its parameters and architecture; `run_checkpoints.py` has
 the checkpoints of runs.

@@ -1,4 +1,4 @@
-"""Checksums of what a checkpoint holds: of each array, and of each item of plain values.
+"""Checksums of checkpoints: one for each array and each item of plain values.
 
 Arrays are summed up by value, not by file, so that a part of a checkpoint is verified by reading
 that part alone. The record is kept in the checkpoint's own metadata and sums up itself.

@@ -1,4 +1,4 @@
-"""What all commands have in common: --version, flags that are misspelt, and paths with a ~."""
+"""What all commands share: --version, suggestions for misspelt flags, and ~ in paths."""
 
 import argparse
 import os

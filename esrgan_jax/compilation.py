@@ -1,4 +1,4 @@
-"""What compiling costs a user: programs are kept for the next start."""
+"""Settings of XLA's compilation, and a cache of compiled programs for the next start."""
 
 import os
 import warnings

@@ -1,4 +1,4 @@
-"""Networks beside each other and bicubic: scores as papers report them, tables and a figure."""
+"""The command that compares networks with each other and with bicubic."""
 
 import argparse
 import json

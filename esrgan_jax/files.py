@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and what identifies them."""
+"""Writes files completely or not at all, and identifies them by checksums."""
 
 import errno
 import hashlib

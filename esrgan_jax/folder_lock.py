@@ -1,4 +1,4 @@
-"""One run at a time in a workdir, and one process at a time on a video."""
+"""Locks a folder for one process: a workdir of a run, or the parts of a video."""
 
 import contextlib
 import errno

@@ -1,4 +1,4 @@
-"""Mixes two generators, or with --images blends two pictures: the command."""
+"""The command that interpolates two generators or, with --images, blends two images."""
 
 import argparse
 import math

@@ -1,4 +1,4 @@
-"""Network interpolation (arXiv 1809.00219, §3.4): fidelity and texture, mixed in the parameters."""
+"""Network interpolation (arXiv 1809.00219, §3.4): weighted means of parameters."""
 
 import functools
 import hashlib

@@ -1,4 +1,4 @@
-"""Orbax as this project uses it: readable items beside the arrays, and silent.
+"""Configures Orbax: items as readable JSON next to the arrays, and no log output.
 
 What Orbax has to say, of every phase of a save and of every failure, it also raises: the caller
 tells the user in a sentence. Its own lines are kept away from them.

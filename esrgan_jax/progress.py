@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, one line a minute where there is none."""
+"""Progress of long work: a bar on a terminal, otherwise one line a minute."""
 
 import math
 import sys

@@ -1,4 +1,4 @@
-"""One picture by blends of two networks, side by side, as in the paper's Fig. 10.
+"""Draws one image with several blends of two networks side by side (paper, Fig. 10).
 
 python -m tools.alpha_strip photo.png --output=strip.png [--box=TOP,LEFT,HEIGHT,WIDTH]
 """

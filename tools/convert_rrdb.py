@@ -1,4 +1,4 @@
-"""Converts an RRDB generator between all the forms it is kept in."""
+"""Converts an RRDB generator between weight files and checkpoints."""
 
 import argparse
 import datetime

@@ -1,4 +1,4 @@
-"""The package's networks on a photograph, then one of them taught to leave out noise and JPEG.
+"""Upscales a photograph with the package's networks, and fine-tunes one on noise and JPEG.
 
 python -m tools.demo --workdir=demo
 """

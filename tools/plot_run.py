@@ -1,4 +1,4 @@
-"""The curves of a run: python -m tools.plot_run runs/x4 --output=curves.png [--thinned=DIR]
+"""Plots a run: python -m tools.plot_run runs/x4 --output=curves.png [--thinned=DIR]
 
 A run is a workdir of `esrgan_jax.main`, or a folder of its lines such as docs/runs/lite_x4.
 """

@@ -1,4 +1,4 @@
-"""Where the page listens: a host and a port that are this machine's, checked before any work."""
+"""Checks the address that the page is served at: the host must be this machine."""
 
 import errno
 import socket

@@ -1,4 +1,4 @@
-"""A page to upscale pictures on, served by this machine: `python -m esrgan_jax.app`.
+"""The command that serves the page: `python -m esrgan_jax.app`.
 
 Nothing leaves the machine: no analytics, no public link, no font or script from elsewhere.
 """

@@ -1,4 +1,4 @@
-"""How much of a picture is done, between the reports of the network too."""
+"""Estimates the progress on an image between the reports of the network."""
 
 import math
 import time

@@ -1,4 +1,4 @@
-"""Which requests the page's server answers: those of its own page, at its own names."""
+"""Decides which HTTP requests the page's server answers."""
 
 import ipaddress
 import secrets

@@ -1,4 +1,4 @@
-"""What comes in from the browser: pictures, samples and weight files, as bodies of requests."""
+"""HTTP routes for uploads: images, samples and weight files."""
 
 from collections.abc import Callable
 from pathlib import Path

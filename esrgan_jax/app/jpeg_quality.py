@@ -1,4 +1,4 @@
-"""How well a JPEG was saved, by its quantisation tables."""
+"""Estimates the quality of a JPEG from its quantisation tables."""
 
 import warnings
 from pathlib import Path

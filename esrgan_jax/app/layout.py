@@ -1,4 +1,4 @@
-"""The controls of the page, in Gradio, between what its own scripts draw."""
+"""The controls of the page, in Gradio."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The networks of the page: which there are to choose from, and those that are kept in memory.
+"""The networks that the page offers, and a cache of those that are loaded.
 
 The page knows them by keys, which say nothing of this machine's folders: the zoo's name, "given-0"
 of the command line, or "own-…" of a file that was uploaded.

@@ -1,4 +1,4 @@
-"""The page: what happens when its controls are used."""
+"""The page: connects its controls with the functions that they call."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One picture in, one file out: what the page does with each, and what it tells of it."""
+"""Upscales one image for the page, from its uploaded file to the file of its result."""
 
 import re
 import threading

@@ -1,4 +1,4 @@
-"""What the browser shows: pictures made small enough for it, 8 bits, on white, as JPEG."""
+"""Images for the browser: reduced, 8 bits, on white, as JPEG."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace

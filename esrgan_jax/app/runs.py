@@ -1,4 +1,4 @@
-"""The page's work: pictures upscaled one after the other, told as it goes on."""
+"""Upscales the images of the page one after the other, and reports progress."""
 
 import copy
 import threading

@@ -1,4 +1,4 @@
-"""Files of the page's users: only the browser that brought or made a file can have it."""
+"""The files of the page's users: only the session that uploaded or made a file can fetch it."""
 
 import io
 import secrets

@@ -1,4 +1,4 @@
-"""An upscaler whose work can be watched, and what is told of it."""
+"""An upscaler that reports its progress and can be stopped."""
 
 import io
 import threading

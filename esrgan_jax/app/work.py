@@ -1,4 +1,4 @@
-"""What is made of one picture on the page, and how far that is."""
+"""The settings and the state of one image on the page."""
 
 import shutil
 import threading

@@ -1,1 +1,1 @@
-"""What the upscale command does with files: which ones, in which order, and what it reports."""
+"""What the upscale command adds to `upscaling`: which files, in which order, and the report."""

@@ -1,4 +1,4 @@
-"""The options of the upscale command, and what of them can be checked before anything is read."""
+"""Parses the options of the upscale command and checks them before any file is read."""
 
 import argparse
 import math

@@ -1,4 +1,4 @@
-"""Whether the results will fit on the disk, as far as that can be known before they are made."""
+"""Checks before the work whether the results will fit on the disk."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Which file each picture or video of a command line becomes, and of what size and kind."""
+"""Plans which output file each input becomes, and its size and format."""
 
 import glob
 import os

@@ -1,4 +1,4 @@
-"""How a result was made, in one line of its metadata, which tells whether it may be left as it is.
+"""Records in a result's metadata how it was made, to decide whether it may be kept.
 
 The line names the version, the content of the source, the settings, and the networks with their
 hashes: "esrgan_jax 0.1.0, from sha256:0123456789abcdef, scale=2, by RRDB_ESRGAN_x4.npz sha256:…".

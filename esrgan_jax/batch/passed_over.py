@@ -1,4 +1,4 @@
-"""What of a folder is not upscaled though somebody may think so: videos, raw files, documents."""
+"""Counts the files of a folder that are not upscaled: videos, raw files, documents."""
 
 import os
 from collections import Counter

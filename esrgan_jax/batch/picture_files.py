@@ -1,4 +1,4 @@
-"""Picture files through an upscaler: read, computed and written at the same time."""
+"""Upscales image files: reading, computing and writing overlap."""
 
 import itertools
 import os

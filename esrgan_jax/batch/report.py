@@ -1,4 +1,4 @@
-"""What the upscale command tells: a bar for people, lines of JSON for programs, or nothing."""
+"""The output of the upscale command: a progress bar, lines of JSON, or nothing."""
 
 import contextlib
 import json

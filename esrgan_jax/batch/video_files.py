@@ -1,4 +1,4 @@
-"""Videos through an upscaler, frame by frame."""
+"""Upscales videos frame by frame."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Cutting photographs into sub-images, and writing these as ArrayRecord through TFDS.
+"""Cuts images into sub-images and writes them as ArrayRecord through TFDS.
 
 A training step wants a small patch; decoding a photograph of two megapixels for it would be the
 whole cost. So pictures are cut once, and stored raw: a record is read in a third of a millisecond

@@ -1,4 +1,4 @@
-"""Whether the training pictures are still those that a checkpoint was trained on."""
+"""Detects that training images differ from those of a checkpoint."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Which LR picture belongs to which HR picture, for training and for evaluation."""
+"""Finds the LR image of each HR image, for training and evaluation."""
 
 from pathlib import Path
 

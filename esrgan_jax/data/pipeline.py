@@ -1,4 +1,4 @@
-"""From a source of pictures to endless batches of patches, in an order that one seed fixes."""
+"""The input pipeline: from a source of images to endless batches of patches, by one seed."""
 
 import functools
 import multiprocessing

@@ -1,4 +1,4 @@
-"""Where training pictures come from: random access by index, as Grain wants it."""
+"""Sources of training images with random access, as Grain needs them."""
 
 import itertools
 import os

@@ -1,1 +1,1 @@
-"""How good networks are: metrics, tables and figures."""
+"""Metrics, and tables and figures that compare networks."""

@@ -1,4 +1,4 @@
-"""Pictures side by side under their names, as the figures of super-resolution papers show them."""
+"""Figures with labelled images side by side, as in super-resolution papers."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

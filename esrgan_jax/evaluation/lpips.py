@@ -1,4 +1,4 @@
-"""LPIPS: how different two pictures look, measured by the features of AlexNet.
+"""LPIPS: the perceptual distance of two images, from features of AlexNet.
 
 Version 0.1 with AlexNet of Zhang et al. 2018 (arXiv 1801.03924), which papers report as LPIPS:
 0 for equal pictures, about 0.7 for unlike ones.

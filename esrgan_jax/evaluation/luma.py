@@ -1,4 +1,4 @@
-"""Luma, on which the literature computes its scores."""
+"""Luma (Y of YCbCr), on which the literature computes its scores."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Scores of pictures as the super-resolution literature computes them, on the host.
+"""Scores of images as the super-resolution literature computes them, on the host.
 
 Every paper's table (arXiv 1809.00219, supplement, Table 2) is made this way: pictures of 8 bits,
 a border of `scale` pixels left out, luma by MATLAB's constants and not rounded. PSNR and SSIM are

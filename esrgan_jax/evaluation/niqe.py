@@ -1,4 +1,4 @@
-"""NIQE: how unlike good photographs one picture is, with nothing to compare it with.
+"""NIQE: a quality score of one image without a reference.
 
 Mittal, Soundararajan and Bovik 2013, "Making a 'Completely Blind' Image Quality Analyzer", with
 the statistics of their photographs. About 3 for a good photograph; more is worse.

@@ -1,4 +1,4 @@
-"""The pictures to evaluate on, bicubic to compare with, and a figure's rows."""
+"""Reads the images to evaluate on, makes bicubic results, and rows for a figure."""
 
 import textwrap
 from collections.abc import Callable, Mapping

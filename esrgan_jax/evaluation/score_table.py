@@ -1,4 +1,4 @@
-"""Scores of several methods on the same pictures, as text, Markdown, CSV and JSON.
+"""Tables of scores as text, Markdown, CSV and JSON.
 
 `columns` are the methods' rows, {"bicubic": rows, "my_net": rows}, and a row is
 {"name": picture, "psnr_y": 28.4, …}: the same pictures in one order and the same metrics for all.

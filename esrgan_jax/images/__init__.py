@@ -1,1 +1,1 @@
-"""Image files: reading and writing, strip by strip, with what they say about themselves."""
+"""Image files: reading and writing strip by strip, with their metadata."""

@@ -1,4 +1,4 @@
-"""Which of the samples of a TIFF are colours, which are transparency, and which are bands beside.
+"""Finds which samples of a TIFF are colours, alpha, or further bands.
 
 A band beside the colours is enlarged like a gray picture of its own: it is a further frame, whose
 channels are all that band.

@@ -1,4 +1,4 @@
-"""What a file is that is not read, by its first bytes, and what to do with it."""
+"""Recognises files that are not read, by their first bytes, and says what to do."""
 
 import re
 import struct

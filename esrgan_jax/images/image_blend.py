@@ -1,4 +1,4 @@
-"""Two pictures blended pixel by pixel, to compare with network interpolation (§4.5)."""
+"""Blends two images pixel by pixel, to compare with network interpolation (§4.5)."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Picture files in and out: sRGB, eight bits, through libvips."""
+"""Reads and writes image files as arrays: sRGB, eight bits, through libvips."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Where a picture is read from, a file or bytes, and what kind of file that is."""
+"""Opens an image from a file or from bytes, and detects its format."""
 
 import io
 import re

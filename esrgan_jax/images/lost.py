@@ -1,4 +1,4 @@
-"""What of a picture has no place in a format, said before it is written."""
+"""Lists what the output format cannot hold of an image, before it is written."""
 
 from esrgan_jax.images.metadata.texts import placed
 from esrgan_jax.images.output_formats import FORMATS

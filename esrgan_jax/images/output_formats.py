@@ -1,4 +1,4 @@
-"""What the formats that are written can hold: depth, size, transparency, animation."""
+"""The output formats and what they can hold: depth, size, alpha, animation."""
 
 from typing import NamedTuple
 

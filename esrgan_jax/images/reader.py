@@ -1,4 +1,4 @@
-"""Opens picture files of any kind strip by strip, in the channels and bits that they have."""
+"""Opens image files strip by strip, with their channels and bit depth."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace

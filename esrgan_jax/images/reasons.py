@@ -1,4 +1,4 @@
-"""Why a file cannot be read, in plain words before those of the library that tried."""
+"""Turns errors of image libraries into plain sentences."""
 
 import re
 import struct

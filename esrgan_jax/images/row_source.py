@@ -1,4 +1,4 @@
-"""Rows that somebody computes, given to libvips as if they were a file.
+"""Gives computed rows to libvips as if they were a file.
 
 libvips pulls pixels out of files. So the rows are shown to it as an uncompressed BigTIFF that
 nobody ever writes: the header is made at once, and each strip of pixels is handed over when

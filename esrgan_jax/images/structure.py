@@ -1,4 +1,4 @@
-"""What a picture file holds beside the picture that is read, and which of its pictures that is."""
+"""Finds the main image of a file and what else it contains."""
 
 import mmap
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Picture files through libvips: opened, brought to gray or RGB, upright, and cut into strips."""
+"""Reads image files through libvips: as gray or RGB, upright, in strips."""
 
 import logging
 import threading

@@ -1,4 +1,4 @@
-"""Writes picture files strip by strip, with what is known about them: profile, EXIF, timing."""
+"""Writes image files strip by strip, with profile, EXIF and timing."""
 
 import shutil
 import struct

@@ -1,4 +1,4 @@
-"""One file from the web, with progress, verified; and in plain words why not."""
+"""Downloads one file with progress and checks its sha256."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What is known of each weight file of the zoo: its use, size, licence, address and sha256."""
+"""The known weight files: use, size, licence, address and sha256."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Networks that are taken for an RRDB generator, told by a name that only they have."""
+"""Recognises networks that look like an RRDB generator but are not one."""
 
 import re
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Files mapped into memory: read as little as is used, and never more than their size justifies.
+"""Memory-mapped files: reads only what is used, never more than the file's size allows.
 
 What a file says about itself may be a lie. Readers of this package take tensors as views of the
 map, and everything else through a `Stream`, which bounds the memory that can come of it.

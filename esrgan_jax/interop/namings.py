@@ -1,4 +1,4 @@
-"""The names of RRDB generators' layers in the three namings that are read and written."""
+"""The layer names of RRDB generators in the three namings that are read and written."""
 
 # n is the number of x2 steps, nb that of blocks; u counts steps and r, c within a block from 1.
 NAMINGS = {

@@ -1,4 +1,4 @@
-"""NumPy's .npz files, plain and compressed, read without holding them in memory."""
+"""Reads and writes NumPy's .npz files without holding them in memory."""
 
 import mmap
 import shutil

@@ -1,4 +1,4 @@
-"""RRDB generators of other public implementations, by the names that these give their layers.
+"""Layer names of RRDB generators in other public implementations.
 
 Each computes what RRDBNet does, which was read in its source and is tested against torch. Names
 that are not here may hide another slope, padding or range of values, so nothing is guessed.

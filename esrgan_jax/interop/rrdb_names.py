@@ -1,4 +1,4 @@
-"""RRDB generators between torch's state_dicts, in their three namings, and RRDBNet's parameters."""
+"""Converts RRDB generators between PyTorch's state_dicts and RRDBNet's parameters."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Safetensors files: the library checks the header, and the tensors stay in the file."""
+"""Reads and writes safetensors files; tensors stay in the mapped file."""
 
 import mmap
 import os

@@ -1,4 +1,4 @@
-"""The pickles inside torch files: a machine that knows tensors and plain values, nothing else.
+"""Reads pickles of torch files with a machine that only knows tensors and plain values.
 
 Python's own unpickler runs whatever a pickle asks for, and can be made to allocate or to compute
 without end by one that asks for nothing. This one is a loop over the opcodes that data needs.

@@ -1,4 +1,4 @@
-"""VGG16 and VGG19 from torchvision's, Keras' and Caffe's names to VGGFeatures, and their file."""
+"""Converts VGG weights of torchvision, Keras and Caffe to VGGFeatures' parameters."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Named tensors in and out of weight files: .pth, .pt, .ckpt, .safetensors and .npz."""
+"""Reads and writes named tensors: .pth, .pt, .ckpt, .safetensors and .npz."""
 
 import os
 import tokenize

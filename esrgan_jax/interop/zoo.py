@@ -1,4 +1,4 @@
-"""The zoo: weights by name. Those of others are downloaded once, verified and kept in a cache.
+"""Published weights by name: downloaded once, verified, and kept in a cache.
 
 `python -m esrgan_jax.interop.zoo` lists them, with names behind it fetches those. The network is
 used by `fetch` alone, and only where neither this package nor the cache has the file.

@@ -1,4 +1,4 @@
-"""The networks: pure Flax Linen modules, pictures in NHWC."""
+"""The networks: pure Flax Linen modules, NHWC."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""What convolutions see beyond a picture's edge, for pictures that fill a part of their tile.
+"""Controls what convolutions see beyond the edge of an image inside a tile.
 
 A network pads every convolution with zeros at the edge of its input. Where pictures of many sizes
 lie in arrays of one shape, that edge is inside the array, at a place that differs from picture to

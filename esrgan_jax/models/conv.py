@@ -1,4 +1,4 @@
-"""The one convolution of all networks: NHWC, torch's explicit zero padding, three initialisers."""
+"""The convolution of all networks: NHWC, PyTorch's zero padding, three initialisers."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What training and upscaling ask of a network that enlarges pictures."""
+"""The protocol of generators, which training and upscaling rely on."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol, Self

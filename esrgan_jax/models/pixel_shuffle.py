@@ -1,4 +1,4 @@
-"""Pixels to channels and back, ordered as torch orders them."""
+"""Pixel shuffle and unshuffle in PyTorch's channel order."""
 
 import jax
 

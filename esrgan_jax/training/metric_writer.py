@@ -1,4 +1,4 @@
-"""What a run tells: one JSON line for each logged step, and the same in TensorBoard."""
+"""Writes metrics as JSON lines and for TensorBoard."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""The checkpoints of a run, by Orbax v1: saved in the background, and gone on from.
+"""The checkpoints of a run (Orbax v1): saves them in the background and restores them.
 
 A stage keeps them in `STAGE/checkpoints/STEP`, each with the train state, the position of the data,
 the config, what identifies the training pictures, and checksums of all that.

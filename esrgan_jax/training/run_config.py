@@ -1,4 +1,4 @@
-"""The config of a run as its folder and its checkpoints hold it."""
+"""The config of a run as its folder and checkpoints store it."""
 
 import json
 import sys

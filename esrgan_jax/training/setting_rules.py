@@ -1,4 +1,4 @@
-"""What each setting of a config may be: a rule for each, by sections."""
+"""The allowed values of each setting, by section of the config."""
 
 import math
 from collections.abc import Callable, Mapping

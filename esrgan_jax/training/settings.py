@@ -1,4 +1,4 @@
-"""What every setting of a config may be, checked before any work is done."""
+"""Checks all settings of a config before any work."""
 
 import difflib
 import math

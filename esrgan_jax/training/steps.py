@@ -1,4 +1,4 @@
-"""The two training steps: pure functions, to be jitted by the caller.
+"""The two training steps as pure functions; the caller jits them.
 
 Both take keyword arguments that stay fixed for a run (modules, optimisers, weights) behind the
 arrays; `functools.partial` binds them before `jax.jit(..., donate_argnums=0)`.

@@ -1,4 +1,4 @@
-"""Stopping a run by a signal without losing a step."""
+"""Stops a run on a signal without losing a step."""
 
 import contextlib
 import os

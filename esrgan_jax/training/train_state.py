@@ -1,4 +1,4 @@
-"""What training carries from step to step, and the optimisers that move it."""
+"""TrainState and the optimisers and schedules that update it."""
 
 from collections.abc import Sequence
 from typing import Any

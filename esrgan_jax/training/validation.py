@@ -1,4 +1,4 @@
-"""Validation while training: scores and sample pictures on a folder that is never trained on."""
+"""Validation during training: scores and sample images of a held-out folder."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""A generator applied to images: on the device, in tiles, from strips of rows to strips."""
+"""Applies a generator to images: tiles, batches, and the step on the device."""

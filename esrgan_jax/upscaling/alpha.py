@@ -1,4 +1,4 @@
-"""Alpha: enlarged by itself, since a mask is no photograph, and the colours that go on under it.
+"""Upscales alpha without the network, and continues colours under transparent pixels.
 
 What makes photographs sharp follows the stairs of a hard mask and leaves holes beside its edge
 (`benchmarks/alpha.py` compares). Here the result is bicubic, and sharper only where the pixels

@@ -1,4 +1,4 @@
-"""Pictures in memory: NumPy, JAX and Pillow, brought to one form and back."""
+"""Converts between arrays of NumPy and JAX, Pillow images, and the upscaler's form."""
 
 from typing import Any
 

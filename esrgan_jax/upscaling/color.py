@@ -1,4 +1,4 @@
-"""Low frequencies of colours, which a result keeps of its input."""
+"""Corrects the low frequencies of a result's colours to those of the input."""
 
 from functools import partial
 

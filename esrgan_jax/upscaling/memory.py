@@ -1,4 +1,4 @@
-"""How much memory there is, and how much of it a tile takes."""
+"""Free memory, and how much of it a tile takes."""
 
 import os
 from pathlib import Path

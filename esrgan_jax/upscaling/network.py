@@ -1,4 +1,4 @@
-"""The network applied to tiles: in one program, or in several that tell how far they are."""
+"""Applies the network to tiles, in one program or in several that report progress."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""What the options of an upscaler may be, whatever its network is."""
+"""Checks the options of an upscaler that do not depend on its network."""
 
 from typing import Any
 

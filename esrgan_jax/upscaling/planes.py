@@ -1,4 +1,4 @@
-"""Pictures of every kind of bands as what a network takes, and its results as pictures."""
+"""Converts images with any bands to network inputs, and results back to images."""
 
 from typing import Any
 

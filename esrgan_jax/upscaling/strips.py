@@ -1,4 +1,4 @@
-"""Pictures on their way: strips of rows from top to bottom, never the whole of one in memory."""
+"""Images as strips of rows from top to bottom, so that none is in memory as a whole."""
 
 import contextlib
 import queue

@@ -1,4 +1,4 @@
-"""A tile of a picture: cut out of its rows, and pasted into the rows of the result."""
+"""A tile of an image: cut from its rows, and pasted into the rows of the result."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

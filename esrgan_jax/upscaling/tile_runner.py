@@ -1,4 +1,4 @@
-"""Tiles through the device: batched, some batches ahead, and smaller where memory runs out."""
+"""Runs tiles on the devices: in batches, and in smaller ones if memory runs out."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator

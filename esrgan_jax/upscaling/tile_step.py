@@ -1,4 +1,4 @@
-"""The step of upscaling: LR tiles to SR tiles on the device, a pure function."""
+"""The upscaling step: LR tiles to SR tiles on the device, a pure function."""
 
 from collections.abc import Callable
 from functools import partial

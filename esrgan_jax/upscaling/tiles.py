@@ -1,4 +1,4 @@
-"""Where the tiles of a picture lie: few shapes, even steps, enough overlap. Arithmetic alone."""
+"""Plans the tiles of an image: few shapes, even spacing, enough overlap."""
 
 from itertools import pairwise
 from typing import NamedTuple

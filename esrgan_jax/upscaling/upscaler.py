@@ -1,4 +1,4 @@
-"""A generator applied to pictures: arrays in memory, or strips of pictures too large for it."""
+"""Upscaler: applies a generator to arrays, or to strips of images larger than memory."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload

@@ -1,4 +1,4 @@
-"""Whether a file is a video: by its name where that tells it, else by what is in it."""
+"""Detects videos by name or content."""
 
 from contextlib import suppress
 from functools import lru_cache

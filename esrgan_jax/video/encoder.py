@@ -1,4 +1,4 @@
-"""Which encoder writes a video, and with which settings."""
+"""Chooses the encoder of a video and its settings."""
 
 import os
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Frames of a video as upright RGB arrays and back, by the video's own colour tags."""
+"""Converts frames to upright RGB arrays and back, by the colour tags of the video."""
 
 from collections.abc import Collection
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The file of a finished video: its new pictures, and everything else as it is in the source."""
+"""Writes the finished video: its new frames, and all other streams of the source."""
 
 import math
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A look through a whole video before any work: that it is whole, and where its frames change."""
+"""Scans the packets of a video before any work: that it is complete, and where frames change."""
 
 from contextlib import suppress
 from fractions import Fraction

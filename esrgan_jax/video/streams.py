@@ -1,4 +1,4 @@
-"""The streams of a video, and what each container can hold of them."""
+"""The streams of a video, and which of them each container can hold."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Subtitles as text, from the codec of one container to that of another."""
+"""Converts text subtitles between containers."""
 
 from collections.abc import Iterator
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""Whether a video can be written under a name, and what is lost there, told before any work."""
+"""Checks before any work whether a video can be written to a file, and what is lost."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a video is, told before any work."""
+"""Reads the properties of a video before any work."""
 
 import os
 from dataclasses import dataclass

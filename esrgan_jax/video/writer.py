@@ -1,4 +1,4 @@
-"""Videos out through PyAV, frame by frame: nothing but a few frames is ever in memory."""
+"""Writes videos through PyAV, with only a few frames in memory."""
 
 import os
 import time

@@ -1,1 +1,1 @@
-"""What the numbers of an image mean: ICC profiles, and the tags that stand in for one."""
+"""The meaning of colour values: ICC profiles, and tags that replace one."""

@@ -1,4 +1,4 @@
-"""The colours that are named in coded pictures themselves: AV1's sequence header, HEVC's VUI."""
+"""Colour tags inside the coded image: AV1's sequence header and HEVC's VUI."""
 
 from contextlib import suppress
 

@@ -1,4 +1,4 @@
-"""What the values of a picture mean where no ICC profile says it, as an ICC profile.
+"""Makes ICC profiles from colour tags of files without a profile.
 
 PNG has chunks for it, HEIF and AVIF boxes, TIFF tags and JPEG a convention in EXIF. All become a
 profile, since that is what every format that is written can carry.

@@ -1,4 +1,4 @@
-"""Where files say what their colours mean: ICC, chunks of PNG, nclx of HEIF, tags of TIFF, EXIF."""
+"""Reads colour tags: ICC, PNG chunks, nclx of HEIF, TIFF tags, EXIF."""
 
 import struct
 from typing import BinaryIO

@@ -1,4 +1,4 @@
-"""ICC profiles: made of primaries and a curve, checked, and fitted to gray or RGB."""
+"""ICC profiles: makes, checks and adapts them to gray or RGB."""
 
 import struct
 

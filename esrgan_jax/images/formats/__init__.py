@@ -1,1 +1,1 @@
-"""The structure of single file formats, as far as libvips does not know it."""
+"""Parsers of single file formats, for what libvips does not report."""

@@ -1,4 +1,4 @@
-"""Blocks of GIF files: whether they are all there, which decoders do not ask, and comments."""
+"""GIF: checks that all blocks are there, which decoders do not, and reads comments."""
 
 from collections.abc import Iterator
 from pathlib import Path

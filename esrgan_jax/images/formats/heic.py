@@ -1,4 +1,4 @@
-"""HEIC, the photographs of phones, through pi-heif: libvips' wheel has no decoder for HEVC."""
+"""Decodes HEIC through pi-heif, because libvips' wheel has no HEVC decoder."""
 
 import io
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The items of a HEIF or AVIF file, pictures and their parts, and the properties of each."""
+"""The items of a HEIF or AVIF file and their properties."""
 
 import struct
 from collections.abc import Mapping

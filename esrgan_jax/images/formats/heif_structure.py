@@ -1,4 +1,4 @@
-"""What a HEIF or AVIF file holds beside the picture that it shows."""
+"""Finds what a HEIF or AVIF file contains besides its main image."""
 
 import struct
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""The boxes of HEIF, AVIF and MP4 files (ISO 14496-12 and 23008-12), as far as they are needed."""
+"""Parses the boxes of HEIF, AVIF and MP4 files (ISO 14496-12 and 23008-12)."""
 
 import re
 import struct

@@ -1,4 +1,4 @@
-"""Whether a JPEG file has all of its picture: its end may be missing, its data cut or damaged."""
+"""Checks that a JPEG file is complete: not cut off, no damaged data."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Whether a progressive JPEG has all of its scans, each of which adds details to the picture."""
+"""Checks that a progressive JPEG has all of its scans."""
 
 from esrgan_jax.images.formats.jpeg_structure import END, SEGMENT, START_OF_SCAN
 

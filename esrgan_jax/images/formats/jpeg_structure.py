@@ -1,4 +1,4 @@
-"""The segments of a JPEG file and what comes behind its picture: others, a gain map, a video."""
+"""Parses the segments of a JPEG file and finds images, gain maps and videos behind it."""
 
 import io
 import mmap

@@ -1,4 +1,4 @@
-"""TIFF of every kind as libvips' image, by libvips itself, with a tag put right, or by tifffile."""
+"""Opens TIFF files of all kinds, with libvips or tifffile."""
 
 import importlib.util
 import io

@@ -1,4 +1,4 @@
-"""Kinds of TIFF: what one says of its samples, and who can read it, or why nobody can."""
+"""Classifies the samples of a TIFF, and who can decode them."""
 
 import struct
 from collections.abc import Mapping

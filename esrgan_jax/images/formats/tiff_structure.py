@@ -1,4 +1,4 @@
-"""The directories of a TIFF: which of its pictures is meant, and which are only made from it."""
+"""Walks the directories of a TIFF to find the main image and what is derived from it."""
 
 import struct
 from typing import BinaryIO, NamedTuple

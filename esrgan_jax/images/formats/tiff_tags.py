@@ -1,4 +1,4 @@
-"""Tags of one picture of a TIFF, as numbers."""
+"""Reads the numeric tags of one image of a TIFF."""
 
 import struct
 from collections.abc import Iterable

@@ -1,1 +1,1 @@
-"""What is known about an image beside its pixels: EXIF, XMP, IPTC, text, positions on Earth."""
+"""Metadata of images: EXIF, XMP, IPTC, text, geographic position."""

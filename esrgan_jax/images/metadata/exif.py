@@ -1,4 +1,4 @@
-"""EXIF as it stands in a TIFF, where its tags are fields of the picture itself.
+"""Reads and writes EXIF as TIFF directories.
 
 An EXIF block is a small TIFF file. libvips carries it from and to the other formats, but neither
 reads nor writes these fields of a TIFF; here they become a block, and a block becomes fields.

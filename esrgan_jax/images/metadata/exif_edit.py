@@ -1,4 +1,4 @@
-"""Changes to an EXIF block that leave all else in its place, above all a maker's own notes."""
+"""Edits an EXIF block in place, so that makers' notes stay valid."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""What is known about a picture beside its pixels, as the fields that libvips has for it.
+"""The metadata of an image as libvips' fields, adapted to a result.
 
 A profile, EXIF, XMP, IPTC, text and timing: {name: (GType, value)}.
 """

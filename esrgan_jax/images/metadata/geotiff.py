@@ -1,4 +1,4 @@
-"""Where on Earth the pixels of a GeoTIFF are, and which of them are none.
+"""Georeferences and nodata values of GeoTIFF.
 
 The tags are those of the OGC's GeoTIFF 1.1, and GDAL's own.
 """

@@ -1,4 +1,4 @@
-"""Bytes put into a finished file: libvips has no place for them."""
+"""Inserts metadata into a finished file where libvips cannot write it."""
 
 from collections.abc import Iterable
 from pathlib import Path

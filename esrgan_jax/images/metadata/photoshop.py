@@ -1,4 +1,4 @@
-"""Photoshop's resources, among which JPEG has IPTC: those that are true of a result."""
+"""Photoshop's resources, which contain IPTC in a JPEG: keeps those that apply to a result."""
 
 import struct
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Text of PNG files, with its language and encoding: read from chunks and made into chunks."""
+"""Reads and writes text chunks of PNG, with language and encoding."""
 
 import struct
 import zlib

@@ -1,4 +1,4 @@
-"""Text beside the pixels, such as the prompt of a generated picture, from format to format.
+"""Carries text such as generation prompts from format to format.
 
 PNG has it in chunks with keywords. EXIF has it in fields, where AUTOMATIC1111's interface looks in
 UserComment for what is "parameters" in a PNG, and ComfyUI in any field that begins with "prompt:"

@@ -1,4 +1,4 @@
-"""XMP: what speaks of pixels follows the result's size, and what the result does not have goes."""
+"""XMP: scales values in pixels, and drops what does not apply to a result."""
 
 import re
 from collections.abc import Callable

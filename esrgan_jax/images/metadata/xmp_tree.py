@@ -1,4 +1,4 @@
-"""XMP as a tree of XML, and the simple properties in it, however they are written."""
+"""XMP as an XML tree, with access to simple properties in any of their notations."""
 
 import re
 from collections.abc import Iterator
