@@ -202,7 +202,7 @@ LOOK_ALIKES = {
         "encoder.blocks.1.module.block_0.module.module.0.conv.weight": zeros(1),
     },
     "U-Net discriminator": {"conv0.weight": zeros(1), "conv9.weight": zeros(1)},
-    "convert_vgg": {"features.0.weight": zeros(64, 3, 3, 3)},
+    "convert-vgg": {"features.0.weight": zeros(64, 3, 3, 3)},
     "no RRDB network: none of body.0.rdb1.conv1": {"weight": zeros(1)},
     "no RRDB network": {},
 }  # fmt: skip

@@ -151,7 +151,7 @@ def test_prepared_sub_images_come_back(tmp_path, rng):
     with pytest.raises(InputError, match="holds HR alone"):
         open_source(tmp_path / "made", tmp_path, scale=4, min_size=24)
     next((tmp_path / "made").glob("*00002-of-00003")).unlink()
-    with pytest.raises(InputError, match="make it again with tools/prepare_data"):
+    with pytest.raises(InputError, match="make it again with `esrgan-jax prepare`"):
         open_source(tmp_path / "made", scale=4, min_size=24)
 
 

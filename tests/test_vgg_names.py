@@ -176,7 +176,7 @@ def test_files_that_load_vgg_refuses(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         load_vgg(path)
     weight_file.write_tensors(path, torch_vgg(19, 2))
-    with pytest.raises(InputError, match=r"python tools/convert_vgg\.py"):
+    with pytest.raises(InputError, match=r"esrgan-jax convert-vgg"):
         load_vgg(path)
     with pytest.raises(InputError, match=r"kept in a \.safetensors file"):
         save_vgg(tmp_path / "vgg.npz", params, {"depth": str(depth)})

@@ -11,7 +11,7 @@ import pytest
 av = pytest.importorskip("av")
 
 from esrgan_jax.errors import InputError, RunError  # noqa: E402
-from esrgan_jax.video import parts, writer  # noqa: E402
+from esrgan_jax.video import encoder, parts, writer  # noqa: E402
 from esrgan_jax.video.parts import folder_of  # noqa: E402
 from esrgan_jax.video.video_file import open_video  # noqa: E402
 from esrgan_jax.video.writer import write_video  # noqa: E402
@@ -57,8 +57,13 @@ def decoded(path):
 @pytest.mark.parametrize(
     ("name", "lossless"), [("b.mp4", False), ("b.mkv", True), ("b.webm", False)]
 )
-def test_a_stopped_video_goes_on_and_equals_one_in_one_piece(tmp_path, name, lossless, times):
-    """To the bit, but for x264, which reads beyond its memory where a frame has few blocks."""
+def test_a_stopped_video_goes_on_and_equals_one_in_one_piece(
+    tmp_path, monkeypatch, name, lossless, times
+):
+    """Bit for bit. x264's MB-tree reads memory that it has not written, so it is off here."""
+    options_of = encoder._options
+    steady = {"x264-params": "mbtree=0"} if name == "b.mp4" else {}
+    monkeypatch.setattr(encoder, "_options", lambda *given: options_of(*given) | steady)
     source = make(tmp_path / "a.mkv", times=times, sound="libopus")
     options = {"software": "s", "lossless": lossless}
     whole, target = tmp_path / f"whole{name}", tmp_path / name
@@ -72,11 +77,10 @@ def test_a_stopped_video_goes_on_and_equals_one_in_one_piece(tmp_path, name, los
     rest = stopping(None)
     assert write(source, target, rest, **options) == ([10], [])
     assert rest.taken == len(times) - 10
-    if name != "b.mp4":
-        assert packets(target, "video") == packets(whole, "video")
+    assert packets(target, "video") == packets(whole, "video")
     assert packets(target, "audio") == packets(whole, "audio")
     for a, b in zip(decoded(target), decoded(whole), strict=True):
-        assert np.abs(a.astype(int) - b).mean() <= (name == "b.mp4")
+        np.testing.assert_array_equal(a, b)
     assert times_of(target) == times_of(source)
     assert sorted(os.listdir(tmp_path)) == sorted([source.name, target.name, whole.name])
 
