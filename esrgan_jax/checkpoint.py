@@ -113,7 +113,7 @@ def save_generator(
     items = {"state": {"generator": network}, "config": {"generator": _architecture(module)}}
     sums = checksums.record(items["state"], {"config": items["config"]})
     try:
-        # Orbax's threads would wait for ever where they cannot make the directory.
+        # Orbax's threads would hang if they cannot make the directory.
         path.mkdir(parents=True)
         path.rmtree()
         with orbax_context():
@@ -125,7 +125,7 @@ def save_generator(
 def find_checkpoint(path: epath.Path) -> epath.Path | None:
     """The newest checkpoint in the directory of a checkpoint, a stage or a run (GAN first).
 
-    One that lacks files is found, too: whoever reads it is told that it is damaged.
+    A checkpoint with missing files is found too; reading it raises DamagedError.
     """
     if _is_checkpoint(path):
         return path.resolve()
@@ -225,7 +225,7 @@ def _describe(path: epath.Path) -> tuple[epath.Path, dict[str, Any], Any]:
 
 
 def _load_part(step: epath.Path, saved: Any, places: tuple[str, ...]) -> Any:
-    """The arrays whose names begin so; all others, such as Adam's moments, stay on the disk."""
+    """Reads only the arrays below `places`; others, such as Adam's moments, are not read."""
 
     def target(keys: Any, leaf: Any) -> Any:
         name = jax.tree_util.keystr(keys, simple=True, separator="/")

@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from esrgan_jax.progress import Progress
 
     keep_programs()
-    # What is wrong already is told before anything is loaded, and that before hours of work.
+    # Check cheap things first, before models are loaded and before hours of work.
     _check_outputs(args)
     metrics = load_metrics(dict.fromkeys(args.metrics.split(",")))
     models = load_contestants(args.model, args.psnr_model, args.alpha)

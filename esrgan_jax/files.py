@@ -121,7 +121,10 @@ def no_space(path: str | os.PathLike, error: BaseException) -> str:
 
 def bytes_text(count: float) -> str:
     """A number of bytes for a message: "1.5 GiB"."""
-    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count / 2**10:.1f} KiB"
 
 
 def write_error(path: str | os.PathLike, error: BaseException, said: str = "") -> RunError:

@@ -159,7 +159,7 @@ def describe_model(model: str | Path, variables: Variables) -> str:
 
 
 def _place(model: str | Path) -> Path:
-    """The checkpoint or file that a model's name leads to: a run's is that of its newest stage."""
+    """The checkpoint or file of a model; of a run, the one of its newest stage."""
     from esrgan_jax.checkpoint import find_checkpoint
 
     # Path resolves links, which epath.Path does not.

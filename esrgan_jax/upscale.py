@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         *(args.scale, args.size, args.extension or ".png", args.depth, args.quality, args.lossless),
         settings=args.settings,
     )
-    # What is wrong whatever the picture's size is told before a model is loaded.
+    # Report sizes that are wrong for every image before a model is loaded.
     result_size((LARGEST_SIDE, LARGEST_SIDE), args.scale, args.size)
     out = sys.stderr if args.output == STREAM else sys.stdout
     keep_programs()
@@ -122,7 +122,7 @@ def _there(
         if target == STREAM or not os.path.isfile(target):
             continue
         content = stream if source == STREAM else source
-        with suppress(InputError):  # a source that cannot be read is told of with the others
+        with suppress(InputError):  # an unreadable source is reported later, with the others
             wanted = made_by.record(networks, content, settings)
             there[source, target] = made_by.difference(made_by.find(target), wanted)
     return there

@@ -63,3 +63,9 @@ def test_one_network_alone_is_no_blend(picture, given):
 def test_lists_that_are_none_are_told(picture, wrong):
     with pytest.raises(InputError, match="is not"):
         strip(picture, wrong)
+
+
+@pytest.mark.parametrize("zoom", [0, 17, 100_000])
+def test_zoom_has_a_range(picture, zoom):
+    with pytest.raises(InputError, match=f"--zoom={zoom}: take a whole number from 1 to 16"):
+        strip(picture, f"--zoom={zoom}")

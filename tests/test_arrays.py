@@ -104,3 +104,13 @@ def test_a_list_gives_a_list_each_of_its_kind(upscaler, rng):
 
 def test_from_array_does_not_squeeze_what_was_three_dimensional():
     assert from_array(np.zeros((4, 4, 1), np.uint8), np.zeros((2, 2, 1), np.uint8)).ndim == 3
+
+
+@pytest.mark.parametrize("library", [np, jnp])
+def test_values_that_rounding_put_beyond_the_range_count_as_its_ends(upscaler, library):
+    image = np.zeros((4, 4, 3), np.float32)
+    image[:2], image[2:] = np.nextafter(np.float32(1), np.float32(2)), -1e-7
+    result = np.asarray(upscaler(library.asarray(image)))
+    np.testing.assert_array_equal(result, np.asarray(upscaler(library.asarray(image.clip(0, 1)))))
+    with pytest.raises(InputError, match=r"got values from 0 to 1\.001"):
+        upscaler(library.asarray(image.clip(0, 1) * np.float32(1.001)))

@@ -96,7 +96,12 @@ def test_a_full_disk_is_told_with_the_folder_and_what_is_free(tmp_path, monkeypa
         ValueError("unable to write: system error: No space left on device"),
         wrapped,
     ]
-    for free, said in ((0, "0.0 MiB"), (5 << 19, "2.5 MiB"), (3 << 29, "1.5 GiB")):
+    for free, said in (
+        (0, "0.0 KiB"),
+        (5 << 9, "2.5 KiB"),
+        (5 << 19, "2.5 MiB"),
+        (3 << 29, "1.5 GiB"),
+    ):
         monkeypatch.setattr(files.shutil, "disk_usage", lambda _, free=free: usage(free))
         for error in full:
             for path in (tmp_path, tmp_path / "a.png", tmp_path / "absent" / "a.png"):

@@ -162,6 +162,23 @@ def test_no_picture_is_overwritten_or_written_twice(photos, tmp_path):
     assert os.listdir(other) == ["a.png"]
 
 
+@pytest.mark.parametrize("end", ["loop.png", "nothing.png"])
+def test_links_that_lead_nowhere(tmp_path, end):
+    link, picture = tmp_path / "loop.png", tmp_path / "a.png"
+    picture.touch()
+    link.symlink_to(tmp_path / end)
+    message = f"loop.png is a link to .*{end}, which does not exist or leads back to it"
+    for inputs, output in (([link], tmp_path / "out"), ([picture], link)):
+        with pytest.raises(InputError, match=message):
+            plan(inputs, output)
+    assert link.is_symlink()
+
+
+def test_a_device_is_no_picture(tmp_path):
+    with pytest.raises(InputError, match="/dev/null is a device, not a file; standard input is -"):
+        plan([Path("/dev/null")], tmp_path / "out.png")
+
+
 def test_a_folder_that_must_not_be_written_to(photos, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda place, _: place != tmp_path)  # root may do anything
     for output in (tmp_path / "new/out", tmp_path / "big.png", tmp_path):

@@ -72,3 +72,13 @@ def test_a_line_that_is_being_written_is_passed_over(tmp_path):
 def test_what_is_no_run_is_told(tmp_path):
     with pytest.raises(InputError, match=r"has no psnr or gan with lines in metrics\.jsonl"):
         plot_run.main([str(tmp_path), f"--output={tmp_path / 'a.png'}"])
+
+
+def test_folders_that_are_files(run, tmp_path):
+    (tmp_path / "file").touch()
+    for flags in (
+        [f"--output={tmp_path}/file/x.png"],
+        [f"--output={tmp_path}/x.png", f"--thinned={tmp_path}/file"],
+    ):
+        with pytest.raises(InputError, match=r"file: cannot be a folder: .*file is a file"):
+            plot_run.main([str(run), *flags])

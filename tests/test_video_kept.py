@@ -231,6 +231,17 @@ def test_a_damaged_frame(outcome, tmp_path):
     assert "packets are damaged, the first at 0:00:01" in note
 
 
+def test_a_short_video_that_is_cut_off_is_noted(tmp_path):
+    """Durations are not exact enough to refuse what misses less than a second."""
+    source = make(tmp_path / "a.mkv", times=[40 * i for i in range(15)])
+    assert open_video(source).notes == ()
+    damage(source, cut=source.stat().st_size * 6 // 10)
+    video = open_video(source)
+    missing = 0.6 - 0.04 * video.frames
+    assert missing > 0.1
+    assert video.notes == (f"its last {missing:.1f} s are missing: it may be cut off",)
+
+
 @pytest.mark.kept("video-cut")
 def test_a_video_that_is_cut_off(outcome, tmp_path):
     source = make(tmp_path / "a.mkv", times=[40 * i for i in range(100)])

@@ -10,6 +10,7 @@ from esrgan_jax.command_line import model_type, parse, path_type
 from esrgan_jax.errors import InputError, run_command
 from esrgan_jax.files import refuse_same
 
+MOST_ZOOM = 16
 ALPHAS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
@@ -40,8 +41,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--model", metavar="MODEL", type=model_type, help="alpha 1 (default: the package's)")
     add("--alphas", type=_numbers, default=ALPHAS, help="balances to show, such as 0,0.5,1")
     add("--box", type=_box, help="part of the result to show: TOP,LEFT,HEIGHT,WIDTH")
-    add("--zoom", type=int, default=1, help="every pixel as ZOOM x ZOOM pixels")
+    add("--zoom", type=int, default=1, help=f"1 to {MOST_ZOOM}: every pixel as ZOOM x ZOOM")
     args = parse(parser, argv)
+    if not 1 <= args.zoom <= MOST_ZOOM:
+        raise InputError(f"--zoom={args.zoom}: take a whole number from 1 to {MOST_ZOOM}")
     if (args.model is None) != (args.psnr_model is None):
         raise InputError("--model and --psnr_model go together: give both, or neither")
     refuse_same(args.picture, args.output)

@@ -132,12 +132,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.output.suffix.lower() not in SUFFIXES:
         raise InputError(f"--output={args.output}: let the name end in {', '.join(SUFFIXES)}")
     stages = read_run(args.run)
+    for folder in filter(None, (args.thinned, args.output.parent)):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise InputError(f"{folder}: cannot be a folder: {error.filename} is a file") from None
     if args.thinned:
-        args.thinned.mkdir(parents=True, exist_ok=True)
         for name, lines in stages.items():
             text = "".join(json.dumps(line) + "\n" for line in thin(lines))
             write_text(args.thinned / f"{name}.jsonl", text)
-    args.output.parent.mkdir(parents=True, exist_ok=True)
     plot(stages, args.output)
     print(args.output)
 

@@ -18,7 +18,7 @@ from esrgan_jax.app.work import Settings, State, Work
 from esrgan_jax.errors import InputError, RunError
 
 T = TypeVar("T")
-TICK = 0.25  # seconds between what is told
+TICK = 0.25  # seconds between reports
 STOPPED = "Stopped."
 BUG = "something went wrong that should not: what it was is told where the app was started"
 

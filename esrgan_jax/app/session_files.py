@@ -48,7 +48,7 @@ class SessionFiles:
         return Path(tempfile.mkdtemp(dir=self.folder), name)
 
     def add(self, browser: str, path: Path) -> str:
-        """The id of a file, which lies at a `place`."""
+        """The id of the file at `place`."""
         self._forget_old()
         with self.lock:
             key = secrets.token_urlsafe(16)

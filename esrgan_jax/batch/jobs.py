@@ -3,6 +3,7 @@
 import glob
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,6 +90,8 @@ def plan(
         InputError: An input is missing, two would become one file, one that is read would be
             overwritten, or nothing can be written there.
     """
+    for path in (*inputs, output):
+        _check_link(path)
     found = [match for path in inputs for match in _matches(path)]
     is_folder = is_folder or _is_folder(output, len(found) == 1 and found[0].root is None)
     _check_writable(output, is_folder)
@@ -122,6 +125,8 @@ def _matches(path: Path) -> list[_Found]:
     if os.path.isdir(path):
         return [_Found(picture, path) for picture in find_pictures(path)]
     if path == STREAM or os.path.exists(path):
+        if path != STREAM and stat.S_ISCHR(os.stat(path).st_mode):
+            raise InputError(f"{path} is a device, not a file; standard input is -")
         return [_Found(path)]
     if not glob.has_magic(str(path)):
         raise InputError(f"no picture or folder {path}{files.near(path)}")
@@ -135,6 +140,14 @@ def _matches(path: Path) -> list[_Found]:
     if not known_files:
         raise InputError(f"no picture matches {path}")
     return [_Found(match, root) for match in known_files]
+
+
+def _check_link(path: Path) -> None:
+    """InputError if a path is a link that leads nowhere."""
+    if os.path.islink(path) and not os.path.exists(path):
+        raise InputError(
+            f"{path} is a link to {os.readlink(path)}, which does not exist or leads back to it"
+        )
 
 
 def _check_writable(output: Path, is_folder: bool) -> None:

@@ -59,7 +59,7 @@ def upscale_files(
 ) -> None:
     """Upscales files; what cannot be done is reported, and the others are done.
 
-    What can be known before any work is told before it. Then strips are read by one thread and
+    Errors that can be known early are reported first. Then strips are read by one thread and
     compressed by others while this one computes; tiles of several pictures share batches.
 
     Args:

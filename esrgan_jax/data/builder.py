@@ -77,7 +77,7 @@ def write_sub_images(folder: Path, shards: Sequence[Callable[[], Examples]]) -> 
 
 
 def partial_folder(folder: Path) -> Path:
-    """Where a prepared folder grows; raises InputError where it or `folder` exists."""
+    """The temporary folder of a folder to prepare; InputError if either of them exists."""
     folder = folder.absolute()
     if folder.name in ("", ".."):
         raise InputError(f"{folder}: has no name of its own; give --output a new folder")

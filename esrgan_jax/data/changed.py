@@ -7,7 +7,7 @@ from esrgan_jax.checksums import plain
 from esrgan_jax.data.sources import Source
 from esrgan_jax.errors import listed
 
-MOST = 3  # names of a kind that are told
+MOST = 3  # names of each kind in a message
 
 
 def record(source: Source) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def make_dataset(
     shard_index: int = 0,
     shard_count: int = 1,
 ) -> grain.IterDataset[dict[str, np.ndarray]]:
-    """Shuffles, crops, augments and batches a source for ever.
+    """Endless batches of a source: shuffled, cropped and augmented.
 
     In every epoch each picture of the shard gives one patch. The batches depend on `seed` and the
     shard alone, not on the numbers of threads and workers. An iterator's `get_state()` goes into
@@ -105,11 +105,11 @@ def start(batches: Any) -> None:
 
 
 def _obey_the_parent_alone(index: int, count: int) -> None:
-    """Leaves it to the training process to stop: Ctrl-C and schedulers signal the whole group."""
+    """Ignores signals in a worker: Ctrl-C reaches the whole group, and the parent ends workers."""
     del index, count
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    # Grain's workers wait for ever for a training process that was killed.
+    # Grain's workers do not notice that the training process was killed.
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

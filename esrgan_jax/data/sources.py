@@ -41,7 +41,7 @@ def open_source(
     scale: int,
     min_size: int,
 ) -> Source:
-    """Opens what lies there: folders of pictures, pairs, or what tools/prepare_data.py made.
+    """Opens folders of images, pairs of folders, or data that `esrgan-jax prepare` made.
 
     Args:
         paths: One or several folders of HR pictures, or one prepared folder.

@@ -119,7 +119,7 @@ def find_pictures(folder: str | os.PathLike) -> list[Path]:
     found, seen = [], set()
     for parent, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
-        # Links back to a parent would be walked for ever, and two that cross doubled at every turn.
+        # Links to a parent would be followed endlessly, and two that cross would double each time.
         folders[:] = [] if real in seen else sorted(name for name in folders if name[0] != ".")
         files = [] if real in seen else files
         seen.add(real)

@@ -36,11 +36,11 @@ class Structure(NamedTuple):
     """What is known of a file before its pixels are read.
 
     Attributes:
-        options: What libvips' loader is told to find the picture.
+        options: Options of libvips' loader that select the image.
         notes: What is left out, each a sentence without its stop.
         texts: Text beside EXIF and XMP: of PNG, and comments.
         blobs: What is in a place of its own, as libvips' fields: {"iptc-data": …}.
-        lying: How the picture of a HEIF lies, as EXIF's orientation; None where EXIF tells.
+        lying: The orientation of a HEIF's image as EXIF numbers it; None to take EXIF's.
     """
 
     options: Mapping[str, int] = MappingProxyType({})

@@ -20,7 +20,7 @@ STRIP = 64  # rows
 # What libraries say of a file that is cut off, or has other bytes in its midst.
 DTYPES = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32, "double": np.float32}
 PLAIN = ("b-w", "grey16", "srgb", "rgb16", "rgb", "scrgb", "multiband")
-# What libvips is told of each format. Its limits on size are for servers, not for our users.
+# Options of libvips' loaders. Its size limits are meant for servers, so they are off.
 LOADERS: dict[str, dict[str, Any]] = {
     "png": {"unlimited": True},
     "jpeg": {},

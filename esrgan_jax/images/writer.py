@@ -176,7 +176,7 @@ def write_rows(
 def _options(
     saver: str, size: int, dtype: np.dtype, quality: int | None, lossless: bool
 ) -> dict[str, Any]:
-    """What libvips' saver is told."""
+    """The options of libvips' saver."""
     best = {"Q": quality or QUALITY.get(saver), "lossless": lossless}
     match saver:
         case "png":

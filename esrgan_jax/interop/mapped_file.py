@@ -95,7 +95,7 @@ def open_zip(data: mmap.mmap) -> zipfile.ZipFile:
 
 
 def find_member(data: mmap.mmap, member: zipfile.ZipInfo) -> Member:
-    """Where an uncompressed member lies. ValueError where it is not, or is said to reach too far.
+    """The position of an uncompressed member; ValueError if it is outside the file.
 
     Its checksum is not looked at: that would read it, and torch can leave it void.
     """

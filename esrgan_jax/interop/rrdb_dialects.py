@@ -56,7 +56,7 @@ DIALECTS = {
         step=0,
     ),
 }
-# Where the first convolution of a network stands in any naming, whatever is before it.
+# The first convolution of a network in any naming, with any prefix.
 ANCHORS = (
     *(r"body\.0\.rdb1\.conv1", r"RRDB_trunk\.0\.RDB1\.conv1", r"model\.1\.sub\.0\.RDB1\.conv1\.0"),
     *(r"trunk\.0\.(?:rdb|RDB)1\.conv1(?:\.0)?", r"residuals\.0\.rrdb\.0\.blocks\.0\.cnn"),

@@ -159,7 +159,7 @@ def to_torch(
 
 
 def reader_notes(fields: Mapping[str, Any], naming: str) -> list[str]:
-    """What other programs would make of such a file, where they cannot take it; [] if they can.
+    """Notes on what other programs cannot read in such a file; [] if they can read it.
 
     The rules are spandrel's, which ComfyUI, chaiNNer and most others read through.
     """
@@ -179,7 +179,7 @@ def reader_notes(fields: Mapping[str, Any], naming: str) -> list[str]:
 
 
 def says_x3(path: str | os.PathLike) -> bool:
-    """Whether a file's name has 3x in it, as in 3x_Name.pth: no tensor tells that from doubling."""
+    """Whether a file name contains 3x, as in 3x_Name.pth; tensors do not tell x3 from x2."""
     return re.search(r"(^|[^0-9a-z])3x", Path(path).stem.lower()) is not None
 
 

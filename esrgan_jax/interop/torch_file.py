@@ -58,7 +58,7 @@ def read(path: str | os.PathLike) -> Any:
 
 
 def _other_kind(data: mmap.mmap) -> str:
-    """What a file is that does not begin as torch's do: the usual accidents of downloads."""
+    """Describes a file that is not PyTorch's, such as a failed download."""
     if data[:64].lstrip()[:1] == b"<":
         return "it is a web page, not the file that it stands for"
     if data[:24] == b"version https://git-lfs.":
@@ -125,7 +125,7 @@ def _no_tensor(*_: Any) -> None:
 
 
 def _viewer(data: mmap.mmap, span: Callable[[str], tuple[int, int]]) -> Callable[..., np.ndarray]:
-    """What makes tensors: views of the file, once all that they claim is checked."""
+    """Returns a function that makes tensors as views of the file, after checking their bounds."""
 
     def view(storage: Storage, offset: Any, shape: tuple, strides: tuple) -> np.ndarray:
         start, size = span(storage.key)

@@ -63,7 +63,7 @@ class _Function(NamedTuple):
 
 
 def load(stream: Stream, make_tensor: Callable[..., Any]) -> Any:
-    """One pickle from the stream, which then stands behind it.
+    """Reads one pickle; the stream is then at its end.
 
     Args:
         stream: Bounds how much is read, and with it the time and the memory.

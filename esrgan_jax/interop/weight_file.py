@@ -95,7 +95,7 @@ def write_tensors(
     """
     path = Path(os.path.expanduser(path))
     _check_suffix(path)
-    # safetensors writes an array's memory as it lies.
+    # safetensors writes an array's memory without looking at its strides.
     arrays = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
     if path.suffix.lower() in TORCH_SUFFIXES:
         torch_file.write(path, arrays)
@@ -166,7 +166,7 @@ def check_tensors(
 
 
 def is_read(path: Path) -> bool:
-    """Whether a name is one of weights that can be read, if their content is."""
+    """Returns whether a file name has a suffix of weight files that can be read."""
     return path.name.lower().endswith((*SUFFIXES, *READ_ONLY))
 
 
@@ -195,7 +195,7 @@ def _read(path: Path) -> tuple[Any, int]:
 
 
 def _under(state: Any, key: str, path: Path) -> Any:
-    """What a file has under a key, or under names that begin with it."""
+    """The part of a file under a key, or under names that begin with it."""
     for part in filter(None, key.split("/")):
         state = _around(state, part)
         names = [name for name in state if isinstance(name, str)] if isinstance(state, dict) else []
@@ -210,7 +210,7 @@ def _under(state: Any, key: str, path: Path) -> Any:
 
 
 def _around(state: Any, key: str) -> Any:
-    """The mapping that has a key, or names that begin with it: this one, or inside known ones."""
+    """Finds the mapping with a key or its prefix, also inside known wrappers."""
     found = state
     for _ in range(MAX_WRAPPINGS):
         if not isinstance(found, dict):

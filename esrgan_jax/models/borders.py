@@ -21,7 +21,7 @@ BORDERS = ("zero", "mirror", "wrap")
 def borders(
     sizes: jax.Array, height: int, width: int, border: str = "zero"
 ) -> AbstractContextManager[Any]:
-    """Within it, applied networks see each picture's own border.
+    """A context in which networks see the border of each image of a batch.
 
     Args:
         sizes: (N, 2) int, the height and width that each picture of the batch fills, from the top
@@ -58,13 +58,13 @@ def borders(
 
 
 def inside(height: int, width: int, rows: jax.Array, columns: jax.Array) -> jax.Array:
-    """What is picture: (N, height, width, 1) bool, of rows and columns (N, 1)."""
+    """A mask of the image area, (N, height, width, 1) bool, from rows and columns (N, 1)."""
     tall, wide = jnp.arange(height)[None] < rows, jnp.arange(width)[None] < columns
     return tall[:, :, None, None] & wide[:, None, :, None]
 
 
 def continued(index: jax.Array, size: jax.Array, border: str) -> jax.Array:
-    """Where positions beyond an axis of `size` are found in it, mirrored or wrapped.
+    """Maps positions beyond an axis of `size` into it, mirrored or wrapped.
 
     Args:
         index: (1, L) int.

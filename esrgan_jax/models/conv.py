@@ -30,7 +30,7 @@ def kernel_init(initializer: str) -> nn.initializers.Initializer:
 
 
 def bias_init(initializer: str, fan_in: int) -> nn.initializers.Initializer:
-    """What goes with `kernel_init`: zeros, but for "torch" uniform within 1 / sqrt(fan_in)."""
+    """The bias initialiser: zeros, or for "torch" uniform within 1 / sqrt(fan_in)."""
     if initializer != "torch":
         return nn.initializers.zeros_init()
 

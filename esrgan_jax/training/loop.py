@@ -92,7 +92,9 @@ def _train_and_evaluate(
         vgg_params = jax.device_put(vgg_params, sharding.replicated(mesh))
         stages = [create_stage(config, name, vgg) for name in names]
         for stage in stages:
-            jax.eval_shape(stage.create, jax.random.key(0))  # what cannot be built is told now
+            jax.eval_shape(
+                stage.create, jax.random.key(0)
+            )  # raises now if a network cannot be built
             made_here = stage.name == "gan" and "psnr" in names and not config.gan.init_from
             if _newest_step(folder / stage.name) is None:
                 if not made_here:
@@ -231,7 +233,7 @@ def train_stage(
 
 
 def _owed(folder: epath.Path, step: int) -> bool:
-    """Whether the state of this step is still to be validated."""
+    """Returns whether the checkpoint of this step has not been validated yet."""
     return (folder / OWED).exists() and (folder / OWED).read_text() == str(step)
 
 

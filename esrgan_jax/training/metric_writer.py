@@ -38,7 +38,7 @@ def read_lines(path: Path, last: float = math.inf) -> list[str]:
 
 
 def append_line(path: epath.Path, row: Mapping[str, Any]) -> None:
-    """A line for a run that was refused, where there is a file; going on drops it again."""
+    """Appends a line about a refused run to an existing log; a resumed run removes it."""
     with contextlib.suppress(OSError):
         if Path(path).exists():
             with Path(path).open("a") as file:
@@ -49,7 +49,7 @@ class MetricWriter:
     """Writes scalars and pictures of a stage into its folder.
 
     All is written by the thread that tells it: one of tensorboardX' own would die of a full disk,
-    and whoever tells it more would wait for ever.
+    and the next write to its queue would block.
 
     Args:
         folder: Holds `metrics.jsonl` and the TensorBoard files.
@@ -84,7 +84,7 @@ class MetricWriter:
         self.plot(step, values)
 
     def plot(self, step: int, values: Mapping[str, float]) -> None:
-        """Into TensorBoard alone: rates, which no two runs share."""
+        """Writes values to TensorBoard only, such as rates, which differ from run to run."""
         with self._writing():
             for name, value in values.items():
                 self._event(step, summary=summary.scalar(name, value))

@@ -57,7 +57,7 @@ class RunCheckpoints:
         self._saving: Any = None  # step and response of a save in the background
 
     def check(self) -> None:
-        """That a run with this config can go on from the newest checkpoint whose config is whole.
+        """Checks that this config can continue from the newest checkpoint with a readable config.
 
         Raises:
             InputError: It cannot. Names each setting that differs, or what changed of the pictures.
@@ -161,7 +161,7 @@ class RunCheckpoints:
         self._saving = step, response
 
     def wait(self) -> None:
-        """Until what is being saved is on the disk: the thread and files of a save end here."""
+        """Waits until the current save is on the disk, and closes its thread and files."""
         saving, self._saving = self._saving, None
         if saving is not None:
             with self._saves(saving[0]):

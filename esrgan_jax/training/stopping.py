@@ -128,7 +128,7 @@ def end_at_once() -> None:
 
 
 def ignore_from_now_on() -> None:
-    """All is saved, and the process is about to end by itself."""
+    """Ignores further signals: everything is saved and the process is about to end."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 

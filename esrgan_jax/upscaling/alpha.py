@@ -113,7 +113,7 @@ def _beyond(alpha: jax.Array, sizes: jax.Array, border: str) -> jax.Array:
 
 
 def _distance(alpha: jax.Array, scale: int) -> jax.Array:
-    """How far each pixel of a hard mask lies inside it, in LR pixels, of edges without stairs.
+    """The distance of a hard mask's pixels from its smoothed edge, in LR pixels, positive inside.
 
     A straight edge that is blurred tells its distance. The wider the blur the smoother the edge,
     but corners and curves move: so each pixel takes the widest that leaves what is around alone.

@@ -48,12 +48,13 @@ def to_array(image: Any) -> Any:
     if not is_float(array.dtype):
         raise InputError(f"a picture is uint8, uint16 or float, got {array.dtype}; convert it")
     low, high = (float(value) for value in jax.device_get((array.min(), array.max())))
-    if not (low >= 0 and high <= 1):  # false for NaN as well
+    slack = max(1e-5, float(jnp.finfo(array.dtype).eps))  # what rounding leaves of a computed 1
+    if not (low >= -slack and high <= 1 + slack):  # false for NaN as well
         raise InputError(
             f"a float picture lies in [0, 1], got values from {low:g} to {high:g}; "
             "divide by its white or clip it"
         )
-    return array.astype(np.float32)
+    return array.astype(np.float32).clip(0, 1)
 
 
 def to_strips(array: Any, result_size: tuple[int, int] | None) -> Strips:

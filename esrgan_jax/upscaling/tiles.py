@@ -21,7 +21,7 @@ class Span(NamedTuple):
 class Axis(NamedTuple):
     """The tiles along one axis of a picture."""
 
-    length: int  # of every tile; what lies beyond a span's end is empty
+    length: int  # of every tile; it is empty beyond the end of its span
     spans: tuple[Span, ...]
 
 

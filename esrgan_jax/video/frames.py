@@ -176,7 +176,7 @@ def to_frame(
 
 
 def side_data(frame: av.VideoFrame) -> dict[str, bytes]:
-    """What is told beside a picture, by FFmpeg's names."""
+    """The side data of a frame, by FFmpeg's names."""
     found: Any = frame.side_data
     # It gives its types, as a mapping does, or before PyAV 19 what is of these types.
     parts = (found[part] if isinstance(part, Type) else part for part in found)
@@ -197,7 +197,7 @@ def _turn(matrix: bytes | None) -> tuple[bool, bool, bool]:
 
 
 def _display(data: bytes | None) -> tuple[float, ...] | None:
-    """FFmpeg's AVMasteringDisplayMetadata: ten fractions and which of them are told."""
+    """FFmpeg's AVMasteringDisplayMetadata: ten fractions, and which of them are set."""
     numbers = np.frombuffer(data[:88] if data else b"", np.int32).tolist()
     if not numbers or not all(numbers[1::2]) or not all(numbers[-2:]):
         return None

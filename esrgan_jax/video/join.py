@@ -226,6 +226,6 @@ class Copier:
 
 
 def copy_tags(stream: Stream, copied: Stream) -> None:
-    """Language, title, default, forced and what else is told of a stream."""
+    """Copies the tags and disposition of a stream: language, title, default, forced."""
     copied.metadata.update(still_true(stream.metadata))
     copied.disposition = stream.disposition

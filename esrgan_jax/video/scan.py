@@ -24,10 +24,12 @@ class Scan(NamedTuple):
 
     Attributes:
         frames: How many there are, by the packets.
-        side_data: FFmpeg's names of what is told beside the pictures, in any key frame.
+        missing: Seconds that are missing at the end of what the container declares.
+        side_data: FFmpeg's names of the side data of any key frame.
     """
 
     frames: int
+    missing: float
     side_data: frozenset[str]
 
 
@@ -64,7 +66,7 @@ def scan(source: InputContainer, video_stream: VideoStream) -> Scan:
             f"it is cut off: of {clock(last)} it holds {clock(end)}; what is there "
             "can be made a video with ffmpeg -i VIDEO -c copy NEW"
         )
-    return Scan(frames, frozenset(told))
+    return Scan(frames, max(last - end, 0.0) if strict else 0.0, frozenset(told))
 
 
 class _Changes:

@@ -96,7 +96,7 @@ def check_target(
     return notes
 
 
-# What is told beside the pictures: the encoders that keep it, and the words for it.
+# Side data of frames: the encoders that keep it, and how messages call it.
 BESIDE = {
     "SPHERICAL": ((), "its mark as a spherical video, so that players show it flat,"),
     "STEREO3D": (("libx264",), "its mark as a stereoscopic video"),

@@ -34,7 +34,7 @@ class Video:
         look: How the frames are turned and coloured.
         others: (index, kind, codec or name) of the streams beside its pictures.
         notes: Sentences on what of it no result will have.
-        side_data: FFmpeg's names of what is told beside its pictures.
+        side_data: FFmpeg's names of the side data of its frames.
     """
 
     path: Path
@@ -47,6 +47,9 @@ class Video:
     others: tuple[tuple[int, str, str], ...]
     notes: tuple[str, ...]
     side_data: frozenset[str]
+
+
+MISSING = 0.1  # seconds at the end of a video that are worth a note; durations are rounded
 
 
 def open_video(path: str | os.PathLike) -> Video:
@@ -76,6 +79,8 @@ def open_video(path: str | os.PathLike) -> Video:
             look = video_frames.look_of(frame, video_stream)
             aspect = Fraction(video_stream.sample_aspect_ratio or 1)
             notes = video_frames.left_out(frame, video_stream, scanned.side_data)
+            if scanned.missing > max(MISSING, 3 / float(video_stream.average_rate or 30)):
+                notes = [*notes, f"its last {scanned.missing:.1f} s are missing: it may be cut off"]
     except FFmpegError as error:
         raise InputError(f"{path}: cannot be read as a video: {error.strerror}") from error
     except ValueError as error:

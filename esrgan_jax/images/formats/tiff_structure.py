@@ -33,7 +33,7 @@ class Pages(NamedTuple):
     """Which picture of a TIFF is meant.
 
     Attributes:
-        options: What libvips' loader is told, to load it.
+        options: Options of libvips' loader that select it.
         notes: What is left out, each a sentence without its stop.
     """
 

@@ -54,7 +54,7 @@ def edited_exif(exif: bytes, about: Fields, detail: Fields) -> bytes:
 
 
 def orientation(exif: bytes) -> int:
-    """How a picture lies, 1 to 8, by its EXIF block; 1 where it does not say."""
+    """The orientation in an EXIF block, 1 to 8; 1 if there is none."""
     value = first_number(exif, ORIENTATION)
     return value if 1 <= value <= 8 else 1
 

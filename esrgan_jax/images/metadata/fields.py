@@ -107,7 +107,7 @@ def of_heif(metadata: Metadata, lying: int | None, size: tuple[int, int]) -> Met
     """The metadata of a HEIF, whose own properties turn it and not EXIF.
 
     Args:
-        lying: How it lies, as EXIF's orientation; None where EXIF tells.
+        lying: Its orientation as EXIF numbers it; None to take EXIF's.
         size: (width, height) as it is shown.
     """
     if lying is None:
