@@ -45,7 +45,9 @@ def make(
 ):
     """Writes a small video; `frames` are RGB arrays or ready frames."""
     frames = list(pictures(len(times)) if frames is None else frames)
-    options = options or ({"crf": "1"} if "264" in codec else {})
+    # MB-tree off: it reads memory that x264 has not written, and every video would be another one.
+    steady = {"crf": "1", "x264-params": "mbtree=0"}
+    options = options or (steady if "264" in codec else {})
     first = frames[0]
     height, width = (
         first.shape[:2] if isinstance(first, np.ndarray) else (first.height, first.width)

@@ -24,7 +24,7 @@ class Scan(NamedTuple):
 
     Attributes:
         frames: How many there are, by the packets.
-        missing: Seconds that are missing at the end of what the container declares.
+        missing: Seconds that are missing at the end of what a Matroska file declares.
         side_data: FFmpeg's names of the side data of any key frame.
     """
 
@@ -66,7 +66,9 @@ def scan(source: InputContainer, video_stream: VideoStream) -> Scan:
             f"it is cut off: of {clock(last)} it holds {clock(end)}; what is there "
             "can be made a video with ffmpeg -i VIDEO -c copy NEW"
         )
-    return Scan(frames, max(last - end, 0.0) if strict else 0.0, frozenset(told))
+    # An edit list of MP4 may end before the packets do, so that duration is less exact.
+    exact = "matroska" in source.format.name
+    return Scan(frames, max(last - end, 0.0) if exact else 0.0, frozenset(told))
 
 
 class _Changes:
