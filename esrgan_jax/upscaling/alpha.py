@@ -2,7 +2,7 @@
 
 What makes photographs sharp follows the stairs of a hard mask and leaves holes beside its edge
 (`benchmarks/alpha.py` compares). Here the result is bicubic, and sharper only where the pixels
-around show that the edge is sharp, so that no mask comes out worse than with bicubic.
+around show that the edge is sharp, so that no tested mask comes out worse than with it.
 """
 
 from typing import Any
