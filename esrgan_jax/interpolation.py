@@ -60,7 +60,7 @@ def mix_params(trees: Sequence[Tree], weights: Sequence[float]) -> Tree:
     def mix(*leaves: Any) -> Any:
         dtype = leaves[0].dtype
         if not jnp.issubdtype(dtype, jnp.floating):
-            raise InputError(f"a leaf of {dtype} cannot be mixed, only floating-point ones")
+            raise InputError(f"a leaf of {dtype} cannot be interpolated, only floating-point ones")
         terms = (weight * leaf for (weight, _), leaf in zip(parts, leaves, strict=True))
         return functools.reduce(operator.add, terms).astype(dtype)  # NumPy widens, JAX does not
 
@@ -129,7 +129,8 @@ def load_models(
             )
         if differs := _differences(module, other):
             raise InputError(
-                f"{first} and {model} are not of one architecture, and cannot be mixed: {differs}"
+                f"{first} and {model} are not of one architecture, and cannot be "
+                f"interpolated: {differs}"
             )
     terms = [
         describe_model(model, variables) + ("" if weight == 1 else f" x {weight:g}")

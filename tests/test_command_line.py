@@ -229,6 +229,6 @@ def test_networks_of_two_architectures_are_told_apart_in_a_short_line(home, rng,
     with pytest.raises(InputError) as raised:
         interpolate.main(["--psnr=a.npz", "--gan=c.npz", "--output=mix.npz"])
     assert str(raised.value) == (
-        "a.npz and c.npz are not of one architecture, and cannot be mixed: "
+        "a.npz and c.npz are not of one architecture, and cannot be interpolated: "
         "num_features is 4 and 8, num_blocks is 1 and 3"
     )

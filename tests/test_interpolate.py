@@ -97,7 +97,7 @@ def test_unusable_weights_are_explained(count, weights, message):
 
 def test_integers_are_not_truncated():
     for leaf in (np.array([1, 2]), jnp.array([True, False])):
-        with pytest.raises(InputError, match=f"a leaf of {leaf.dtype} cannot be mixed"):
+        with pytest.raises(InputError, match=f"a leaf of {leaf.dtype} cannot be interpolated"):
             interpolate_params({"n": leaf}, {"n": leaf}, 0.5)
 
 

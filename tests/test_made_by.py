@@ -72,7 +72,7 @@ def test_the_same_command_skips_and_says_so(models, photo, tmp_path, capsys, suf
         (["--model=B"], r"made by a, by \(1\)\.npz sha256:\w{16}, not by .+kode\.npz sha256:"),
         (["--psnr_model=A", "--model=B", "--alpha=0.5"], r"made by .* not by .* x 0\.5 \+ "),
         (["--model=A", "--then=B"], "made by .* not by .* > "),
-        (["--model=A", "--scale=3"], r"made with no other settings, not with scale=3\."),
+        (["--model=A", "--scale=3"], r"made with the default settings, not with scale=3\."),
         (["--model=A", "--size=9x0"], "not with size=9x0"),
         (["--model=A", "--strength=0"], "not with strength=0"),
         (["--model=A", "--color=keep", "--ensemble"], "not with color=keep, ensemble=True"),
@@ -178,7 +178,7 @@ def test_a_video_says_it_in_its_comment(models, tmp_path, capsys):
         capsys.readouterr()
         upscale(*command)
         assert "1 skipped as done" in capsys.readouterr().out
-        with pytest.raises(InputError, match="no other settings, not with quality=30"):
+        with pytest.raises(InputError, match="the default settings, not with quality=30"):
             upscale(*command, "--quality=30")
         assert content(output) == before
         again = tmp_path / f"again{suffix}"  # the line of the one before is not kept

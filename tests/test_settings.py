@@ -104,6 +104,7 @@ def test_a_value_of_the_wrong_type_or_range_is_refused(key: str, values: tuple) 
         ({"discriminator.num_feature": 64}, "^discriminator.num_feature is no .* num_features"),
         ({"data.folder": "x"}, "^data.folder is no setting: known are train, train_lr"),
         ({"sede": 1}, "^sede is no setting: did you mean seed"),
+        ({"seed": 10**20}, f"^seed is {10**20}: take a whole number, 0 to 2147483647"),
         ({"generator.normalize": True}, "^generator.normalize is no setting"),
         ({"generator.hr_patch": 1}, "^generator.hr_patch is no setting"),
         ({"psnr": 5}, "^psnr is 5: take a section"),

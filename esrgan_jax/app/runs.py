@@ -56,17 +56,17 @@ class Runs:
         """
         self.stop(session)
         stop = self.stops[session] = threading.Event()
-        todo = [key for key in keys if not self._is_made(browser, key, settings)]
-        items: dict[str, State] = {key: {"state": "waiting"} for key in todo}
+        chosen = [key for key in keys if not self._is_made(browser, key, settings)]
+        items: dict[str, State] = {key: {"state": "waiting"} for key in chosen}
         state: State = {"busy": True, "said": "Reading the network …", "items": items}
         try:
-            if not todo:
+            if not chosen:
                 said = "Made so already: choose something else, or add a picture."
                 yield {"busy": False, "said": said, "items": {}}
                 return
             upscaler = yield from self._waited(settings.make, stop, state)
-            for number, key in enumerate(todo):
-                count = f"Picture {number + 1} of {len(todo)}: " * (len(todo) > 1)
+            for number, key in enumerate(chosen):
+                count = f"Picture {number + 1} of {len(chosen)}: " * (len(chosen) > 1)
                 yield from self._picture(browser, key, upscaler, settings, stop, state, count)
             state |= {"busy": False, "said": self._finished(items)}
         except Stopped:

@@ -97,4 +97,4 @@ def difference(found: str | None, wanted: str) -> str | None:
 
 
 def _settings(match: re.Match[str]) -> str:
-    return match["settings"].removesuffix(", ") or "no other settings"
+    return match["settings"].removesuffix(", ") or "the default settings"

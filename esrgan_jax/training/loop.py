@@ -92,9 +92,7 @@ def _train_and_evaluate(
         vgg_params = jax.device_put(vgg_params, sharding.replicated(mesh))
         stages = [create_stage(config, name, vgg) for name in names]
         for stage in stages:
-            jax.eval_shape(
-                stage.create, jax.random.key(0)
-            )  # raises now if a network cannot be built
+            jax.eval_shape(stage.create, jax.random.key(0))  # raises if it cannot be built
             made_here = stage.name == "gan" and "psnr" in names and not config.gan.init_from
             if _newest_step(folder / stage.name) is None:
                 if not made_here:

@@ -14,9 +14,10 @@ Rule = tuple[str, Callable[[Any], bool]]  # what to take, and whether a value is
 LARGEST, HUGE = 2**31 - 1, 1e38  # of int32 and float32, as the devices compute
 
 
-def whole(least: int = 0, most: int = LARGEST) -> Rule:
-    says = f"{least} or more" if most == LARGEST else f"{least} to {most}"
-    return (f"a whole number, {says}", lambda value: _is_whole(value) and least <= value <= most)
+def whole(least: int = 0, most: int | None = None) -> Rule:
+    says = f"{least} or more" if most is None else f"{least} to {most}"
+    end = LARGEST if most is None else most
+    return (f"a whole number, {says}", lambda value: _is_whole(value) and least <= value <= end)
 
 
 def number(below: float = HUGE) -> Rule:
@@ -50,7 +51,7 @@ LAYERS: Rule = (
 RUN: dict[str, Rule] = {
     "recipe": TEXT,
     "stage": one_of(*STAGES),
-    "seed": whole(),
+    "seed": whole(0, LARGEST),  # says its end: long seeds are common
     "scale": whole(1, max(rrdb.SCALES)),
     "vgg": PATH,
     **dict.fromkeys(("log_every", "eval_every", "checkpoint_every", "keep"), whole(1)),
