@@ -158,6 +158,7 @@ def train_stage(
             MetricWriter(folder, start) as writer,
             Progress(steps, "step", stage.name, initial=start) as progress,
         ):
+            waits: list[float] = []  # seconds that each step waited for its batch
 
             def look_at(step: int, metrics: dict[str, jax.Array]) -> None:
                 values = _finite(metrics, f"step {step} of the {stage.name} stage", folder)
@@ -199,7 +200,6 @@ def train_stage(
                 stop.check("while validating")
             pipeline.start(data)
             stop.when = "stopping after the first step; compiling it cannot be interrupted"
-            waits: list[float] = []  # seconds that each step waited for its batch
             pending: tuple[int, dict[str, jax.Array]] | None = None
             for step in range(start + 1, steps + 1):
                 began = time.monotonic()
