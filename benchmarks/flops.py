@@ -31,7 +31,7 @@ DISCRIMINATOR_PASSES = 10
 def count_macs(function: Callable[..., Any], *arguments: Any) -> int:
     """Multiply-accumulates of one call; nothing is computed.
 
-    Of forward passes, that is: the gradient of a strided convolution is one over a picture spread
+    Of forward passes, that is: the gradient of a strided convolution is one over an image spread
     with zeros, and those would count.
 
     Args:

@@ -1,6 +1,6 @@
-"""Host memory of the upscale command as pictures grow: python -m benchmarks.memory > memory.jsonl
+"""Host memory of the upscale command as images grow: python -m benchmarks.memory > memory.jsonl
 
-Each picture is upscaled in a process of its own, so that its peak is its own.
+Each image is upscaled in a process of its own, so that its peak is its own.
 """
 
 import argparse
@@ -18,11 +18,11 @@ import numpy as np
 from esrgan_jax.errors import RunError, run_command
 from esrgan_jax.images.writer import write_rows
 
-SIDES = (250, 500, 1000, 2000, 4000, 7500)  # of the LR picture
+SIDES = (250, 500, 1000, 2000, 4000, 7500)  # of the LR image
 
 
 def write_noise(path: Path, height: int, width: int) -> None:
-    """A picture that is not flat and not hard to compress: gradients with a little noise."""
+    """An image that is not flat and not hard to compress: gradients with a little noise."""
     rng = np.random.default_rng(0)
     across = np.linspace(0, 200, width)[None, :, None]
 
@@ -38,7 +38,7 @@ def write_noise(path: Path, height: int, width: int) -> None:
 def measure(
     model: str, height: int, width: int, suffix: str, options: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """The command's peak memory and time for a picture of so many LR pixels.
+    """The command's peak memory and time for an image of so many LR pixels.
 
     Raises:
         RunError: The command failed.

@@ -11,28 +11,28 @@ import numpy as np
 
 from esrgan_jax.checkpoint import load_generator
 from esrgan_jax.errors import InputError, run_command
-from esrgan_jax.images.image_file import read_picture
+from esrgan_jax.images.image_file import read_image
 from esrgan_jax.upscaling.upscaler import Upscaler
 
 OVERLAPS = (16, 32, 48, 64, 80, 96, 112)
 
 
 def measure(
-    module: Any, variables: Any, picture: np.ndarray, overlaps: Sequence[int] = OVERLAPS
+    module: Any, variables: Any, image: np.ndarray, overlaps: Sequence[int] = OVERLAPS
 ) -> list[dict[str, float]]:
     """Four tiles against the whole, in levels of 255.
 
     Args:
         module: The generator.
         variables: Its variables.
-        picture: (S, S, C) uint8, larger than the overlaps.
+        image: (S, S, C) uint8, larger than the overlaps.
         overlaps: LR pixels that the tiles share.
 
     Returns:
         For each overlap the largest difference and the 99.9th percentile, of float results.
     """
     devices = jax.devices()[:1]
-    lr, size = picture.astype(np.float32) / 255, len(picture)
+    lr, size = image.astype(np.float32) / 255, len(image)
     whole = Upscaler(module, variables, tile=4 * size, devices=devices)(lr)
     lines = []
     for overlap in overlaps:
@@ -55,19 +55,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         description="Compare tiled with untiled results and print a line of JSON a case.",
     )
     parser.add_argument("--model", nargs="+", required=True, help="runs or weight files")
-    parser.add_argument("--picture", nargs="+", required=True, type=Path, help="LR pictures")
+    parser.add_argument("--image", nargs="+", required=True, type=Path, help="LR images")
     parser.add_argument("--size", type=int, default=160, help="of the square cut out of each")
     args = parser.parse_args(argv)
     for model in args.model:
         module, variables = load_generator(model)
-        for path in args.picture:
-            picture = read_picture(path)
-            size = min(args.size, *picture.shape[:2]) // 2 * 2
+        for path in args.image:
+            image = read_image(path)
+            size = min(args.size, *image.shape[:2]) // 2 * 2
             if size <= max(OVERLAPS):
                 raise InputError(f"{path}: {size} px is too small for an overlap")
-            top, left = ((side - size) // 2 for side in picture.shape[:2])
-            for line in measure(module, variables, picture[top : top + size, left : left + size]):
-                case = {"model": Path(model).name, "picture": path.name, "size": size}
+            top, left = ((side - size) // 2 for side in image.shape[:2])
+            for line in measure(module, variables, image[top : top + size, left : left + size]):
+                case = {"model": Path(model).name, "image": path.name, "size": size}
                 print(json.dumps({**case, **line}), flush=True)
 
 

@@ -15,7 +15,7 @@ def plot_overlap(lines: Sequence[dict[str, Any]], path: Path) -> None:
 
     Args:
         lines: Of `benchmarks.overlap`.
-        path: The picture to write.
+        path: The image to write.
     """
     from matplotlib import pyplot
 
@@ -41,7 +41,7 @@ def plot_memory(lines: Sequence[dict[str, Any]], path: Path) -> None:
 
     Args:
         lines: Of `benchmarks.memory`, of networks that enlarge four times.
-        path: The picture to write.
+        path: The image to write.
     """
     from matplotlib import pyplot
 

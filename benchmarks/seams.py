@@ -1,4 +1,4 @@
-"""The picture of docs/upscaling.md in which no seam is to be seen: python -m benchmarks.seams
+"""The image of docs/upscaling.md in which no seam is to be seen: python -m benchmarks.seams
 
 A smooth gradient and a texture, untiled, in tiles of little overlap and in tiles as they are by
 default, and what differs between tiled and untiled, twenty times.
@@ -13,7 +13,7 @@ import numpy as np
 
 from esrgan_jax.errors import run_command
 from esrgan_jax.evaluation.comparison import comparison
-from esrgan_jax.images.image_file import write_picture
+from esrgan_jax.images.image_file import write_image
 from esrgan_jax.imresize import imresize
 from esrgan_jax.upscaling.upscaler import Upscaler
 
@@ -36,15 +36,15 @@ def texture() -> np.ndarray:
     return gray[..., None].repeat(3, axis=-1)
 
 
-def panels(model: str, picture: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    """Labelled results of one picture, tiled in ways that differ in the overlap alone."""
+def panels(model: str, image: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """Labelled results of one image, tiled in ways that differ in the overlap alone."""
     devices = jax.devices()[:1]
-    whole = Upscaler.load(model, tile=4 * SIZE, devices=devices)(picture)
+    whole = Upscaler.load(model, tile=4 * SIZE, devices=devices)(image)
     shown = [("untiled", whole)]
     default = Upscaler.load(model, devices=devices).overlap
     for overlap in (LITTLE, default):
         tile = (SIZE + overlap) // 2
-        tiled = Upscaler.load(model, tile=tile, overlap=overlap, devices=devices)(picture)
+        tiled = Upscaler.load(model, tile=tile, overlap=overlap, devices=devices)(image)
         difference = np.abs(tiled.astype(int) - whole)
         label = f"overlap {overlap}{' (default)' if overlap == default else ''}"
         shown += [
@@ -61,15 +61,13 @@ def _visible(difference: np.ndarray) -> np.ndarray:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.seams", description=__doc__)
     parser.add_argument("--model", required=True, help="a run or weight file of scale 4")
-    parser.add_argument("--output", type=Path, required=True, help="the picture to write, .png")
+    parser.add_argument("--output", type=Path, required=True, help="the image to write, .png")
     args = parser.parse_args(argv)
     middle = (SIZE, SIZE, 2 * SIZE, 2 * SIZE)  # around the point where four tiles meet
-    rows = [
-        comparison(panels(args.model, picture), box=middle) for picture in (gradient(), texture())
-    ]
+    rows = [comparison(panels(args.model, image), box=middle) for image in (gradient(), texture())]
     width = max(row.shape[1] for row in rows)
     rows = [np.pad(r, [(0, 0), (0, width - r.shape[1]), (0, 0)], constant_values=255) for r in rows]
-    write_picture(args.output, np.concatenate(rows))
+    write_image(args.output, np.concatenate(rows))
 
 
 if __name__ == "__main__":

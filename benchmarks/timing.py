@@ -83,7 +83,7 @@ def measure(sides: Sequence[Side], repeats: int) -> dict[str, dict[str, Any]]:
 def host_peak(run: Run) -> int:
     """Growth of the process's resident memory during one run, at its highest.
 
-    What lies there before counts not: weights, pictures, optimiser states. What the allocator kept
+    What lies there before counts not: weights, images, optimiser states. What the allocator kept
     of earlier runs is given back first, so that it does not hide the growth.
     """
     gc.collect()

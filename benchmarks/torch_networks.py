@@ -1,6 +1,6 @@
 """The three networks in PyTorch, with the tensor names of BasicSR and torchvision.
 
-What our own are measured against, in speed (benchmarks) and in their numbers (tests). Pictures are
+What our own are measured against, in speed (benchmarks) and in their numbers (tests). Images are
 NCHW here. Activations are in place, as in the programs that people run.
 """
 
@@ -204,6 +204,6 @@ def load_arrays(module: nn.Module, arrays: Mapping[str, np.ndarray]) -> nn.Modul
     return module
 
 
-def to_nchw(pictures: np.ndarray) -> torch.Tensor:
+def to_nchw(images: np.ndarray) -> torch.Tensor:
     """(N, H, W, C) float -> the contiguous (N, C, H, W) tensor."""
-    return torch.from_numpy(np.ascontiguousarray(np.asarray(pictures).transpose(0, 3, 1, 2)))
+    return torch.from_numpy(np.ascontiguousarray(np.asarray(images).transpose(0, 3, 1, 2)))

@@ -42,12 +42,12 @@ def measure_case(
     num_features: int = 64,
     num_growth: int = 32,
 ) -> dict[str, Any]:
-    """One stage's step on random pictures, as `esrgan_jax.main` builds it.
+    """One stage's step on random images, as `esrgan_jax.main` builds it.
 
     Args:
         stage: "psnr" or "gan".
-        batch: Pictures in a step.
-        patch: Side of the HR pictures.
+        batch: Images in a step.
+        patch: Side of the HR images.
         blocks: Of the generator.
         features: VGG layers of the perceptual loss.
         vgg: File of converted weights; None makes random ones, which are as fast.
@@ -64,7 +64,7 @@ def measure_case(
         extractor, vgg_params = _features(config, vgg, features)
     side = patch + 2 * margin(config.scale)
     random = np.random.default_rng(0)
-    pictures = {"hr": random.integers(0, 256, (batch, side, side, 3), dtype=np.uint8)}
+    images = {"hr": random.integers(0, 256, (batch, side, side, 3), dtype=np.uint8)}
 
     mesh = sharding.create_mesh()
     built = create_stage(config, stage, extractor)
@@ -74,7 +74,7 @@ def measure_case(
     def build() -> timing.Run:
         state = jax.device_put(initial, sharding.replicated(mesh))
         frozen = jax.device_put(vgg_params, sharding.replicated(mesh))
-        on_device = sharding.put_batch(pictures, mesh)
+        on_device = sharding.put_batch(images, mesh)
 
         def run() -> float:
             nonlocal state
@@ -86,7 +86,7 @@ def measure_case(
 
     sides = [timing.Side(results.OURS, dtype, build, timing.jax_peak)]
     if "torch" in peer:
-        lr_hr = jax.jit(functools.partial(steps.pictures, scale=config.scale))(pictures)
+        lr_hr = jax.jit(functools.partial(steps.images, scale=config.scale))(images)
         lr, hr = (np.asarray(x) for x in lr_hr)
         common = (config, stage, initial, extractor, vgg_params, lr, hr)
         sides += [_torch_side(*common, tuned) for tuned in (False, True)]
@@ -155,7 +155,7 @@ def _torch_side(
 
     def build() -> timing.Run:
         device = torch_device.find_device()
-        pictures = [torch_networks.to_nchw(x).to(device) for x in (lr, hr)]
+        images = [torch_networks.to_nchw(x).to(device) for x in (lr, hr)]
 
         def placed(module: Any, arrays: Any) -> Any:
             module = torch_networks.load_arrays(module, arrays).to(device)
@@ -203,7 +203,7 @@ def _torch_side(
             )
 
         def run() -> float:
-            losses = step(*pictures)
+            losses = step(*images)
             torch_device.synchronize(device)
             return losses[LOSS[stage]].item()
 
@@ -236,7 +236,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     names = results.comma_list(str)
     parser.add_argument("--stage", type=names, default=list(STAGES), help="psnr, gan or both")
-    parser.add_argument("--batch", type=int, default=16, help="pictures in a step (default 16)")
+    parser.add_argument("--batch", type=int, default=16, help="images in a step (default 16)")
     parser.add_argument("--patch", type=int, default=128, help="HR pixels, of 32 (default 128)")
     parser.add_argument("--blocks", type=int, default=23, help="RRDBs (default 23)")
     parser.add_argument(

@@ -20,7 +20,7 @@ from esrgan_jax.upscaling.upscaler import Upscaler
 
 PEERS = ("torch", "onnxruntime")
 SCALE = 4
-# Blocks: sides of pictures that take seconds to minutes.
+# Blocks: sides of images that take seconds to minutes.
 CPU_CASES = {23: ("64", "128"), 6: ("64", "128", "256")}
 ACCELERATOR_CASES = {23: ("128", "512", "1920x1080"), 6: ("128", "512", "1920x1080")}
 
@@ -34,29 +34,29 @@ def measure_case(
     num_features: int = 64,
     num_growth: int = 32,
 ) -> dict[str, Any]:
-    """One network on one picture.
+    """One network on one image.
 
     Args:
         blocks: Of the x4 generator.
-        size: Of the LR picture, "64" or "1920x1080".
+        size: Of the LR image, "64" or "1920x1080".
         dtype: Our computation.
         peer: Of PEERS.
         repeats: Timed runs.
         num_features: The generator's channels.
         num_growth: Its growth channels.
     """
-    width, height = picture_size(size)
+    width, height = image_size(size)
     fields: dict[str, Any] = {"num_features": num_features, "num_growth": num_growth}
     fields["num_blocks"] = blocks
-    # The paper's initialisation makes pictures of 1e-7, which float16 does not hold.
+    # The paper's initialisation makes images of 1e-7, which float16 does not hold.
     module = create_generator(dtype=dtype, scale=SCALE, initializer="basicsr", **fields)
-    picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    lr = picture[None].astype(np.float32) / 255
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    lr = image[None].astype(np.float32) / 255
     variables = jax.jit(module.init)(jax.random.key(0), lr[:, :8, :8])
     # Into the middle of the range, where clamping, which ours does, changes nothing.
     variables["params"]["conv_last"]["bias"] += 0.5
 
-    sides = _our_sides(module, variables, picture, lr)
+    sides = _our_sides(module, variables, image, lr)
     arrays = to_torch(
         {**fields, "in_channels": 3, "out_channels": 3, "scale": SCALE, "unshuffle": 1}
         | {"plus": False, "upsampler": "upconv"},
@@ -79,8 +79,8 @@ def measure_case(
     )
 
 
-def _our_sides(module: Any, variables: Any, picture: Any, lr: Any) -> list[timing.Side]:
-    """The network from device to device, and from picture to picture as a user calls it."""
+def _our_sides(module: Any, variables: Any, image: Any, lr: Any) -> list[timing.Side]:
+    """The network from device to device, and from image to image as a user calls it."""
 
     def build_apply() -> timing.Run:
         on_device = jax.device_put(lr)
@@ -89,9 +89,9 @@ def _our_sides(module: Any, variables: Any, picture: Any, lr: Any) -> list[timin
 
     def build_upscaler() -> timing.Run:
         # As files are read; in one tile, as the others have it.
-        options = {"tile": max(picture.shape), "dtype": jnp.dtype(module.dtype).name}
+        options = {"tile": max(image.shape), "dtype": jnp.dtype(module.dtype).name}
         upscaler = Upscaler(module, jax.device_get(variables), **options)
-        return lambda: upscaler(picture)
+        return lambda: upscaler(image)
 
     dtype = jnp.dtype(module.dtype).name
     return [
@@ -152,7 +152,7 @@ def _onnxruntime_side(fields: Any, arrays: Any, lr: Any) -> timing.Side:
 
 
 def _compare(measured: dict[str, dict[str, Any]]) -> None:
-    """Notes each peer's largest difference from our picture, over that picture's largest value."""
+    """Notes each peer's largest difference from our image, over that image's largest value."""
     ours = measured[results.OURS].get("result")
     if ours is None:
         return
@@ -164,7 +164,7 @@ def _compare(measured: dict[str, dict[str, Any]]) -> None:
             side["difference"] = float(difference / abs(np.asarray(ours)).max())
 
 
-def picture_size(text: str) -> tuple[int, int]:
+def image_size(text: str) -> tuple[int, int]:
     """ "64" or "1920x1080" as (width, height)."""
     sides = text.split("x")
     if len(sides) > 2 or not all(side.isdecimal() and int(side) for side in sides):
@@ -183,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--size",
         type=results.comma_list(str),
-        help="LR pictures, such as 64,1920x1080 (default: what suits the device)",
+        help="LR images, such as 64,1920x1080 (default: what suits the device)",
     )
     results.add_common_arguments(parser, PEERS)
     args = parser.parse_args(argv)
@@ -191,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     on_cpu = jax.default_backend() == "cpu"
     defaults = CPU_CASES if on_cpu else ACCELERATOR_CASES
     for text in args.size or ():
-        picture_size(text)
+        image_size(text)
     for dtype in args.dtype:
         if dtype not in DTYPES:
             raise InputError(f"--dtype={dtype}: choose of {', '.join(DTYPES)}")

@@ -1,7 +1,7 @@
 """The package's PSNR network learns what it does not know: what `make demo` trains, in minutes.
 
-`lite-x4-psnr` was trained on clean pictures: noise and the blocks of JPEG it takes for detail, and
-enlarges them. Some hundreds of steps on pairs whose LR pictures have both (`data.train_lr`) teach
+`lite-x4-psnr` was trained on clean images: noise and the blocks of JPEG it takes for detail, and
+enlarges them. Some hundreds of steps on pairs whose LR images have both (`data.train_lr`) teach
 it to leave them out. `tools/demo.py` makes such pairs; real ones are used alike:
 
     python -m esrgan_jax.main --config=configs/demo.py --workdir=runs/demo \

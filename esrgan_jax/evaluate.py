@@ -24,7 +24,7 @@ def create_parser() -> argparse.ArgumentParser:
     """All options of the command."""
     parser = argparse.ArgumentParser(
         prog=program("evaluate"),
-        description="Scores of one or several models on a folder of pictures, beside bicubic.",
+        description="Scores of one or several models on a folder of images, beside bicubic.",
         epilog="MODEL is a run or checkpoint directory, a weight file or a name of the zoo; "
         "the scale is read from it.",
     )
@@ -42,13 +42,13 @@ def create_parser() -> argparse.ArgumentParser:
         metavar="DIR",
         required=True,
         type=path_type,
-        help="folder of HR pictures, uncropped",
+        help="folder of HR images, uncropped",
     )
     add(
         "--lr",
         metavar="DIR",
         type=path_type,
-        help="folder of LR pictures of the same names (NAME.* or NAMEx4.*; docs/data.md); "
+        help="folder of LR images of the same names (NAME.* or NAMEx4.*; docs/data.md); "
         "left out, they are made by MATLAB's bicubic",
     )
     add_blend_arguments(parser)
@@ -59,25 +59,25 @@ def create_parser() -> argparse.ArgumentParser:
         help=f"of {','.join(METRICS)}, in the order of the columns (default: %(default)s)",
     )
     add("--json", metavar="FILE", type=path_type, help="write the scores here")
-    add("--csv", metavar="FILE", type=path_type, help="a line for each picture and method")
+    add("--csv", metavar="FILE", type=path_type, help="a line for each image and method")
     add("--markdown", metavar="FILE", type=path_type, help="tables for GitHub, the best in bold")
     add(
         "--sheet",
         metavar="FILE",
         type=path_type,
-        help=f"a figure: crops of up to {MOST_ROWS} pictures by every method (.png, .jpg, …)",
+        help=f"a figure: crops of up to {MOST_ROWS} images by every method (.png, .jpg, …)",
     )
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the command; RunError (exit code 1) where some picture could not be scored."""
+    """Runs the command; RunError (exit code 1) where some image could not be scored."""
     args = parse(create_parser(), argv)
     # Not above, so that --help is quick: these import JAX and libvips.
     from esrgan_jax.compilation import keep_programs
     from esrgan_jax.evaluation.comparison import sheet
     from esrgan_jax.evaluation.contestants import BICUBIC, load_contestants
-    from esrgan_jax.evaluation.samples import bicubic, picture_paths, read_pair, sheet_row
+    from esrgan_jax.evaluation.samples import bicubic, image_paths, read_pair, sheet_row
     from esrgan_jax.evaluation.score_table import table
     from esrgan_jax.images.writer import write_rows
     from esrgan_jax.progress import Progress
@@ -88,13 +88,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     metrics = load_metrics(dict.fromkeys(args.metrics.split(",")))
     models = load_contestants(args.model, args.psnr_model, args.alpha)
     scale = next(iter(models.values())).scale
-    paths = picture_paths(args.hr, args.lr, scale)
+    paths = image_paths(args.hr, args.lr, scale)
     methods = {BICUBIC: bicubic(scale), **models}
     columns: dict[str, list[dict[str, Any]]] = {method: [] for method in methods}
     rows_shown = min(len(paths), MOST_ROWS) if args.sheet else 0
     chosen = np.linspace(0, len(paths) - 1, rows_shown).round()
     figure = []
-    with Progress(len(paths) * len(models), "picture", "evaluating") as progress:
+    with Progress(len(paths) * len(models), "image", "evaluating") as progress:
         for index, (hr_path, lr_path) in enumerate(paths):
             name = hr_path.relative_to(args.hr).as_posix()
             progress.update(0, note=name)
@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 sr = results[method] = upscale(pair.lr)
                 rows[method] = {"name": name, **scores(sr, pair.hr, scale, metrics)}
                 progress.update(method in models)
-            for metric in metrics:  # the means of all methods are over the same pictures
+            for metric in metrics:  # the means of all methods are over the same images
                 if any(math.isnan(row[metric]) for row in rows.values()):
                     rows = {method: {**row, metric: math.nan} for method, row in rows.items()}
             for method, row in rows.items():
@@ -118,25 +118,25 @@ def main(argv: Sequence[str] | None = None) -> None:
                 figure.append(sheet_row(pair, results, rows))
     scored = columns[BICUBIC]
     if not scored:
-        raise InputError(f"none of {len(paths)} pictures can be scored: see the lines above")
+        raise InputError(f"none of {len(paths)} images can be scored: see the lines above")
     for name in metrics:
         if without := [row["name"] for row in scored if math.isnan(row[name])]:
             print(
-                f"{name}: {len(without)} of {len(scored)} pictures have no value, since it needs "
+                f"{name}: {len(without)} of {len(scored)} images have no value, since it needs "
                 f"{METRICS[name].needs} inside the border: {listed(without)}",
                 file=sys.stderr,
             )
     print(table(columns))
     _write(args, scale, columns)
     if args.sheet and len(figure) < len(scored):
-        print(f"{args.sheet}: {len(figure)} of {len(scored)} pictures are shown")
+        print(f"{args.sheet}: {len(figure)} of {len(scored)} images are shown")
     if figure:
         array = sheet(figure)
         height, width, bands = array.shape
         write_rows(args.sheet, [array], height=height, width=width, bands=bands, dtype=array.dtype)
     if len(scored) < len(paths):
         raise RunError(
-            f"{len(paths) - len(scored)} of {len(paths)} pictures were left out of the means"
+            f"{len(paths) - len(scored)} of {len(paths)} images were left out of the means"
         )
 
 
@@ -157,11 +157,11 @@ def _write(args: argparse.Namespace, scale: int, columns: Mapping[str, Any]) -> 
 
 
 def _check_outputs(args: argparse.Namespace) -> None:
-    """InputError where a file cannot be written or would replace a picture that is read."""
-    from esrgan_jax.images.image_file import find_pictures
+    """InputError where a file cannot be written or would replace an image that is read."""
+    from esrgan_jax.images.image_file import find_images
     from esrgan_jax.images.writer import check_target
 
-    pictures = find_pictures(args.hr)
+    images = find_images(args.hr)
     for name in ("json", "csv", "markdown", "sheet"):
         if path := getattr(args, name):
             _check_writable(f"--{name}={path}", path)
@@ -170,8 +170,8 @@ def _check_outputs(args: argparse.Namespace) -> None:
             check_target(args.sheet.suffix, height=1, width=1, bands=3, dtype=np.uint8)
         except InputError as error:
             raise InputError(f"--sheet={args.sheet}: {error}") from None
-        for picture in pictures:
-            refuse_same(picture, args.sheet)
+        for image in images:
+            refuse_same(image, args.sheet)
 
 
 def _check_writable(option: str, path: Path) -> None:

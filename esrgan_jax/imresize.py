@@ -1,6 +1,6 @@
 """MATLAB's bicubic `imresize`, on the host in float64 and on the device in exact integers.
 
-Every published x4 picture set was made small by MATLAB's imresize: Keys' cubic with a = -0.5,
+Every published x4 image set was made small by MATLAB's imresize: Keys' cubic with a = -0.5,
 widened by 1/scale when shrinking, symmetric borders, one rounding at the end. Numbers measured
 against another kernel (OpenCV, Pillow, jax.image at the borders) do not compare.
 """
@@ -16,7 +16,7 @@ SCALES = (1, 2, 3, 4, 8)
 
 
 def imresize(image: np.ndarray, scale: float | Fraction) -> np.ndarray:
-    """Resizes a picture as MATLAB does: height first, then width, one rounding at the end.
+    """Resizes an image as MATLAB does: height first, then width, one rounding at the end.
 
     Args:
         image: (H, W) or (H, W, C), uint8 or float of any range.
@@ -45,7 +45,7 @@ def imresize(image: np.ndarray, scale: float | Fraction) -> np.ndarray:
 
 
 def resize(image: jax.Array | np.ndarray, scale: float | Fraction) -> jax.Array:
-    """Resizes float pictures on the device with MATLAB's matrices, unrounded.
+    """Resizes float images on the device with MATLAB's matrices, unrounded.
 
     Args:
         image: (..., H, W, C) float of any range.
@@ -64,12 +64,12 @@ def degrade(hr: jax.Array | np.ndarray, scale: int) -> jax.Array:
     """Makes the LR patches of HR patches: to the level what MATLAB writes into a PNG.
 
     The kernel reaches over the edge of a patch, so a patch brings `margin(scale)` pixels of its
-    picture on every side; the result is then the crop of the LR of the whole picture.
+    image on every side; the result is then the crop of the LR of the whole image.
 
     Weights are multiples of 1/D, so the sums are integers. Each is kept below 2**24 and is exact
     in float32, in whatever order a device adds: levels around 128, and between the two passes the
     integer split into digits that are summed one by one and carried in int32. Exact for
-    scales 1, 2, 3, 4 and 8; for others (16 overflows) bring LR pictures of your own.
+    scales 1, 2, 3, 4 and 8; for others (16 overflows) bring LR images of your own.
 
     Args:
         hr: (N, P + 2m, P + 2m, C) uint8, m = margin(scale), P a multiple of `scale`.

@@ -38,16 +38,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--images",
         action="store_true",
-        help="blend pictures instead: --psnr, --gan and --output are pictures or folders",
+        help="blend images instead: --psnr, --gan and --output are images or folders",
     )
     args = parse(parser, argv)
     if not math.isfinite(args.alpha):
         raise InputError(f"--alpha={args.alpha}: give a finite number, such as 0.8")
     if args.images:
-        from esrgan_jax.images.image_blend import blend_pictures
+        from esrgan_jax.images.image_blend import blend_images
 
-        written = blend_pictures(Path(args.psnr), Path(args.gan), args.alpha, Path(args.output))
-        what = f"{len(written)} blended picture{'s' if len(written) != 1 else ''}"
+        written = blend_images(Path(args.psnr), Path(args.gan), args.alpha, Path(args.output))
+        what = f"{len(written)} blended image{'s' if len(written) != 1 else ''}"
     else:
         from esrgan_jax.checkpoint import save_generator
         from esrgan_jax.interpolation import architecture, load_blend

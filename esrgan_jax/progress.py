@@ -23,7 +23,7 @@ class Progress:
 
     Args:
         total: Pieces of work in all.
-        unit: What one piece is called ("step", "picture"), or with `size` a unit of measure ("MP").
+        unit: What one piece is called ("step", "image"), or with `size` a unit of measure ("MP").
         label: What is being done, in front of every line.
         initial: Pieces done by an earlier run; they do not count towards the rate.
         size: Pieces that one of the unit of measure has.

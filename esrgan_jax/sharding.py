@@ -18,7 +18,7 @@ def use_cores(*batches: int) -> None:
     JAX_NUM_CPU_DEVICES says how many devices there are to be.
 
     Args:
-        *batches: Pictures that have to be shared out evenly.
+        *batches: Images that have to be shared out evenly.
     """
     if "JAX_NUM_CPU_DEVICES" in os.environ:
         return

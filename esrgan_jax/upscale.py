@@ -1,4 +1,4 @@
-"""Upscales picture files: `python -m esrgan_jax.upscale INPUT… --output=PATH [--model=MODEL]`."""
+"""Upscales image files: `python -m esrgan_jax.upscale INPUT… --output=PATH [--model=MODEL]`."""
 
 import argparse
 import os
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     import jax
 
-    from esrgan_jax.batch.picture_files import read_stream, upscale_files
+    from esrgan_jax.batch.upscale_images import read_stream, upscale_files
     from esrgan_jax.compilation import keep_programs
     from esrgan_jax.upscaling.options import LARGEST_SIDE
     from esrgan_jax.upscaling.upscaler import Upscaler, result_size
@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         # As in the other commands, where all that was named is no input, that is what was wrong.
         named = {str(path) for path in args.inputs}.issuperset(name for name, _ in report.failures)
         wrong = named and report.refused == len(jobs)
-        said = f"{len(report.failures)} of {count} pictures could not be upscaled: {names}"
+        said = f"{len(report.failures)} of {count} images could not be upscaled: {names}"
         raise (InputError if wrong else RunError)(said)
     if args.progress == "bar":
         plural = "s" if len(left) != 1 else ""
@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         shape = f"x{args.scale:g}" if args.scale else f"x{upscaler.scale}"
         if args.size:
             shape = "to {}x{}".format(*args.size)
-        said = f"{len(left)} picture{plural} upscaled {shape}: {args.output}{skipped}"
+        said = f"{len(left)} image{plural} upscaled {shape}: {args.output}{skipped}"
         print(printable(said), file=out)
 
 

@@ -28,7 +28,7 @@ flags.FLAGS.mark_as_parsed()  # Grain's worker processes read absl flags
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real weights and pictures; the test is skipped where it is absent."""
+    """The folder of real weights and images; the test is skipped where it is absent."""
     default = Path(__file__).parents[1] / ".." / "shared" / "data"
     folder = Path(os.environ.get("ESRGAN_JAX_DATA", default)).resolve()
     if not folder.is_dir():

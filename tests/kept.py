@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from esrgan_jax.batch.jobs import ResultOptions
-from esrgan_jax.batch.picture_files import upscale_files
 from esrgan_jax.batch.report import Report
+from esrgan_jax.batch.upscale_images import upscale_files
 from esrgan_jax.upscaling.upscaler import Upscaler
 
 DOC = Path(__file__).parents[1] / "docs" / "formats.md"

@@ -119,7 +119,7 @@ def test_scale_1_and_strength():
     np.testing.assert_array_equal(enlarged(lr, strength=1), enlarged(lr))
 
 
-def test_the_border_is_that_of_the_picture(rng):
+def test_the_border_is_that_of_the_image(rng):
     """In a corner of a larger tile as alone; going round, what is shifted stays what it was."""
     lr = rng.integers(0, 2, (14, 11)).astype(np.float32)
     tile = np.zeros((20, 24), np.float32)
@@ -131,7 +131,7 @@ def test_the_border_is_that_of_the_picture(rng):
                                atol=1e-5)  # fmt: skip
 
 
-def picture(bands=4, dtype=np.uint8, edge="hard"):
+def masked(bands=4, dtype=np.uint8, edge="hard"):
     lr, truth = pair("ring", edge, 4, 40)
     peak = np.iinfo(dtype).max
     image = np.full((40, 40, bands), peak // 2, dtype)
@@ -144,10 +144,10 @@ def test_the_network_does_not_touch_it(options):
     """Whatever the bands, the depth and the tiles are."""
     given = {"devices": jax.devices()[:1], "overlap": 16, **options}
     given |= {} if "tile" in options else {"tile": 64, "overlap": None}
-    image, _ = picture()
+    image, _ = masked()
     expected = np.rint(255 * ours(image[..., 3].astype(np.float32) / 255))
     for bands, dtype in ((4, np.uint8), (2, np.uint8), (4, np.uint16)):
-        image, _ = picture(bands, dtype)
+        image, _ = masked(bands, dtype)
         alpha = Upscaler(Wavy(), {}, **given)(image)[..., -1]
         if dtype == np.uint8:
             assert np.abs(alpha - expected).max() <= 1
@@ -158,7 +158,7 @@ def test_the_network_does_not_touch_it(options):
 
 
 def test_in_a_chain_it_stays_whole():
-    image, _ = picture()
+    image, _ = masked()
     second = Upscaler(Wavy(scale=2), {})
     result = Upscaler(Wavy(scale=2), {}, then=second)(image)
     assert result.shape == (160, 160, 4)
@@ -168,7 +168,7 @@ def test_in_a_chain_it_stays_whole():
 
 
 def test_a_network_of_four_channels_keeps_its_own_within_bounds():
-    image, _ = picture()
+    image, _ = masked()
     result = Upscaler(Wavy(in_channels=4, out_channels=4), {})(image)[..., 3]
     lr = image[..., 3]
     low, high = around(lr)
@@ -177,7 +177,7 @@ def test_a_network_of_four_channels_keeps_its_own_within_bounds():
     assert 0.6 < (result[waves] / 255).mean() < 0.9
 
 
-def test_bounds_end_at_the_picture():
+def test_bounds_end_at_the_image():
     """Not at the zeros beyond it."""
     alpha = np.zeros((1, 8, 8, 1), np.float32)
     alpha[:, :5, :6] = 1

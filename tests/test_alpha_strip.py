@@ -5,67 +5,67 @@ import pytest
 
 from esrgan_jax.errors import InputError
 from esrgan_jax.evaluation.comparison import comparison
-from esrgan_jax.images.image_file import read_picture, write_picture
+from esrgan_jax.images.image_file import read_image, write_image
 from esrgan_jax.upscaling.upscaler import Upscaler
 from tools import alpha_strip
 
 
 @pytest.fixture
-def picture(tmp_path):
+def image(tmp_path):
     values = np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8)
-    write_picture(tmp_path / "small.png", values)
+    write_image(tmp_path / "small.png", values)
     return tmp_path / "small.png"
 
 
-def strip(picture, *options):
-    output = picture.with_name("strip.png")
-    alpha_strip.main([str(picture), f"--output={output}", *options])
-    return read_picture(output)
+def strip(image, *options):
+    output = image.with_name("strip.png")
+    alpha_strip.main([str(image), f"--output={output}", *options])
+    return read_image(output)
 
 
-def test_panels_go_from_the_psnr_network_to_the_gan_network(picture):
+def test_panels_go_from_the_psnr_network_to_the_gan_network(image):
     """Every panel is its blend's result, boxed and zoomed, below a label."""
-    lr = read_picture(picture)
+    lr = read_image(image)
     panels = [
         (f"alpha {alpha}", Upscaler.load(alpha=float(alpha))(lr)) for alpha in ("0", "0.5", "1")
     ]
     expected = comparison(panels, box=(4, 8, 20, 24), zoom=2)
-    shown = strip(picture, "--alphas=0,0.5,1", "--box=4,8,20,24", "--zoom=2")
+    shown = strip(image, "--alphas=0,0.5,1", "--box=4,8,20,24", "--zoom=2")
     np.testing.assert_array_equal(shown, expected)
 
 
-def test_networks_may_be_others(picture):
-    lr = read_picture(picture)
+def test_networks_may_be_others(image):
+    lr = read_image(image)
     panels = [(f"alpha {alpha:g}", Upscaler.load(alpha=alpha)(lr)) for alpha in alpha_strip.ALPHAS]
     assert (panels[0][0], panels[-1][0]) == ("alpha 0", "alpha 1")
-    turned = strip(picture, "--psnr_model=lite-x4-gan", "--model=lite-x4-psnr")
+    turned = strip(image, "--psnr_model=lite-x4-gan", "--model=lite-x4-psnr")
     labels = [label for label, _ in panels]
     results = [result for _, result in panels[::-1]]
     expected = comparison(list(zip(labels, results, strict=True)))
     np.testing.assert_allclose(turned.astype(float), expected, atol=1)  # 0.2 is not 1 - 0.8
 
 
-def test_the_picture_is_not_overwritten_nor_another_kind_promised(picture):
-    before = picture.read_bytes()
-    for name, message in ((picture.name, "would overwrite what is read"), ("a.jpg", "as PNG")):
+def test_the_image_is_not_overwritten_nor_another_kind_promised(image):
+    before = image.read_bytes()
+    for name, message in ((image.name, "would overwrite what is read"), ("a.jpg", "as PNG")):
         with pytest.raises(InputError, match=message):
-            alpha_strip.main([str(picture), f"--output={picture.with_name(name)}"])
-    assert picture.read_bytes() == before
+            alpha_strip.main([str(image), f"--output={image.with_name(name)}"])
+    assert image.read_bytes() == before
 
 
 @pytest.mark.parametrize("given", ["--model=lite-x4-gan", "--psnr_model=lite-x4-psnr"])
-def test_one_network_alone_is_no_blend(picture, given):
+def test_one_network_alone_is_no_blend(image, given):
     with pytest.raises(InputError, match="go together"):
-        strip(picture, given)
+        strip(image, given)
 
 
 @pytest.mark.parametrize("wrong", ["--alphas=0,half", "--box=1,2,3", "--box=0,0,a,b"])
-def test_lists_that_are_none_are_told(picture, wrong):
+def test_lists_that_are_none_are_told(image, wrong):
     with pytest.raises(InputError, match="is not"):
-        strip(picture, wrong)
+        strip(image, wrong)
 
 
 @pytest.mark.parametrize("zoom", [0, 17, 100_000])
-def test_zoom_has_a_range(picture, zoom):
+def test_zoom_has_a_range(image, zoom):
     with pytest.raises(InputError, match=f"--zoom={zoom}: take a whole number from 1 to 16"):
-        strip(picture, f"--zoom={zoom}")
+        strip(image, f"--zoom={zoom}")

@@ -24,7 +24,7 @@ from esrgan_jax.app import command
 from esrgan_jax.app.guard import COOKIE
 from esrgan_jax.blend import ALPHA
 from esrgan_jax.errors import InputError
-from esrgan_jax.images.reader import open_picture
+from esrgan_jax.images.reader import open_image
 from esrgan_jax.images.writer import write_rows
 from esrgan_jax.upscaling.upscaler import Upscaler
 
@@ -34,7 +34,7 @@ SECONDS = 120  # of patience, where the machine has other work too
 
 
 def read(path):
-    return np.concatenate(list(open_picture(path).rows()))
+    return np.concatenate(list(open_image(path).rows()))
 
 
 def write(path, array, **told):
@@ -155,7 +155,7 @@ def page(server, browser):
 
 
 def choose(page, *paths):
-    """Adds pictures, and waits for the last one."""
+    """Adds images, and waits for the last one."""
     page.set_input_files("#files", paths)
     row = page.locator("#list li", has_text=Path(paths[-1]).name)
     row.locator(".facts", has_text="×").or_(row.locator(".error:visible")).first.wait_for()
@@ -202,7 +202,7 @@ def test_sliding_and_pressing_make_what_python_makes(page, page_models, photo, t
         return float(page.get_by_label("number input for Faithful").input_value())
 
     page.click("#go")
-    said(page, "There is no picture yet: drop one first.")
+    said(page, "There is no image yet: drop one first.")
     slide(0.6)  # nothing is there to be made anew
     choose(page, photo)
     said(page, "photo.png: 24×20 pixels")
@@ -234,7 +234,7 @@ def test_depth_and_alpha_arrive_in_the_download(page, page_models, tmp_path, rng
     more(page)
     page.get_by_label("Format of the download").click()
     page.get_by_role("option", name="TIFF").click()
-    page.get_by_label("Keep the picture's colours").check()
+    page.get_by_label("Keep the image's colours").check()
     page.get_by_label("number input for Strength").fill("0.5")
     page.click("#go")
     done(page, "deep_x2.5.tif")
@@ -244,16 +244,16 @@ def test_depth_and_alpha_arrive_in_the_download(page, page_models, tmp_path, rng
     np.testing.assert_array_equal(result, expected(page_models, image, 2.5, **options))
 
 
-def test_several_pictures_are_a_list_with_one_download_of_all(page, page_models, photo, tmp_path):
+def test_several_images_are_a_list_with_one_download_of_all(page, page_models, photo, tmp_path):
     small = write(tmp_path / "small.png", read(photo)[:10])
     broken = tmp_path / "broken.png"
-    broken.write_text("no picture")
+    broken.write_text("no image")
     choose(page, photo, small, broken)
-    page.locator("#list .error", has_text="broken.png: cannot be read as a picture").wait_for()
+    page.locator("#list .error", has_text="broken.png: cannot be read as an image").wait_for()
     assert page.locator("#browse").is_visible()  # more can come
     page.locator("#size label", has_text="2×").click()
     page.click("#go")
-    said(page, "2 of 2 pictures are done.")
+    said(page, "2 of 2 images are done.")
     with zipfile.ZipFile(download(page, tmp_path, "#all")) as archive:
         assert archive.namelist() == ["photo_x2.png", "small_x2.png"]
         archive.extractall(tmp_path / "all")
@@ -269,7 +269,7 @@ def test_several_pictures_are_a_list_with_one_download_of_all(page, page_models,
     assert page.locator("#all").is_hidden()
 
 
-def test_pictures_come_by_drop_and_paste_and_as_samples(page, photo):
+def test_images_come_by_drop_and_paste_and_as_samples(page, photo):
     content = list(photo.read_bytes())
     script = """([content, kind, name]) => {
         const transfer = new DataTransfer();
@@ -281,12 +281,12 @@ def test_pictures_come_by_drop_and_paste_and_as_samples(page, photo):
     for kind in ("paste", "drop"):
         page.evaluate(script, [content, kind, f"{kind}.png"])
         said(page, f"{kind}.png: 24×20 pixels")
-    page.get_by_title("Try it with this picture: cat").click()
+    page.get_by_title("Try it with this image: cat").click()
     said(page, "cat.png: 226×150 pixels")
     assert page.locator("#list li").count() == 3
 
 
-def test_the_camera_takes_a_picture(server, page):
+def test_the_camera_takes_a_image(server, page):
     page.context.grant_permissions(["camera"], origin=server)
     page.click("#camera")
     page.locator("#shoot:enabled").click()
@@ -354,13 +354,13 @@ def test_files_that_are_no_weights_are_refused_in_a_sentence(page, tmp_path):
     assert not marker.exists()
 
 
-def test_pictures_and_networks_that_cannot_be_had(page, photo, tmp_path):
+def test_images_and_networks_that_cannot_be_had(page, photo, tmp_path):
     large, text = tmp_path / "large.png", tmp_path / "text.png"
     choose(page, write(large, np.zeros((700, 700, 3), np.uint8)))
     said(page, "large.png: has 0.49 megapixels, and this app takes up to 0.4")
-    text.write_text("no picture")
+    text.write_text("no image")
     choose(page, text)
-    said(page, "text.png: cannot be read as a picture: not a known format")
+    said(page, "text.png: cannot be read as an image: not a known format")
     choose(page, photo)
     said(page, "photo.png: 24×20 pixels")
     more(page)
@@ -384,7 +384,7 @@ def ask(server, path, method="GET", body=None, **headers):
 def test_others_are_not_served(server):
     assert ask(server, "/")[0] == 200
     assert ask(server, "/", Host="evil.example")[0] == 403
-    for path in ("/gradio_api/queue/join", "/pictures?name=a.png", "/weights?name=a.pth"):
+    for path in ("/gradio_api/queue/join", "/images?name=a.png", "/weights?name=a.pth"):
         assert ask(server, path, "POST", Origin="http://evil.example")[0] == 403
     assert ask(server, "/gradio_api/queue/join", "POST")[0] == 422  # answered: it has no body
     for path in ("/monitoring", "/monitoring/summary", "/gradio_api/file=https://example.org"):
@@ -419,15 +419,15 @@ def test_files_are_fetched_by_the_browser_that_made_them_alone(server, page, pho
         assert other.request.get(url).status == 404, url
         assert ask(server, "/" + url.removeprefix(server))[0] == 404, url
     key = urls[0].split("/")[-2]
-    other.request.delete(f"{server}/pictures?key={key}")  # nor can it be removed by others
+    other.request.delete(f"{server}/images?key={key}")  # nor can it be removed by others
     assert page.request.get(urls[0]).status == 200
     other.close()
 
 
-def test_a_picture_of_another_browser_is_not_upscaled(server, browser, page, photo):
+def test_a_image_of_another_browser_is_not_upscaled(server, browser, page, photo):
     cookie = next(c["value"] for c in browser.cookies() if c["name"] == COOKIE)
     mine = {"Cookie": f"{COOKIE}={cookie}"}
-    status, _, body = ask(server, "/pictures?name=photo.png", "POST", photo.read_bytes(), **mine)
+    status, _, body = ask(server, "/images?name=photo.png", "POST", photo.read_bytes(), **mine)
     key = json.loads(body)["key"]
     assert status == 200
     other = browser.browser.new_context()
@@ -441,7 +441,7 @@ def test_a_picture_of_another_browser_is_not_upscaled(server, browser, page, pho
     foreign.click("#go")
     said(foreign, "there is no such file")
     other.close()
-    assert ask(server, "/pictures?name=a.png", "POST", b"")[0] == 403  # without a cookie
+    assert ask(server, "/images?name=a.png", "POST", b"")[0] == 403  # without a cookie
 
 
 def test_every_control_has_a_name_and_an_outline(page, photo):
@@ -494,7 +494,7 @@ def test_the_page_fits_its_window(page, width):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_zoom_and_line_move_both_pictures(page, photo):
+def test_zoom_and_line_move_both_images(page, photo):
     choose(page, photo)
     page.click("#go")
     done(page, "photo_x4.png")

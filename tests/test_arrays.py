@@ -1,4 +1,4 @@
-"""NumPy, JAX and Pillow pictures: what comes back is what was given, enlarged."""
+"""NumPy, JAX and Pillow images: what comes back is what was given, enlarged."""
 
 import jax
 import jax.numpy as jnp

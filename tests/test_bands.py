@@ -11,7 +11,7 @@ from PIL import Image
 
 from esrgan_jax.errors import InputError
 from esrgan_jax.images.lost import lost
-from esrgan_jax.images.reader import open_picture
+from esrgan_jax.images.reader import open_image
 from esrgan_jax.images.writer import write_rows
 from esrgan_jax.imresize import imresize
 
@@ -52,14 +52,14 @@ def samples(data: bytes) -> np.ndarray:
 
 def frames(data: bytes) -> np.ndarray:
     """(frames, H, W, bands)."""
-    picture = open_picture(data)
-    pixels = np.concatenate(list(picture.rows()))
-    return pixels.reshape(picture.frames, picture.height, picture.width, picture.bands)
+    image = open_image(data)
+    pixels = np.concatenate(list(image.rows()))
+    return pixels.reshape(image.frames, image.height, image.width, image.bands)
 
 
 def twice(data: bytes, suffix: str = ".tif", dtype: np.typing.DTypeLike | None = None) -> bytes:
-    """The picture with each pixel four times, written as its result would be."""
-    picture, stream = open_picture(data), io.BytesIO()
+    """The image with each pixel four times, written as its result would be."""
+    image, stream = open_image(data), io.BytesIO()
     big = frames(data).repeat(2, 1).repeat(2, 2)
     if dtype is not None:
         big = big.astype(dtype)
@@ -72,7 +72,7 @@ def twice(data: bytes, suffix: str = ".tif", dtype: np.typing.DTypeLike | None =
         dtype=big.dtype,
         frames=len(big),
         suffix=suffix,
-        like=picture,
+        like=image,
     )
     return stream.getvalue()
 
@@ -97,11 +97,11 @@ def test_bands_are_what_the_file_says_and_come_back(photometric, count, extra, p
     array = array.astype(dtype)
     own = array if planes == "contig" else np.moveaxis(array, -1, 0).copy()
     data = tiff(own, photometric=photometric, extrasamples=extra, planarconfig=planes)
-    picture, found = open_picture(data), frames(data)
+    image, found = open_image(data), frames(data)
     colors = count - len(extra)
-    assert picture.bands == colors + (2 in extra)
-    assert picture.frames == 1 + extra.count(0)
-    assert picture.notes == ()
+    assert image.bands == colors + (2 in extra)
+    assert image.frames == 1 + extra.count(0)
+    assert image.notes == ()
     np.testing.assert_array_equal(found[0, ..., :colors], array[..., :colors])
     beside = [i for i in range(colors, count) if extra[i - colors] == 0]
     for one, i in zip(found[1:], beside, strict=True):
@@ -180,9 +180,9 @@ def test_the_land_of_a_geotiff_stays_where_it_is(order, big, keys):
 
 
 def test_a_georeference_into_other_formats_is_said():
-    picture = open_picture(tiff(noise(8, 9), geo()))
-    assert lost(picture, ".png") == ("its georeference has no place in .png and is dropped",)
-    assert lost(picture, ".tif") == ()
+    image = open_image(tiff(noise(8, 9), geo()))
+    assert lost(image, ".png") == ("its georeference has no place in .png and is dropped",)
+    assert lost(image, ".tif") == ()
 
 
 NOTHING = [
@@ -209,10 +209,10 @@ def test_pixels_that_are_none_stay_none(dtype, text, value, count):
         photometric["extrasamples"] = [0, 0]
     array = array[..., 0] if count == 1 else array
     data = tiff(array, geo(nodata=text), **photometric)
-    picture = open_picture(data)
-    assert picture.notes == ()
+    image = open_image(data)
+    assert image.notes == ()
     colors = min(count, 3)
-    assert picture.bands == colors + 1
+    assert image.bands == colors + 1
     for one in frames(
         data
     ):  # the hole is transparent, and what is hidden in it is no number far off
@@ -228,11 +228,11 @@ def test_a_pixel_that_came_near_is_not_taken_for_none():
     array = np.full((8, 9, 3), 100, np.uint8)
     array[:4] = 0
     data = tiff(array, geo(nodata="0"), photometric="rgb")
-    picture, stream = open_picture(data), io.BytesIO()
+    image, stream = open_image(data), io.BytesIO()
     result = np.zeros((8, 9, 4), np.uint8)
     result[4:, ..., 3] = 255  # black that the network made of what is there
     write_rows(
-        stream, [result], height=8, width=9, bands=4, dtype=np.uint8, suffix=".tif", like=picture
+        stream, [result], height=8, width=9, bands=4, dtype=np.uint8, suffix=".tif", like=image
     )
     found = tifffile.imread(io.BytesIO(stream.getvalue()))
     assert (found[:4] == 0).all()
@@ -242,7 +242,7 @@ def test_a_pixel_that_came_near_is_not_taken_for_none():
 @pytest.mark.parametrize("nodata", ["-9999", "300", "1.5", "no number", "12"])
 def test_a_value_that_no_pixel_has_makes_none_of_them_transparent(nodata):
     data = tiff(np.full((8, 9, 3), 100, np.uint8), geo(nodata=nodata), photometric="rgb")
-    assert open_picture(data).bands == 3
+    assert open_image(data).bands == 3
     twice(data, ".jpg")
 
 

@@ -14,7 +14,7 @@ import pytest
 from benchmarks import flops, memory, overlap, plots, results, table, timing, train_step, upscale
 from esrgan_jax.checkpoint import save_generator
 from esrgan_jax.errors import InputError
-from esrgan_jax.images.image_file import read_picture
+from esrgan_jax.images.image_file import read_image
 from esrgan_jax.models.discriminator import Discriminator
 from esrgan_jax.models.rrdb import RRDBNet
 from esrgan_jax.models.vgg import VGGFeatures
@@ -205,7 +205,7 @@ def test_lines_of_others_are_refused(tmp_path):
         table.read_lines([tmp_path / "a.jsonl"])
 
 
-def test_memory_does_not_grow_with_the_picture(tmp_path, monkeypatch):
+def test_memory_does_not_grow_with_the_image(tmp_path, monkeypatch):
     """The command's peak: 37 MiB of result more, or 148 as it is computed, in the same memory."""
     monkeypatch.delenv("XLA_FLAGS")  # the tests' compiles fast and runs slowly
     module = RRDBNet(num_features=4, num_growth=2, num_blocks=1)
@@ -224,7 +224,7 @@ def test_memory_does_not_grow_with_the_picture(tmp_path, monkeypatch):
 def test_plots_are_drawn(tmp_path):
     pytest.importorskip("matplotlib")
     lines = [
-        {"model": "a", "picture": "p", "size": 160, "overlap": overlap, "largest": 100 / overlap}
+        {"model": "a", "image": "p", "size": 160, "overlap": overlap, "largest": 100 / overlap}
         for overlap in (16, 32, 64)
     ]
     lines += [
@@ -235,7 +235,7 @@ def test_plots_are_drawn(tmp_path):
     file.write_text("\n".join(map(json.dumps, lines)))
     plots.main([str(file), f"--output={tmp_path / 'plots'}"])
     for name in ("overlap", "memory"):
-        assert read_picture(tmp_path / "plots" / f"{name}.png").std() > 5
+        assert read_image(tmp_path / "plots" / f"{name}.png").std() > 5
 
 
 def test_overlap_is_measured_against_the_whole():
@@ -245,7 +245,7 @@ def test_overlap_is_measured_against_the_whole():
     rng = np.random.default_rng(0)
     draw = lambda s: rng.normal(0, max(np.prod(s.shape[-4:-1]), 25) ** -0.5, s.shape)  # noqa: E731
     variables = jax.tree.map(lambda s: draw(s).astype(np.float32), shapes)
-    picture = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    little, enough = overlap.measure(module, variables, picture, (8, 2 * module.receptive_field))
+    image = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    little, enough = overlap.measure(module, variables, image, (8, 2 * module.receptive_field))
     assert little["largest"] > 1 > 1e-3 > enough["largest"]
     assert little["percentile_99_9"] <= little["largest"]

@@ -1,4 +1,4 @@
-"""Pictures that fill a part of their tile: as if the network were run on each alone."""
+"""Images that fill a part of their tile: as if the network were run on each alone."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ NETWORKS = {
 
 @pytest.fixture(scope="module", params=NETWORKS)
 def network(request):
-    """A module and variables that make visible pictures, batch statistics among them."""
+    """A module and variables that make visible images, batch statistics among them."""
     module = NETWORKS[request.param]
     shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
     rng = np.random.default_rng(0)
@@ -46,17 +46,17 @@ def bordered(module, variables, lr, sizes, border):
 SIZES = [(12, 16), (2, 10)]
 
 
-def pictures(rng):
-    """Two pictures in tiles of 16 x 16, zero beyond."""
+def images(rng):
+    """Two images in tiles of 16 x 16, zero beyond."""
     lr = np.zeros((2, 16, 16, 3), np.float32)
     for tile, (height, width) in zip(lr, SIZES, strict=True):
         tile[:height, :width] = rng.uniform(0, 1, (height, width, 3))
     return lr
 
 
-def test_zeros_begin_where_each_picture_ends(network, rng):
+def test_zeros_begin_where_each_image_ends(network, rng):
     module, variables = network
-    lr = pictures(rng)
+    lr = images(rng)
     result = bordered(module, variables, lr, SIZES, "zero")
     for tile, sr, (height, width) in zip(lr, result, SIZES, strict=True):
         alone = np.asarray(jax.jit(module.apply)(variables, tile[None, :height, :width]))[0]
@@ -83,7 +83,7 @@ def padded_by(mode):
 @pytest.mark.parametrize(("border", "mode"), [("mirror", "symmetric"), ("wrap", "wrap")])
 def test_textures_go_on_in_every_convolution(network, rng, border, mode):
     module, variables = network
-    lr = pictures(rng)
+    lr = images(rng)
     result = bordered(module, variables, lr, SIZES, border)
     for tile, sr, (height, width) in zip(lr, result, SIZES, strict=True):
         with padded_by(mode):

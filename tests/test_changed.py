@@ -1,4 +1,4 @@
-"""What is recorded of training pictures, and how a change of them is told."""
+"""What is recorded of training images, and how a change of them is told."""
 
 from pathlib import Path
 
@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from esrgan_jax.data.changed import changes, record
-from esrgan_jax.data.sources import PairedFolder, PictureFolder, open_source
+from esrgan_jax.data.sources import ImageFolder, PairedFolder, open_source
 
 
-def picture(path: Path, size: int = 16, seed: int = 0) -> None:
+def image(path: Path, size: int = 16, seed: int = 0) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
     Image.fromarray(noise).save(path)
@@ -19,45 +19,45 @@ def picture(path: Path, size: int = 16, seed: int = 0) -> None:
 @pytest.fixture
 def folder(tmp_path) -> Path:
     for name in ("a.png", "b.png", "sub/c.png"):
-        picture(tmp_path / "hr" / name)
+        image(tmp_path / "hr" / name)
     return tmp_path / "hr"
 
 
 def test_a_folder_is_known_by_names_and_bytes_wherever_it_lies(folder, tmp_path):
-    before = record(PictureFolder(folder, 8))
+    before = record(ImageFolder(folder, 8))
     assert before["count"] == 3
     assert before["files"] == {
         name: (folder / name).stat().st_size for name in ("a.png", "b.png", "sub/c.png")
     }
     folder.rename(tmp_path / "elsewhere")
-    assert changes(before, record(PictureFolder(tmp_path / "elsewhere", 8))) == ""
+    assert changes(before, record(ImageFolder(tmp_path / "elsewhere", 8))) == ""
 
 
 def test_each_kind_of_change_is_told(folder):
-    before = record(PictureFolder(folder, 8))
+    before = record(ImageFolder(folder, 8))
     for index in range(5):
-        picture(folder / f"new{index}.png")
+        image(folder / f"new{index}.png")
     (folder / "a.png").unlink()
-    picture(folder / "b.png", 20)
-    assert changes(before, record(PictureFolder(folder, 8))) == (
-        "3 pictures then, 7 now; added: new0.png, new1.png, new2.png and 2 more; removed: a.png; "
+    image(folder / "b.png", 20)
+    assert changes(before, record(ImageFolder(folder, 8))) == (
+        "3 images then, 7 now; added: new0.png, new1.png, new2.png and 2 more; removed: a.png; "
         "changed: b.png"
     )
 
 
 def test_several_folders_and_pairs_are_told_apart(folder, tmp_path):
-    picture(tmp_path / "more" / "a.png")
-    both = record(PictureFolder([folder, tmp_path / "more"], 8))
+    image(tmp_path / "more" / "a.png")
+    both = record(ImageFolder([folder, tmp_path / "more"], 8))
     assert set(both["files"]) == {"0/a.png", "0/b.png", "0/sub/c.png", "1/a.png"}
     for name in ("a.png", "b.png", "sub/c.png"):
-        picture(tmp_path / "lr" / name, 4)
+        image(tmp_path / "lr" / name, 4)
     before = record(PairedFolder(tmp_path / "lr", folder, 4, 8))
     assert before["count"] == 3
     assert len(before["files"]) == 6
     path = tmp_path / "lr" / "b.png"
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(path)
     after = record(PairedFolder(tmp_path / "lr", folder, 4, 8))
-    assert changes(before, after) == "3 pictures then, 3 now; changed: 1/b.png"
+    assert changes(before, after) == "3 images then, 3 now; changed: 1/b.png"
 
 
 def test_prepared_folders_are_known_by_their_records(tmp_path):
@@ -72,4 +72,4 @@ def test_prepared_folders_are_known_by_their_records(tmp_path):
     assert [found["count"] for found in records] == [2, 2]
     assert all(any("array_record" in name for name in found["files"]) for found in records)
     assert changes(records[0], records[0]) == ""
-    assert changes(*records) == "2 pictures then, 2 now; changed: record 0, record 1"
+    assert changes(*records) == "2 images then, 2 now; changed: record 0, record 1"

@@ -1,4 +1,4 @@
-"""Colours that only the coded picture names, by decoders and by what results look like."""
+"""Colours that only the coded image names, by decoders and by what results look like."""
 
 import io
 import re
@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from esrgan_jax.images.color.coded_color import av1_color, hevc_color
-from esrgan_jax.images.reader import open_picture
+from esrgan_jax.images.reader import open_image
 from tests.test_image_color import HEIC, P3, PATCHES, RGB, managed, nclx, shown, written
 
 
 def encoded(codec: str, code: tuple[int, int], form: str = "yuv420p", **options: str) -> bytes:
-    """A picture of 64 by 64 in AV1 or HEVC."""
+    """An image of 64 by 64 in AV1 or HEVC."""
     av = pytest.importorskip("av")
     context = av.CodecContext.create(codec, "w")
     context.width = context.height = 64
@@ -63,7 +63,7 @@ def replaced(data: bytes, old: tuple[int, ...], new: tuple[int, ...]) -> bytes:
 
 
 def avif(code: tuple[int, int], box: bool, **options) -> bytes:
-    """An AVIF of Pillow's with a code in its picture alone; its nclx is silent, or not there."""
+    """An AVIF of Pillow's with a code in its image alone; its nclx is silent, or not there."""
     file = io.BytesIO()
     Image.fromarray(RGB).save(file, "avif", quality=100, subsampling="4:4:4", **options)
     data = replaced(file.getvalue(), (1, 13, 6), (*code, 6))
@@ -78,20 +78,20 @@ def test_colours_of_results(outcome, target):
 
 
 @pytest.mark.parametrize("box", [True, False])
-def test_colours_of_an_avif_that_only_its_picture_names(box):
+def test_colours_of_an_avif_that_only_its_image_names(box):
     data = avif((12, 13), box)
     np.testing.assert_allclose(managed(written(data, ".png")), shown(PATCHES, matrix=P3), atol=3)
-    assert open_picture(avif((9, 16), box)).notes[0].startswith("it is HDR (PQ)")
-    assert "icc-profile-data" not in open_picture(avif((1, 13), box)).metadata
+    assert open_image(avif((9, 16), box)).notes[0].startswith("it is HDR (PQ)")
+    assert "icc-profile-data" not in open_image(avif((1, 13), box)).metadata
 
 
-def test_a_box_comes_before_the_picture():
+def test_a_box_comes_before_the_image():
     data = nclx(avif((12, 13), True), 1, 13)
-    assert "icc-profile-data" not in open_picture(data).metadata
+    assert "icc-profile-data" not in open_image(data).metadata
 
 
 @pytest.mark.parametrize("box", [True, False])
-def test_colours_of_a_heic_that_only_its_picture_names(box):
+def test_colours_of_a_heic_that_only_its_image_names(box):
     data = nclx(HEIC, 2, 2) if box else HEIC.replace(b"colrnclx", b"freenclx")
     np.testing.assert_allclose(managed(written(data, ".png")), shown(PATCHES, matrix=P3), atol=3)
 

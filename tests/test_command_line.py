@@ -9,7 +9,7 @@ import pytest
 from esrgan_jax import __version__, checkpoint, interpolate
 from esrgan_jax.checkpoint import load_generator, save_generator
 from esrgan_jax.errors import InputError
-from esrgan_jax.images.image_file import read_picture, write_picture
+from esrgan_jax.images.image_file import read_image, write_image
 from esrgan_jax.interpolation import interpolate_params
 from esrgan_jax.models.rrdb import RRDBNet
 from esrgan_jax.upscale import main as upscale
@@ -35,10 +35,10 @@ def run(command: str, arguments: list[str], monkeypatch) -> None:
 
 @pytest.fixture
 def home(tmp_path, monkeypatch, rng, random_generator):
-    """A home with a picture of 9x8 px and two networks, a.npz and b.npz, x2."""
+    """A home with an image of 9x8 px and two networks, a.npz and b.npz, x2."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    write_picture(tmp_path / "photo.png", rng.integers(0, 256, (8, 9, 3), dtype=np.uint8))
+    write_image(tmp_path / "photo.png", rng.integers(0, 256, (8, 9, 3), dtype=np.uint8))
     for name in "ab":
         fields, params, _ = random_generator(rng, num_blocks=1, scale=2)
         params = jax.tree.map(lambda a: a * np.float32(0.2), params)
@@ -97,41 +97,41 @@ def test_what_is_no_flag_is_none(home):
     upscale(
         ["--output=x.png", "--model=a.npz", "--psnr_model=b.npz", "--alpha", "-1", "--", "-q.png"]
     )
-    assert read_picture(home / "x.png").shape == (16, 18, 3)
+    assert read_image(home / "x.png").shape == (16, 18, 3)
 
 
 def test_short_flags_as_other_programs_have_them(home):
     upscale(["-i", "photo.png", "-o", "x.png", "-s", "3", "-n", "a.npz", "-t", "64"])
-    assert read_picture(home / "x.png").shape == (24, 27, 3)
+    assert read_image(home / "x.png").shape == (24, 27, 3)
     upscale(["photo.png", "-oout", "-n", "a.npz", "-f", "tif"])
     assert [path.name for path in (home / "out").iterdir()] == ["photo.tif"]
-    with pytest.raises(InputError, match="nothing to upscale: name pictures"):
+    with pytest.raises(InputError, match="nothing to upscale: name images"):
         upscale(["-o", "x.png"])
 
 
 def test_inputs_may_stand_between_flags(home):
-    write_picture(home / "second.png", read_picture(home / "photo.png"))
+    write_image(home / "second.png", read_image(home / "photo.png"))
     upscale(["photo.png", "--output=out", "second.png", "--model=a.npz", "--progress=quiet"])
     assert sorted(path.name for path in (home / "out").iterdir()) == ["photo.png", "second.png"]
 
 
 def test_a_tilde_is_the_home_of_every_path(home):
-    plain = read_picture(home / "photo.png")
+    plain = read_image(home / "photo.png")
     model = "--model=~/a.npz"
     upscale(["~/photo.png", "--output=~/one.png", model])
-    np.testing.assert_array_equal(read_picture("~/one.png"), Upscaler.load("~/a.npz")(plain))
+    np.testing.assert_array_equal(read_image("~/one.png"), Upscaler.load("~/a.npz")(plain))
     upscale(["~/*.png", "--output=~/out/", model, "--then=~/b.npz"])
-    assert read_picture(home / "out/photo.png").shape == (32, 36, 3)
+    assert read_image(home / "out/photo.png").shape == (32, 36, 3)
     upscale(["~/photo.png", "--output=~/two.png", "--mix", "~/a.npz=0.5", "~/b.npz=0.5"])
     upscale(["~/photo.png", "-o", "~/three.png", "--psnr_model=~/a.npz", "-n~/b.npz", "--alpha=.5"])
-    np.testing.assert_array_equal(read_picture("~/two.png"), read_picture(home / "three.png"))
+    np.testing.assert_array_equal(read_image("~/two.png"), read_image(home / "three.png"))
     interpolate.main(["--psnr=~/a.npz", "--gan=~/b.npz", "--alpha=0.5", "--output=~/mix.pth"])
     assert load_generator(home / "mix.pth")[0].scale == 2
     assert not (home / "~").exists()
 
 
 def test_a_tilde_in_the_other_commands(home, monkeypatch, capsys):
-    write_picture(home / "hr/a.png", np.zeros((32, 32, 3), np.uint8))
+    write_image(home / "hr/a.png", np.zeros((32, 32, 3), np.uint8))
     for command, *arguments in (
         ("esrgan_jax.evaluate", "--model=~/a.npz", "--hr=~/hr", "--csv=~/a.csv", "--sheet=~/a.png"),
         ("tools.convert_rrdb", "~/a.npz", "~/c.pth", "--json=~/c.json"),
@@ -216,8 +216,8 @@ def test_a_folder_may_have_a_dot(home):
     upscale(["photo.png", "--output=x.pgn", "--model=a.npz"])  # a folder that is there
 
 
-def test_a_picture_or_network_that_was_perhaps_meant(home):
-    with pytest.raises(InputError, match=r"no picture or folder phtoo\.png\. Did you mean ./photo"):
+def test_a_image_or_network_that_was_perhaps_meant(home):
+    with pytest.raises(InputError, match=r"no image or folder phtoo\.png\. Did you mean ./photo"):
         upscale(["phtoo.png", "--output=x.png"])
     with pytest.raises(InputError, match=r"Did you mean realesrgan-x4plus\?$"):
         upscale(["photo.png", "--output=x.png", "--model=realesrgan-x4pluss"])

@@ -1,4 +1,4 @@
-"""The sheet's panels hold the pictures' own pixels, its labels stay in their columns."""
+"""The sheet's panels hold the images' own pixels, its labels stay in their columns."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def panel_of(sheet, index, count, height, width):
     return sheet[MARGIN : MARGIN + height, left : left + width]
 
 
-def test_panels_are_the_pictures_and_lr_shows_its_pixels(rng):
+def test_panels_are_the_images_and_lr_shows_its_pixels(rng):
     lr = rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)
     hr = rng.integers(0, 256, (80, 120, 3), dtype=np.uint8)
     sheet = comparison([("LR", lr), ("HR\n28.43 dB", hr)])
@@ -66,13 +66,13 @@ def test_unusable_input_is_explained(panels, box, message):
         comparison(panels, box=box)
 
 
-def found(sheet, picture):
-    """(top, left) of every place of a sheet that shows this picture."""
-    height, width = picture.shape[:2]
-    start = np.all(sheet[: -height + 1, : -width + 1] == picture[0, 0], axis=2)
+def found(sheet, image):
+    """(top, left) of every place of a sheet that shows this image."""
+    height, width = image.shape[:2]
+    start = np.all(sheet[: -height + 1, : -width + 1] == image[0, 0], axis=2)
     places = [(int(y), int(x)) for y, x in zip(*start.nonzero(), strict=True)]
     return [
-        (y, x) for y, x in places if np.array_equal(sheet[y : y + height, x : x + width], picture)
+        (y, x) for y, x in places if np.array_equal(sheet[y : y + height, x : x + width], image)
     ]
 
 
@@ -98,7 +98,7 @@ def test_the_frame_lies_around_what_the_crops_show(rng, size, box):
     red = np.all(figure == (255, 0, 0), axis=2)
     ys, xs = red.nonzero()
     line = next(n for n in range(1, 9) if not red[ys.min() + n, (xs.min() + xs.max()) // 2])
-    # The whole picture begins at the margin, centred in the room left of the first crop.
+    # The whole image begins at the margin, centred in the room left of the first crop.
     zoom = 256 // box[2]
     enlarged = row.crops[0][1].repeat(zoom, axis=0).repeat(zoom, axis=1)
     ((top, crop_left),) = found(figure, enlarged)
@@ -117,11 +117,11 @@ def test_the_frame_lies_around_what_the_crops_show(rng, size, box):
     assert np.array(framed) / ratio == pytest.approx(box, abs=1.5 / ratio)
 
 
-def test_a_frame_at_the_edge_stays_in_the_picture(rng):
+def test_a_frame_at_the_edge_stays_in_the_image(rng):
     figure = sheet([row_of(rng, "a.png", (256, 256), (0, 192, 64, 64), ["HR"])])
     ys, xs = np.all(figure == (255, 0, 0), axis=2).nonzero()
     assert (ys.min(), ys.max()) == (MARGIN, MARGIN + 64 + 2)
-    left = xs.max() - 255  # of the picture: its right edge is the frame's
+    left = xs.max() - 255  # of the image: its right edge is the frame's
     assert xs.min() == left + 192 - 3
     assert figure[MARGIN:, :left].min() == 255 or left == MARGIN
 
@@ -176,7 +176,7 @@ def test_the_box_is_where_the_error_is_largest(rng):
 @pytest.mark.parametrize(
     ("size", "side"), [((384, 2000), 128), ((383, 2000), 64), ((64, 64), 64), ((63, 90), 32)]
 )
-def test_the_box_fits_the_picture(size, side):
+def test_the_box_fits_the_image(size, side):
     hr = np.zeros((*size, 3), np.uint8)
     worse = hr.copy()
     worse[-1, -1] = 255

@@ -27,7 +27,7 @@ CASES = [
     ((3, 8, 6), 5, 4, 3, 1),
     ((3, 8, 6), 4, 5, 3, 1),  # the narrower of the two is shifted
     ((2, 7, 5), 3, 3, 3, 1),
-    ((2, 9, 4), 3, 2, 9, 1),  # a kernel wider than the picture
+    ((2, 9, 4), 3, 2, 9, 1),  # a kernel wider than the image
     ((4, 5, 3), 6, 2, 1, 1),
     ((2, 1, 1), 2, 3, 3, 1),
     ((2, 8, 12), 3, 4, 4, 2),
@@ -87,10 +87,10 @@ def test_bfloat16_is_summed_in_float32():
     assert float(got[0, 0, 0, 0]) == 4096
 
 
-def test_a_gradient_for_each_picture(rng):
+def test_a_gradient_for_each_image(rng):
     x = jnp.float32(rng.normal(size=(3, 6, 5, 2)))
     kernel = jnp.float32(rng.normal(size=(3, 3, 2, 4)))
     gradient = jax.grad(lambda kernel, x: jnp.sum(convolve(x[None], kernel) ** 2))
     together = jax.vmap(gradient, (None, 0))(kernel, x)
-    for one, picture in zip(together, x, strict=True):
-        np.testing.assert_allclose(one, gradient(kernel, picture), rtol=1e-5, atol=1e-5)
+    for one, image in zip(together, x, strict=True):
+        np.testing.assert_allclose(one, gradient(kernel, image), rtol=1e-5, atol=1e-5)

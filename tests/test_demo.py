@@ -10,7 +10,7 @@ from configs import demo as demo_config
 from configs import lite_x4
 from esrgan_jax.blend import ALPHA
 from esrgan_jax.evaluation.samples import bicubic
-from esrgan_jax.images.image_file import find_pictures, read_picture
+from esrgan_jax.images.image_file import find_images, read_image
 from esrgan_jax.imresize import imresize, mod_crop
 from esrgan_jax.training import loop
 from esrgan_jax.upscaling.upscaler import Upscaler
@@ -25,12 +25,12 @@ def test_results_are_shown_before_anything_is_trained(tmp_path, monkeypatch, cap
         return bicubic(4)
 
     def train_and_evaluate(config, workdir):
-        assert read_picture(tmp_path / "comparison.png").shape[1] > 6 * 2 * 132
+        assert read_image(tmp_path / "comparison.png").shape[1] > 6 * 2 * 132
         said = capsys.readouterr().out
         assert "comparison.png: look at it" in said
         assert "-m esrgan_jax.upscale photo.jpg --output=large.png" in said
         assert cores == [config]
-        hr, lr = (find_pictures(config.data[name]) for name in ("train", "train_lr"))
+        hr, lr = (find_images(config.data[name]) for name in ("train", "train_lr"))
         assert len(hr) == len(lr) == 15
         assert config.data.val == str(tmp_path / "photographs" / "val")
         raise InterruptedError
@@ -48,29 +48,29 @@ def test_results_are_shown_before_anything_is_trained(tmp_path, monkeypatch, cap
     said = capsys.readouterr().out
     assert "trained.png: look at it" in said
     assert f"--model={tmp_path / 'psnr'}" in said
-    # LR, bicubic, before, after and HR, of the worn picture.
-    assert read_picture(tmp_path / "trained.png").shape[1] > 5 * 2 * 132
+    # LR, bicubic, before, after and HR, of the worn image.
+    assert read_image(tmp_path / "trained.png").shape[1] > 5 * 2 * 132
 
 
-def test_pairs_are_worn_lr_pictures_of_the_same_size(tmp_path):
+def test_pairs_are_worn_lr_images_of_the_same_size(tmp_path):
     folders = demo.write_pairs(tmp_path, 4)
-    (hr,), (lr,) = (find_pictures(folders[name]) for name in ("val", "val_lr"))
-    clean = imresize(mod_crop(read_picture(hr), 4), 1 / 4)
-    worn = read_picture(lr)
+    (hr,), (lr,) = (find_images(folders[name]) for name in ("val", "val_lr"))
+    clean = imresize(mod_crop(read_image(hr), 4), 1 / 4)
+    worn = read_image(lr)
     assert worn.shape == clean.shape
     error = worn.astype(float) - clean
     assert 5 < error.std() < 15
     assert abs(error.mean()) < 1
-    firsts = [next(iter(find_pictures(f"{folders['train_lr']}/{copy}"))) for copy in range(3)]
+    firsts = [next(iter(find_images(f"{folders['train_lr']}/{copy}"))) for copy in range(3)]
     assert len({first.read_bytes() for first in firsts}) == 3  # each worn differently
     again = demo.write_pairs(tmp_path / "again", 4)
-    assert find_pictures(again["val_lr"])[0].read_bytes() == lr.read_bytes()
+    assert find_images(again["val_lr"])[0].read_bytes() == lr.read_bytes()
 
 
 def test_without_noise_only_jpeg_wears(rng):
-    picture = np.full((16, 16, 3), 128, np.uint8)
-    file = io.BytesIO(demo.wear(picture, 0.0, 90, rng))
-    np.testing.assert_array_equal(np.asarray(Image.open(file)), picture)
+    image = np.full((16, 16, 3), 128, np.uint8)
+    file = io.BytesIO(demo.wear(image, 0.0, 90, rng))
+    np.testing.assert_array_equal(np.asarray(Image.open(file)), image)
 
 
 def test_the_config_fits_the_network_that_it_starts_from():

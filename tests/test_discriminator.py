@@ -23,7 +23,7 @@ def abstract(network, side, planes=3):
     [
         (128, True, 14_502_281),
         (128, False, 14_499_401),
-        # the last pictures are side / 32 wide, with 512 channels, and meet 100 features
+        # the last images are side / 32 wide, with 512 channels, and meet 100 features
         (96, True, 14_502_281 + 100 * 512 * (3 * 3 - 4 * 4)),
         (192, True, 14_502_281 + 100 * 512 * (6 * 6 - 4 * 4)),
     ],
@@ -67,13 +67,13 @@ def case():
     """Variables, a batch of eight, and its logits and new statistics in training."""
     rng = np.random.default_rng(5)
     variables = random_variables(SMALL, 64, rng)
-    pictures = rng.random((8, 64, 64, 3), np.float32)
-    return variables, pictures, *train_step(variables, pictures)
+    images = rng.random((8, 64, 64, 3), np.float32)
+    return variables, images, *train_step(variables, images)
 
 
 @functools.partial(jax.jit, static_argnames="network")
-def train_step(variables, pictures, network=SMALL):
-    logits, updated = network.apply(variables, pictures, train=True, mutable=["batch_stats"])
+def train_step(variables, images, network=SMALL):
+    logits, updated = network.apply(variables, images, train=True, mutable=["batch_stats"])
     return logits, updated["batch_stats"]
 
 
@@ -116,8 +116,8 @@ def assert_trees_close(a, b, rtol):
 
 
 def test_training_equals_numpy(case):
-    variables, pictures, logits, stats = case
-    expected, updated = reference(variables, pictures, train=True)
+    variables, images, logits, stats = case
+    expected, updated = reference(variables, images, train=True)
     assert logits.shape == (8, 1)
     assert expected.std() > 0.1
     np.testing.assert_allclose(logits, expected, rtol=2e-5, atol=2e-5 * expected.std())
@@ -125,10 +125,10 @@ def test_training_equals_numpy(case):
 
 
 def test_evaluation_uses_the_running_statistics(case):
-    variables, pictures, _, _ = case
+    variables, images, _, _ = case
     apply = jax.jit(functools.partial(SMALL.apply, train=False))
-    logits = apply(variables, pictures)
-    expected, _ = reference(variables, pictures, train=False)
+    logits = apply(variables, images)
+    expected, _ = reference(variables, images, train=False)
     np.testing.assert_allclose(logits, expected, rtol=2e-5, atol=2e-5 * expected.std())
 
 
@@ -138,33 +138,33 @@ def test_without_biases_before_normalisation():
     biased = {name for name, layer in params.items() if "conv" in name and "bias" in layer}
     assert biased == {"conv0_0"}
     rng = np.random.default_rng(6)
-    variables, pictures = random_variables(network, 32, rng), rng.random((4, 32, 32, 3), np.float32)
-    logits = jax.jit(functools.partial(network.apply, train=False))(variables, pictures)
-    expected, _ = reference(variables, pictures, train=False)
+    variables, images = random_variables(network, 32, rng), rng.random((4, 32, 32, 3), np.float32)
+    logits = jax.jit(functools.partial(network.apply, train=False))(variables, images)
+    expected, _ = reference(variables, images, train=False)
     np.testing.assert_allclose(logits, expected, rtol=2e-5, atol=2e-5 * expected.std())
 
 
 def test_eight_devices_take_the_statistics_of_the_whole_batch(case):
-    variables, pictures, logits, stats = case
+    variables, images, logits, stats = case
     mesh = sharding.create_mesh()
     assert mesh.size == 8
     sharded_logits, sharded_stats = train_step(
-        jax.device_put(variables, sharding.replicated(mesh)), sharding.put_batch(pictures, mesh)
+        jax.device_put(variables, sharding.replicated(mesh)), sharding.put_batch(images, mesh)
     )
     assert len(sharded_logits.sharding.device_set) == 8
     spread = float(np.std(logits))
     np.testing.assert_allclose(sharded_logits, logits, rtol=2e-5, atol=2e-5 * spread)
     assert_trees_close(sharded_stats, stats, rtol=2e-6)
     # A device's own statistics would give something else entirely.
-    alone, _ = train_step(variables, pictures[:1])
+    alone, _ = train_step(variables, images[:1])
     assert abs(float(alone[0, 0] - logits[0, 0])) > 0.1 * spread
 
 
 def test_bfloat16_keeps_parameters_statistics_and_logits_in_float32(case):
-    variables, pictures, logits, _ = case
+    variables, images, logits, _ = case
     network = Discriminator(num_features=2, dtype=jnp.dtype("bfloat16"))
     assert {leaf.dtype for leaf in jax.tree.leaves(abstract(network, 64))} == {np.dtype("float32")}
-    low, stats = train_step(variables, pictures, network)
+    low, stats = train_step(variables, images, network)
     assert low.dtype == jnp.float32
     assert {leaf.dtype for leaf in jax.tree.leaves(stats)} == {np.dtype("float32")}
     error = np.abs(low - logits).mean() / np.std(logits)

@@ -15,19 +15,19 @@ from esrgan_jax.checkpoint import save_generator
 from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.evaluate import main
 from esrgan_jax.evaluation.metrics import mean_scores, scores
-from esrgan_jax.evaluation.samples import bicubic, picture_paths, read_pair
-from esrgan_jax.images.image_file import read_picture, write_picture
+from esrgan_jax.evaluation.samples import bicubic, image_paths, read_pair
+from esrgan_jax.images.image_file import read_image, write_image
 from esrgan_jax.imresize import imresize
 from esrgan_jax.models.rrdb import RRDBNet
 
 
 @pytest.fixture
 def photos(tmp_path, rng):
-    """Smooth HR pictures of sizes that are no multiples of 4, one in a sub-folder."""
+    """Smooth HR images of sizes that are no multiples of 4, one in a sub-folder."""
     folder = tmp_path / "Photos"
     for name, size in [("a.png", (46, 53)), ("sub/b.png", (60, 41))]:
         noise = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
-        write_picture(folder / name, imresize(noise, 4)[: size[0], : size[1]])
+        write_image(folder / name, imresize(noise, 4)[: size[0], : size[1]])
     return folder
 
 
@@ -36,7 +36,7 @@ def repeat4(lr):
 
 
 def test_hr_is_cropped_and_lr_made_from_it(photos):
-    (path, none), (other, _) = picture_paths(photos, None, 4)
+    (path, none), (other, _) = image_paths(photos, None, 4)
     assert (path, none, other) == (photos / "a.png", None, photos / "sub/b.png")
     name, lr, hr = read_pair(path, None, 4)
     assert (name, lr.shape, hr.shape) == ("a.png", (11, 13, 3), (44, 52, 3))
@@ -46,34 +46,34 @@ def test_hr_is_cropped_and_lr_made_from_it(photos):
 
 def test_lr_is_found_by_name(photos, tmp_path):
     lr = tmp_path / "lr"
-    write_picture(lr / "ax4.png", np.full((11, 13, 3), 9, np.uint8))
-    write_picture(lr / "sub/b.png", np.full((15, 10, 3), 7, np.uint8))
-    pairs = picture_paths(photos, lr, 4)
+    write_image(lr / "ax4.png", np.full((11, 13, 3), 9, np.uint8))
+    write_image(lr / "sub/b.png", np.full((15, 10, 3), 7, np.uint8))
+    pairs = image_paths(photos, lr, 4)
     assert [found for _, found in pairs] == [lr / "ax4.png", lr / "sub/b.png"]
     assert [read_pair(*pair, 4).lr[0, 0, 0] for pair in pairs] == [9, 7]
 
 
 def test_lr_that_does_not_fit_is_explained(photos, tmp_path):
     lr = tmp_path / "lr"
-    write_picture(lr / "a.png", np.zeros((22, 26, 3), np.uint8))
-    with pytest.raises(InputError, match=r"1 pictures .* no partner: \S+sub/b\.png;"):
-        picture_paths(photos, lr, 4)
-    write_picture(lr / "sub/b.png", np.zeros((15, 10, 3), np.uint8))
-    pair = picture_paths(photos, lr, 4)[0]
+    write_image(lr / "a.png", np.zeros((22, 26, 3), np.uint8))
+    with pytest.raises(InputError, match=r"1 images .* no partner: \S+sub/b\.png;"):
+        image_paths(photos, lr, 4)
+    write_image(lr / "sub/b.png", np.zeros((15, 10, 3), np.uint8))
+    pair = image_paths(photos, lr, 4)[0]
     with pytest.raises(InputError, match=r"lr/a\.png has 26x22 px, but 1/4 of .*a\.png has 13x11"):
         read_pair(*pair, 4)
-    write_picture(lr / "ax4.png", np.zeros((11, 13, 3), np.uint8))
+    write_image(lr / "ax4.png", np.zeros((11, 13, 3), np.uint8))
     with pytest.raises(InputError, match=r"no partner: \S+lr/ax4\.png;"):
-        picture_paths(photos, lr, 4)
+        image_paths(photos, lr, 4)
 
 
-def test_a_small_picture_is_named(tmp_path):
-    write_picture(tmp_path / "tiny.png", np.zeros((40, 18, 3), np.uint8))
+def test_a_small_image_is_named(tmp_path):
+    write_image(tmp_path / "tiny.png", np.zeros((40, 18, 3), np.uint8))
     with pytest.raises(InputError, match=r"tiny\.png is smaller than 19 px"):
         read_pair(tmp_path / "tiny.png", None, 4)
 
 
-def test_scores_are_those_of_the_upscaled_picture(rng):
+def test_scores_are_those_of_the_upscaled_image(rng):
     lr = rng.integers(0, 256, (8, 9, 3), dtype=np.uint8)
     hr = repeat4(lr)
     hr[4:-4, 4:-4] ^= 1  # inside the border every sample is 1 of 255 off
@@ -85,7 +85,7 @@ def test_scores_are_those_of_the_upscaled_picture(rng):
 
 
 def save_model(path, value=0.01, **fields):
-    """A small network that paints all pictures alike, the brighter the larger the value."""
+    """A small network that paints all images alike, the brighter the larger the value."""
     module = RRDBNet(num_features=8, num_growth=4, num_blocks=1, **fields)
     shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 4, 4, 3)))
     variables = jax.tree.map(lambda s: np.full(s.shape, value, np.float32), shapes)
@@ -115,7 +115,7 @@ def test_command_writes_what_it_prints(photos, model, tmp_path, capsys):
     assert (written["dataset"], written["scale"]) == ("Photos", 4)
     assert [row["name"] for row in written["images"]] == ["a.png", "sub/b.png"]
     assert list(written["mean"]) == ["psnr_y", "ssim_y", "psnr_rgb"]
-    pairs = [read_pair(*pair, 4) for pair in picture_paths(photos, None, 4)]
+    pairs = [read_pair(*pair, 4) for pair in image_paths(photos, None, 4)]
     by_hand = mean_scores([scores(bicubic(4)(lr), hr, 4) for _, lr, hr in pairs])
     mean = capsys.readouterr().out.splitlines()[-1].split()
     printed = [f"{by_hand['psnr_y']:.2f}", f"{by_hand['ssim_y']:.4f}", f"{by_hand['psnr_rgb']:.2f}"]
@@ -128,19 +128,19 @@ def test_a_wrong_folder_is_told_first(tmp_path):
         main(["--model=none.npz", f"--hr={tmp_path / 'nowhere'}"])
 
 
-def test_a_broken_picture_is_named_and_the_others_scored(photos, model, tmp_path, capsys):
+def test_a_broken_image_is_named_and_the_others_scored(photos, model, tmp_path, capsys):
     (photos / "b.png").write_bytes(b"junk")
     output = tmp_path / "scores.json"
-    with pytest.raises(RunError, match="1 of 3 pictures were left out of the means"):
+    with pytest.raises(RunError, match="1 of 3 images were left out of the means"):
         main([f"--model={model}", f"--hr={photos}", f"--json={output}"])
     images = json.loads(output.read_text())["images"]
     assert [row["name"] for row in images] == ["a.png", "sub/b.png"]
     printed = capsys.readouterr()
-    assert "Photos/b.png: cannot be read as a picture" in printed.err
+    assert "Photos/b.png: cannot be read as an image" in printed.err
     assert printed.out.splitlines()[-1].startswith("mean")
     for path in (photos / "a.png", photos / "sub/b.png"):
         path.write_bytes(b"junk")
-    with pytest.raises(InputError, match="none of 3 pictures can be scored"):
+    with pytest.raises(InputError, match="none of 3 images can be scored"):
         main([f"--model={model}", f"--hr={photos}"])
 
 
@@ -211,7 +211,7 @@ def test_without_a_model_the_packages_are_mixed(photos, capsys):
         main([f"--hr={photos}", "--psnr_model=p.npz"])
 
 
-def test_a_model_that_cannot_be_read_is_told_before_any_picture(photos, model, tmp_path, capsys):
+def test_a_model_that_cannot_be_read_is_told_before_any_image(photos, model, tmp_path, capsys):
     (tmp_path / "broken.npz").write_bytes(b"junk")
     for other, message in (("broken.npz", r"broken\.npz"), ("missing.npz", r"missing\.npz")):
         with pytest.raises(InputError, match=message):
@@ -221,7 +221,7 @@ def test_a_model_that_cannot_be_read_is_told_before_any_picture(photos, model, t
 
 @pytest.fixture
 def stand_ins(monkeypatch):
-    """LPIPS as the mean difference, NIQE as the mean level of pictures of 48 px and more."""
+    """LPIPS as the mean difference, NIQE as the mean level of images of 48 px and more."""
 
     def lpips(sr, hr):
         return float(np.abs(sr.astype(float) - hr).mean())
@@ -247,19 +247,19 @@ def test_metrics_are_those_asked_for_in_that_order(photos, model, tmp_path, caps
     assert written["mean"]["niqe"] == large["niqe"]
     assert written["mean"]["lpips"] == pytest.approx((small["lpips"] + large["lpips"]) / 2)
     printed = capsys.readouterr()
-    assert "niqe: 1 of 2 pictures have no value" in printed.err
+    assert "niqe: 1 of 2 images have no value" in printed.err
     assert printed.err.strip().endswith(": a.png")
     assert [line.split()[1] for line in printed.out.splitlines()[1:3]] == ["NIQE", "-"]
 
 
-def test_means_of_all_methods_are_over_the_same_pictures(
+def test_means_of_all_methods_are_over_the_same_images(
     photos, models, tmp_path, monkeypatch, stand_ins
 ):
     seen = []
 
     def niqe(sr):
         seen.append(sr)
-        if len(seen) == 2:  # the first network's result on the first picture
+        if len(seen) == 2:  # the first network's result on the first image
             raise InputError("flat")
         return 5.0
 
@@ -286,35 +286,35 @@ def test_a_missing_parameter_file_is_told_before_a_model_is_loaded(photos, monke
         main([*arguments(["none.npz"], photos), "--metrics=lpips"])
 
 
-def test_the_sheet_shows_eight_pictures(model, tmp_path, capsys):
+def test_the_sheet_shows_eight_images(model, tmp_path, capsys):
     photos = tmp_path / "Photos"
     for index in range(15):
-        write_picture(photos / f"{index:02}.png", np.full((40, 40, 3), 16 * index, np.uint8))
+        write_image(photos / f"{index:02}.png", np.full((40, 40, 3), 16 * index, np.uint8))
     main(arguments([model], photos, sheet=tmp_path / "sheet.png"))
-    assert "sheet.png: 8 of 15 pictures are shown" in capsys.readouterr().out
-    for index, part in enumerate(np.split(read_picture(tmp_path / "sheet.png"), 8)):
+    assert "sheet.png: 8 of 15 images are shown" in capsys.readouterr().out
+    for index, part in enumerate(np.split(read_image(tmp_path / "sheet.png"), 8)):
         assert (part == 16 * 2 * index).all(axis=2).sum() > 2 * 250**2  # whole, and HR's crop
     for index in range(1, 15):
         (photos / f"{index:02}.png").unlink()
     main(arguments([model], photos, sheet=tmp_path / "one.jpg"))
-    assert read_picture(tmp_path / "one.jpg").shape == part.shape
+    assert read_image(tmp_path / "one.jpg").shape == part.shape
     assert "shown" not in capsys.readouterr().out
 
 
-def test_a_sheet_whose_pictures_are_all_broken_does_not_stop_the_rest(model, tmp_path, capsys):
+def test_a_sheet_whose_images_are_all_broken_does_not_stop_the_rest(model, tmp_path, capsys):
     photos = tmp_path / "Photos"
     for index in range(9):
-        write_picture(photos / f"{index}.png", np.full((40, 40, 3), index, np.uint8))
+        write_image(photos / f"{index}.png", np.full((40, 40, 3), index, np.uint8))
         if index != 4:  # which is not among the eight
             (photos / f"{index}.png").write_bytes(b"junk")
-    with pytest.raises(RunError, match="8 of 9 pictures were left out"):
+    with pytest.raises(RunError, match="8 of 9 images were left out"):
         main(arguments([model], photos, sheet=tmp_path / "sheet.png"))
-    assert "sheet.png: 0 of 1 pictures are shown" in capsys.readouterr().out
+    assert "sheet.png: 0 of 1 images are shown" in capsys.readouterr().out
 
 
 def test_the_sheet_has_every_method_and_its_scores(photos, models, tmp_path):
     main([*arguments(models, photos, sheet=tmp_path / "new/sheet.png"), "--metrics=psnr_rgb"])
-    sheet = read_picture(tmp_path / "new/sheet.png")
+    sheet = read_image(tmp_path / "new/sheet.png")
     hr = read_pair(photos / "a.png", None, 4).hr
     boxes = [
         hr[top : top + 32, left : left + 32].repeat(8, axis=0).repeat(8, axis=1)

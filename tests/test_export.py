@@ -187,14 +187,14 @@ def test_the_example_needs_no_esrgan_jax(tmp_path, pair, rng):
     output = tmp_path / "gan.stablehlo"
     done = run_tool(pair[1], output)
     assert (done.returncode, done.stderr) == (0, "")
-    picture = rng.integers(0, 256, (6, 9, 3), np.uint8)
-    Image.fromarray(picture).save(tmp_path / "lr.png")
+    image = rng.integers(0, 256, (6, 9, 3), np.uint8)
+    Image.fromarray(image).save(tmp_path / "lr.png")
     example = ROOT / "docs" / "examples" / "run_exported.py"
     command = [sys.executable, "-I", "-c", WITHOUT_PACKAGE, example, output]
     command += [tmp_path / "lr.png", tmp_path / "sr.png"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    lr = picture[None].astype(np.float32) / 255
+    lr = image[None].astype(np.float32) / 255
     expected = np.rint(255 * expected_of(*load_generator(pair[1]), lr)[0])
     result = np.asarray(Image.open(tmp_path / "sr.png"))
     assert result.shape == (24, 36, 3)

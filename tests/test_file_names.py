@@ -12,8 +12,8 @@ from esrgan_jax.batch import made_by
 from esrgan_jax.checkpoint import save_generator
 from esrgan_jax.errors import InputError
 from esrgan_jax.files import replacing, too_long
-from esrgan_jax.images.image_file import read_picture, write_picture
-from esrgan_jax.images.reader import open_picture
+from esrgan_jax.images.image_file import read_image, write_image
+from esrgan_jax.images.reader import open_image
 from esrgan_jax.images.writer import write_rows
 from esrgan_jax.models.rrdb import RRDBNet
 from esrgan_jax.upscale import main
@@ -50,7 +50,7 @@ def model(tmp_path_factory, random_generator):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_pictures_of_every_name_and_format(folder, rng, name):
+def test_images_of_every_name_and_format(folder, rng, name):
     array = rng.integers(0, 256, (8, 9, 3), dtype=np.uint8)
     line = made_by.record("a.npz", b"", {})
     for suffix in (b".png", b".jpg", b".tif", b".webp", b".avif", b".gif"):
@@ -59,17 +59,17 @@ def test_pictures_of_every_name_and_format(folder, rng, name):
         path = Path(os.fsdecode(NAMES[name] + suffix))
         shape = {"height": 8, "width": 9, "bands": 3, "dtype": np.uint8}
         write_rows(path, [array], software=line, **shape)
-        picture = open_picture(path)
-        assert (picture.height, picture.width) == (8, 9)
+        image = open_image(path)
+        assert (image.height, image.width) == (8, 9)
         assert made_by.find(path) == line
         if suffix in (b".png", b".tif"):
-            np.testing.assert_array_equal(np.concatenate(list(picture.rows())), array)
+            np.testing.assert_array_equal(np.concatenate(list(image.rows())), array)
     assert all(file.suffix != ".part" for file in folder.iterdir())
 
 
 def test_a_folder_of_them_through_the_command(folder, model, capsys):
     for name in NAMES.values():
-        write_picture(Path("in", os.fsdecode(name + b".png")), np.zeros((4, 4, 3), np.uint8))
+        write_image(Path("in", os.fsdecode(name + b".png")), np.zeros((4, 4, 3), np.uint8))
     command = ["in", "--output=out", f"--model={model}"]
     main([*command, "--progress=json"])
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -80,16 +80,16 @@ def test_a_folder_of_them_through_the_command(folder, model, capsys):
     file = Path("in", os.fsdecode(b"\xff\xfe.png"))
     output = os.fsdecode(b"x\xff.png")
     main([str(file), f"--output={output}", f"--model={model}", "--progress=quiet"])
-    assert read_picture(os.fsdecode(b"x\xff.png")).shape == (8, 8, 3)
+    assert read_image(os.fsdecode(b"x\xff.png")).shape == (8, 8, 3)
 
 
 def test_names_that_are_too_long_are_told_before_any_work(folder, model, capsys):
     for name in ("short", "a" * 249):
-        write_picture(Path("in", f"{name}.png"), np.zeros((4, 4, 3), np.uint8))
+        write_image(Path("in", f"{name}.png"), np.zeros((4, 4, 3), np.uint8))
     for output in (f"{'b' * 252}.png", "é" * 127 + ".png"):
         with pytest.raises(InputError, match=r"the name has 25\d bytes, and the file system takes"):
             main(["in/short.png", f"--output={output}", "--model=gone.npz"])
-    with pytest.raises(Exception, match="1 of 2 pictures could not be upscaled"):
+    with pytest.raises(Exception, match="1 of 2 images could not be upscaled"):
         main(["in", "--output=out", "--suffix=_four", f"--model={model}"])
     assert "the name has 258 bytes" in capsys.readouterr().err
     assert os.listdir("out") == ["short_four.png"]

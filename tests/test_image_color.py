@@ -1,4 +1,4 @@
-"""What the values of pictures mean, by littlecms, which has no part in it but for GIF."""
+"""What the values of images mean, by littlecms, which has no part in it but for GIF."""
 
 import base64
 import io
@@ -11,7 +11,7 @@ import pyvips
 import tifffile
 from PIL import Image, ImageCms
 
-from esrgan_jax.images.reader import open_picture
+from esrgan_jax.images.reader import open_image
 from esrgan_jax.images.writer import write_rows
 
 # The patches below in HEVC, made with pillow_heif, tagged as Display P3.
@@ -79,8 +79,8 @@ def managed(data: bytes) -> np.ndarray:
 
 def written(source: bytes, suffix: str, **options) -> bytes:
     """The file that has the same pixels in another format."""
-    picture, stream = open_picture(source), io.BytesIO()
-    array = np.concatenate(list(picture.rows()))
+    image, stream = open_image(source), io.BytesIO()
+    array = np.concatenate(list(image.rows()))
     array = array if array.dtype == np.uint8 else np.rint(array / 257).astype(np.uint8)
     if suffix == ".jpg" and array.shape[-1] in (2, 4):
         array = array[..., :-1]
@@ -89,7 +89,7 @@ def written(source: bytes, suffix: str, **options) -> bytes:
         "lossless": suffix in (".webp", ".avif"),
         **({"quality": 100} if suffix == ".jpg" else {}),
     }
-    write_rows(stream, [array], **shape, dtype=np.uint8, suffix=suffix, like=picture, **how)
+    write_rows(stream, [array], **shape, dtype=np.uint8, suffix=suffix, like=image, **how)
     return stream.getvalue()
 
 
@@ -185,7 +185,7 @@ def cases():
         light = gamma(1) if code[1] == 8 else srgb_light
         expected = shown(PATCHES, light, PRIMARIES[code[0]])
         yield f"avif-{code}", nclx(avif(), *code), expected
-        if code != (2, 2):  # where the box is silent, its coded picture speaks
+        if code != (2, 2):  # where the box is silent, its coded image speaks
             yield f"heic-{code}", nclx(HEIC, *code), expected
     yield "jpeg-r03", jpeg(65535, "R03"), shown(PATCHES, gamma(563 / 256), ADOBE)
     yield "jpeg-2", jpeg(2), shown(PATCHES, gamma(563 / 256), ADOBE)
@@ -219,11 +219,11 @@ def test_results_mean_what_the_source_means(name, suffix):
 @pytest.mark.parametrize("name", CASES)
 def test_pixels_are_kept_and_what_is_srgb_gets_no_profile(name):
     data, expected = CASES[name]
-    picture = open_picture(data)
-    pixels = np.concatenate(list(picture.rows()))
-    assert picture.notes == ()
+    image = open_image(data)
+    pixels = np.concatenate(list(image.rows()))
+    assert image.notes == ()
     np.testing.assert_allclose(pixels[8, 8::16, 0], PATCHES[:, 0], atol=1)
-    known = picture.metadata.get("icc-profile-data")
+    known = image.metadata.get("icc-profile-data")
     assert (known is None) == (
         expected is PATCHES or bool(np.allclose(expected, PATCHES, atol=0.5))
     )
@@ -240,22 +240,22 @@ def test_pixels_are_kept_and_what_is_srgb_gets_no_profile(name):
     ],
 )
 def test_hdr_is_kept_and_said_and_shown_as_bright_below_half_of_white(data, light):
-    picture = open_picture(data)
+    image = open_image(data)
     name = "PQ" if light else "HLG"
-    assert picture.notes == (
+    assert image.notes == (
         f"it is HDR ({name}): its values are kept with a colour profile that says so; "
         "programs without HDR draw its lights together, and 8 bits show bands",
     )
-    icc = picture.metadata["icc-profile-data"][1]
+    icc = image.metadata["icc-profile-data"][1]
     assert b"cicp\0\0\0\0" in icc
     code = icc[icc.index(b"cicp\0\0\0\0") + 8 :][:4]
     assert code[1] == (16 if light else 18)
     gray = np.arange(256, dtype=np.uint8)[None, :, None].repeat(3, 2)
     source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-    image = ImageCms.profileToProfile(
+    converted = ImageCms.profileToProfile(
         Image.fromarray(gray), source, ImageCms.createProfile("sRGB"), 1
     )
-    found = np.asarray(image)[0, :, 0].astype(int)
+    found = np.asarray(converted)[0, :, 0].astype(int)
     assert (np.diff(found) >= 0).all()
     assert found[-1] == 255
     v = np.arange(256) / 255
@@ -276,19 +276,19 @@ def test_hdr_is_kept_and_said_and_shown_as_bright_below_half_of_white(data, ligh
 def test_sixteen_bits_and_alpha_are_of_the_same_colours():
     deep = RGB.astype(np.uint16) * 257
     alpha = np.full((*RGB.shape[:2], 1), 60000, np.uint16)
-    image = pyvips.Image.new_from_array(np.dstack([deep, alpha])).copy(interpretation="rgb16")
-    data = image.pngsave_buffer()
+    stored = pyvips.Image.new_from_array(np.dstack([deep, alpha])).copy(interpretation="rgb16")
+    data = stored.pngsave_buffer()
     data = data[:33] + png(chunks=[cicp(12, 13)])[33:49] + data[33:]
-    picture = open_picture(data)
-    assert (picture.dtype, picture.bands) == (np.uint16, 4)
+    image = open_image(data)
+    assert (image.dtype, image.bands) == (np.uint16, 4)
     expected = shown(PATCHES, matrix=P3)
     for suffix in (".png", ".tif", ".webp", ".avif", ".gif"):
         np.testing.assert_allclose(managed(written(data, suffix)), expected, atol=5)
 
 
 def test_gray_and_colour_change_the_profile_with_the_pixels():
-    gray = open_picture(png(GRAY, [gama(100_000)]))
-    color = open_picture(png(chunks=[gama(100_000), chrm()]))
+    gray = open_image(png(GRAY, [gama(100_000)]))
+    color = open_image(png(chunks=[gama(100_000), chrm()]))
     for like, array in ((gray, RGB), (color, GRAY[..., None])):
         stream = io.BytesIO()
         shape = dict(zip(("height", "width", "bands"), array.shape, strict=True))
@@ -317,8 +317,8 @@ def test_a_damaged_profile_is_left_out_and_said(kind, name):
     file = io.BytesIO()
     options = {"lossless": True} if kind == "webp" else {}
     Image.fromarray(RGB).save(file, kind, icc_profile=broken(name), **options)
-    picture = open_picture(file.getvalue())
-    assert picture.notes == ("its colour profile is damaged and left out",)
+    image = open_image(file.getvalue())
+    assert image.notes == ("its colour profile is damaged and left out",)
     for suffix in (".png", ".jpg", ".webp", ".tif", ".avif", ".gif"):
         np.testing.assert_allclose(managed(written(file.getvalue(), suffix)), PATCHES, atol=5)
 
@@ -326,16 +326,16 @@ def test_a_damaged_profile_is_left_out_and_said(kind, name):
 @pytest.mark.parametrize(("of", "name"), [("cmyk", "CMYK"), ("gray", "gray")])
 @pytest.mark.parametrize("kind", ["jpeg", "tiff", "webp"])
 def test_a_profile_of_other_pixels_is_left_out_and_said(of, name, kind):
-    icc = profile("cmyk") if of == "cmyk" else open_picture(png(GRAY, [gama(10**5)])).metadata
+    icc = profile("cmyk") if of == "cmyk" else open_image(png(GRAY, [gama(10**5)])).metadata
     icc = icc if isinstance(icc, bytes) else icc["icc-profile-data"][1]
     if of == "gray":  # one that cannot be fitted
         icc = icc.replace(b"kTRC", b"xTRC")
     file = io.BytesIO()
     Image.fromarray(RGB).save(file, kind, icc_profile=icc)
-    picture = open_picture(file.getvalue())
+    image = open_image(file.getvalue())
     said = f"its colour profile is one of {name}, which its pixels are not, and left out"
-    assert picture.notes == (said,)
-    assert "icc-profile-data" not in picture.metadata
+    assert image.notes == (said,)
+    assert "icc-profile-data" not in image.metadata
 
 
 @pytest.mark.kept("color")
@@ -352,13 +352,12 @@ def test_colours_of_results(outcome, name, target):
 @pytest.mark.kept("hdr")
 @pytest.mark.parametrize("target", ["b.png", "b.jpg", "b.webp", "b.tif", "b.avif"])
 def test_hdr_of_results(outcome, target):
-    icc = open_picture(outcome(nclx(HEIC, 9, 16), target).path).metadata["icc-profile-data"][1]
+    icc = open_image(outcome(nclx(HEIC, 9, 16), target).path).metadata["icc-profile-data"][1]
     assert icc.endswith(b"cicp\0\0\0\0\x09\x10\0\1")
 
 
 @pytest.mark.kept("profile-damaged")
 def test_damaged_profile_of_a_result(outcome):
     assert (
-        "icc-profile-data"
-        not in open_picture(outcome(png(icc_profile=broken("cut"))).path).metadata
+        "icc-profile-data" not in open_image(outcome(png(icc_profile=broken("cut"))).path).metadata
     )

@@ -9,8 +9,8 @@ import pyvips
 from PIL import Image
 
 from esrgan_jax.errors import InputError, RunError
-from esrgan_jax.images import image_file as picture_module
-from esrgan_jax.images.image_file import find_pictures, picture_size, read_picture, write_picture
+from esrgan_jax.images import image_file as image_module
+from esrgan_jax.images.image_file import find_images, image_size, read_image, write_image
 
 
 @pytest.fixture
@@ -22,46 +22,46 @@ def array(rng):
 def test_reads_lossless_formats(tmp_path, array, suffix):
     path = tmp_path / f"a[page=1].{suffix.upper()}"
     Image.fromarray(array).save(path)
-    np.testing.assert_array_equal(read_picture(path), array)
-    assert picture_size(path) == (40, 30)
+    np.testing.assert_array_equal(read_image(path), array)
+    assert image_size(path) == (40, 30)
 
 
 def test_a_file_written_anew_is_read_anew(tmp_path, array):
-    write_picture(tmp_path / "a.png", array)
-    read_picture(tmp_path / "a.png")
-    write_picture(tmp_path / "a.png", 255 - array)
-    np.testing.assert_array_equal(read_picture(tmp_path / "a.png"), 255 - array)
+    write_image(tmp_path / "a.png", array)
+    read_image(tmp_path / "a.png")
+    write_image(tmp_path / "a.png", 255 - array)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), 255 - array)
 
 
 def test_gray_alpha_palette_and_one_bit_become_three_channels(tmp_path, array):
     gray = array[..., 0]
-    pictures = {
+    images = {
         "L": (Image.fromarray(gray), gray),
         "LA": (Image.fromarray(array[..., :2], "LA"), gray),
         "RGBA": (Image.fromarray(np.dstack([array, gray])), array),
         "1": (Image.fromarray(gray > 127), np.where(gray > 127, 255, 0)),
         "P": (Image.fromarray(gray // 64).convert("P"), gray // 64),
     }
-    for mode, (picture, expected) in pictures.items():
-        picture.save(tmp_path / "a.png")
+    for mode, (image, expected) in images.items():
+        image.save(tmp_path / "a.png")
         expected = np.broadcast_to(np.atleast_3d(expected), (40, 30, 3))
-        np.testing.assert_array_equal(read_picture(tmp_path / "a.png"), expected, err_msg=mode)
+        np.testing.assert_array_equal(read_image(tmp_path / "a.png"), expected, err_msg=mode)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_sixteen_bits_are_rounded_to_eight(tmp_path, rng, channels):
     deep = rng.integers(0, 65536, (20, 30, channels)).astype(np.uint16)
-    write_picture(tmp_path / "a.png", deep)
+    write_image(tmp_path / "a.png", deep)
     expected = np.round(deep[..., :3] / 257).astype(np.uint8)
     np.testing.assert_array_equal(
-        read_picture(tmp_path / "a.png"), np.broadcast_to(expected, (20, 30, 3))
+        read_image(tmp_path / "a.png"), np.broadcast_to(expected, (20, 30, 3))
     )
 
 
 def test_cmyk_becomes_nearly_the_same_colour(tmp_path):
     gray = np.full((16, 16, 3), 128, np.uint8)
     Image.fromarray(gray).convert("CMYK").save(tmp_path / "a.jpg", quality=100)
-    read = read_picture(tmp_path / "a.jpg").astype(int)
+    read = read_image(tmp_path / "a.jpg").astype(int)
     assert read.shape == (16, 16, 3)
     assert np.ptp(read, axis=-1).max() < 20
     assert 80 < read.mean() < 180
@@ -82,23 +82,23 @@ def test_orientation_is_applied(tmp_path, array, orientation):
         7: array[::-1, ::-1].swapaxes(0, 1),
         8: np.rot90(array, 1),
     }[orientation]
-    np.testing.assert_array_equal(read_picture(tmp_path / "a.png"), expected)
-    assert picture_size(tmp_path / "a.png") == expected.shape[:2]
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), expected)
+    assert image_size(tmp_path / "a.png") == expected.shape[:2]
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif", "webp"])
-def test_a_truncated_picture_is_named(tmp_path, rng, suffix):
+def test_a_truncated_image_is_named(tmp_path, rng, suffix):
     path = tmp_path / f"half.{suffix}"
     Image.fromarray(rng.integers(0, 256, (200, 200, 3), dtype=np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(InputError, match=rf"half\.{suffix}: cannot be read as a picture: \w+"):
-        read_picture(path)
+    with pytest.raises(InputError, match=rf"half\.{suffix}: cannot be read as an image: \w+"):
+        read_image(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture at all"])
+@pytest.mark.parametrize("content", [b"", b"no image at all"])
 @pytest.mark.parametrize("name", ["a.png", "a.bmp"])
-@pytest.mark.parametrize("read", [read_picture, picture_size])
-def test_what_is_no_picture_is_named(tmp_path, content, name, read):
+@pytest.mark.parametrize("read", [read_image, image_size])
+def test_what_is_no_image_is_named(tmp_path, content, name, read):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=rf"{name}: cannot be read"):
         read(tmp_path / name)
@@ -111,7 +111,7 @@ def test_what_is_no_picture_is_named(tmp_path, content, name, read):
 def test_writes_what_pillow_reads(tmp_path, rng, dtype, channels):
     array = rng.integers(0, np.iinfo(dtype).max + 1, (5, 7, channels)).astype(dtype)
     path = tmp_path / "new" / "folder" / "a.png"
-    write_picture(path, array)
+    write_image(path, array)
     assert os.listdir(path.parent) == ["a.png"]
     read = np.atleast_3d(np.array(Image.open(path)))
     if dtype == np.uint16 and channels > 1:  # Pillow keeps the high byte of deep colour
@@ -121,35 +121,35 @@ def test_writes_what_pillow_reads(tmp_path, rng, dtype, channels):
 
 def test_writing_says_what_is_wrong(tmp_path, array):
     with pytest.raises(InputError, match=r"end in \.png"):
-        write_picture(tmp_path / "a.jpg", array)
+        write_image(tmp_path / "a.jpg", array)
     with pytest.raises(InputError, match=r"not \(40, 30\)"):
-        write_picture(tmp_path / "a.png", array[..., 0])
+        write_image(tmp_path / "a.png", array[..., 0])
     with pytest.raises(InputError, match="not float64"):
-        write_picture(tmp_path / "a.png", array / 255)
+        write_image(tmp_path / "a.png", array / 255)
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="could not be written"):
-        write_picture(tmp_path / "file" / "a.png", array)
+        write_image(tmp_path / "file" / "a.png", array)
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_finds_pictures_below_a_folder(tmp_path):
+def test_finds_images_below_a_folder(tmp_path):
     for name in ("b/2.PNG", "b/1.jpg", "a.bmp", ".hidden/a.png", "b/._1.jpg", "notes.txt", "png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "b" / "loop").symlink_to(tmp_path)
-    found = [path.relative_to(tmp_path).as_posix() for path in find_pictures(tmp_path)]
+    found = [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)]
     assert found == ["a.bmp", "b/1.jpg", "b/2.PNG"]
     (tmp_path / "c").symlink_to(tmp_path / "b")
     (tmp_path / "a").symlink_to(tmp_path / "b")
-    found = [path.relative_to(tmp_path).as_posix() for path in find_pictures(tmp_path)]
+    found = [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)]
     assert found == ["a/1.jpg", "a/2.PNG", "a.bmp"]
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"empty: no picture in it; known are \.avif, "):
-        find_pictures(tmp_path / "empty")
+    with pytest.raises(InputError, match=r"empty: no image in it; known are \.avif, "):
+        find_images(tmp_path / "empty")
     with pytest.raises(InputError, match="no such folder"):
-        find_pictures(tmp_path / "none")
+        find_images(tmp_path / "none")
     with pytest.raises(InputError, match="is not a folder"):
-        find_pictures(tmp_path / "a.bmp")
+        find_images(tmp_path / "a.bmp")
 
 
 def test_threads_that_read_at_once_are_told_each_its_own_cause(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_threads_that_read_at_once_are_told_each_its_own_cause(tmp_path: Path) -
 
     def said(path: Path) -> str:
         try:
-            return str(read_picture(path).shape)
+            return str(read_image(path).shape)
         except InputError as error:
             return str(error).replace(str(path), "it")
 
@@ -181,7 +181,7 @@ def test_threads_that_read_at_once_are_told_each_its_own_cause(tmp_path: Path) -
 def test_the_cause_of_an_error_is_found_once_more_alone(tmp_path: Path, monkeypatch) -> None:
     path = tmp_path / "a.jpg"
     Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(path)
-    load, calls = picture_module.load, []
+    load, calls = image_module.load, []
 
     def fail(*arguments, **options):
         calls.append(arguments)
@@ -189,8 +189,8 @@ def test_the_cause_of_an_error_is_found_once_more_alone(tmp_path: Path, monkeypa
             raise pyvips.Error("unable to call jpegload", "vipspng: libpng read error")
         return load(*arguments, **options)
 
-    monkeypatch.setattr(picture_module, "load", fail)
-    assert read_picture(path).shape == (16, 16, 3)  # nothing is wrong with it
+    monkeypatch.setattr(image_module, "load", fail)
+    assert read_image(path).shape == (16, 16, 3)  # nothing is wrong with it
     assert len(calls) == 2
 
 
@@ -202,19 +202,19 @@ def _jpeg(rng, **options) -> bytes:
 
 
 @pytest.mark.parametrize("progressive", [False, True])
-def test_a_jpeg_that_is_cut_off_is_no_training_picture(tmp_path, rng, progressive):
+def test_a_jpeg_that_is_cut_off_is_no_training_image(tmp_path, rng, progressive):
     """With an end marker behind the cut, decoders fill the rest with gray and say nothing."""
     whole = _jpeg(rng, progressive=progressive)
     (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2] + b"\xff\xd9")
     with pytest.raises(InputError, match=r"cut\.jpg: .* missing"):
-        read_picture(tmp_path / "cut.jpg")
+        read_image(tmp_path / "cut.jpg")
 
 
 def test_what_does_no_harm_in_a_jpeg_does_not_keep_it_from_training(tmp_path, rng):
     whole = _jpeg(rng)
     (tmp_path / "whole.jpg").write_bytes(whole)
-    expected = read_picture(tmp_path / "whole.jpg")
+    expected = read_image(tmp_path / "whole.jpg")
     junk = {"end": whole[:-2], "behind": whole + b"junk", "before": whole[:-2] + b"\0\0\xff\xd9"}
     for name, data in junk.items():
         (tmp_path / f"{name}.jpg").write_bytes(data)
-        np.testing.assert_array_equal(read_picture(tmp_path / f"{name}.jpg"), expected, name)
+        np.testing.assert_array_equal(read_image(tmp_path / f"{name}.jpg"), expected, name)

@@ -11,7 +11,7 @@ import tifffile
 from PIL import Image
 
 from esrgan_jax.errors import InputError
-from esrgan_jax.images.reader import Picture, open_picture
+from esrgan_jax.images.reader import OpenedImage, open_image
 
 # 32x24 pixels of 10 bits in HEVC, made with heif-enc from `HEIC_PIXELS`.
 HEIC = base64.b64decode("""
@@ -34,15 +34,15 @@ _y, _x = np.mgrid[0:24, 0:32]
 HEIC_PIXELS = np.stack([_x * 2000, _y * 2600, (_x + _y) * 1100], -1)
 
 
-def read(source: Path | bytes) -> tuple[Picture, np.ndarray]:
-    """An open picture and all its rows, frame below frame."""
-    picture = open_picture(source)
-    strips = list(picture.rows())
-    assert all(s.shape[1:] == (picture.width, picture.bands) for s in strips)
-    assert all(s.dtype == picture.dtype and len(s) for s in strips)
+def read(source: Path | bytes) -> tuple[OpenedImage, np.ndarray]:
+    """An open image and all its rows, frame below frame."""
+    image = open_image(source)
+    strips = list(image.rows())
+    assert all(s.shape[1:] == (image.width, image.bands) for s in strips)
+    assert all(s.dtype == image.dtype and len(s) for s in strips)
     array = np.concatenate(strips)
-    assert len(array) == picture.height * picture.frames
-    return picture, array
+    assert len(array) == image.height * image.frames
+    return image, array
 
 
 def encoded(array: np.ndarray, kind: str, mode: str | None = None, **options) -> bytes:
@@ -81,8 +81,8 @@ def test_eight_bits_of_every_lossless_format(rng, size, kind):
         if mode in ("LA", "RGBA"):
             array[..., -1] = noise(rng, *size)
         options = {"lossless": True, "exact": True} if kind == "webp" else {}
-        picture, pixels = read(encoded(array, kind, **options))
-        assert (picture.dtype, picture.frames, picture.notes) == (np.uint8, 1, ())
+        image, pixels = read(encoded(array, kind, **options))
+        assert (image.dtype, image.frames, image.notes) == (np.uint8, 1, ())
         np.testing.assert_array_equal(pixels, np.atleast_3d(array.reshape(*size, -1)), mode)
 
 
@@ -90,10 +90,10 @@ def test_eight_bits_of_every_lossless_format(rng, size, kind):
 @pytest.mark.parametrize("dark", [False, True])
 def test_sixteen_bits_are_told_by_the_file(rng, bands, dark):
     array = noise(rng, 70, 9, bands, dtype=np.uint16) // (400 if dark else 1)
-    image = pyvips.Image.new_from_array(array, interpretation="rgb16" if bands > 2 else "grey16")
-    for data in (image.pngsave_buffer(), image.tiffsave_buffer()):
-        picture, pixels = read(data)
-        assert picture.dtype == np.uint16
+    stored = pyvips.Image.new_from_array(array, interpretation="rgb16" if bands > 2 else "grey16")
+    for data in (stored.pngsave_buffer(), stored.tiffsave_buffer()):
+        image, pixels = read(data)
+        assert image.dtype == np.uint16
         np.testing.assert_array_equal(pixels, array)
 
 
@@ -104,15 +104,15 @@ def test_one_bit_and_palettes(rng):
     for kind in ("png", "tiff", "bmp", "ppm"):
         np.testing.assert_array_equal(read(encoded(bits, kind))[1][..., 0], bits * 255, kind)
     for kind in ("png", "tiff", "bmp", "gif"):
-        image = Image.fromarray(indices, "P")
-        image.putpalette(palette.tobytes())
+        stored = Image.fromarray(indices, "P")
+        stored.putpalette(palette.tobytes())
         file = io.BytesIO()
-        image.save(file, kind)
+        stored.save(file, kind)
         np.testing.assert_array_equal(read(file.getvalue())[1], palette[indices], kind)
     file = io.BytesIO()
-    image.save(file, "png", transparency=2)
-    picture, pixels = read(file.getvalue())
-    assert picture.bands == 4
+    stored.save(file, "png", transparency=2)
+    image, pixels = read(file.getvalue())
+    assert image.bands == 4
     np.testing.assert_array_equal(pixels[..., 3], np.where(indices == 2, 0, 255))
 
 
@@ -132,8 +132,8 @@ def test_layouts_of_tiff(rng, options, dtype):
     array = rng.random((150, 70, 3)).astype(np.float32)
     if dtype != np.float32:
         array = (array * np.iinfo(dtype).max).astype(dtype)
-    picture, pixels = read(tiff(array, photometric="rgb", **options))
-    assert (picture.dtype, picture.notes) == (dtype, ())
+    image, pixels = read(tiff(array, photometric="rgb", **options))
+    assert (image.dtype, image.notes) == (dtype, ())
     np.testing.assert_array_equal(pixels, array)
 
 
@@ -142,11 +142,11 @@ def test_other_tiffs(rng):
     planar = tiff(np.moveaxis(array, -1, 0).copy(), photometric="rgb", planarconfig="separate")
     np.testing.assert_array_equal(read(planar)[1], array)
     half = rng.random((30, 20)).astype(np.float16)
-    picture, pixels = read(tiff(half))
-    assert picture.dtype == np.float32
+    image, pixels = read(tiff(half))
+    assert image.dtype == np.float32
     np.testing.assert_array_equal(pixels[..., 0], half)
     pages, _ = read(Path(skimage.data.__file__).with_name("multipage.tif"))
-    assert pages.notes == ("of the 2 pictures in the file only the first is taken",)
+    assert pages.notes == ("of the 2 images in the file only the first is taken",)
 
 
 @pytest.mark.parametrize(
@@ -163,17 +163,17 @@ def test_other_tiffs(rng):
 def test_floats_are_brought_to_one(rng, low, high, white, notes):
     array = rng.uniform(low, high, (80, 9)).astype(np.float32)
     array[0, 0], array[-1, -1] = low, high
-    picture, pixels = read(tiff(array))
-    assert picture.white == white
+    image, pixels = read(tiff(array))
+    assert image.white == white
     np.testing.assert_allclose(pixels[..., 0], np.clip(array / white, 0, 1), rtol=1e-6)
-    assert len(picture.notes) == len(notes)
-    assert all(map(re.fullmatch, notes, picture.notes))
+    assert len(image.notes) == len(notes)
+    assert all(map(re.fullmatch, notes, image.notes))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_no_number_is_refused(value):
     with pytest.raises(InputError, match="infinite or not a number"):
-        open_picture(tiff(np.full((3, 4), value, np.float32)))
+        open_image(tiff(np.full((3, 4), value, np.float32)))
 
 
 @pytest.mark.parametrize("kind", range(1, 7))
@@ -193,11 +193,11 @@ def test_portable_maps(tmp_path, rng, kind, white):
     path.write_bytes(header.encode() + body)
     top = 65535 if white > 255 else 255
     for source in (path, path.read_bytes()):
-        picture, pixels = read(source)
-        assert picture.dtype == (np.uint16 if white > 255 else np.uint8)
+        image, pixels = read(source)
+        assert image.dtype == (np.uint16 if white > 255 else np.uint8)
         np.testing.assert_array_equal(pixels, np.rint(array * (top / white)))
     path.write_bytes(header.encode() + body[: len(body) // 2])
-    with pytest.raises(InputError, match=r"a\.pnm: cannot be read as a picture: it is truncated"):
+    with pytest.raises(InputError, match=r"a\.pnm: cannot be read as an image: it is truncated"):
         read(path)
 
 
@@ -221,12 +221,12 @@ def test_every_orientation(rng, orientation, kind):
     exif[0x112] = orientation
     array = noise(rng, 150, 80, 3)
     options = {"lossless": True} if kind == "webp" else {}
-    picture, pixels = read(encoded(array, kind, exif=exif, **options))
+    image, pixels = read(encoded(array, kind, exif=exif, **options))
     expected = turned(array, orientation)
-    assert (picture.height, picture.width) == expected.shape[:2]
+    assert (image.height, image.width) == expected.shape[:2]
     np.testing.assert_array_equal(pixels, expected)
-    assert not any("rientation" in name for name in picture.metadata)
-    np.testing.assert_array_equal(np.concatenate(list(picture.rows())), expected)  # once more
+    assert not any("rientation" in name for name in image.metadata)
+    np.testing.assert_array_equal(np.concatenate(list(image.rows())), expected)  # once more
 
 
 @pytest.mark.parametrize("kind", ["gif", "webp"])
@@ -240,21 +240,21 @@ def test_animations_frame_after_frame(rng, kind, orientation):
     options = {"lossless": True, "exif": exif} if kind == "webp" else {}
     times = {"duration": [100, 200, 50], "loop": 0}
     first.save(file, kind, save_all=True, append_images=others, **times, **options)
-    picture, pixels = read(file.getvalue())
+    image, pixels = read(file.getvalue())
     lying = orientation if kind == "webp" else 1
     expected = np.concatenate([turned(frame, lying) for frame in frames])
-    assert (picture.frames, picture.height) == (3, len(expected) // 3)
+    assert (image.frames, image.height) == (3, len(expected) // 3)
     np.testing.assert_array_equal(pixels[..., :3], expected)
-    assert picture.metadata["delay"][1] == [100, 200, 50]
-    assert picture.metadata["loop"][1] == 0
+    assert image.metadata["delay"][1] == [100, 200, 50]
+    assert image.metadata["loop"][1] == 0
 
 
 def test_the_animated_png_says_that_it_stands_still(rng):
     images = [Image.fromarray(noise(rng, 9, 9, 3)) for _ in range(2)]
     file = io.BytesIO()
     images[0].save(file, "png", save_all=True, append_images=images[1:])
-    picture, pixels = read(file.getvalue())
-    assert picture.notes == ("of the animated PNG only the first frame is taken",)
+    image, pixels = read(file.getvalue())
+    assert image.notes == ("of the animated PNG only the first frame is taken",)
     np.testing.assert_array_equal(pixels, images[0])
 
 
@@ -264,11 +264,11 @@ def test_cmyk_is_converted_and_said(kind, profile):
     gray = np.full((90, 16, 3), 128, np.uint8)
     cmyk = np.asarray(Image.fromarray(gray).convert("CMYK"))
     icc = pyvips.Operation.call("profile_load", "cmyk") if profile else None
-    picture, pixels = read(encoded(cmyk, kind, "CMYK", icc_profile=icc))
+    image, pixels = read(encoded(cmyk, kind, "CMYK", icc_profile=icc))
     how = " by its colour profile" if profile else ""
-    assert picture.notes == (f"CMYK was converted to sRGB{how}",)
-    assert picture.bands == 3
-    assert "icc-profile-data" not in picture.metadata
+    assert image.notes == (f"CMYK was converted to sRGB{how}",)
+    assert image.bands == 3
+    assert "icc-profile-data" not in image.metadata
     assert np.ptp(pixels.astype(int), axis=-1).max() < 20
     assert 80 < pixels.mean() < 180
 
@@ -276,9 +276,9 @@ def test_cmyk_is_converted_and_said(kind, profile):
 @pytest.mark.parametrize("bits", [10, 12])
 def test_white_of_deep_avif_is_white(bits):
     array = np.full((9, 9, 3), 65535, np.uint16)
-    image = pyvips.Image.new_from_array(array, interpretation="rgb16")
-    picture, pixels = read(image.heifsave_buffer(compression="av1", bitdepth=bits, lossless=True))
-    assert picture.dtype == np.uint16
+    stored = pyvips.Image.new_from_array(array, interpretation="rgb16")
+    image, pixels = read(stored.heifsave_buffer(compression="av1", bitdepth=bits, lossless=True))
+    assert image.dtype == np.uint16
     assert (pixels == 65535).all()
 
 
@@ -286,10 +286,10 @@ def test_heic_of_phones(tmp_path):
     pytest.importorskip("pi_heif")
     (tmp_path / "a.heic").write_bytes(HEIC)
     for source in (HEIC, tmp_path / "a.heic"):
-        picture, pixels = read(source)
-        assert (picture.dtype, picture.bands) == (np.uint16, 3)
+        image, pixels = read(source)
+        assert (image.dtype, image.bands) == (np.uint16, 3)
         assert abs(pixels - HEIC_PIXELS).max() < 700
-        assert "exif-ifd0-XResolution" in picture.metadata
+        assert "exif-ifd0-XResolution" in image.metadata
     with pytest.raises(InputError, match="cannot be read"):
         read(HEIC[:700])
 
@@ -336,7 +336,7 @@ def test_truncated_files_are_named_and_nothing_else_is_said(tmp_path, files, kin
     read(data)
     path.write_bytes(data[: int(part * len(data))])
     for source, name in ((path, "half"), (path.read_bytes(), "standard input")):
-        with pytest.raises(InputError, match=rf"{name}: cannot be read as a picture: \w+"):
+        with pytest.raises(InputError, match=rf"{name}: cannot be read as an image: \w+"):
             read(source)
     assert capfd.readouterr() == ("", "")
 
@@ -356,30 +356,30 @@ def test_damaged_files_raise_nothing_else(files, kind):
         for place in damage.integers(0, len(data) if seed % 2 else 200, 4):
             data[place] ^= int(damage.integers(1, 256))
         try:
-            picture = open_picture(bytes(data))
-            if picture.height * picture.width < 1e6:
-                sum(map(len, picture.rows()))
+            image = open_image(bytes(data))
+            if image.height * image.width < 1e6:
+                sum(map(len, image.rows()))
         except InputError:
             pass
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", b'<svg width="9" height="9"/>', b"BM"])
-def test_what_is_no_picture(tmp_path, content):
+@pytest.mark.parametrize("content", [b"", b"no image", b'<svg width="9" height="9"/>', b"BM"])
+def test_what_is_no_image(tmp_path, content):
     (tmp_path / "a.png").write_bytes(content)
-    with pytest.raises(InputError, match=r"a\.png: cannot be read as a picture: \w+"):
-        open_picture(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"a\.png: cannot be read as an image: \w+"):
+        open_image(tmp_path / "a.png")
     with pytest.raises(InputError, match="no such file"):
-        open_picture(tmp_path / "b.png")
+        open_image(tmp_path / "b.png")
     with pytest.raises(InputError, match="it is a folder"):
-        open_picture(tmp_path)
+        open_image(tmp_path)
 
 
 def test_a_file_that_is_gone_later(tmp_path, files):
     (tmp_path / "a.png").write_bytes(files["png"])
-    picture = open_picture(tmp_path / "a.png")
+    image = open_image(tmp_path / "a.png")
     (tmp_path / "a.png").unlink()
     with pytest.raises(InputError, match=r"a\.png: cannot be read"):
-        list(picture.rows())
+        list(image.rows())
 
 
 def test_photographs_of_scikit_image_as_pillow_reads_them():
@@ -387,13 +387,13 @@ def test_photographs_of_scikit_image_as_pillow_reads_them():
     paths = [p for p in folder.iterdir() if p.suffix in (".png", ".jpg", ".gif")]
     assert len(paths) > 20
     for path in paths:
-        picture, pixels = read(path)
-        with Image.open(path) as image:
-            mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[picture.bands]
-            expected = np.atleast_3d(np.asarray(image.convert(mode)))
-        if picture.dtype == np.uint16:
+        image, pixels = read(path)
+        with Image.open(path) as stored:
+            mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[image.bands]
+            expected = np.atleast_3d(np.asarray(stored.convert(mode)))
+        if image.dtype == np.uint16:
             pixels = pixels >> 8
-        error = abs(pixels[: picture.height].astype(int) - expected)
+        error = abs(pixels[: image.height].astype(int) - expected)
         assert error.max() <= (3 if path.suffix == ".jpg" else 0), path
 
 
@@ -402,7 +402,7 @@ def test_shared_photographs(shared_data):
     paths += sorted(shared_data.rglob("set5/**/*.png"))[:5]
     assert paths
     for path in paths:
-        picture, pixels = read(path)
-        with Image.open(path) as image:
-            assert image.size == (picture.width, picture.height)
-            assert abs(pixels.mean() - np.asarray(image).mean()) < 1
+        image, pixels = read(path)
+        with Image.open(path) as stored:
+            assert stored.size == (image.width, image.height)
+            assert abs(pixels.mean() - np.asarray(stored).mean()) < 1

@@ -8,7 +8,7 @@ from PIL import Image
 
 from esrgan_jax.errors import InputError
 from esrgan_jax.images.formats import tiff_image
-from esrgan_jax.images.reader import Picture, open_picture
+from esrgan_jax.images.reader import OpenedImage, open_image
 from esrgan_jax.imresize import imresize
 
 
@@ -18,9 +18,9 @@ def tiff(array: np.ndarray, **options) -> bytes:
     return file.getvalue()
 
 
-def read(source: bytes) -> tuple[Picture, np.ndarray]:
-    picture = open_picture(source)
-    return picture, np.concatenate(list(picture.rows()))
+def read(source: bytes) -> tuple[OpenedImage, np.ndarray]:
+    image = open_image(source)
+    return image, np.concatenate(list(image.rows()))
 
 
 def noise(*shape: int, dtype: np.typing.DTypeLike = np.uint8) -> np.ndarray:
@@ -60,8 +60,8 @@ def test_doubles(how, order):
     array = np.random.default_rng(0).random((40, 30, 3))
     if "predictor" in how:
         how = {"compression": 8}
-    picture, pixels = read(tiff(array, photometric="rgb", byteorder=order, **how))
-    assert picture.dtype == np.float32
+    image, pixels = read(tiff(array, photometric="rgb", byteorder=order, **how))
+    assert image.dtype == np.float32
     np.testing.assert_array_equal(pixels, array.astype(np.float32))
 
 
@@ -80,10 +80,10 @@ def test_lzma(dtype, predictor):
     file = io.BytesIO()
     rgb = noise(50, 40, 3)
     Image.fromarray(rgb).save(file, "tiff", compression="lzma", icc_profile=icc, dpi=(300, 150))
-    picture, pixels = read(file.getvalue())
+    image, pixels = read(file.getvalue())
     np.testing.assert_array_equal(pixels, rgb)
-    assert picture.metadata["icc-profile-data"][1] == icc
-    assert picture.resolution == pytest.approx((300 / 25.4, 150 / 25.4))
+    assert image.metadata["icc-profile-data"][1] == icc
+    assert image.resolution == pytest.approx((300 / 25.4, 150 / 25.4))
 
 
 def lab(rgb: np.ndarray) -> np.ndarray:
@@ -113,8 +113,8 @@ def test_lab(kind, how):
     dtype = np.float32 if kind == "float" else np.uint16 if "16" in kind else np.uint8
     array = np.dstack(samples).astype(dtype)
     photometric = "icclab" if "icc" in kind else "cielab"
-    picture, pixels = read(tiff(array, photometric=photometric, **how))
-    assert picture.notes == ("Lab was converted to sRGB",)
+    image, pixels = read(tiff(array, photometric=photometric, **how))
+    assert image.notes == ("Lab was converted to sRGB",)
     difference = abs(pixels / 257 - rgb)
     assert difference.mean() < (0.7 if "8" in kind else 0.1)
     assert difference.max() < (16 if "8" in kind else 1)  # 8 bits of Lab are coarse
@@ -123,22 +123,22 @@ def test_lab(kind, how):
 @pytest.mark.parametrize("compression", [None, "tiff_lzw", "jpeg"])
 def test_ycbcr(compression):
     y, x = np.mgrid[0:40, 0:50]
-    image = Image.fromarray(np.dstack([x * 5, y * 6, (x + y) * 2]).astype(np.uint8))
+    stored = Image.fromarray(np.dstack([x * 5, y * 6, (x + y) * 2]).astype(np.uint8))
     file = io.BytesIO()
-    image = image.convert("YCbCr")
-    image.save(file, "tiff", compression=compression)
-    picture, pixels = read(file.getvalue())
-    assert picture.notes == ()
-    difference = abs(pixels.astype(int) - np.asarray(image.convert("RGB")))
+    stored = stored.convert("YCbCr")
+    stored.save(file, "tiff", compression=compression)
+    image, pixels = read(file.getvalue())
+    assert image.notes == ()
+    difference = abs(pixels.astype(int) - np.asarray(stored.convert("RGB")))
     assert difference.max() <= (8 if compression == "jpeg" else 1)
 
 
 @pytest.mark.parametrize("planes", ["contig", "separate"])
-def test_gray_of_three_samples_is_a_picture_of_colours(planes):
+def test_gray_of_three_samples_is_a_image_of_colours(planes):
     array = noise(30, 20, 3)
     own = array if planes == "contig" else np.moveaxis(array, -1, 0).copy()
-    picture, pixels = read(tiff(own, photometric="minisblack", planarconfig=planes))
-    assert (picture.bands, picture.frames) == (3, 1)
+    image, pixels = read(tiff(own, photometric="minisblack", planarconfig=planes))
+    assert (image.bands, image.frames) == (3, 1)
     np.testing.assert_array_equal(pixels, array)
 
 
@@ -165,7 +165,7 @@ def test_kinds_that_are_refused_in_words(data, said, monkeypatch):
     monkeypatch.setattr(tiff_image, "_has_codecs", lambda: False)
     with pytest.raises(InputError) as error:
         read(data)
-    assert str(error.value).startswith(f"standard input: cannot be read as a picture: {said}")
+    assert str(error.value).startswith(f"standard input: cannot be read as an image: {said}")
 
 
 @pytest.mark.kept("tiff-kinds")
@@ -185,6 +185,6 @@ def test_result_of_a_kind_of_tiff(outcome, how):
     kind = {k: options.pop(k) for k in ("bigtiff", "byteorder") if k in options}
     with tifffile.TiffWriter(file, **kind) as tiff:
         tiff.write(np.moveaxis(rgb, 2, 0) if planar else rgb, photometric="rgb", **options)
-    found = np.concatenate(list(open_picture(outcome(file.getvalue(), "b.tif").path).rows()))
+    found = np.concatenate(list(open_image(outcome(file.getvalue(), "b.tif").path).rows()))
     expected = imresize(rgb / 65535, 2) * 65535
     np.testing.assert_allclose(found, expected, atol=1)

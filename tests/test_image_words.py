@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from esrgan_jax.errors import InputError
-from esrgan_jax.images.reader import open_picture
+from esrgan_jax.images.reader import open_image
 
 y, x = np.mgrid[0:24, 0:32]
 IMAGE = Image.fromarray(np.dstack([x * 7, y * 9, (x * y) % 256]).astype(np.uint8))
-PREFIX = "standard input: cannot be read as a picture: "
+PREFIX = "standard input: cannot be read as an image: "
 PLAIN = ("it is ", "it holds ", "its ", "not a known format; known are ", "it has ", "it takes ")
 
 
@@ -27,7 +27,7 @@ def encoded(kind: str, **options) -> bytes:
 def said(data: bytes) -> str:
     """Of a file; empty if it is read."""
     try:
-        for _ in open_picture(data).rows():
+        for _ in open_image(data).rows():
             pass
     except InputError as error:
         return str(error).removeprefix(PREFIX)
@@ -84,7 +84,7 @@ def tiff_of_a_loop() -> bytes:
 
 DEEP = ", which is not supported; convert it to a 16-bit PNG or TIFF"
 OTHER = ", which is not supported; convert it to PNG or TIFF"
-STILL = "it holds no still picture: it is truncated, or a video or an animation ("
+STILL = "it holds no still image: it is truncated, or a video or an animation ("
 
 
 @pytest.mark.parametrize(

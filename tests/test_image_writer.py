@@ -12,8 +12,8 @@ import skimage.data
 from PIL import Image, ImageCms, PngImagePlugin, TiffImagePlugin
 
 from esrgan_jax.errors import InputError, RunError
-from esrgan_jax.images import writer as picture_writer
-from esrgan_jax.images.reader import open_picture
+from esrgan_jax.images import writer as image_writer
+from esrgan_jax.images.reader import open_image
 from esrgan_jax.images.writer import check_target, output_dtype, write_rows
 
 SOFTWARE = "esrgan_jax 0.1.0, RRDB (x4) sha256:0123"
@@ -45,7 +45,7 @@ def write(target, array: np.ndarray, frames: int = 1, rows: int = 37, **options)
 
 
 def read(source: Path | bytes) -> np.ndarray:
-    return np.concatenate(list(open_picture(source).rows()))
+    return np.concatenate(list(open_image(source).rows()))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 1), (41, 33), (300, 1000)])
@@ -69,8 +69,8 @@ def test_lossless_formats_keep_every_pixel(tmp_path, rng, suffix, dtype, bands, 
     array = noise(rng, *size, bands, dtype=dtype)
     write(path, array, lossless=True)
     assert os.listdir(path.parent) == [path.name]
-    picture, pixels = open_picture(path), read(path)
-    assert picture.dtype == dtype
+    image, pixels = open_image(path), read(path)
+    assert image.dtype == dtype
     if suffix in (".webp", ".avif") and bands < 3:  # they hold no gray
         array = np.concatenate([array[..., :1].repeat(3, -1), array[..., 1:]], -1)
     np.testing.assert_array_equal(pixels, array)
@@ -108,13 +108,13 @@ def test_big_tiff_where_the_pixels_need_it(tmp_path, rng, monkeypatch):
     array = noise(rng, 90, 50, 3)
     write(tmp_path / "a.tif", array, software=SOFTWARE)
     assert (tmp_path / "a.tif").read_bytes()[:4] == b"II*\0"
-    monkeypatch.setattr(picture_writer, "CLASSIC_TIFF", 90 * 50 * 3 - 1)
-    write(tmp_path / "a.tif", array, software=SOFTWARE, like=open_picture(camera_file()))
+    monkeypatch.setattr(image_writer, "CLASSIC_TIFF", 90 * 50 * 3 - 1)
+    write(tmp_path / "a.tif", array, software=SOFTWARE, like=open_image(camera_file()))
     assert (tmp_path / "a.tif").read_bytes()[:4] == b"II+\0"
     np.testing.assert_array_equal(read(tmp_path / "a.tif"), array)
     with Image.open(tmp_path / "a.tif") as image:
         assert image.tag_v2[305] == SOFTWARE
-    assert "exif-ifd3-GPSLatitude" in open_picture(tmp_path / "a.tif").metadata
+    assert "exif-ifd3-GPSLatitude" in open_image(tmp_path / "a.tif").metadata
 
 
 @pytest.mark.parametrize(
@@ -165,15 +165,15 @@ def test_an_impossible_depth(suffix, depth, message):
         (".png", {"dtype": np.float32}, "does not hold float32"),
         (".jpg", {"lossless": True}, "is not lossless; choose"),
         (".jpg", {"quality": 0}, "the quality 0 is not from 1 to 100"),
-        (".png", {"bands": 5}, "5 channels is no picture"),
+        (".png", {"bands": 5}, "5 channels is no image"),
         (".png", {"height": 0}, "0x9 pixels"),
     ],
 )
 def test_targets_that_cannot_hold_it(tmp_path, suffix, wrong, message):
-    picture = {"height": 9, "width": 9, "bands": 3, "dtype": np.uint8}
-    check_target(suffix, **picture)
+    image = {"height": 9, "width": 9, "bands": 3, "dtype": np.uint8}
+    check_target(suffix, **image)
     with pytest.raises(InputError, match=message):
-        check_target(suffix, **picture | wrong)
+        check_target(suffix, **image | wrong)
 
     def strips():
         pytest.fail("work was begun")
@@ -181,7 +181,7 @@ def test_targets_that_cannot_hold_it(tmp_path, suffix, wrong, message):
 
     path = tmp_path / "new" / f"a{suffix}"
     with pytest.raises(InputError, match=rf"a\{suffix}: .*{message}"):
-        write_rows(path, strips(), **picture | wrong)
+        write_rows(path, strips(), **image | wrong)
     assert os.listdir(tmp_path) == []
 
 
@@ -218,8 +218,8 @@ def camera_file(kind: str = "jpeg", size: tuple[int, int] = (40, 30)) -> bytes:
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".avif"])
 @pytest.mark.parametrize("source", ["jpeg", "tiff", "png"])
-def test_what_is_known_of_a_picture_is_carried(tmp_path, source, suffix):
-    like, path = open_picture(camera_file(source)), tmp_path / f"a{suffix}"
+def test_what_is_known_of_a_image_is_carried(tmp_path, source, suffix):
+    like, path = open_image(camera_file(source)), tmp_path / f"a{suffix}"
     assert (like.height, like.width) == (40, 30)  # it lay
     write(path, np.repeat(np.repeat(np.concatenate(list(like.rows())), 2, 0), 2, 1), like=like)
     with Image.open(path) as image:
@@ -229,7 +229,7 @@ def test_what_is_known_of_a_picture_is_carried(tmp_path, source, suffix):
         inner, gps = exif.get_ifd(EXIF), exif.get_ifd(GPS)
         if suffix not in (".webp", ".avif"):
             assert [round(float(dots)) for dots in image.info["dpi"]] == [300, 300]
-        np.testing.assert_allclose(open_picture(path).resolution or 300 / 25.4, 300 / 25.4, 1e-3)
+        np.testing.assert_allclose(open_image(path).resolution or 300 / 25.4, 300 / 25.4, 1e-3)
     assert exif[0x112] == 1
     assert (exif[0x10F], exif[0x110], exif[305]) == ("Maker", "Model (new)", "camera")
     assert (inner[0x829A], inner[0x9003]) == (0.02, "2024:01:02 03:04:05")
@@ -237,7 +237,7 @@ def test_what_is_known_of_a_picture_is_carried(tmp_path, source, suffix):
     assert (inner[0xA002], inner[0xA003]) == (60, 80)
     assert (gps[1], [float(x) for x in gps[2]]) == ("N", [48.0, 30.0, 15.5])
     assert not exif.get_ifd(1)  # the thumbnail's
-    written = open_picture(path).metadata
+    written = open_image(path).metadata
     assert written["xmp-data"][1].rstrip(b"\0") == XMP.replace(b'"6"', b'"1"')
     assert written["icc-profile-data"][1] == SRGB
     if source == "jpeg" and suffix in (".jpg", ".tif"):
@@ -245,18 +245,18 @@ def test_what_is_known_of_a_picture_is_carried(tmp_path, source, suffix):
 
 
 def test_iptc_goes_from_jpeg_to_tiff_and_back(tmp_path):
-    like = open_picture(camera_file())
+    like = open_image(camera_file())
     array = np.zeros((8, 8, 3), np.uint8)
     write(tmp_path / "a.tif", array, like=like)
-    assert open_picture(tmp_path / "a.tif").metadata["iptc-data"][1] == IPTC
-    write(tmp_path / "a.jpg", array, like=open_picture(tmp_path / "a.tif"))
-    assert open_picture(tmp_path / "a.jpg").metadata["iptc-data"] == like.metadata["iptc-data"]
+    assert open_image(tmp_path / "a.tif").metadata["iptc-data"][1] == IPTC
+    write(tmp_path / "a.jpg", array, like=open_image(tmp_path / "a.tif"))
+    assert open_image(tmp_path / "a.jpg").metadata["iptc-data"] == like.metadata["iptc-data"]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".avif"])
 @pytest.mark.parametrize("known", [True, False])
 def test_what_it_was_made_with_is_recorded(tmp_path, suffix, known):
-    like = open_picture(camera_file()) if known else None
+    like = open_image(camera_file()) if known else None
     write(tmp_path / f"a{suffix}", np.zeros((9, 9, 3), np.uint8), like=like, software=SOFTWARE)
     with Image.open(tmp_path / f"a{suffix}") as image:
         assert image.getexif()[305] == SOFTWARE
@@ -268,7 +268,7 @@ def test_what_it_was_made_with_is_recorded(tmp_path, suffix, known):
 def test_nothing_is_made_up(tmp_path, suffix):
     plain = io.BytesIO()
     Image.new("RGB", (9, 9)).save(plain, "bmp")
-    for like in (None, open_picture(plain.getvalue())):
+    for like in (None, open_image(plain.getvalue())):
         write(tmp_path / f"a{suffix}", np.zeros((9, 9, 3), np.uint8), like=like)
         with Image.open(tmp_path / f"a{suffix}") as image:
             assert not image.info.get("exif")
@@ -281,10 +281,10 @@ def test_a_profile_of_gray_is_not_given_to_colour(tmp_path):
     gray[16:20] = b"GRAY"
     file = io.BytesIO()
     Image.new("L", (9, 9)).save(file, "tiff", icc_profile=bytes(gray))
-    like = open_picture(file.getvalue())
+    like = open_image(file.getvalue())
     assert "icc-profile-data" in like.metadata
     write(tmp_path / "a.png", np.zeros((9, 9, 3), np.uint8), like=like)
-    assert "icc-profile-data" not in open_picture(tmp_path / "a.png").metadata
+    assert "icc-profile-data" not in open_image(tmp_path / "a.png").metadata
 
 
 @pytest.mark.parametrize("source", ["gif", "webp"])
@@ -296,22 +296,22 @@ def test_animations_keep_their_time(tmp_path, rng, source, suffix, loop):
     file = io.BytesIO()
     times = {"duration": [100, 200, 50, 60], "loop": loop, "minimize_size": False}
     frames[0].save(file, source, save_all=True, append_images=frames[1:], lossless=True, **times)
-    like, array = open_picture(file.getvalue()), read(file.getvalue())
+    like, array = open_image(file.getvalue()), read(file.getvalue())
     path = tmp_path / f"a{suffix}"
     write(path, array.repeat(2, 0).repeat(2, 1), like.frames, like=like, lossless=suffix == ".webp")
-    picture = open_picture(path)
-    assert (picture.height, picture.width, picture.frames) == (140, 40, like.frames)
+    image = open_image(path)
+    assert (image.height, image.width, image.frames) == (140, 40, like.frames)
     for name in ("delay", "loop"):
-        assert picture.metadata[name] == like.metadata[name]
+        assert image.metadata[name] == like.metadata[name]
     np.testing.assert_array_equal(read(path)[..., :3], array[..., :3].repeat(2, 0).repeat(2, 1))
     write(tmp_path / "a.png", array[:70], like=like)  # one frame of it
-    assert open_picture(tmp_path / "a.png").frames == 1
+    assert open_image(tmp_path / "a.png").frames == 1
 
 
 def test_floats_are_as_bright_as_before(tmp_path, rng):
     array = rng.uniform(0, 200, (20, 9, 1)).astype(np.float32)
     file = pyvips.Image.new_from_array(array).tiffsave_buffer()
-    like = open_picture(file)
+    like = open_image(file)
     write(tmp_path / "a.tif", read(file), like=like)
     back = pyvips.Image.new_from_file(str(tmp_path / "a.tif")).numpy()
     np.testing.assert_allclose(back, array[..., 0], rtol=1e-5)
@@ -363,7 +363,7 @@ def test_what_the_strips_raise_comes_out(tmp_path, suffix, kind):
         ((40, 9, 4), "a strip of uint8"),
     ],
 )
-def test_strips_that_are_not_the_picture(tmp_path, shape, message):
+def test_strips_that_are_not_the_image(tmp_path, shape, message):
     with pytest.raises(ValueError, match=message):
         write_rows(
             tmp_path / "a.png",
@@ -395,14 +395,14 @@ SCRIPT = """
 import resource, sys
 import numpy as np
 from pathlib import Path
-from esrgan_jax.images.reader import open_picture
+from esrgan_jax.images.reader import open_image
 from esrgan_jax.images.writer import write_rows
 
 path = Path(sys.argv[1])
 for height in (400, 12000):
     strips = (np.full((80, 1500, 3), y // 80 % 256, np.uint8) for y in range(0, height, 80))
     write_rows(path, strips, height=height, width=1500, bands=3, dtype=np.uint8)
-    assert sum(map(len, open_picture(path).rows())) == height
+    assert sum(map(len, open_image(path).rows())) == height
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
 """
 
@@ -412,7 +412,7 @@ def test_only_strips_are_in_memory(tmp_path, suffix):
     command = [sys.executable, "-c", SCRIPT, str(tmp_path / f"a{suffix}")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     low, high = map(int, done.stdout.split())
-    assert high - low < 25, "MiB, of a picture that has 51"
+    assert high - low < 25, "MiB, of an image that has 51"
     assert done.stderr == ""
 
 

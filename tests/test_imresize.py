@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from esrgan_jax.images.image_file import find_pictures, read_picture
+from esrgan_jax.images.image_file import find_images, read_image
 from esrgan_jax.imresize import (
     SCALES,
     degrade,
@@ -56,8 +56,8 @@ def device_levels(hr: np.ndarray, scale: int) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["baboon", "comic"])
 def test_equals_the_official_lr_files(shared_data, name):
-    hr = mod_crop(read_picture(shared_data / "set14" / f"{name}.png"), 4)
-    official = read_picture(shared_data / "official" / f"LR_{name}.png")
+    hr = mod_crop(read_image(shared_data / "set14" / f"{name}.png"), 4)
+    official = read_image(shared_data / "official" / f"LR_{name}.png")
     np.testing.assert_array_equal(imresize(hr, 1 / 4), official)
     np.testing.assert_array_equal(device_levels(with_margin(hr, 4)[None], 4)[0], official)
 
@@ -66,8 +66,8 @@ def test_equals_the_official_lr_files(shared_data, name):
 def test_bicubic_psnr_of_the_benchmarks(shared_data, name, published):
     luma = np.array([65.481, 128.553, 24.966]) / 255
     values = []
-    for path in find_pictures(shared_data / name):
-        hr = mod_crop(read_picture(path), 4)
+    for path in find_images(shared_data / name):
+        hr = mod_crop(read_image(path), 4)
         up = imresize(imresize(hr, 1 / 4), 4)
         error = ((hr.astype(float) - up) @ luma)[4:-4, 4:-4]
         values.append(10 * np.log10(255**2 / np.mean(error**2)))
@@ -87,7 +87,7 @@ def test_host_and_device_equal_rational_arithmetic(rng, scale):
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("extreme", ["noise", "black and white", "white"])
-def test_a_degraded_patch_is_the_crop_of_the_degraded_picture(rng, scale, extreme):
+def test_a_degraded_patch_is_the_crop_of_the_degraded_image(rng, scale, extreme):
     hr = rng.integers(0, 256, (24 * 8, 24 * 9, 3), dtype=np.uint8)
     hr = {"noise": hr, "black and white": hr // 128 * 255, "white": hr | 255}[extreme]
     whole, m, p = imresize(hr, 1 / scale), margin(scale), 6
@@ -105,7 +105,7 @@ def test_a_degraded_patch_is_the_crop_of_the_degraded_picture(rng, scale, extrem
 def test_device_lr_of_photographs(shared_data):
     for scale in (2, 3, 4, 8):
         for name in ("monarch", "ppt3", "zebra"):
-            hr = mod_crop(read_picture(shared_data / "set14" / f"{name}.png"), scale)
+            hr = mod_crop(read_image(shared_data / "set14" / f"{name}.png"), scale)
             levels = device_levels(with_margin(hr, scale)[None], scale)[0]
             np.testing.assert_array_equal(levels, imresize(hr, 1 / scale))
 

@@ -1,4 +1,4 @@
-"""Network interpolation against its closed form, on networks, trees and pictures."""
+"""Network interpolation against its closed form, on networks, trees and images."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ import pytest
 from esrgan_jax.checkpoint import load_generator, save_generator
 from esrgan_jax.errors import InputError
 from esrgan_jax.images.image_blend import blend
-from esrgan_jax.images.image_file import read_picture, write_picture
+from esrgan_jax.images.image_file import read_image, write_image
 from esrgan_jax.interpolate import main
 from esrgan_jax.interpolation import interpolate_params, load_blend, mix_params
 from esrgan_jax.models.rrdb import RRDBNet
@@ -56,7 +56,7 @@ def test_ends_are_exact_bit_for_bit_whatever_the_other_network_holds():
 
 
 def test_a_straight_line_of_networks_is_affine_in_the_last_bias():
-    """With all else equal, pictures mix as the parameters do: independent of the tree map."""
+    """With all else equal, images mix as the parameters do: independent of the tree map."""
     module, psnr = generator(0)
     gan = jax.tree.map(lambda leaf: leaf, psnr)
     gan["params"]["conv_last"]["bias"] = np.array([0.1, -0.2, 0.3], np.float32)
@@ -157,7 +157,7 @@ def test_command_refuses_an_infinite_alpha():
         main(["--psnr=a.npz", "--gan=b.npz", "--alpha=nan", "--output=c.npz"])
 
 
-def test_pictures_blend_with_one_rounding():
+def test_images_blend_with_one_rounding():
     levels = np.arange(256, dtype=np.uint8)
     psnr, gan = (levels.repeat(256).reshape(256, 256), np.tile(levels, (256, 1)))
     for alpha in (0.0, 0.3, 0.5, 1.0, 1.5):
@@ -170,26 +170,26 @@ def test_pictures_blend_with_one_rounding():
 
 
 def test_command_blends_folders_by_relative_name(tmp_path, rng):
-    pictures = {}
+    images = {}
     for folder in ("psnr", "gan"):
         for name in ("a.png", "sub/b.png"):
-            pictures[folder, name] = rng.integers(0, 256, (5, 6, 3), dtype=np.uint8)
-            write_picture(tmp_path / folder / name, pictures[folder, name])
+            images[folder, name] = rng.integers(0, 256, (5, 6, 3), dtype=np.uint8)
+            write_image(tmp_path / folder / name, images[folder, name])
     psnr, gan, output = (tmp_path / name for name in ("psnr", "gan", "out"))
     main(["--images", f"--psnr={psnr}", f"--gan={gan}", "--alpha=0.25", f"--output={output}"])
     for name in ("a.png", "sub/b.png"):
-        expected = np.rint(0.75 * pictures["psnr", name] + 0.25 * pictures["gan", name])
-        np.testing.assert_array_equal(read_picture(output / name), expected)
+        expected = np.rint(0.75 * images["psnr", name] + 0.25 * images["gan", name])
+        np.testing.assert_array_equal(read_image(output / name), expected)
 
     single = tmp_path / "single.png"
     files = [f"--psnr={psnr / 'a.png'}", f"--gan={gan / 'a.png'}", f"--output={single}"]
     main(["--images", "--alpha=1", *files])
-    np.testing.assert_array_equal(read_picture(single), pictures["gan", "a.png"])
+    np.testing.assert_array_equal(read_image(single), images["gan", "a.png"])
 
 
-def test_unusable_pictures_are_explained(tmp_path):
+def test_unusable_images_are_explained(tmp_path):
     for name, size in [("p/a.png", 4), ("p/b.png", 4), ("g/a.png", 5), ("g/c.png", 5)]:
-        write_picture(tmp_path / name, np.zeros((size, size, 3), np.uint8))
+        write_image(tmp_path / name, np.zeros((size, size, 3), np.uint8))
     p, g = tmp_path / "p", tmp_path / "g"
 
     def run(psnr, gan, output="out.png"):
@@ -198,9 +198,9 @@ def test_unusable_pictures_are_explained(tmp_path):
 
     for arguments, message in [
         ((p, g), r"do not share b\.png, c\.png"),
-        ((p / "a.png", g), "two pictures or two folders"),
+        ((p / "a.png", g), "two images or two folders"),
         ((p / "a.png", g / "a.png"), "4x4 px and .* 5x5 px"),
-        ((p / "a.png", g / "none.png"), "no picture or folder .*none.png"),
+        ((p / "a.png", g / "none.png"), "no image or folder .*none.png"),
         ((p / "a.png", p / "b.png", "out"), r"one file, named \*\.png"),
     ]:
         with pytest.raises(InputError, match=message):

@@ -9,20 +9,20 @@ from PIL import Image
 
 from esrgan_jax.batch.jobs import STREAM, ResultOptions, plan
 from esrgan_jax.errors import InputError
-from esrgan_jax.images.image_file import write_picture
+from esrgan_jax.images.image_file import write_image
 
 NOISE = (".DS_Store", "Thumbs.db", "desktop.ini", ".hidden.png", ".cache/a.png", "video.mp4")
 
 
 @pytest.fixture
 def photos(tmp_path):
-    """A folder with two pictures, one of them below it, and files that are none to upscale."""
+    """A folder with two images, one of them below it, and files that are none to upscale."""
     folder = tmp_path / "photos"
     for name in ("a.png", "sub/Ünï köde.v2.png"):
-        write_picture(folder / name, np.zeros((4, 4, 3), np.uint8))
+        write_image(folder / name, np.zeros((4, 4, 3), np.uint8))
     (folder / ".cache").mkdir()
     for name in (*NOISE, "notes.txt"):
-        (folder / name).write_text("no picture")
+        (folder / name).write_text("no image")
     return folder
 
 
@@ -59,21 +59,21 @@ def test_patterns_keep_what_they_leave_open(photos, tmp_path, monkeypatch, patte
 
 def test_a_name_with_brackets_is_no_pattern(tmp_path):
     for name in ("b[1].png", "-c d.png", "x?.png"):
-        write_picture(tmp_path / name, np.zeros((1, 1, 3), np.uint8))
+        write_image(tmp_path / name, np.zeros((1, 1, 3), np.uint8))
         job = (tmp_path / name, tmp_path / "out" / name)
         assert plan([tmp_path / name], tmp_path / "out") == [job]
-    with pytest.raises(InputError, match="no picture matches"):
+    with pytest.raises(InputError, match="no image matches"):
         plan([tmp_path / "b[2].png"], tmp_path / "out")
 
 
-def test_one_picture_becomes_the_file_or_lies_in_the_folder(photos, tmp_path):
-    picture = photos / "a.png"
-    assert plan([picture], tmp_path / "big.PNG") == [(picture, tmp_path / "big.PNG")]
-    assert plan([picture], tmp_path / "v1.2") == [(picture, tmp_path / "v1.2" / "a.png")]
+def test_one_image_becomes_the_file_or_lies_in_the_folder(photos, tmp_path):
+    image = photos / "a.png"
+    assert plan([image], tmp_path / "big.PNG") == [(image, tmp_path / "big.PNG")]
+    assert plan([image], tmp_path / "v1.2") == [(image, tmp_path / "v1.2" / "a.png")]
     (tmp_path / "dir.png").mkdir()
-    assert plan([picture], tmp_path / "dir.png") == [(picture, tmp_path / "dir.png" / "a.png")]
-    assert plan([picture], tmp_path / "big.jpg") == [(picture, tmp_path / "big.jpg")]
-    assert plan([picture], STREAM, extension=".jpg") == [(picture, STREAM)]
+    assert plan([image], tmp_path / "dir.png") == [(image, tmp_path / "dir.png" / "a.png")]
+    assert plan([image], tmp_path / "big.jpg") == [(image, tmp_path / "big.jpg")]
+    assert plan([image], STREAM, extension=".jpg") == [(image, STREAM)]
     assert plan([STREAM], tmp_path / "big.jpg") == [(STREAM, tmp_path / "big.jpg")]
 
 
@@ -104,14 +104,14 @@ def test_what_an_earlier_run_wrote_is_no_input(photos, tmp_path):
     expected = ["a.png", "sub/Ünï köde.v2.png"]
     for source in (photos, photos / "**/*.png"):
         for _, target in plan([source], inside):
-            write_picture(target, np.zeros((4, 4, 3), np.uint8))
+            write_image(target, np.zeros((4, 4, 3), np.uint8))
         assert names(plan([source], inside), inside) == expected
-    write_picture(photos / "b_x4.png", np.zeros((4, 4, 3), np.uint8))  # nobody's result
+    write_image(photos / "b_x4.png", np.zeros((4, 4, 3), np.uint8))  # nobody's result
     for source in (photos / "sub", photos / "sub/*"):
         for _ in range(2):
             jobs = plan([source], photos / "sub", suffix="_x4")
             assert names(jobs, photos / "sub") == ["Ünï köde.v2_x4.png"]
-            write_picture(jobs[0][1], np.zeros((4, 4, 3), np.uint8))
+            write_image(jobs[0][1], np.zeros((4, 4, 3), np.uint8))
     (photos / "sub/Ünï köde.v2_x4.png").unlink()
     jobs = plan([photos / "*.png"], photos, suffix="_x4")
     assert names(jobs, photos) == ["a_x4.png", "b_x4_x4.png"]
@@ -121,36 +121,36 @@ def test_a_folder_may_be_written_to_its_parent(photos):
     assert names(plan([photos / "sub"], photos), photos) == ["Ünï köde.v2.png"]
 
 
-def test_the_same_picture_twice_is_done_once(photos, tmp_path):
+def test_the_same_image_twice_is_done_once(photos, tmp_path):
     jobs = plan([photos, photos, photos / "a.png"], tmp_path / "out")
     assert names(jobs, tmp_path / "out") == ["a.png", "sub/Ünï köde.v2.png"]
 
 
-def test_no_picture_is_overwritten_or_written_twice(photos, tmp_path):
+def test_no_image_is_overwritten_or_written_twice(photos, tmp_path):
     (photos / "a.jpg").touch()
     (tmp_path / "video.mp4").touch()
     (photos / "link.png").symlink_to(photos / "a.png")
     other = tmp_path / "other"
-    write_picture(other / "a.png", np.zeros((4, 4, 3), np.uint8))
-    out, picture, video = tmp_path / "out", photos / "a.png", tmp_path / "video.mp4"
+    write_image(other / "a.png", np.zeros((4, 4, 3), np.uint8))
+    out, image, video = tmp_path / "out", photos / "a.png", tmp_path / "video.mp4"
     for inputs, output, message in [
         ([photos], out, r"a\.jpg and .*a\.png would both"),
-        ([picture, other], out, r"photos/a\.png and .*other/a\.png would both"),
+        ([image, other], out, r"photos/a\.png and .*other/a\.png would both"),
         ([other / "a.png"], other / "a.png", "overwrite"),
-        ([photos / "link.png"], picture, "overwrite"),
+        ([photos / "link.png"], image, "overwrite"),
         ([other / "a.png"], other, "overwrite"),
         ([other], other, "is the input folder"),
-        ([tmp_path / "none.png"], out, "no picture or folder .*none.png"),
-        ([Path("x" * 300)], out, "no picture or folder"),
-        ([tmp_path / "*.tga"], out, r"no picture matches .*\*\.tga"),
+        ([tmp_path / "none.png"], out, "no image or folder .*none.png"),
+        ([Path("x" * 300)], out, "no image or folder"),
+        ([tmp_path / "*.tga"], out, r"no image matches .*\*\.tga"),
         ([photos], tmp_path / "out.png", "is one file; name a folder"),
         ([photos], STREAM, "is one file"),
         ([other], photos / "notes.txt", "files end in"),
-        ([picture], tmp_path / "out.bmp", "files end in"),
-        ([picture], picture / "out", r"a\.png is a file and no folder"),
-        ([picture], picture / "out.png", r"a\.png is a file and no folder"),
-        ([picture], tmp_path / "out.mp4", "is a picture and .* would be a video"),
-        ([video], out.with_suffix(".png"), "is a video and .* would be a picture"),
+        ([image], tmp_path / "out.bmp", "files end in"),
+        ([image], image / "out", r"a\.png is a file and no folder"),
+        ([image], image / "out.png", r"a\.png is a file and no folder"),
+        ([image], tmp_path / "out.mp4", "is an image and .* would be a video"),
+        ([video], out.with_suffix(".png"), "is a video and .* would be an image"),
         ([video], STREAM, "is a video, which is written to a file"),
         ([STREAM], out, "standard input becomes one file"),
     ]:
@@ -158,23 +158,23 @@ def test_no_picture_is_overwritten_or_written_twice(photos, tmp_path):
             plan(inputs, output)
     for options in ({"suffix": "_x4"}, {"extension": ".png"}):
         with pytest.raises(InputError, match="leave --suffix and --format out"):
-            plan([picture], tmp_path / "big.png", **options)
+            plan([image], tmp_path / "big.png", **options)
     assert os.listdir(other) == ["a.png"]
 
 
 @pytest.mark.parametrize("end", ["loop.png", "nothing.png"])
 def test_links_that_lead_nowhere(tmp_path, end):
-    link, picture = tmp_path / "loop.png", tmp_path / "a.png"
-    picture.touch()
+    link, image = tmp_path / "loop.png", tmp_path / "a.png"
+    image.touch()
     link.symlink_to(tmp_path / end)
     message = f"loop.png is a link to .*{end}, which does not exist or leads back to it"
-    for inputs, output in (([link], tmp_path / "out"), ([picture], link)):
+    for inputs, output in (([link], tmp_path / "out"), ([image], link)):
         with pytest.raises(InputError, match=message):
             plan(inputs, output)
     assert link.is_symlink()
 
 
-def test_a_device_is_no_picture(tmp_path):
+def test_a_device_is_no_image(tmp_path):
     with pytest.raises(InputError, match="/dev/null is a device, not a file; standard input is -"):
         plan([Path("/dev/null")], tmp_path / "out.png")
 

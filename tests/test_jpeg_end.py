@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from esrgan_jax.errors import InputError
-from esrgan_jax.images.reader import open_picture
+from esrgan_jax.images.reader import open_image
 
 y, x = np.mgrid[0:96, 0:80]
 RGB = np.dstack([x * 3, y * 2, (x * y) % 256]).astype(np.uint8)
@@ -20,7 +20,7 @@ def jpeg(mode: str = "RGB", **options) -> bytes:
 
 
 def pixels(source) -> np.ndarray:
-    return np.concatenate(list(open_picture(source).rows()))
+    return np.concatenate(list(open_image(source).rows()))
 
 
 KINDS = [{}, {"progressive": True}, {"mode": "L"}, {"restart_marker_rows": 2}, {"subsampling": 0}]
@@ -33,16 +33,16 @@ def test_only_the_end_is_missing(tmp_path, options, lacking):
     path = tmp_path / "a.jpg"
     path.write_bytes(data[:-lacking])
     for source in (path, data[:-lacking]):
-        assert open_picture(source).notes == (NOTE,)
+        assert open_image(source).notes == (NOTE,)
         np.testing.assert_array_equal(pixels(source), pixels(data))
-    assert open_picture(data).notes == ()
+    assert open_image(data).notes == ()
 
 
 @pytest.mark.parametrize("part", [0.3, 0.6, 0.9])
 def test_it_is_said_how_much_is_missing(part):
     data = jpeg(subsampling=0)
     with pytest.raises(InputError) as error:
-        open_picture(data[: int(len(data) * part)])
+        open_image(data[: int(len(data) * part)])
     missing = int(str(error.value).split("the last ")[1].split(" of its 96 rows are missing")[0])
     assert abs(missing - 96 * (1 - part)) < 24
 
@@ -50,7 +50,7 @@ def test_it_is_said_how_much_is_missing(part):
 def test_a_progressive_one_lacks_details():
     data = jpeg(progressive=True)
     with pytest.raises(InputError, match="it is cut off or damaged: its finer details are missing"):
-        open_picture(data[: len(data) * 3 // 4])
+        open_image(data[: len(data) * 3 // 4])
 
 
 def places_of_scans(data: bytes) -> list[int]:
@@ -67,8 +67,8 @@ def test_a_progressive_one_that_is_cut_between_scans(mode):
     assert len(places) > 4
     for at in places:
         with pytest.raises(InputError, match="its finer details are missing"):
-            open_picture(data[:at])
-        assert open_picture(data[:at] + b"\xff\xd9").notes == (
+            open_image(data[:at])
+        assert open_image(data[:at] + b"\xff\xd9").notes == (
             "its last scans are missing, and with them its finer details",
         )
 
@@ -91,39 +91,39 @@ def test_cut_off_and_then_ended_all_the_same(options, part):
     data = jpeg(**options)
     cut = data[: int(len(data) * part)].rstrip(b"\xff") + b"\xff\xd9"
     if "restart_marker_rows" in options:  # the rest may be there
-        (note,) = open_picture(cut).notes
+        (note,) = open_image(cut).notes
         assert note.startswith("it is damaged, so parts of it may be wrong (from row ")
     else:
         with pytest.raises(InputError, match="it is cut off or damaged: "):
-            open_picture(cut)
+            open_image(cut)
 
 
 @pytest.mark.parametrize("end", [b"", b"\xff\xd9"])
 def test_only_the_last_unit_is_missing(end):
     data = jpeg("L")
     with pytest.raises(InputError, match=r"the last [0-9]+ of its 96 rows are missing"):
-        open_picture(data[:-14] + end)
+        open_image(data[:-14] + end)
 
 
 def test_a_file_that_is_filled_up_with_zeros_is_cut_off():
     data = jpeg(subsampling=0)
     half = data[: len(data) // 2] + bytes(len(data) // 2)
     with pytest.raises(InputError, match=r"the last [0-9]+ of its 96 rows are missing"):
-        open_picture(half)
+        open_image(half)
 
 
 @pytest.mark.parametrize("options", [{}, {"mode": "L"}, {"restart_marker_rows": 2}])
 def test_zeros_in_its_middle(options):
     data = jpeg(**options)
     middle = len(data) // 2
-    (note,) = open_picture(data[:middle] + bytes(64) + data[middle + 64 :]).notes
+    (note,) = open_image(data[:middle] + bytes(64) + data[middle + 64 :]).notes
     assert note.startswith("it is damaged, so parts of it may be wrong (")
 
 
 def test_a_missing_mark_of_restart():
     data = jpeg(restart_marker_rows=1, subsampling=0)
     at = data.find(b"\xff\xd4")  # behind 5 rows of units
-    (note,) = open_picture(data[:at] + data[at + 2 :]).notes
+    (note,) = open_image(data[:at] + data[at + 2 :]).notes
     assert note == "it is damaged, so parts of it may be wrong (from row 40 of 96 on)"
 
 
@@ -131,7 +131,7 @@ def test_more_data_than_pixels():
     data = jpeg(subsampling=0)
     at = data.find(b"\xff\xc0") + 5
     shorter = data[:at] + (72).to_bytes(2, "big") + data[at + 2 :]
-    (note,) = open_picture(shorter).notes
+    (note,) = open_image(shorter).notes
     assert note == "it is damaged, so parts of it may be wrong (it has data for more pixels)"
 
 
@@ -157,7 +157,7 @@ def harmless() -> dict[str, bytes]:
 @pytest.mark.parametrize("name", harmless())
 def test_what_is_harmless_is_read_without_a_word(name):
     data = harmless()[name]
-    assert open_picture(data).notes == ()
+    assert open_image(data).notes == ()
     with Image.open(io.BytesIO(data)) as image:
         expected = np.asarray(image.convert("RGB"))
     np.testing.assert_allclose(pixels(data), expected, atol=3)
@@ -168,7 +168,7 @@ def test_what_is_harmless_is_read_without_a_word(name):
 def test_small_ones_are_whole(size, options):
     file = io.BytesIO()
     Image.fromarray(RGB[: size[1], : size[0]]).save(file, "jpeg", **options)
-    assert open_picture(file.getvalue()).notes == ()
+    assert open_image(file.getvalue()).notes == ()
 
 
 @pytest.mark.kept("jpeg-damaged")

@@ -11,7 +11,7 @@ import pyvips
 import tifffile
 from PIL import Image, ImageCms
 
-from esrgan_jax.images.reader import open_picture
+from esrgan_jax.images.reader import open_image
 from esrgan_jax.images.writer import write_rows
 from esrgan_jax.imresize import imresize
 from tests.kept import WORDS, Result, check, rows
@@ -29,7 +29,7 @@ def encoded(array: np.ndarray, kind: str, **options) -> bytes:
 
 
 def pixels(path: Path) -> np.ndarray:
-    return np.concatenate(list(open_picture(path).rows()))
+    return np.concatenate(list(open_image(path).rows()))
 
 
 def test_each_row_has_a_test_and_each_test_a_row():
@@ -102,7 +102,7 @@ def test_profile_exif_xmp_and_orientation(outcome, target):
     result = outcome(
         encoded(rgb, "jpeg", exif=exif, icc_profile=SRGB, xmp=XMP, quality=100), target
     )
-    found = open_picture(result.path)
+    found = open_image(result.path)
     assert (found.height, found.width) == (40, 48)
     turned = np.rot90(imresize(rgb / 255, 2) * 255, -1)
     assert abs(pixels(result.path)[..., :3] - turned).mean() < 2
@@ -135,7 +135,7 @@ def test_animations(outcome, kind, target):
     times = {"duration": [100, 200, 50], "loop": 3, "lossless": True}
     frames[0].save(file, kind, save_all=True, append_images=frames[1:], **times)
     result = outcome(file.getvalue(), target)
-    found = open_picture(result.path)
+    found = open_image(result.path)
     assert (found.frames, found.height, found.width) == (3, 48, 40)
     assert found.metadata["delay"][1] == [100, 200, 50]
     shown = pixels(result.path)[24::48, 20, :3].astype(int)
@@ -188,7 +188,7 @@ def test_pages_of_a_tiff(outcome):
         for value in (10, 250):
             writer.write(np.full((8, 9, 3), value, np.uint8), photometric="rgb")
     result = outcome(file.getvalue())
-    assert result.notes == ["of the 2 pictures in the file only the first is taken"]
+    assert result.notes == ["of the 2 images in the file only the first is taken"]
     assert (pixels(result.path) == 10).all()
 
 
@@ -204,14 +204,14 @@ def test_a_description_of_other_pixels(outcome, kind):
         assert "ImageDescription" not in written.pages[0].tags
 
 
-def test_a_description_of_the_picture_stays_and_one_of_tifffile_does_not(tmp_path):
+def test_a_description_of_the_image_stays_and_one_of_tifffile_does_not(tmp_path):
     for description, there in (('{"shape": [24, 20]}', False), ("a shape of OME <b>", True)):
         source, target = tmp_path / "a.tif", tmp_path / "b.tif"
         tifffile.imwrite(source, ramp, description=description, metadata=None)
-        assert open_picture(source).notes == ()
-        picture = open_picture(source)
+        assert open_image(source).notes == ()
+        image = open_image(source)
         form = {"height": 24, "width": 20, "bands": 1, "dtype": np.uint8}
-        write_rows(target, picture.rows(), like=picture, **form)
+        write_rows(target, image.rows(), like=image, **form)
         with tifffile.TiffFile(target) as written:
             tags = written.pages[0].tags
             assert ("ImageDescription" in tags) == there

@@ -19,7 +19,7 @@ from orbax.checkpoint import v1 as ocp
 from configs import demo
 from esrgan_jax.checkpoint import find_checkpoint, load_generator
 from esrgan_jax.errors import InputError, RunError
-from esrgan_jax.images.image_file import write_picture
+from esrgan_jax.images.image_file import write_image
 from esrgan_jax.training import loop, validation
 from esrgan_jax.training.loop import train_and_evaluate
 from esrgan_jax.training.stopping import Stopped
@@ -57,7 +57,7 @@ def photographs(tmp_path_factory) -> Path:
     rng = np.random.default_rng(0)
     for index in range(5):
         coarse = rng.integers(0, 256, (8, 10, 3), dtype=np.uint8)
-        write_picture(folder / f"{index}.png", np.kron(coarse, np.ones((8, 8, 1), np.uint8)))
+        write_image(folder / f"{index}.png", np.kron(coarse, np.ones((8, 8, 1), np.uint8)))
     return folder
 
 
@@ -273,23 +273,23 @@ def test_a_signal_between_the_stages_is_not_lost(config, finished, tmp_path, mon
     assert_same_run(tmp_path, finished)
 
 
-@pytest.mark.parametrize(("picture", "step", "stage"), [(2, 4, "psnr"), (12, 4, "gan")])
+@pytest.mark.parametrize(("image", "step", "stage"), [(2, 4, "psnr"), (12, 4, "gan")])
 def test_a_validation_that_a_signal_stops_is_done_again(
-    config, finished, tmp_path, monkeypatch, picture, step, stage
+    config, finished, tmp_path, monkeypatch, image, step, stage
 ):
     """In the middle of a stage, and after the last step of all."""
     score, seen = validation.scores, []
 
     def interrupt(*arguments):
         seen.append(arguments)
-        if len(seen) == picture:
+        if len(seen) == image:
             os.kill(os.getpid(), signal.SIGTERM)
         return score(*arguments)
 
     monkeypatch.setattr(validation, "scores", interrupt)
     with pytest.raises(Stopped, match=f"after step {step} of the {stage} stage"):
         train_and_evaluate(config, str(tmp_path))
-    assert len(seen) == picture  # and not all five
+    assert len(seen) == image  # and not all five
     monkeypatch.undo()
     train_and_evaluate(config, str(tmp_path))
     assert_same_run(tmp_path, finished)
@@ -299,7 +299,7 @@ def test_a_validation_that_a_signal_stops_is_done_again(
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        ("_open_source", "while networks and pictures were being read"),
+        ("_open_source", "while networks and images were being read"),
         ("restore_or_create", "before a step of the psnr stage"),
     ],
 )
@@ -402,7 +402,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(config, tmp_path):
         ({"psnr.batch_size": 3}, "psnr.batch_size is 3"),
         ({"psnr.hr_patch": 18}, "psnr.hr_patch is 18"),
         ({"gan.hr_patch": 48}, "multiple of 32"),
-        ({"psnr.hr_patch": 512}, "none of 5 pictures"),
+        ({"psnr.hr_patch": 512}, "none of 5 images"),
         ({"psnr.pixel_norm": "l3"}, "psnr.pixel_norm is 'l3'"),
         ({"psnr.schedule": "linear"}, "psnr.schedule is 'linear'"),
         ({"stage": "gan"}, "--config.gan.init_from"),

@@ -6,7 +6,7 @@ import pytest
 from esrgan_jax.errors import InputError
 from esrgan_jax.evaluation import lpips as module
 from esrgan_jax.evaluation.lpips import SHAPES, load_lpips, lpips, read_layers
-from esrgan_jax.images.image_file import read_picture
+from esrgan_jax.images.image_file import read_image
 from esrgan_jax.interop import zoo
 from esrgan_jax.interop.weight_file import write_tensors
 
@@ -50,9 +50,9 @@ def real_files(shared_data):
 
 @pytest.fixture(scope="module")
 def example(shared_data):
-    """The authors' picture `ref`, and two others of it."""
+    """The authors' image `ref`, and two others of it."""
     folder = shared_data / "metrics" / "lpips_example"
-    return {name: read_picture(folder / f"ex_{name}.png") for name in ("ref", "p0", "p1")}
+    return {name: read_image(folder / f"ex_{name}.png") for name in ("ref", "p0", "p1")}
 
 
 def by_torch(alexnet, linear, a, b):
@@ -63,8 +63,8 @@ def by_torch(alexnet, linear, a, b):
     def tensor(array):
         return torch.tensor(np.array(array), dtype=torch.float64)
 
-    def features(picture):
-        x = tensor(picture).permute(2, 0, 1)[None] / 255 * 2 - 1
+    def features(image):
+        x = tensor(image).permute(2, 0, 1)[None] / 255 * 2 - 1
         shift, scale = tensor([-0.030, -0.088, -0.188]), tensor([0.458, 0.448, 0.450])
         x = (x - shift[:, None, None]) / scale[:, None, None]
         for index, stride, padding in CONVOLUTIONS:
@@ -81,7 +81,7 @@ def by_torch(alexnet, linear, a, b):
     )
 
 
-def pictures(rng, height, width):
+def images(rng, height, width):
     return rng.integers(0, 256, (2, height, width, 3), dtype=np.uint8)
 
 
@@ -97,22 +97,22 @@ def test_the_authors_examples(real_files, example, name, published):
 @pytest.mark.parametrize("size", [(31, 31), (32, 45), (255, 64), (256, 47), (63, 259)])
 def test_pytorch_agrees(random_tensors, random_layers, rng, size):
     """At the least size, at others that leave the layers a rest, and around those of the pad."""
-    a, b = pictures(rng, *size)
+    a, b = images(rng, *size)
     expected = by_torch(*random_tensors, a, b)
     assert lpips(random_layers, a, b) == pytest.approx(expected, rel=2e-6)
 
 
-def test_equal_pictures_and_order(random_layers, rng):
-    a, b = pictures(rng, 40, 53)
+def test_equal_images_and_order(random_layers, rng):
+    a, b = images(rng, 40, 53)
     assert lpips(random_layers, a, a.copy()) == 0
     assert lpips(random_layers, a, b) == lpips(random_layers, b, a) > 0
 
 
-def test_pictures_of_many_sizes_share_a_program(random_layers, rng):
-    lpips(random_layers, *pictures(rng, 40, 50))
+def test_images_of_many_sizes_share_a_program(random_layers, rng):
+    lpips(random_layers, *images(rng, 40, 50))
     programs = module._features._cache_size(), module._distance._cache_size()
     for size in [(41, 50), (99, 31), (256, 256)]:
-        lpips(random_layers, *pictures(rng, *size))
+        lpips(random_layers, *images(rng, *size))
     assert (module._features._cache_size(), module._distance._cache_size()) == programs
 
 
@@ -125,7 +125,7 @@ def test_pictures_of_many_sizes_share_a_program(random_layers, rng):
         ((40, 40, 4), (40, 40, 4), r"got \(40, 40, 4\) uint8"),
     ],
 )
-def test_unusable_pictures_are_explained(random_layers, a, b, message):
+def test_unusable_images_are_explained(random_layers, a, b, message):
     with pytest.raises(InputError, match=message):
         lpips(random_layers, np.zeros(a, np.uint8), np.zeros(b, np.uint8))
 

@@ -13,8 +13,8 @@ from PIL import Image
 from esrgan_jax.batch import made_by
 from esrgan_jax.checkpoint import save_generator
 from esrgan_jax.errors import InputError, RunError
-from esrgan_jax.images.image_file import read_picture, write_picture
-from esrgan_jax.images.reader import open_picture
+from esrgan_jax.images.image_file import read_image, write_image
+from esrgan_jax.images.reader import open_image
 from esrgan_jax.models.rrdb import RRDBNet
 from esrgan_jax.upscale import main
 
@@ -34,7 +34,7 @@ def models(tmp_path_factory, random_generator):
 
 @pytest.fixture
 def photo(tmp_path, rng):
-    write_picture(tmp_path / "photo.png", rng.integers(0, 256, (8, 9, 3), dtype=np.uint8))
+    write_image(tmp_path / "photo.png", rng.integers(0, 256, (8, 9, 3), dtype=np.uint8))
     return tmp_path / "photo.png"
 
 
@@ -63,7 +63,7 @@ def test_the_same_command_skips_and_says_so(models, photo, tmp_path, capsys, suf
     ):
         upscale(photo, f"--output={output}", f"--model={models[1]}")
     assert content(output) == before
-    assert open_picture(output).width == 18
+    assert open_image(output).width == 18
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_the_same_command_skips_and_says_so(models, photo, tmp_path, capsys, suf
         (["--model=A", "--color=keep", "--ensemble"], "not with color=keep, ensemble=True"),
         (["--model=A", "--seamless=wrap", "--depth=16"], "not with depth=16, seamless=wrap"),
         (["--model=A", "--dtype=bfloat16"], "not with dtype=bfloat16"),
-        (["--model=A", "edited"], "made from another picture"),
+        (["--model=A", "edited"], "made from another image"),
         (["--model=A", "foreign"], "does not say that it was made by this command"),
         (["--model=A", "text"], "does not say that it was made by this command"),
     ],
@@ -91,11 +91,11 @@ def test_one_file_made_otherwise_is_an_error(models, photo, tmp_path, options, d
     if last in ("edited", "foreign", "text"):
         options.pop()
     if last == "edited":
-        write_picture(photo, 255 - read_picture(photo))
+        write_image(photo, 255 - read_image(photo))
     if last == "foreign":
         Image.new("RGB", (3, 3)).save(output)
     if last == "text":
-        output.write_text("no picture")
+        output.write_text("no image")
     before = content(output)
     with pytest.raises(InputError, match=differs.replace("kode", "k.*de")) as raised:
         upscale(photo, f"--output={output}", *options)
@@ -116,15 +116,15 @@ def test_how_the_work_is_cut_makes_no_other_result(models, photo, tmp_path, caps
 
 def test_in_a_folder_they_are_named_and_kept_and_the_others_done(models, photo, tmp_path, capsys):
     for name in ("b.png", "c.png", "d.png"):
-        write_picture(tmp_path / "in" / name, read_picture(photo))
+        write_image(tmp_path / "in" / name, read_image(photo))
     command = (tmp_path / "in", f"--output={tmp_path / 'out'}", f"--model={models[0]}")
     upscale(*command)
-    write_picture(tmp_path / "in/b.png", 255 - read_picture(photo))
+    write_image(tmp_path / "in/b.png", 255 - read_image(photo))
     Image.new("RGB", (3, 3)).save(tmp_path / "out/c.png")
     kept = [content(tmp_path / f"out/{name}.png") for name in "bcd"]
-    write_picture(tmp_path / "in/e.png", read_picture(photo))
+    write_image(tmp_path / "in/e.png", read_image(photo))
     capsys.readouterr()
-    with pytest.raises(RunError, match=r"2 of 3 pictures could not .*b\.png, .*c\.png"):
+    with pytest.raises(RunError, match=r"2 of 3 images could not .*b\.png, .*c\.png"):
         upscale(*command, "--progress=json")
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     told = [(event["event"], Path(event.get("source", "")).name) for event in events]
@@ -134,13 +134,13 @@ def test_in_a_folder_they_are_named_and_kept_and_the_others_done(models, photo, 
         *(("done", "e.png"), ("finished", "")),
     ]
     reasons = [event["reason"] for event in events if event["event"] == "failed"]
-    assert "out/b.png: already exists and was made from another picture" in reasons[0]
+    assert "out/b.png: already exists and was made from another image" in reasons[0]
     assert (
         "out/c.png: already exists and does not say that it was made by this command" in reasons[1]
     )
     assert [content(tmp_path / f"out/{name}.png") for name in "bcd"] == kept
     upscale(*command, "--overwrite")
-    assert open_picture(tmp_path / "out/c.png").width == 18
+    assert open_image(tmp_path / "out/c.png").width == 18
 
 
 def test_standard_input_is_a_source_like_others(models, photo, tmp_path, monkeypatch):
@@ -152,11 +152,11 @@ def test_standard_input_is_a_source_like_others(models, photo, tmp_path, monkeyp
         monkeypatch.setattr("sys.stdin", Stdin)
         command = ("-", f"--output={tmp_path / 'large.png'}", f"--model={models[0]}")
         if error:
-            with pytest.raises(InputError, match="was made from another picture"):
+            with pytest.raises(InputError, match="was made from another image"):
                 upscale(*command)
         else:
             upscale(*command)
-    upscale(photo, *command[1:])  # the same picture, from its file: skipped
+    upscale(photo, *command[1:])  # the same image, from its file: skipped
 
 
 def test_a_video_says_it_in_its_comment(models, tmp_path, capsys):

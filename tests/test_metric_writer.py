@@ -105,12 +105,12 @@ def test_what_is_not_finite_is_read_again(tmp_path):
     assert second["step"] == 2
 
 
-def test_tensorboard_has_scalars_rates_and_pictures(tmp_path):
-    image = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+def test_tensorboard_has_scalars_rates_and_images(tmp_path):
+    array = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
     with MetricWriter(tmp_path, 0) as writer:
         writer.scalars(10, {"l_g": 0.25})
         writer.plot(10, {"images_per_second": 3.0})
-        writer.picture(10, "baby", image)
+        writer.image(10, "baby", array)
     values = {
         value.tag: (event.step, value)
         for event in events(tmp_path)
@@ -120,8 +120,8 @@ def test_tensorboard_has_scalars_rates_and_pictures(tmp_path):
     assert {step for step, _ in values.values()} == {10}
     assert values["l_g"][1].simple_value == 0.25
     assert values["images_per_second"][1].simple_value == 3
-    picture = values["baby"][1].image
-    assert (picture.height, picture.width, picture.colorspace) == (4, 6, 3)
+    image = values["baby"][1].image
+    assert (image.height, image.width, image.colorspace) == (4, 6, 3)
     assert "images_per_second" not in (tmp_path / JSONL).read_text()
 
 

@@ -10,7 +10,7 @@ import pytest
 from esrgan_jax.errors import InputError
 from esrgan_jax.evaluation.luma import rgb_to_y
 from esrgan_jax.evaluation.metrics import crop_border, load_metrics, mean_scores, psnr, scores, ssim
-from esrgan_jax.images.image_file import find_pictures, read_picture
+from esrgan_jax.images.image_file import find_images, read_image
 from esrgan_jax.imresize import imresize, mod_crop
 
 
@@ -26,13 +26,13 @@ from esrgan_jax.imresize import imresize, mod_crop
     ],
 )
 def test_luma_of_primaries(colour, luma):
-    picture = np.full((2, 3, 3), colour, np.uint8)
-    np.testing.assert_allclose(rgb_to_y(picture), np.full((2, 3), luma), rtol=0, atol=1e-12)
+    image = np.full((2, 3, 3), colour, np.uint8)
+    np.testing.assert_allclose(rgb_to_y(image), np.full((2, 3), luma), rtol=0, atol=1e-12)
 
 
 def test_luma_takes_floats_between_0_and_1(rng):
-    picture = rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)
-    np.testing.assert_allclose(rgb_to_y(picture / 255), rgb_to_y(picture), rtol=1e-15)
+    image = rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    np.testing.assert_allclose(rgb_to_y(image / 255), rgb_to_y(image), rtol=1e-15)
 
 
 @pytest.mark.parametrize("difference", [1, 5, 255])
@@ -43,12 +43,12 @@ def test_psnr_of_a_constant_difference(difference):
     assert psnr(a + np.uint8(difference), a) == pytest.approx(expected, abs=1e-12)
 
 
-def test_psnr_of_equal_pictures_is_infinite(rng):
+def test_psnr_of_equal_images_is_infinite(rng):
     a = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
     assert psnr(a, a.copy()) == math.inf
 
 
-def test_ssim_of_flat_pictures_is_the_luminance_term():
+def test_ssim_of_flat_images_is_the_luminance_term():
     a, b = np.full((16, 16), 100.0), np.full((16, 16), 110.0)
     c1 = (0.01 * 255) ** 2
     expected = (2 * 100 * 110 + c1) / (100**2 + 110**2 + c1)
@@ -101,7 +101,7 @@ def test_scores_leave_out_the_border(rng):
         (lambda: crop_border(np.zeros((8, 20, 3)), 4), "20x8 px.*border of 4"),
     ],
 )
-def test_unusable_pictures_are_explained(call, message):
+def test_unusable_images_are_explained(call, message):
     with pytest.raises(InputError, match=message):
         call()
 
@@ -109,13 +109,13 @@ def test_unusable_pictures_are_explained(call, message):
 @pytest.mark.parametrize(("name", "published"), [("set5", 28.43), ("set14", 26.09)])
 def test_bicubic_reaches_the_published_psnr(shared_data, name, published):
     values = []
-    for path in find_pictures(shared_data / name):
-        hr = mod_crop(read_picture(path), 4)
+    for path in find_images(shared_data / name):
+        hr = mod_crop(read_image(path), 4)
         values.append(scores(imresize(imresize(hr, 1 / 4), 4), hr, border=4)["psnr_y"])
     assert np.mean(values) == pytest.approx(published, abs=0.005)
 
 
-def test_mean_is_over_the_pictures_that_have_a_value():
+def test_mean_is_over_the_images_that_have_a_value():
     rows = [
         {"name": "a", "psnr_y": 30.0, "lpips": math.nan, "niqe": math.nan},
         {"name": "b", "psnr_y": 33.0, "lpips": 0.25, "niqe": math.nan},
@@ -161,7 +161,7 @@ def test_every_metric_sees_what_is_inside_the_border_in_the_order_asked_for(stan
     assert stand_ins == [((96, 122, 3),), ((96, 122, 3), (96, 122, 3))]
 
 
-def test_a_picture_too_small_for_a_metric_has_no_value_there(stand_ins, rng):
+def test_a_image_too_small_for_a_metric_has_no_value_there(stand_ins, rng):
     hr = rng.integers(0, 256, (103, 200, 3), dtype=np.uint8)
     row = scores(hr, hr, 4, load_metrics(["niqe", "lpips", "ssim_y"]))
     assert math.isnan(row["niqe"])
@@ -179,7 +179,7 @@ def test_an_unknown_metric_is_told_with_the_choice():
 def test_lpips_and_niqe_by_their_published_parameters(shared_data, monkeypatch):
     monkeypatch.setenv("ESRGAN_JAX_CACHE", str(shared_data / "metrics"))
     metrics = load_metrics(["lpips", "niqe"])
-    baboon = read_picture(shared_data / "set14" / "baboon.png")
+    baboon = read_image(shared_data / "set14" / "baboon.png")
     assert scores(baboon, baboon, 0, metrics) == {
         "lpips": 0,
         "niqe": pytest.approx(5.7296, abs=1e-3),

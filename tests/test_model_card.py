@@ -51,7 +51,7 @@ def test_scores_are_those_of_the_card(
             ]
         )
         for row in csv.DictReader(found.read_text().splitlines()):
-            if row["picture"] == "mean":
+            if row["image"] == "mean":
                 measured[row["method"]] = row
     card = scores_of_the_card(dataset)
     assert set(measured) == {"bicubic", *NAMES, *([BLEND] if () in commands else [])}
@@ -64,7 +64,7 @@ def test_parameters_are_those_of_the_zoo():
     assert f"{zoo.ZOO['lite-x4-gan'].parameters:,} parameters" in CARD
 
 
-def test_pictures_and_files_of_the_card_are_there():
+def test_images_and_files_of_the_card_are_there():
     links = re.findall(r"\]\(([^)#:]+)\)", CARD)
     assert len(links) > 5
     assert [link for link in links if not (ROOT / "docs" / link).exists()] == []

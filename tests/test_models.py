@@ -62,7 +62,7 @@ def test_a_third_architecture_is_saved_by_its_name_and_read_again(third, tmp_pat
 
 
 def test_a_third_architecture_upscales_as_it_is_applied(third, rng):
-    """In tiles whose sides are multiples of what it asks for, and equal to the whole picture."""
+    """In tiles whose sides are multiples of what it asks for, and equal to the whole image."""
     module, variables = third
     image = rng.uniform(0, 1, (40, 52, 3)).astype(np.float32)
     result = Upscaler(module, variables, tile=16, exact=True, dtype="float32")(image)

@@ -1,4 +1,4 @@
-"""NIQE against MATLAB's figure of a picture and against another way to compute it."""
+"""NIQE against MATLAB's figure of an image and against another way to compute it."""
 
 import math
 
@@ -10,7 +10,7 @@ from esrgan_jax.errors import InputError
 from esrgan_jax.evaluation import niqe as module
 from esrgan_jax.evaluation.luma import rgb_to_y
 from esrgan_jax.evaluation.niqe import Pristine, load_niqe, niqe, read_pristine
-from esrgan_jax.images.image_file import read_picture
+from esrgan_jax.images.image_file import read_image
 from esrgan_jax.interop import zoo
 from esrgan_jax.interop.weight_file import write_tensors
 
@@ -106,7 +106,7 @@ def fit(values):
 def test_matlabs_figure_of_baboon(shared_data):
     pristine = read_pristine(shared_data / "metrics" / "niqe_pris_params.npz")
     assert pristine.window.sum() == pytest.approx(1, abs=1e-15)
-    value = niqe(pristine, read_picture(shared_data / "set14" / "baboon.png"))
+    value = niqe(pristine, read_image(shared_data / "set14" / "baboon.png"))
     assert round(value, 4) == 5.7296
 
 
@@ -162,7 +162,7 @@ def test_a_flat_block_among_others(pristine, rng):
         ((200,), np.uint8, r"got \(200,\)"),
     ],
 )
-def test_unusable_pictures_are_explained(pristine, shape, dtype, message):
+def test_unusable_images_are_explained(pristine, shape, dtype, message):
     with pytest.raises(InputError, match=message):
         niqe(pristine, np.zeros(shape, dtype))
 
@@ -170,8 +170,8 @@ def test_unusable_pictures_are_explained(pristine, shape, dtype, message):
 def test_statistics_through_the_zoo(shared_data, monkeypatch):
     monkeypatch.setenv(zoo.CACHE_VARIABLE, str(shared_data / "metrics"))
     monkeypatch.setattr(zoo, "download", None)
-    picture = read_picture(shared_data / "set14" / "baboon.png")
-    assert round(load_niqe()(picture), 4) == 5.7296
+    image = read_image(shared_data / "set14" / "baboon.png")
+    assert round(load_niqe()(image), 4) == 5.7296
 
 
 @pytest.mark.parametrize("name", ["mu_pris_param", "cov_pris_param", "gaussian_window"])

@@ -13,14 +13,14 @@ import pytest
 
 from esrgan_jax.blend import ALPHA
 from esrgan_jax.checkpoint import save_generator
-from esrgan_jax.images.reader import open_picture
+from esrgan_jax.images.reader import open_image
 from esrgan_jax.images.writer import write_rows
 from esrgan_jax.models.rrdb import RRDBNet
 from esrgan_jax.upscaling.upscaler import Upscaler
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "esrgan_inference.ipynb"
 
-SAMPLE = "del os.environ['ESRGAN_JAX_PICTURE']"
+SAMPLE = "del os.environ['ESRGAN_JAX_IMAGE']"
 PACKAGED = """
 for name in ("ESRGAN_JAX_MODEL", "ESRGAN_JAX_PSNR_MODEL"):
     del os.environ[name]
@@ -74,14 +74,14 @@ def executed(tmp_path_factory):
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     sources = {cell["id"]: cell["source"] for cell in notebook.cells}
     for source in (
-        *(SLIDER, COLAB, SAMPLE, sources["picture"], sources["save"]),
-        *("del sys.modules['google.colab']", sources["picture"], PACKAGED, sources["models"]),
+        *(SLIDER, COLAB, SAMPLE, sources["image"], sources["save"]),
+        *("del sys.modules['google.colab']", sources["image"], PACKAGED, sources["models"]),
     ):
         notebook.cells.append(nbformat.v4.new_code_cell(source))
     environment = {
         "ESRGAN_JAX_MODEL": "gan.safetensors",
         "ESRGAN_JAX_PSNR_MODEL": "psnr.safetensors",
-        "ESRGAN_JAX_PICTURE": "folder/deep.png",
+        "ESRGAN_JAX_IMAGE": "folder/deep.png",
         "ESRGAN_JAX_CACHE": "folder/deep.png",  # no folder, so that nothing can be downloaded
         **{name: str(folder / name) for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR")},
         "JUPYTER_PLATFORM_DIRS": "1",  # Jupyter warns where this is not said
@@ -100,12 +100,12 @@ def save(path, array):
 
 
 def read(path):
-    return np.concatenate(list(open_picture(path).rows()))
+    return np.concatenate(list(open_image(path).rows()))
 
 
-def assert_same(picture, expected):
+def assert_same(image, expected):
     # The kernel's one device and the eight of tests add up in different orders.
-    np.testing.assert_allclose(picture.astype(int), expected.astype(int), rtol=0, atol=1)
+    np.testing.assert_allclose(image.astype(int), expected.astype(int), rtol=0, atol=1)
 
 
 def blend(folder, alpha):
@@ -113,7 +113,7 @@ def blend(folder, alpha):
     return Upscaler.load(folder / "gan.safetensors", psnr_model=psnr, alpha=alpha)
 
 
-def test_all_cells_run_and_pictures_are_shown(executed):
+def test_all_cells_run_and_images_are_shown(executed):
     _, notebook = executed
     cells = [cell for cell in notebook.cells if cell["cell_type"] == "code"]
     assert all(cell["execution_count"] for cell in cells)
@@ -122,7 +122,7 @@ def test_all_cells_run_and_pictures_are_shown(executed):
     assert [name for name in shown if shown[name]] == ["upscale", "zoom", "strip"]
 
 
-def test_the_saved_picture_is_the_upscalers(executed):
+def test_the_saved_image_is_the_upscalers(executed):
     folder, _ = executed
     lr = read(folder / "folder" / "deep.png")
     sr = read(folder / "deep_x4.png")

@@ -1,4 +1,4 @@
-"""What the page does with a picture, without the page: limits, files, previews, what is told."""
+"""What the page does with an image, without the page: limits, files, previews, what is told."""
 
 import itertools
 import threading
@@ -8,23 +8,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from esrgan_jax.app import picture_work, previews
+from esrgan_jax.app import image_work, previews
 from esrgan_jax.app.estimate import Estimate
+from esrgan_jax.app.image_work import Limits, open_within, upscale_image
 from esrgan_jax.app.intake import hint
 from esrgan_jax.app.jpeg_quality import jpeg_quality
 from esrgan_jax.app.networks import make_upscaler
-from esrgan_jax.app.picture_work import Limits, open_within, upscale_picture
 from esrgan_jax.app.watched import Stopped
 from esrgan_jax.batch.jobs import ResultOptions
 from esrgan_jax.errors import InputError
-from esrgan_jax.images.reader import open_picture
+from esrgan_jax.images.reader import open_image
 from esrgan_jax.images.writer import write_rows
 
 LIMITS = Limits(megapixels=0.01, result_megapixels=0.1, megabytes=1)
 
 
 def read(path):
-    return np.concatenate(list(open_picture(path).rows()))
+    return np.concatenate(list(open_image(path).rows()))
 
 
 def write(path, array, **told):
@@ -40,7 +40,7 @@ def upscaler(page_models):
 
 
 def made_of(upscaler, path, folder, options, **told):
-    return upscale_picture(upscaler, open_picture(path), path, folder, options, LIMITS, **told)
+    return upscale_image(upscaler, open_image(path), path, folder, options, LIMITS, **told)
 
 
 def test_what_is_too_large_is_refused_before_it_is_read(upscaler, tmp_path):
@@ -86,12 +86,12 @@ def test_a_file_keeps_depth_alpha_and_metadata(upscaler, tmp_path, rng):
 def test_an_animation_keeps_its_frames(upscaler, tmp_path, rng):
     frames = rng.integers(0, 256, (3 * 8, 9, 3), dtype=np.uint8)
     path = write(tmp_path / "moving.webp", frames, height=8, frames=3, lossless=True)
-    suffix = picture_work.suffix_for("", open_picture(path))
+    suffix = image_work.suffix_for("", open_image(path))
     target, _ = made_of(upscaler, path, tmp_path / "made", ResultOptions(4, suffix=suffix))
-    assert (open_picture(target).frames, read(target).shape) == (3, (96, 36, 3))
+    assert (open_image(target).frames, read(target).shape) == (3, (96, 36, 3))
     assert target.suffix == ".webp"
     with pytest.raises(InputError, match="not one of the formats"):
-        picture_work.suffix_for("/../x", open_picture(path))
+        image_work.suffix_for("/../x", open_image(path))
 
 
 def test_a_stop_ends_the_work_and_leaves_no_file(upscaler, tmp_path, rng):
@@ -107,10 +107,10 @@ def test_a_stop_ends_the_work_and_leaves_no_file(upscaler, tmp_path, rng):
     assert not list(folder.glob("*"))
 
 
-def test_a_picture_that_breaks_off_is_said_in_its_sentence(upscaler, tmp_path, rng):
+def test_a_image_that_breaks_off_is_said_in_its_sentence(upscaler, tmp_path, rng):
     path = write(tmp_path / "cut.png", rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
     path.write_bytes(path.read_bytes()[:9000])
-    with pytest.raises(InputError, match=r"cut\.png: cannot be read as a picture"):
+    with pytest.raises(InputError, match=r"cut\.png: cannot be read as an image"):
         made_of(upscaler, path, tmp_path / "made", ResultOptions(4))
 
 
@@ -136,10 +136,10 @@ def test_parts_are_the_result_from_top_to_bottom(page_models, tmp_path, rng):
 def test_previews_are_small_opaque_and_of_the_first_frame(tmp_path):
     assert previews.preview_size(300, 6400, longest=1600) == (75, 1600)
     assert previews.preview_size(3, 4) == (3, 4)
-    image = np.zeros((20, 24, 4), np.uint16)
-    image[:10, :, 3] = 65535  # black above, transparent below
-    picture = open_picture(write(tmp_path / "half.png", image))
-    made = read(previews.write_preview(picture, tmp_path / "p.jpg", (40, 48)))
+    array = np.zeros((20, 24, 4), np.uint16)
+    array[:10, :, 3] = 65535  # black above, transparent below
+    image = open_image(write(tmp_path / "half.png", array))
+    made = read(previews.write_preview(image, tmp_path / "p.jpg", (40, 48)))
     assert (made.shape, made.dtype) == ((40, 48, 3), np.uint8)
     assert made[:16].max() < 8
     assert made[24:].min() > 247
@@ -171,8 +171,8 @@ def test_an_estimate_moves_between_reports_and_never_runs_ahead(monkeypatch):
 def test_the_quality_of_a_jpeg_is_read_from_its_tables(tmp_path, rng, quality):
     image = Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8))
     for name, told in (("a.jpg", {}), ("b.jpg", {"progressive": True}), ("c.jpg", {"l": True})):
-        picture = image.convert("L") if told.pop("l", False) else image
-        picture.save(tmp_path / name, quality=quality, **told)
+        variant = image.convert("L") if told.pop("l", False) else image
+        variant.save(tmp_path / name, quality=quality, **told)
         assert abs(jpeg_quality(tmp_path / name) - quality) <= 1
     about = hint(jpeg_quality(tmp_path / "a.jpg"))
     assert (about is not None) == (quality < 90)
@@ -197,11 +197,11 @@ def test_the_hint_says_what_the_network_needs(monkeypatch, tmp_path):
 
 
 def test_lines_for_the_user(tmp_path):
-    assert picture_work.progress_line(0, 4_800_000, 0) == "4.80 megapixels to compute"
-    line = picture_work.progress_line(1_200_000, 4_800_000, 12)
+    assert image_work.progress_line(0, 4_800_000, 0) == "4.80 megapixels to compute"
+    line = image_work.progress_line(1_200_000, 4_800_000, 12)
     assert line == "1.20 of 4.80 megapixels, 00:36 left"
     error = InputError(f"{tmp_path}/0a1b/my cat.png: cannot be read")
-    assert picture_work.plainly(error, tmp_path) == "my cat.png: cannot be read"
+    assert image_work.plainly(error, tmp_path) == "my cat.png: cannot be read"
 
 
 @pytest.mark.parametrize(
@@ -210,15 +210,15 @@ def test_lines_for_the_user(tmp_path):
         ("my cat.png", "my cat.png"),
         ("../../etc/pass\x00wd", "pass_wd"),
         ("C:\\Users\\me\\cat.jpg", "cat.jpg"),
-        ("", "picture"),
+        ("", "image"),
         (".png", "png"),
         ("猫" * 100 + ".tiff", "猫" * 50 + ".tiff"),
         ("a" * 300, "a" * 150),
-        ("..", "picture"),
+        ("..", "image"),
     ],
 )
 def test_an_uploaded_file_has_its_own_name_and_no_path(given, kept):
-    name = picture_work.safe_name(given)
+    name = image_work.safe_name(given)
     assert name == kept
     assert "/" not in name
     assert name not in ("", ".", "..")

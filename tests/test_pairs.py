@@ -34,7 +34,7 @@ def test_training_and_evaluation_pair_alike(tmp_path, hr, lr):
         (tmp_path / "hr/z.png", tmp_path / "lr/zx4.png"),
     ]
     assert find_pairs(tmp_path / "hr", tmp_path / "lr", 4) == expected
-    assert samples.picture_paths(tmp_path / "hr", tmp_path / "lr", 4) == expected
+    assert samples.image_paths(tmp_path / "hr", tmp_path / "lr", 4) == expected
 
 
 def test_names_of_another_scale_or_folder_are_no_partners(tmp_path):
@@ -42,7 +42,7 @@ def test_names_of_another_scale_or_folder_are_no_partners(tmp_path):
     touch(tmp_path / "lr", "ax2.png", "b.png")
     alone = ["hr/a.png", "hr/sub/b.png", "lr/ax2.png", "lr/b.png"]
     names = ", ".join(str(tmp_path / name) for name in alone)
-    with pytest.raises(InputError, match=f"4 pictures of .* no partner: {re.escape(names)}; "):
+    with pytest.raises(InputError, match=f"4 images of .* no partner: {re.escape(names)}; "):
         find_pairs(tmp_path / "hr", tmp_path / "lr", 4)
 
 

@@ -12,14 +12,14 @@ import pytest
 from absl import flags
 
 from esrgan_jax.data.pipeline import make_dataset, start
-from esrgan_jax.data.sources import PictureFolder
+from esrgan_jax.data.sources import ImageFolder
 from esrgan_jax.errors import InputError
-from esrgan_jax.images.image_file import write_picture
+from esrgan_jax.images.image_file import write_image
 from esrgan_jax.imresize import degrade, imresize, margin
 
 
 class Numbered:
-    """Pictures whose number stands in every red sample, their place in green and blue."""
+    """Images whose number stands in every red sample, their place in green and blue."""
 
     def __init__(self, count: int, paired: bool = False):
         self.count, self.paired = count, paired
@@ -59,7 +59,7 @@ def test_shapes_of_batches():
     }
 
 
-def test_an_epoch_has_every_picture_once_and_the_next_one_differs():
+def test_an_epoch_has_every_image_once_and_the_next_one_differs():
     batches = take(4)
     first, second = numbers(*batches[:2]), numbers(*batches[2:])
     assert sorted(first) == sorted(second) == list(range(8))
@@ -186,8 +186,8 @@ def test_grain_agrees_that_checkpoints_work():
 
 def test_real_files_give_patches_of_their_lr(tmp_path, rng):
     hr = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    write_picture(tmp_path / "a.png", hr)
-    batch = take(1, PictureFolder(tmp_path, 32), hr_patch=32, augment=False)[0]["hr"]
+    write_image(tmp_path / "a.png", hr)
+    batch = take(1, ImageFolder(tmp_path, 32), hr_patch=32, augment=False)[0]["hr"]
     assert batch.shape == (4, 32 + 2 * margin(4), 32 + 2 * margin(4), 3)
     lr = np.round(np.asarray(degrade(batch, 4)) * 255)
     np.testing.assert_array_equal(lr, np.broadcast_to(imresize(hr, 1 / 4), lr.shape))
@@ -196,7 +196,7 @@ def test_real_files_give_patches_of_their_lr(tmp_path, rng):
 def test_impossible_settings_are_named():
     with pytest.raises(InputError, match="hr_patch=30: must be a multiple of the scale, 4"):
         take(1, hr_patch=30)
-    with pytest.raises(InputError, match="8 pictures for 9 hosts"):
+    with pytest.raises(InputError, match="8 images for 9 hosts"):
         take(1, shard_count=9)
     with pytest.raises(InputError, match="num_workers=-1: must be 0"):
         take(1, num_workers=-1)

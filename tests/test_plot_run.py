@@ -5,7 +5,7 @@ import json
 import pytest
 
 from esrgan_jax.errors import InputError
-from esrgan_jax.images.image_file import read_picture
+from esrgan_jax.images.image_file import read_image
 from esrgan_jax.training.metric_writer import MetricWriter
 from tools import plot_run
 
@@ -46,7 +46,7 @@ def test_thinned_lines_are_a_run_again(run, tmp_path):
 def test_both_stages_are_drawn(run, tmp_path):
     def drawn(name):
         plot_run.main([str(run), f"--output={tmp_path / name}"])
-        return read_picture(tmp_path / name)
+        return read_image(tmp_path / name)
 
     psnr_alone = drawn("one.png")
     (run / "gan").mkdir()

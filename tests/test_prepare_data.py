@@ -43,8 +43,8 @@ def test_cuts_names_and_counts(tmp_path, folder):
     done = prepare("--input", folder, f"--input={other}", f"--output={tmp_path}/out", *rule)
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
-    assert "broken/half.png: cannot be read as a picture" in done.stderr
-    assert "broken/junk.jpg: cannot be read as a picture" in done.stderr
+    assert "broken/half.png: cannot be read as an image" in done.stderr
+    assert "broken/junk.jpg: cannot be read as an image" in done.stderr
     assert "c.png: 90x47 pixels, smaller than 48" in done.stderr
     table = [line.split() for line in done.stdout.splitlines()]
     assert [str(folder), "5", "7", "1", "2"] in table
@@ -53,9 +53,9 @@ def test_cuts_names_and_counts(tmp_path, folder):
     assert f"--config.data.train={tmp_path}/out" in done.stdout
 
     source = ArrayRecordSource(tmp_path / "out")
-    picture = np.asarray(Image.open(folder / "a.png"))
+    image = np.asarray(Image.open(folder / "a.png"))
     places = [(top, left) for top in (0, 16) for left in (0, 24, 48)]
-    expected = [picture[top : top + 48, left : left + 48] for top, left in places]
+    expected = [image[top : top + 48, left : left + 48] for top, left in places]
     last = np.asarray(Image.open(folder / "b.png"))
     for index, window in enumerate([*expected, last, last]):
         np.testing.assert_array_equal(source[index]["hr"], window)
@@ -74,7 +74,7 @@ def test_refuses_an_existing_output(tmp_path, folder):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--size=480"], "no picture holds a window of 480 pixels; try a smaller --size"),
+        (["--size=480"], "no image holds a window of 480 pixels; try a smaller --size"),
         (["--size=0"], "argument --size: must be 1 or more"),
         (["--leftover=-1"], "argument --leftover: must be 0 or more"),
         (["--step=x"], "argument --step: must be a whole number"),

@@ -50,12 +50,12 @@ def test_one_line_a_minute_and_one_at_the_end(clock, capsys):
 
 
 def test_slow_work_has_a_line_for_each_piece(clock, capsys):
-    with Progress(2, "picture", "upscaling") as bar:
+    with Progress(2, "image", "upscaling") as bar:
         work(clock, 90, bar)
         work(clock, 59, bar)
     assert capsys.readouterr().err.splitlines() == [
-        "upscaling: 1/2 pictures, 0.01 pictures/s, 01:30 left",
-        "upscaling: 2/2 pictures, 0.01 pictures/s",
+        "upscaling: 1/2 images, 0.01 images/s, 01:30 left",
+        "upscaling: 2/2 images, 0.01 images/s",
     ]
 
 

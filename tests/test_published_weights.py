@@ -8,7 +8,7 @@ import pytest
 
 from esrgan_jax import evaluate
 from esrgan_jax.checkpoint import load_generator
-from esrgan_jax.images.image_file import read_picture
+from esrgan_jax.images.image_file import read_image
 from esrgan_jax.interop.rrdb_names import to_torch
 from esrgan_jax.interop.weight_file import read_tensors
 from esrgan_jax.interpolation import interpolate_params
@@ -23,8 +23,8 @@ FIELDS = {
 
 def test_baboon(shared_data):
     upscaler = Upscaler.load(shared_data / "weights" / "RRDB_ESRGAN_x4.npz")
-    sr = upscaler(read_picture(shared_data / "official" / "LR_baboon.png"))
-    theirs = read_picture(shared_data / "official" / "baboon_ESRGAN.png")
+    sr = upscaler(read_image(shared_data / "official" / "LR_baboon.png"))
+    theirs = read_image(shared_data / "official" / "baboon_ESRGAN.png")
     difference = np.abs(sr.astype(int) - theirs.astype(int))
     assert difference.max() <= 1
     assert (difference == 0).mean() >= 0.999
@@ -73,9 +73,9 @@ def test_interpolation_of_the_two(shared_data):
 )
 def test_tiles_of_the_default_overlap_differ_by_less_than_a_level(shared_data, weights, turned):
     """Two tiles of a photograph, side by side or one above the other, against the whole."""
-    picture = read_picture(shared_data / "set14" / "barbara.png")[250:282, 300:460]
-    picture = picture.swapaxes(0, 1) if turned else picture
-    lr = picture.astype(np.float32) / 255
+    image = read_image(shared_data / "set14" / "barbara.png")[250:282, 300:460]
+    image = image.swapaxes(0, 1) if turned else image
+    lr = image.astype(np.float32) / 255
     device = jax.devices()[:1]
     upscaler = Upscaler.load(shared_data / "weights" / weights, tile=160, devices=device)
     assert upscaler.runner.plan(*lr.shape[:2], 136, 112)[turned ^ 1].length == 136

@@ -42,11 +42,11 @@ def clock(monkeypatch):
 
 
 def work(report, clock):
-    """Two pictures of 3 and 1 megapixels, one of which fails, and one that was there."""
+    """Two images of 3 and 1 megapixels, one of which fails, and one that was there."""
     with report:
         report.skipped(Path("there.png"), Path("out/there.png"))
         report.begin(4_000_000)
-        report.note(A, "of 2 pictures the first is taken")
+        report.note(A, "of 2 images the first is taken")
         for _ in range(3):
             clock.now += 40
             report.advance(1_000_000)
@@ -57,13 +57,13 @@ def work(report, clock):
 def test_json(clock):
     out = io.StringIO()
     work(Report("json", 2, out), clock)
-    first = {"total_megapixels": 4.0, "megapixels_per_s": 0.025, "total_pictures": 2}
+    first = {"total_megapixels": 4.0, "megapixels_per_s": 0.025, "total_images": 2}
     left = {1: 120.0, 2: 80.0, 3: 40.0}
     assert [json.loads(line) for line in out.getvalue().splitlines()] == [
         {"event": "skipped", "source": "there.png", "target": "out/there.png"},
-        {"event": "note", "source": "a.png", "note": "of 2 pictures the first is taken"},
+        {"event": "note", "source": "a.png", "note": "of 2 images the first is taken"},
         *(
-            {"event": "progress", **first, "megapixels": float(n), "pictures": 0}
+            {"event": "progress", **first, "megapixels": float(n), "images": 0}
             | {"seconds_left": left[n]}
             for n in (1, 2, 3)
         ),
@@ -78,10 +78,10 @@ def test_without_a_terminal(clock, capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == [
-        "a.png: of 2 pictures the first is taken",
-        "upscaling: 2.00/4.00 MP, 0.03 MP/s, 01:20 left, 0/2 pictures",
+        "a.png: of 2 images the first is taken",
+        "upscaling: 2.00/4.00 MP, 0.03 MP/s, 01:20 left, 0/2 images",
         "not done: b.png: it is damaged",
-        "upscaling: 3.00/4.00 MP, 0.03 MP/s, 00:40 left, 1/2 pictures",
+        "upscaling: 3.00/4.00 MP, 0.03 MP/s, 00:40 left, 1/2 images",
     ]
 
 
@@ -107,7 +107,7 @@ def test_a_bar_on_a_terminal(clock, monkeypatch):
     last = shown.strip().splitlines()[-1]
     assert "upscaling:  75%" in last
     assert "3.00/4.00 MP" in last
-    assert "1/2 pictures" in last
+    assert "1/2 images" in last
 
 
 @pytest.mark.parametrize("terminal", [False, True])
@@ -142,7 +142,7 @@ def shown(terminal):
     ],
 )
 def test_all_is_not_shown_before_it_is_written(clock, monkeypatch, pixels, total, unit):
-    """In many steps, the last of which ends what is computed; then the picture is written."""
+    """In many steps, the last of which ends what is computed; then the image is written."""
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setattr(progress.tqdm, "monitor_interval", 0)

@@ -265,7 +265,7 @@ def test_pixel_unshuffle_orders_channels_as_torch(factor, rng):
 
 
 def test_pixel_unshuffle_refuses_remainders():
-    with pytest.raises(InputError, match="6x8 picture cannot be unshuffled by 4: pad it"):
+    with pytest.raises(InputError, match="6x8 image cannot be unshuffled by 4: pad it"):
         pixel_unshuffle(jnp.zeros((1, 6, 8, 3)), 4)
 
 

@@ -53,11 +53,11 @@ CONFIG = {
     "gan": {"hr_patch": 32, "clip_norm": 0.0, "ema_decay": 0.0},
     "data": {"train": "a", "num_workers": 0, "changed": "refuse"},
 }
-PICTURES = {"count": 2, "sha256": "ab", "files": {"a.png": 10, "b.png": 20}}
+IMAGES = {"count": 2, "sha256": "ab", "files": {"a.png": 10, "b.png": 20}}
 
 
-def opened(folder: epath.Path, keep: int = 3, config=CONFIG, pictures=PICTURES) -> RunCheckpoints:
-    return RunCheckpoints(folder, config, pictures, keep)
+def opened(folder: epath.Path, keep: int = 3, config=CONFIG, images=IMAGES) -> RunCheckpoints:
+    return RunCheckpoints(folder, config, images, keep)
 
 
 def held() -> tuple[int, int]:
@@ -276,7 +276,7 @@ def test_checkpoints_from_before_checksums_go_on(saved, tmp_path, capfd):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"custom_metadata": {}}))
     shutil.rmtree(path.parent / "pictures")
     other = {"count": 9, "sha256": "cd", "files": {}}
-    with opened(epath.Path(tmp_path) / "psnr", pictures=other) as checkpoints:
+    with opened(epath.Path(tmp_path) / "psnr", images=other) as checkpoints:
         checkpoints.check()
         state = checkpoints.restore(target(), fresh_data())
     jax.tree.map(np.testing.assert_array_equal, state, state_at(2))
@@ -341,16 +341,16 @@ def test_a_damaged_checkpoint_is_not_taken_for_another_config(saved, tmp_path):
         assert int(checkpoints.restore(target(), fresh_data()).step) == 1
 
 
-def test_changed_pictures_are_told_and_go_on_if_accepted(saved, capfd):
+def test_changed_images_are_told_and_go_on_if_accepted(saved, capfd):
     now = {"count": 3, "sha256": "cd", "files": {"a.png": 11, "c.png": 20, "d.png": 1}}
     message = (
-        r"checkpoints/2: the training pictures have changed since: 2 pictures then, 3 now; added: "
+        r"checkpoints/2: the training images have changed since: 2 images then, 3 now; added: "
         r"c\.png, d\.png; removed: b\.png; changed: a\.png\. .*--config\.data\.changed=accept"
     )
     with pytest.raises(InputError, match=message):
-        opened(epath.Path(saved), pictures=now).check()
+        opened(epath.Path(saved), images=now).check()
     accepting = changed_config(data__changed="accept")
-    with opened(epath.Path(saved), config=accepting, pictures=now) as checkpoints:
+    with opened(epath.Path(saved), config=accepting, images=now) as checkpoints:
         checkpoints.check()
         assert int(checkpoints.restore(target(), fresh_data()).step) == 2
-    assert "changed and accepted: 2 pictures then, 3 now" in capfd.readouterr().err
+    assert "changed and accepted: 2 images then, 3 now" in capfd.readouterr().err

@@ -13,7 +13,7 @@ ROWS = [
     {"name": "a.png", "psnr_y": 30.0, "ssim_y": 0.9, "psnr_rgb": 28.0},
     {"name": "long/name.png", "psnr_y": 33.0, "ssim_y": 0.8, "psnr_rgb": 31.0},
 ]
-# The means, by hand: psnr_y 25, 26, 24; lpips 0.4, 0.1, 0.2; niqe of the one large picture.
+# The means, by hand: psnr_y 25, 26, 24; lpips 0.4, 0.1, 0.2; niqe of the one large image.
 COLUMNS = {
     "bicubic": [
         {"name": "a|b.png", "psnr_y": 20.0, "lpips": 0.5, "niqe": 7.25},
@@ -30,12 +30,12 @@ COLUMNS = {
 }
 
 
-def test_table_has_a_row_for_each_picture_and_the_mean():
+def test_table_has_a_row_for_each_image_and_the_mean():
     worse = [{**row, "psnr_y": row["psnr_y"] - 5} for row in ROWS]
     lines = table({"bicubic": worse, "model": ROWS}).splitlines()
     assert lines[0].split() == ["bicubic", "model"]
     head = ["PSNR-Y", "SSIM-Y", "PSNR-RGB"]
-    assert lines[1].split() == ["picture", *head, *head]
+    assert lines[1].split() == ["image", *head, *head]
     assert lines[2].split() == ["a.png", "25.00", "0.9000", "28.00", "30.00", "0.9000", "28.00"]
     assert lines[-1].split() == ["mean", "26.50", "0.8500", "29.50", "31.50", "0.8500", "29.50"]
     assert len({len(line) for line in lines[1:]}) == 1
@@ -77,7 +77,7 @@ def cells(line):
 
 
 def test_markdown_marks_the_best_by_the_direction_of_each_metric():
-    means, *pictures = markdown("Set, x4", COLUMNS).split("\n\n")
+    means, *images = markdown("Set, x4", COLUMNS).split("\n\n")
     head, rule, *rows = map(cells, means.splitlines())
     assert head == ["Set, x4", "PSNR-Y ↑", "LPIPS ↓", "NIQE ↓"]
     assert rule == ["---", "--:", "--:", "--:"]
@@ -86,7 +86,7 @@ def test_markdown_marks_the_best_by_the_direction_of_each_metric():
         ["psnr", "**26.00**", "**0.1000**", "3.25"],
         ["gan", "24.00", "0.2000", "**3.12**"],
     ]
-    tables = [list(map(cells, each.splitlines())) for each in pictures]
+    tables = [list(map(cells, each.splitlines())) for each in images]
     assert [each[0] for each in tables] == [
         [heading, "bicubic", "psnr", "gan"] for heading in ("PSNR-Y ↑", "LPIPS ↓", "NIQE ↓")
     ]
@@ -99,14 +99,14 @@ def test_markdown_marks_the_best_by_the_direction_of_each_metric():
 
 def test_csv_has_what_json_has():
     read = list(csv.DictReader(io.StringIO(csv_text(COLUMNS))))
-    assert list(read[0]) == ["picture", "method", "psnr_y", "lpips", "niqe"]
+    assert list(read[0]) == ["image", "method", "psnr_y", "lpips", "niqe"]
     assert len(read) == 3 * 3
     written = json.loads(json.dumps(report("set", 4, COLUMNS["psnr"], COLUMNS), allow_nan=False))
     assert [each["model"] for each in written["models"]] == list(COLUMNS)
     for each in written["models"]:
         expected = [*each["images"], {"name": "mean", **each["mean"]}]
         of_method = [row for row in read if row["method"] == each["model"]]
-        assert [row["picture"] for row in of_method] == ["a|b.png", "c.png", "mean"]
+        assert [row["image"] for row in of_method] == ["a|b.png", "c.png", "mean"]
         for row, values in zip(of_method, expected, strict=True):
             for metric in ("psnr_y", "lpips", "niqe"):
                 number = float(row[metric]) if row[metric] else None
@@ -121,7 +121,7 @@ def test_csv_tells_infinite_from_no_value():
     assert csv_text({"m": exact}).splitlines()[1:] == ["c.png,m,inf,", "mean,m,inf,"]
 
 
-def test_report_stays_valid_json_where_a_picture_is_exact():
+def test_report_stays_valid_json_where_a_image_is_exact():
     exact = {"name": "c.png", "psnr_y": math.inf, "ssim_y": 1.0, "psnr_rgb": math.inf}
     undefined = report("set", 4, [{**ROWS[0], "psnr_y": math.nan}])
     assert undefined["images"][0]["psnr_y"] is undefined["mean"]["psnr_y"] is None

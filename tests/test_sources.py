@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from esrgan_jax.data.builder import cut, window_starts, write_sub_images
-from esrgan_jax.data.sources import ArrayRecordSource, PairedFolder, PictureFolder, open_source
+from esrgan_jax.data.sources import ArrayRecordSource, ImageFolder, PairedFolder, open_source
 from esrgan_jax.errors import InputError, RunError
-from esrgan_jax.images.image_file import read_picture, write_picture
+from esrgan_jax.images.image_file import read_image, write_image
 
 
 def fill(folder, sizes, rng):
@@ -15,7 +15,7 @@ def fill(folder, sizes, rng):
         name: rng.integers(0, 256, (*size, 3), dtype=np.uint8) for name, size in sizes.items()
     }
     for name, array in arrays.items():
-        write_picture(folder / f"{name}.png", array)
+        write_image(folder / f"{name}.png", array)
     return arrays
 
 
@@ -26,7 +26,7 @@ def corrupt(path):
 
 def test_folder_in_order_of_folders_and_paths(tmp_path, rng):
     arrays = fill(tmp_path, {"a/2": (20, 30), "a/sub/1": (30, 20), "b/0": (20, 20)}, rng)
-    source = PictureFolder([tmp_path / "b", tmp_path / "a"], 20)
+    source = ImageFolder([tmp_path / "b", tmp_path / "a"], 20)
     expected = [arrays[name] for name in ("b/0", "a/2", "a/sub/1")]
     for copy in (source, pickle.loads(pickle.dumps(source))):
         assert len(copy) == 3
@@ -40,18 +40,18 @@ def test_folder_in_order_of_folders_and_paths(tmp_path, rng):
 def test_folder_names_what_it_leaves_out(tmp_path, rng, capfd):
     fill(tmp_path, {"fine": (32, 40), "small": (31, 40)}, rng)
     (tmp_path / "junk.jpg").write_bytes(b"junk")
-    assert len(PictureFolder(tmp_path, 32)) == 1
+    assert len(ImageFolder(tmp_path, 32)) == 1
     errors = capfd.readouterr().err
     assert "small.png: 40x31 pixels, smaller than a patch of 32" in errors
-    assert "junk.jpg: cannot be read as a picture" in errors
-    assert "left out 2 of 3 pictures" in errors
-    with pytest.raises(InputError, match="none of 3 pictures can be used"):
-        PictureFolder(tmp_path, 64)
+    assert "junk.jpg: cannot be read as an image" in errors
+    assert "left out 2 of 3 images" in errors
+    with pytest.raises(InputError, match="none of 3 images can be used"):
+        ImageFolder(tmp_path, 64)
 
 
-def test_pictures_are_decoded_once_as_long_as_they_fit(tmp_path, rng):
+def test_images_are_decoded_once_as_long_as_they_fit(tmp_path, rng):
     fill(tmp_path, {"0": (32, 32), "1": (32, 32)}, rng)
-    roomy, tight = PictureFolder(tmp_path, 32), PictureFolder(tmp_path, 32, memory=3 * 32 * 32)
+    roomy, tight = ImageFolder(tmp_path, 32), ImageFolder(tmp_path, 32, memory=3 * 32 * 32)
     before = {source: [source[0]["hr"], source[1]["hr"]] for source in (roomy, tight)}
     assert roomy[0]["hr"] is before[roomy][0]
     assert roomy[1]["hr"] is before[roomy][1]
@@ -60,10 +60,10 @@ def test_pictures_are_decoded_once_as_long_as_they_fit(tmp_path, rng):
     np.testing.assert_array_equal(tight[1]["hr"], before[tight][1])
 
 
-def test_a_corrupt_picture_is_named_once_and_the_next_one_used(tmp_path, rng, capfd):
+def test_a_corrupt_image_is_named_once_and_the_next_one_used(tmp_path, rng, capfd):
     arrays = fill(tmp_path, {"0": (64, 64), "1": (64, 64), "2": (64, 64)}, rng)
     corrupt(tmp_path / "2.png")
-    source = PictureFolder(tmp_path, 64)
+    source = ImageFolder(tmp_path, 64)
     capfd.readouterr()
     for _ in range(3):
         np.testing.assert_array_equal(source[2]["hr"], arrays["0"])
@@ -71,7 +71,7 @@ def test_a_corrupt_picture_is_named_once_and_the_next_one_used(tmp_path, rng, ca
     assert capfd.readouterr().err.count("2.png: cannot be read") == 1
     for name in "01":
         corrupt(tmp_path / f"{name}.png")
-    with pytest.raises(RunError, match="no training picture can be read"):
+    with pytest.raises(RunError, match="no training image can be read"):
         pickle.loads(pickle.dumps(source))[0]
 
 
@@ -91,7 +91,7 @@ def test_pairs_find_each_other(tmp_path, rng, lr_name, hr_name):
 def test_pairs_that_do_not_fit_are_listed(tmp_path, rng):
     fill(tmp_path / "hr", {"a": (32, 32), "b": (32, 40), "c": (32, 32)}, rng)
     fill(tmp_path / "lr", {"a": (8, 8), "b": (8, 8), "d": (8, 8)}, rng)
-    with pytest.raises(InputError, match=r"2 pictures .* no partner: \S+c\.png, \S+d\.png"):
+    with pytest.raises(InputError, match=r"2 images .* no partner: \S+c\.png, \S+d\.png"):
         open_source(tmp_path / "hr", tmp_path / "lr", scale=4, min_size=32)
     (tmp_path / "hr/c.png").unlink()
     (tmp_path / "lr/d.png").unlink()
@@ -125,17 +125,17 @@ def test_window_starts(length, leftover, starts):
 
 
 def test_cut_goes_row_by_row(rng):
-    picture = rng.integers(0, 256, (100, 130, 3), dtype=np.uint8)
-    windows = list(cut(picture, 48, 24, 0))
+    image = rng.integers(0, 256, (100, 130, 3), dtype=np.uint8)
+    windows = list(cut(image, 48, 24, 0))
     places = [(i, j) for i in (0, 24, 48, 52) for j in (0, 24, 48, 72, 82)]
     assert len(windows) == len(places)
     for window, (i, j) in zip(windows, places, strict=True):
-        np.testing.assert_array_equal(window, picture[i : i + 48, j : j + 48])
+        np.testing.assert_array_equal(window, image[i : i + 48, j : j + 48])
 
 
 def test_prepared_sub_images_come_back(tmp_path, rng):
-    pictures = rng.integers(0, 256, (5, 24, 24, 3), dtype=np.uint8)
-    named = [(str(index), picture) for index, picture in enumerate(pictures)]
+    images = rng.integers(0, 256, (5, 24, 24, 3), dtype=np.uint8)
+    named = [(str(index), image) for index, image in enumerate(images)]
     parts = [named[:2], named[2:2], named[2:]]  # a file may end up empty
     write_sub_images(tmp_path / "made", [lambda part=part: iter(part) for part in parts])
     source = open_source(tmp_path / "made", scale=4, min_size=24)
@@ -143,7 +143,7 @@ def test_prepared_sub_images_come_back(tmp_path, rng):
     for copy in (source, pickle.loads(pickle.dumps(source))):
         read = [copy[index] for index in range(len(copy))]
         assert all(list(element) == ["hr"] for element in read)
-        np.testing.assert_array_equal(np.stack([element["hr"] for element in read]), pictures)
+        np.testing.assert_array_equal(np.stack([element["hr"] for element in read]), images)
     with pytest.raises(InputError, match="have 24 pixels a side, patches need 32"):
         open_source(tmp_path / "made", scale=4, min_size=32)
     with pytest.raises(InputError, match="must stand alone"):
@@ -156,7 +156,7 @@ def test_prepared_sub_images_come_back(tmp_path, rng):
 
 
 def test_open_source_refuses_what_holds_nothing(tmp_path):
-    with pytest.raises(InputError, match="no picture in it"):
+    with pytest.raises(InputError, match="no image in it"):
         open_source(tmp_path, scale=4, min_size=32)
     with pytest.raises(InputError, match="no such folder"):
         open_source(tmp_path / "none", scale=4, min_size=32)
@@ -171,5 +171,5 @@ def test_real_photographs(shared_data):
     source = open_source(shared_data / "photos/bsds500/test", scale=4, min_size=128)
     assert len(source) == 200
     np.testing.assert_array_equal(
-        source[0]["hr"], read_picture(shared_data / "photos/bsds500/test/100007.jpg")
+        source[0]["hr"], read_image(shared_data / "photos/bsds500/test/100007.jpg")
     )

@@ -60,7 +60,7 @@ def test_spandrel_agrees(tmp_path, loader, random_generator, rng, naming, suffix
     if fields.get("plus") and naming != "old":
         pytest.skip("spandrel drops ESRGAN+'s 1x1 convolutions in this naming; we say so")
     fields, params, _ = random_generator(rng, **fields)
-    # Weights of the size that training has, so that values stay near those of pictures.
+    # Weights of the size that training has, so that values stay near those of images.
     params = {k: _scaled(v) for k, v in params.items()}
     path = tmp_path / f"model{suffix}"
     module = RRDBNet(**fields)

@@ -77,26 +77,26 @@ def assert_trees_close(a, b, rtol=1e-4, atol=1e-6):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=rtol, atol=atol), a, b)
 
 
-def test_pictures_are_the_patch_and_its_lr(batch):
-    lr, hr = steps.pictures(batch, SCALE)
+def test_images_are_the_patch_and_its_lr(batch):
+    lr, hr = steps.images(batch, SCALE)
     edge = margin(SCALE)
     whole = imresize(batch["hr"][0], 1 / SCALE)
     np.testing.assert_array_equal(np.round(lr[0] * 255), whole[2:-2, 2:-2])
     np.testing.assert_array_equal(np.round(hr * 255), batch["hr"][:, edge:-edge, edge:-edge])
 
 
-def test_pictures_of_pairs_are_taken_as_they_are(rng):
+def test_images_of_pairs_are_taken_as_they_are(rng):
     pair = {
         "lr": rng.integers(0, 256, (2, 4, 4, 3), dtype=np.uint8),
         "hr": rng.integers(0, 256, (2, 8, 8, 3), dtype=np.uint8),
     }
-    lr, hr = steps.pictures(pair, SCALE)
+    lr, hr = steps.images(pair, SCALE)
     np.testing.assert_allclose(lr, pair["lr"] / 255.0, rtol=1e-6)
     np.testing.assert_allclose(hr, pair["hr"] / 255.0, rtol=1e-6)
 
 
 def test_psnr_step_is_one_adam_update_of_the_l1_loss(state, batch):
-    lr, hr = steps.pictures(batch, SCALE)
+    lr, hr = steps.images(batch, SCALE)
 
     def loss(params):
         return jnp.mean(jnp.abs(GENERATOR.apply({"params": params}, lr) - hr))
@@ -120,13 +120,13 @@ def test_psnr_step_is_one_adam_update_of_the_l1_loss(state, batch):
 
 
 def reference_gan_step(state, vgg_params, batch, relativistic):
-    """Generator first, then the discriminator with the SR pictures from before, step by step."""
-    lr, hr = steps.pictures(batch, SCALE)
+    """Generator first, then the discriminator with the SR images from before, step by step."""
+    lr, hr = steps.images(batch, SCALE)
     network, opponent = state.generator, state.discriminator
     apply_d = functools.partial(DISCRIMINATOR.apply, train=True, mutable=["batch_stats"])
 
-    def logits(params, stats, picture):
-        y, updated = apply_d({"params": params, "batch_stats": stats}, picture)
+    def logits(params, stats, image):
+        y, updated = apply_d({"params": params, "batch_stats": stats}, image)
         return y, updated["batch_stats"]
 
     def g_loss(params):
@@ -204,7 +204,7 @@ def test_accumulation_passes_statistics_on_and_keeps_a_sharded_batch_in_place():
         return seen * 10 + jnp.sum(part["hr"]), {"mean": jnp.mean(part["hr"] ** 2)}
 
     seen, result = steps.accumulate(gradients, jnp.float32(0), batch, 2)
-    even, odd = np.arange(0, 8, 2.0), np.arange(1, 8, 2.0)  # part k takes every second picture
+    even, odd = np.arange(0, 8, 2.0), np.arange(1, 8, 2.0)  # part k takes every second image
     assert seen == even.sum() * 10 + odd.sum()
     assert result["mean"] == (np.mean(even**2) + np.mean(odd**2)) / 2
 

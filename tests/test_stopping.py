@@ -22,14 +22,14 @@ SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_first_signal_asks_and_those_at_once_are_the_same_wish(number, capsys):
     with StopRequest(end=lambda code: pytest.fail("ended")) as request:
         assert request.signal is None
-        request.when = "stopping after this picture"
+        request.when = "stopping after this image"
         signal.raise_signal(number)
         assert request.signal == number
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGTERM)
         assert request.signal == number
     assert capsys.readouterr().err == (
-        f"\n{number.name}: stopping after this picture; once more after 5 s ends at once\n"
+        f"\n{number.name}: stopping after this image; once more after 5 s ends at once\n"
         "\nSIGINT: stopping already, please wait\n\nSIGTERM: stopping already, please wait\n"
     )
 

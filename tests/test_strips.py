@@ -1,4 +1,4 @@
-"""Strips: resizing without the whole picture, reading ahead, errors where they belong."""
+"""Strips: resizing without the whole image, reading ahead, errors where they belong."""
 
 import threading
 import time
@@ -28,7 +28,7 @@ def cut(image, *heights):
     [((40, 30), (20, 15)), ((41, 37), (13, 50)), ((30, 30), (77, 31)), ((50, 7), (1, 1)),
      ((1, 1), (3, 4)), ((64, 64), (64, 16)), ((33, 20), (32, 19))],
 )  # fmt: skip
-def test_resizing_is_that_of_the_whole_picture(rng, size, wanted, heights):
+def test_resizing_is_that_of_the_whole_image(rng, size, wanted, heights):
     image = rng.uniform(0, 1, (*size, 3)).astype(np.float32)
     strips = list(resized(cut(image, *heights), size, wanted))
     result = np.concatenate(strips)
@@ -88,15 +88,15 @@ def test_quantizing_rounds_half_to_even_and_clamps(dtype):
         np.testing.assert_array_equal(result.ravel(), np.rint(values.clip(0, 1) * np.float32(peak)))
 
 
-def picture(key, rows, height=4):
+def image(key, rows, height=4):
     return Strips(height, 2, 1, np.dtype("uint8"), iter(rows), np.dtype("uint8"), key=key)
 
 
 ROW = np.zeros((1, 2, 1), np.uint8)
 
 
-def test_pictures_come_in_order_whatever_is_read_of_them():
-    given = [picture(key, [ROW + key] * 4) for key in range(5)]
+def test_images_come_in_order_whatever_is_read_of_them():
+    given = [image(key, [ROW + key] * 4) for key in range(5)]
     seen = []
     for strips in prefetched(given):
         if strips.key % 2:  # half of them are left unread
@@ -112,7 +112,7 @@ def test_an_error_comes_out_of_the_rows_it_belongs_to():
         raise InputError("the file is cut off")
 
     got = []
-    for strips in prefetched([picture(0, [ROW] * 4), picture(1, broken()), picture(2, [ROW] * 4)]):
+    for strips in prefetched([image(0, [ROW] * 4), image(1, broken()), image(2, [ROW] * 4)]):
         try:
             got.append(len(list(strips.rows)))
         except InputError as error:
@@ -120,12 +120,12 @@ def test_an_error_comes_out_of_the_rows_it_belongs_to():
     assert got == [4, "the file is cut off", 4]
 
 
-def test_an_error_between_pictures_comes_out():
-    def pictures():
-        yield picture(0, [ROW] * 4)
+def test_an_error_between_images_comes_out():
+    def images():
+        yield image(0, [ROW] * 4)
         raise InputError("no further")
 
-    reading = prefetched(pictures())
+    reading = prefetched(images())
     next(reading)
     with pytest.raises(InputError, match="no further"):
         next(reading)
@@ -140,13 +140,13 @@ def test_reading_ahead_has_a_bound_and_ends_with_the_reader():
             yield ROW
 
     before = threading.active_count()
-    pictures = prefetched([picture(0, rows(), height=1000)], ahead=8)
-    strips = next(pictures)
+    images = prefetched([image(0, rows(), height=1000)], ahead=8)
+    strips = next(images)
     next(strips.rows)
     deadline = time.monotonic() + 5
     while len(read) < 9 and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.05)
     assert 9 <= len(read) <= 11
-    pictures.close()
+    images.close()
     assert threading.active_count() == before

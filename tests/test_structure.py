@@ -1,4 +1,4 @@
-"""Files that hold more than one picture: the one that is meant is taken, the rest is said."""
+"""Files that hold more than one image: the one that is meant is taken, the rest is said."""
 
 import io
 import re
@@ -12,15 +12,15 @@ import tifffile
 from PIL import Image, ImageOps
 
 from esrgan_jax.errors import InputError
-from esrgan_jax.images.image_file import picture_size, read_picture
+from esrgan_jax.images.image_file import image_size, read_image
 from esrgan_jax.images.inputs import sniff
 from esrgan_jax.images.metadata.xmp import turned
-from esrgan_jax.images.reader import open_picture
+from esrgan_jax.images.reader import open_image
 from tests.test_image_color import HEIC
 
 CFA = {"photometric": "cfa", "extratags": [(33421, "H", 2, (2, 2)), (33422, "B", 4, bytes(4))]}
-GAIN_MAP = "its gain map (HDR) is dropped; the picture itself is upscaled"
-RESULT = "its {} dropped; the picture itself is upscaled"
+GAIN_MAP = "its gain map (HDR) is dropped; the image itself is upscaled"
+RESULT = "its {} dropped; the image itself is upscaled"
 
 
 def flat(value: int, *shape: int, dtype=np.uint8) -> np.ndarray:
@@ -34,8 +34,8 @@ def encoded(array: np.ndarray, kind: str, **options) -> bytes:
 
 
 def level(path) -> int:
-    """The one level of a picture that has one."""
-    pixels = np.concatenate(list(open_picture(path).rows()))[..., :3].astype(int)
+    """The one level of an image that has one."""
+    pixels = np.concatenate(list(open_image(path).rows()))[..., :3].astype(int)
     assert np.ptp(pixels) <= 4
     return round(pixels.mean())
 
@@ -82,12 +82,12 @@ RAW = {
 
 @pytest.mark.kept("raw")
 @pytest.mark.parametrize("maker", RAW)
-def test_raw_files_are_no_pictures(outcome, tmp_path, maker):
+def test_raw_files_are_no_images(outcome, tmp_path, maker):
     reason = outcome(RAW[maker]).failure
     assert f"it is a raw file ({maker})" in reason
     assert "develop it" in reason
     (tmp_path / "a.tif").write_bytes(RAW[maker])
-    for read in (read_picture, picture_size):
+    for read in (read_image, image_size):
         with pytest.raises(InputError, match="raw file"):
             read(tmp_path / "a.tif")
 
@@ -109,27 +109,27 @@ MASK = {"data": flat(0, 64, 80, dtype=np.bool_), "photometric": "minisblack", "s
     ],
 )
 @pytest.mark.parametrize("byteorder", ["<", ">"])
-def test_the_whole_picture_of_a_tiff_is_taken(outcome, tmp_path, pages, byteorder):
+def test_the_whole_image_of_a_tiff_is_taken(outcome, tmp_path, pages, byteorder):
     file = io.BytesIO()
     with tifffile.TiffWriter(file, byteorder=byteorder, bigtiff=byteorder == ">") as writer:
         for page in pages:
             writer.write(page["data"], **{k: v for k, v in page.items() if k != "data"})
     result = outcome(file.getvalue())
-    found = open_picture(result.path)
+    found = open_image(result.path)
     assert (found.height, found.width, level(result.path)) == (128, 160, 30)
     (tmp_path / "a.tif").write_bytes(file.getvalue())
-    assert picture_size(tmp_path / "a.tif") == (64, 80)
-    assert (read_picture(tmp_path / "a.tif") == 30).all()
+    assert image_size(tmp_path / "a.tif") == (64, 80)
+    assert (read_image(tmp_path / "a.tif") == 30).all()
 
 
-def test_a_thumbnail_alone_is_a_picture():
-    assert open_picture(tiff(SMALL)).width == 20
+def test_a_thumbnail_alone_is_a_image():
+    assert open_image(tiff(SMALL)).width == 20
 
 
 def test_pages_are_counted_without_copies_of_them():
     other = {**LARGE, "data": flat(200, 30, 40, 3)}
-    notes = open_picture(tiff(LARGE, SMALL, other, SMALL)).notes
-    assert notes == ("of the 2 pictures in the file only the first is taken",)
+    notes = open_image(tiff(LARGE, SMALL, other, SMALL)).notes
+    assert notes == ("of the 2 images in the file only the first is taken",)
 
 
 @pytest.mark.kept("tiff-mask")
@@ -143,11 +143,11 @@ def test_the_mask_of_a_tiff(outcome):
 def test_the_layers_of_a_tiff(outcome):
     layers = (37724, "B", 30, b"Adobe Photoshop Document Data\0")
     result = outcome(tiff({**LARGE, "extratags": [layers]}))
-    assert result.notes == ["its Photoshop layers are dropped; the flattened picture is taken"]
+    assert result.notes == ["its Photoshop layers are dropped; the flattened image is taken"]
     assert level(result.path) == 30
 
 
-PICTURE = encoded(flat(30, 32, 48, 3), "jpeg", quality=100)
+IMAGE = encoded(flat(30, 32, 48, 3), "jpeg", quality=100)
 OTHER = encoded(flat(200, 16, 24, 3), "jpeg")
 VIDEO = ftyp("mp42", "isom") + struct.pack(">I4s", 40, b"mdat") + bytes(32)
 
@@ -181,13 +181,13 @@ def with_segments(jpeg: bytes, *segments: bytes) -> bytes:
     return jpeg[:2] + b"".join(segments) + jpeg[2:]
 
 
-def multi_picture(first: bytes, *others: tuple[int, bytes]) -> bytes:
-    """A file with the index of CIPA DC-007: (kind, picture) behind the first one."""
+def multi_image(first: bytes, *others: tuple[int, bytes]) -> bytes:
+    """A file with the index of CIPA DC-007: (kind, image) behind the first one."""
     header = 8 + 2 + 3 * 12 + 4
     size, at, entries = len(first) + 4 + 4 + header + 16 * (1 + len(others)), 0, b""
-    for kind, picture in [(0x030000, first), *others]:
+    for kind, image in [(0x030000, first), *others]:
         place = at - (2 + 4 + 4) if at else 0  # counted from the index's own header
-        length = len(picture) if at else size
+        length = len(image) if at else size
         entries += struct.pack(">IIIHH", kind, length, place, 0, 0)
         at += length
     index = struct.pack(">2sHIH", b"MM", 42, 8, 3) + struct.pack(">HHI4s", 0xB000, 7, 4, b"0100")
@@ -197,25 +197,23 @@ def multi_picture(first: bytes, *others: tuple[int, bytes]) -> bytes:
 
 
 def test_the_index_that_is_made_here_is_one():
-    with Image.open(io.BytesIO(multi_picture(PICTURE, (0x020002, OTHER)))) as image:
+    with Image.open(io.BytesIO(multi_image(IMAGE, (0x020002, OTHER)))) as image:
         assert (image.format, image.n_frames) == ("MPO", 2)
         image.seek(1)
         assert image.size == (24, 16)
 
 
 GAIN_MAPS = {
-    "Ultra HDR": multi_picture(
-        with_segments(PICTURE, xmp_segment('hdrgm:Version="1.0"')), (0, OTHER)
-    ),
+    "Ultra HDR": multi_image(with_segments(IMAGE, xmp_segment('hdrgm:Version="1.0"')), (0, OTHER)),
     "Ultra HDR with a directory": with_segments(
-        PICTURE, xmp_segment('hdrgm:Version="1.0"', directory("Primary", "GainMap"))
+        IMAGE, xmp_segment('hdrgm:Version="1.0"', directory("Primary", "GainMap"))
     )
     + OTHER,
-    "ISO 21496-1": multi_picture(
-        PICTURE, (0, with_segments(OTHER, segment(2, b"urn:iso:std:iso:ts:21496:-1\0" + bytes(8))))
+    "ISO 21496-1": multi_image(
+        IMAGE, (0, with_segments(OTHER, segment(2, b"urn:iso:std:iso:ts:21496:-1\0" + bytes(8))))
     ),
-    "Apple": multi_picture(
-        PICTURE, (0, with_segments(OTHER, xmp_segment('HDRGainMap:HDRGainMapVersion="65536"')))
+    "Apple": multi_image(
+        IMAGE, (0, with_segments(OTHER, xmp_segment('HDRGainMap:HDRGainMapVersion="65536"')))
     ),
 }
 
@@ -230,7 +228,7 @@ def test_gain_maps(outcome, kind, target):
     written = result.path.read_bytes()
     assert not re.search(rb"hdr-?gain-?map|hdrgm|21496|MPF\0|Container", written, re.I)
     if kind.startswith("Ultra"):
-        assert b"Ada" in open_picture(result.path).metadata["xmp-data"][1]
+        assert b"Ada" in open_image(result.path).metadata["xmp-data"][1]
 
 
 @pytest.mark.kept("motion-photo")
@@ -238,13 +236,13 @@ def test_gain_maps(outcome, kind, target):
 @pytest.mark.parametrize(
     "data",
     [
-        with_segments(PICTURE, xmp_segment('GCamera:MicroVideo="1" GCamera:MicroVideoOffset="72"'))
+        with_segments(IMAGE, xmp_segment('GCamera:MicroVideo="1" GCamera:MicroVideoOffset="72"'))
         + VIDEO,
         with_segments(
-            PICTURE, xmp_segment('GCamera:MotionPhoto="1"', directory("Primary", "MotionPhoto"))
+            IMAGE, xmp_segment('GCamera:MotionPhoto="1"', directory("Primary", "MotionPhoto"))
         )
         + VIDEO,
-        PICTURE + VIDEO + b"\0\0\x30\x0a" + struct.pack("<I", 16) + b"MotionPhoto_DataSEFT",
+        IMAGE + VIDEO + b"\0\0\x30\x0a" + struct.pack("<I", 16) + b"MotionPhoto_DataSEFT",
     ],
 )
 def test_motion_photos(outcome, data, target):
@@ -258,8 +256,8 @@ def test_motion_photos(outcome, data, target):
 @pytest.mark.parametrize(
     "data",
     [
-        with_segments(PICTURE, xmp_segment("", directory("Primary", "Depth"))) + OTHER,
-        PICTURE + with_segments(OTHER, segment(1, b"aux:depth urn:com:apple:photo:2018")),
+        with_segments(IMAGE, xmp_segment("", directory("Primary", "Depth"))) + OTHER,
+        IMAGE + with_segments(OTHER, segment(1, b"aux:depth urn:com:apple:photo:2018")),
     ],
 )
 def test_depth_maps(outcome, data):
@@ -270,22 +268,22 @@ def test_depth_maps(outcome, data):
 
 def test_all_that_a_telephone_adds_is_one_note():
     first = xmp_segment('hdrgm:Version="1.0"', directory("Primary", "GainMap", "MotionPhoto"))
-    notes = open_picture(with_segments(PICTURE, first) + OTHER + VIDEO).notes
+    notes = open_image(with_segments(IMAGE, first) + OTHER + VIDEO).notes
     assert notes == (RESULT.format("gain map (HDR) and video are"),)
 
 
 @pytest.mark.kept("mpo")
 @pytest.mark.parametrize("kind", [0x020001, 0x020002, 0x020003, 0])
-def test_multi_picture_files(outcome, kind):
-    result = outcome(multi_picture(PICTURE, (kind, OTHER), (kind, OTHER)))
-    assert result.notes == ["of the 3 pictures in the file only the first is taken"]
+def test_multi_image_files(outcome, kind):
+    result = outcome(multi_image(IMAGE, (kind, OTHER), (kind, OTHER)))
+    assert result.notes == ["of the 3 images in the file only the first is taken"]
     assert level(result.path) == 30
 
 
 @pytest.mark.kept("mpo-preview")
 @pytest.mark.parametrize("target", ["b.png", "b.jpg"])
-def test_previews_are_made_from_the_picture(outcome, target):
-    data = multi_picture(PICTURE, (0x010001, OTHER), (0x010002, OTHER))
+def test_previews_are_made_from_the_image(outcome, target):
+    data = multi_image(IMAGE, (0x010001, OTHER), (0x010002, OTHER))
     result = outcome(data, target)
     assert level(result.path) == 30
     assert b"MPF" not in result.path.read_bytes()
@@ -293,7 +291,7 @@ def test_previews_are_made_from_the_picture(outcome, target):
 
 def test_what_is_behind_a_jpeg_and_nobody_knows_is_no_note():
     for behind in (b"\0" * 100, b"\xff\xd8\xff", b"some words", b"\xff\xd8\xff\xe0" + bytes(9)):
-        assert open_picture(PICTURE + behind).notes == ()
+        assert open_image(IMAGE + behind).notes == ()
 
 
 def avif(value: int = 30) -> bytes:
@@ -303,7 +301,7 @@ def avif(value: int = 30) -> bytes:
 
 
 def with_property(data: bytes, kind: bytes, content: bytes, primary: bool = False) -> bytes:
-    """An AVIF of libheif's with one more property, and that of its picture if so wished."""
+    """An AVIF of libheif's with one more property, and that of its image if so wished."""
     box = struct.pack(">I4s", 8 + len(content), kind) + content
     added = len(box) + primary
     number = len(re.findall(rb"ispe|pixi|av1C|colr", data.partition(b"ipma")[0])) + 1
@@ -340,15 +338,15 @@ def with_property(data: bytes, kind: bytes, content: bytes, primary: bool = Fals
         (b"urn:com:apple:photo:2018:aux:portraiteffectsmatte", "mattes are"),
     ],
 )
-def test_auxiliary_pictures(outcome, name, said):
+def test_auxiliary_images(outcome, name, said):
     result = outcome(with_property(avif(), b"auxC", bytes(4) + name + b"\0"))
     assert result.notes == [RESULT.format(said)]
     assert level(result.path) == 30
 
 
-def test_alpha_is_no_auxiliary_picture_to_speak_of():
+def test_alpha_is_no_auxiliary_image_to_speak_of():
     name = b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha"
-    assert open_picture(with_property(avif(), b"auxC", bytes(4) + name + b"\0")).notes == ()
+    assert open_image(with_property(avif(), b"auxC", bytes(4) + name + b"\0")).notes == ()
 
 
 @pytest.mark.kept("heif-motion")
@@ -383,7 +381,7 @@ def test_light_levels(outcome, kind):
 @pytest.mark.kept("heif-coding")
 @pytest.mark.parametrize(("kind", "name"), [(b"jpeg", "JPEG"), (b"avc1", "H.264")])
 def test_other_codings_in_heif(outcome, kind, name):
-    said = f"the picture in it is coded as {name}, which is not read in HEIF"
+    said = f"the image in it is coded as {name}, which is not read in HEIF"
     assert said in outcome(avif().replace(b"av01", kind).replace(b"avif", b"mif1")).failure
 
 
@@ -391,8 +389,8 @@ def test_the_coding_tells_the_decoder_where_brands_do_not():
     for brand in (b"heic", b"heix"):
         data = HEIC.replace(brand, b"mif1")
         assert sniff(data) == "heic"
-    picture = open_picture(HEIC.replace(b"heix", b"mif1"))
-    assert (picture.height, picture.width) == (16, 48)
+    image = open_image(HEIC.replace(b"heix", b"mif1"))
+    assert (image.height, image.width) == (16, 48)
     assert sniff(avif().replace(b"ftypavif", b"ftypheic")) == "heif"
 
 
@@ -402,7 +400,7 @@ def test_animated_avif(outcome):
     file = io.BytesIO()
     frames[0].save(file, "avif", save_all=True, append_images=frames[1:], quality=100)
     result = outcome(file.getvalue())
-    assert result.notes == ["of the sequence of 3 pictures only the main one is taken"]
+    assert result.notes == ["of the sequence of 3 images only the main one is taken"]
     assert level(result.path) == 30
 
 
@@ -413,22 +411,22 @@ def test_an_animated_png_says_so_late():
     data = file.getvalue()
     chunk = b"prVt" + bytes(9000)
     chunk = struct.pack(">I", 9000) + chunk + struct.pack(">I", zlib.crc32(chunk))
-    assert open_picture(data[:33] + chunk + data[33:]).notes == (
+    assert open_image(data[:33] + chunk + data[33:]).notes == (
         "of the animated PNG only the first frame is taken",
     )
 
 
 FOREIGN = {
-    "it is a JPEG XL picture": b"\xff\x0a" + bytes(99),
-    "it is a JPEG 2000 picture": b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(99),
+    "it is a JPEG XL image": b"\xff\x0a" + bytes(99),
+    "it is a JPEG 2000 image": b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(99),
     "it is a Photoshop document": b"8BPS\0\1" + bytes(99),
-    "it is an OpenEXR picture": b"v/1\x01\2" + bytes(99),
+    "it is an OpenEXR image": b"v/1\x01\2" + bytes(99),
     "it is a Windows icon": b"\0\0\1\0\1\0" + bytes(99),
     "it is a PDF document": b"%PDF-1.7\n",
     "it is an SVG drawing, which has no pixels": b'<?xml version="1.0"?>\n<!-- by hand -->\n<svg/>',
-    "it is a web page and no picture": b"<!DOCTYPE html><html><svg></svg></html>",
+    "it is a web page and no image": b"<!DOCTYPE html><html><svg></svg></html>",
     "it is the pointer of a file in Git LFS": b"version https://git-lfs.github.com/spec/v1\n",
-    "it is a video and no picture": VIDEO,
+    "it is a video and no image": VIDEO,
     "it is a PNG in Apple's own form": b"\x89PNG\r\n\x1a\n\0\0\0\4CgBI" + bytes(99),
     "it is empty": b"",
     "there are only zeros in it": bytes(5000),
@@ -437,7 +435,7 @@ FOREIGN = {
 
 @pytest.mark.kept("foreign")
 @pytest.mark.parametrize("said", FOREIGN)
-def test_what_is_no_picture_is_called_by_its_name(outcome, said):
+def test_what_is_no_image_is_called_by_its_name(outcome, said):
     assert said in outcome(FOREIGN[said]).failure
 
 
@@ -470,7 +468,7 @@ def test_a_heif_is_turned_by_itself_and_not_by_exif(outcome, lying):
             x, y = turned((5 / 48, 6 / 32), lying)
             place = round(x * image.width), round(y * image.height)
             assert image.getexif().get_ifd(0x8769)[37396] == place
-    text = open_picture(result.path).metadata["xmp-data"][1]
+    text = open_image(result.path).metadata["xmp-data"][1]
     assert b'tiff:Orientation="1"' in text
     if lying in (1, 3, 6, 8):
         found = re.findall(rb'stArea:[xy]="([\d.]+)"', text)

@@ -14,8 +14,8 @@ from esrgan_jax.images.metadata.exif_edit import edited_exif
 from esrgan_jax.images.metadata.insertion import insert
 from esrgan_jax.images.metadata.png_text import Text, chunks
 from esrgan_jax.images.metadata.texts import decoded_comment, encoded_comment, placed
-from esrgan_jax.images.reader import open_picture
-from tests.test_structure import PICTURE, segment
+from esrgan_jax.images.reader import open_image
+from tests.test_structure import IMAGE, segment
 
 PROMPT = "a cat, masterpiece\nNegative prompt: dog\nSteps: 20, Sampler: Euler a, Size: 20x24"
 FOREIGN = "ein Kätzchen, 猫, 🐈\nSteps: 20, Sampler: Euler a"
@@ -98,7 +98,7 @@ def test_prompts_are_where_others_look_for_them(outcome, target, prompt):
     fields = [exif[tag].encode("latin-1") for tag in (MAKE, MODEL, 315, 33432)]
     said = [f"workflow:{GRAPH}", f"prompt:{GRAPH}", "Ada", "© Ada"]
     assert fields == [text.encode() for text in said]
-    texts = {text.keyword: text.text for text in open_picture(result.path).texts}
+    texts = {text.keyword: text.text for text in open_image(result.path).texts}
     assert texts == {"parameters": prompt, "workflow": GRAPH, "prompt": GRAPH}
 
 
@@ -141,13 +141,13 @@ def test_a_field_that_is_taken_is_not_overwritten():
 def test_what_is_too_long_for_exif_is_said(outcome, target):
     result = outcome(png(parameters=PROMPT, workflow="x" * 70_000), target)
     assert result.notes == [f"its text (workflow) has no place in {target[1:]} and is dropped"]
-    assert open_picture(result.path).texts == (Text("parameters", PROMPT),)
+    assert open_image(result.path).texts == (Text("parameters", PROMPT),)
 
 
 def test_tiff_takes_texts_of_any_length(enlarged):
     result = enlarged(png(parameters=PROMPT, workflow="x" * 70_000), "b.tif")
     assert result.notes == []
-    assert [len(text.text) for text in open_picture(result.path).texts] == [len(PROMPT), 70_000]
+    assert [len(text.text) for text in open_image(result.path).texts] == [len(PROMPT), 70_000]
 
 
 def test_keywords_of_ones_own_are_said_with_the_text(enlarged):
@@ -162,7 +162,7 @@ def test_keywords_of_ones_own_are_said_with_the_text(enlarged):
 
 def commented(*comments: str) -> bytes:
     data = [b"\xff\xfe" + struct.pack(">H", len(c.encode()) + 2) + c.encode() for c in comments]
-    return PICTURE[:20] + b"".join(data) + PICTURE[20:]
+    return IMAGE[:20] + b"".join(data) + IMAGE[20:]
 
 
 @pytest.mark.kept("comment")
@@ -172,7 +172,7 @@ def test_comments_of_jpeg(outcome):
     data = result.path.read_bytes()
     assert all(b"\xff\xfe" + c in data for c in (b"\0\x08by Ada", b"\0\x0bK\xc3\xa4tzchen"))
     assert (np.asarray(Image.open(result.path)) == 30).all()
-    found = open_picture(result.path)
+    found = open_image(result.path)
     assert found.texts == (Text("Comment", "by Ada"), Text("Comment", "Kätzchen"))
     assert "exif-ifd0-Software" in found.metadata
     with Image.open(outcome(source, "b.png").path) as image:
@@ -183,7 +183,7 @@ def test_comments_of_jpeg(outcome):
             assert image.getexif().get_ifd(EXIF)[USER_COMMENT] == b"ASCII\0\0\0by Ada"
     gif = outcome(once, "b.gif").path.read_bytes()
     assert b"\x21\xfe\x06by Ada\0" in gif
-    assert open_picture(gif).texts == (Text("Comment", "by Ada"),)  # without this program's own
+    assert open_image(gif).texts == (Text("Comment", "by Ada"),)  # without this program's own
 
 
 def test_long_comments_become_several(enlarged):
@@ -191,7 +191,7 @@ def test_long_comments_become_several(enlarged):
     with Image.open(result.path) as image:
         assert image.size == (40, 48)
         image.load()
-    assert [len(text.text) for text in open_picture(result.path).texts] == [65_533, 34_467]
+    assert [len(text.text) for text in open_image(result.path).texts] == [65_533, 34_467]
 
 
 @pytest.mark.parametrize("size", [0, 1, 99, 100, 101])
@@ -220,7 +220,7 @@ IPTC = b"Photoshop 3.0\x008BIM\4\4\0\0\0\0\0\x08\x1c\x02\x19\x00\x03key"
 @pytest.mark.kept("iptc")
 @pytest.mark.parametrize("target", ["b.webp", "b.avif"])
 def test_iptc_where_it_has_no_place(outcome, target):
-    source = PICTURE[:20] + segment(13, IPTC) + PICTURE[20:]
+    source = IMAGE[:20] + segment(13, IPTC) + IMAGE[20:]
     said = f"its IPTC has no place in {target[1:]} and is dropped"
     assert outcome(source, target).notes == [said]
 
@@ -228,9 +228,9 @@ def test_iptc_where_it_has_no_place(outcome, target):
 @pytest.mark.kept("credentials")
 def test_content_credentials(outcome):
     signed = b"JP\0\1\0\0\0\1\0\0\0\x20jumb....jumdc2pa"
-    said = "its content credentials (C2PA) are dropped; the picture itself is upscaled"
+    said = "its content credentials (C2PA) are dropped; the image itself is upscaled"
     for data in (
-        PICTURE[:20] + segment(11, signed) + PICTURE[20:],
+        IMAGE[:20] + segment(11, signed) + IMAGE[20:],
         png(chunk(b"caBX", signed)),
     ):
         result = outcome(data)
@@ -241,13 +241,13 @@ def test_content_credentials(outcome):
 @pytest.mark.kept("extended-xmp")
 def test_extended_xmp(outcome):
     more = segment(1, b"http://ns.adobe.com/xmp/extension/\0" + b"0" * 32 + bytes(8) + b"<x/>")
-    said = "its extended XMP is dropped; the picture itself is upscaled"
-    assert outcome(PICTURE[:20] + more + PICTURE[20:]).notes == [said]
+    said = "its extended XMP is dropped; the image itself is upscaled"
+    assert outcome(IMAGE[:20] + more + IMAGE[20:]).notes == [said]
 
 
 def test_iptc_of_a_jpeg_through_a_png(enlarged):
     thumbnail = b"8BIM\x04\x0c\0\0\0\0\0\4\xff\xd8\xff\xd9"
-    source = PICTURE[:20] + segment(13, IPTC + b"\0" * (len(IPTC) % 2) + thumbnail) + PICTURE[20:]
+    source = IMAGE[:20] + segment(13, IPTC + b"\0" * (len(IPTC) % 2) + thumbnail) + IMAGE[20:]
     through = enlarged(source, "c.png")
     with Image.open(through.path) as image:
         assert image.text["Raw profile type iptc"].startswith("\niptc\n      20\n3842494d0404")
@@ -276,7 +276,7 @@ def test_exif_and_xmp_that_a_png_has_as_text(enlarged, tmp_path):
         with Image.open(enlarged(file.getvalue(), target).path) as image:
             assert image.getexif()[315] == "Ada"
             assert "Raw profile type exif" not in image.info
-        xmp = open_picture(tmp_path / target).metadata["xmp-data"][1]
+        xmp = open_image(tmp_path / target).metadata["xmp-data"][1]
         assert xmp.rstrip(b"\0") == b"<x a='1'/>"
 
 

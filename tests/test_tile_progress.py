@@ -41,7 +41,7 @@ def told(upscaler, image, **options):
     ],
     ids=["rows", "ensemble", "blend"],
 )
-def test_parts_are_the_same_picture_as_one_program(rng, height, bands, options):
+def test_parts_are_the_same_image_as_one_program(rng, height, bands, options):
     """Bit for bit; 150 rows are enlarged some at a time."""
     image = rng.integers(0, 256, (height, 12, bands), dtype=np.uint8)
     parts = Upscaler(*network(), devices=jax.devices()[:1], **options)

@@ -1,4 +1,4 @@
-"""Tiles through the device: batches over pictures, what memory cannot hold, what is not finite."""
+"""Tiles through the device: batches over images, what memory cannot hold, what is not finite."""
 
 import jax
 import jax.numpy as jnp
@@ -70,7 +70,7 @@ def test_everything_comes_out_in_order_with_its_result(variables, rng):
 
 
 def test_little_is_read_ahead(variables, rng):
-    """However many tiles there are, a few are alive: a picture may be larger than memory."""
+    """However many tiles there are, a few are alive: an image may be larger than memory."""
     alive, most = 0, 0
 
     def source():
@@ -130,7 +130,7 @@ def test_out_of_memory_halves_the_tile_and_goes_on(variables, rng, monkeypatch, 
     difference = np.abs(result.astype(int) - expected)
     assert np.quantile(difference, 0.99) <= 1
     assert max(upscaler.runner.launched) <= room
-    # The next picture begins with tiles that fit.
+    # The next image begins with tiles that fit.
     failures = []
     monkeypatch.setattr(Greedy, "_shrink", lambda self, *_: failures.append(1))
     upscaler(image)
@@ -169,7 +169,7 @@ def test_an_error_of_the_device_that_is_not_of_memory_comes_out(variables, rng, 
 
 
 class Narrow(nn.Module, Generator):
-    """Overflows in bfloat16 alone, on pictures that are white in a corner."""
+    """Overflows in bfloat16 alone, on images that are white in a corner."""
 
     scale: int = 1
     in_channels: int = 3
@@ -189,7 +189,7 @@ def test_tiles_that_are_not_finite_are_done_again_in_float32(rng, dtype):
     np.testing.assert_array_equal(result, image)
 
 
-def test_one_picture_that_is_not_finite_does_not_touch_the_others(rng):
+def test_one_image_that_is_not_finite_does_not_touch_the_others(rng):
     class Fragile(Narrow):
         def __call__(self, lr):
             return lr + jnp.where(lr[:, :1, :1] == 1, jnp.nan, 0.0)
@@ -223,7 +223,7 @@ def test_batches_fill_a_device_and_are_few(variables, rng, monkeypatch, platform
 
 @pytest.mark.parametrize("bands", [1, 4])
 @pytest.mark.parametrize("seamless", [None, "mirror", "wrap"])
-def test_one_picture_over_eight_devices_equals_one_device(variables, rng, bands, seamless):
+def test_one_image_over_eight_devices_equals_one_device(variables, rng, bands, seamless):
     """Its rows are split; what convolutions need of the neighbours comes from them."""
     assert len(jax.devices()) == 8
     image = rng.integers(0, 256, (83, 40, bands), dtype=np.uint8)

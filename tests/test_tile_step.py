@@ -1,4 +1,4 @@
-"""The step on the device: planes of every kind of picture, and what is done beside the network."""
+"""The step on the device: planes of every kind of image, and what is done beside the network."""
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +45,7 @@ def repeated(x, scale=2):
 @pytest.mark.parametrize("bands", [1, 2, 3, 4])
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-def test_a_network_that_only_repeats_gives_every_picture_back(rng, bands, channels, dtype):
+def test_a_network_that_only_repeats_gives_every_image_back(rng, bands, channels, dtype):
     peak = 1 if dtype == np.float32 else np.iinfo(dtype).max
     lr = (
         np.rint(rng.uniform(0, peak, (2, 6, 5, bands)))
@@ -101,7 +101,7 @@ def test_what_is_hidden_bleeds_nowhere(rng):
 
 
 def test_alpha_that_is_one_value_around_stays_it(rng):
-    """A network that makes 254 of 255 makes no picture see-through, nor the hidden visible."""
+    """A network that makes 254 of 255 makes no image see-through, nor the hidden visible."""
     lr = rng.integers(0, 256, (1, 16, 24, 4), dtype=np.uint8)
     lr[..., 3] = 0
     lr[:, :, 12:, 3] = 255
@@ -126,7 +126,7 @@ def test_colours_go_on_under_what_is_transparent(rng):
     assert np.abs(near - [200, 100, 50]).max() <= 3
 
 
-def test_colours_that_go_on_end_at_the_picture(rng):
+def test_colours_that_go_on_end_at_the_image(rng):
     """Beyond it there are zeros, as without alpha."""
     lr = np.zeros((1, 16, 16, 4), np.float32)
     lr[:, :10, :12] = 0.5
@@ -145,7 +145,7 @@ def test_colours_that_go_on_end_at_the_picture(rng):
     assert (planes[:, :, 12:] == 0).all()
 
 
-def test_gray_pictures_stay_gray(rng):
+def test_gray_images_stay_gray(rng):
     class Tint(Recolor):
         def __call__(self, lr):
             return super().__call__(lr) * jnp.array([1.0, 0.5, 0.25]).reshape(1, 1, 1, 3)
@@ -164,9 +164,9 @@ def test_strength_goes_from_bicubic_to_the_network(rng):
     for strength in (0.0, 0.3, 1.0):
         sr = run(module, lr, sizes, strength=strength)
         for tile, result, (height, width) in zip(lr, sr, sizes, strict=True):
-            picture = tile[:height, :width]
-            expected = strength * 0.5 * repeated(picture[None])[0]
-            expected = expected + (1 - strength) * imresize(picture, 2)
+            image = tile[:height, :width]
+            expected = strength * 0.5 * repeated(image[None])[0]
+            expected = expected + (1 - strength) * imresize(image, 2)
             filled = result[: 2 * height, : 2 * width]
             np.testing.assert_allclose(filled, expected.clip(0, 1), rtol=0, atol=1e-5)
 
@@ -198,8 +198,8 @@ def test_keep_color_takes_a_cast_away_and_leaves_texture(rng):
     assert np.abs(difference).max() < 0.006  # of the border, where the mean is one-sided
 
 
-def test_keep_color_sees_nothing_beyond_a_picture(rng):
-    """A picture in a corner of its tile is corrected as one that fills it."""
+def test_keep_color_sees_nothing_beyond_a_image(rng):
+    """An image in a corner of its tile is corrected as one that fills it."""
     lr = np.zeros((1, 64, 64, 3), np.float32)
     lr[:, :20, :30] = rng.uniform(0.3, 0.6, (1, 20, 30, 3))
     sr = run(Recolor(gain=0.9, shift=0.1), lr, [(20, 30)], keep_color=True)
@@ -225,10 +225,10 @@ def test_the_ensemble_is_the_mean_of_eight_turned_versions(network, rng):
     sr, _ = upscale_step(module, variables, lr, np.array(sizes), ensemble=True)
     apply = jax.jit(module.apply)
     for tile, result, (height, width) in zip(lr, np.asarray(sr), sizes, strict=True):
-        picture, total = tile[:height, :width], 0.0
+        image, total = tile[:height, :width], 0.0
         for turns in range(4):
             for flip in (False, True):
-                turned = np.rot90(picture[:, ::-1] if flip else picture, turns)
+                turned = np.rot90(image[:, ::-1] if flip else image, turns)
                 back = np.rot90(np.asarray(apply(variables, turned[None]))[0], -turns)
                 total = total + (back[:, ::-1] if flip else back)
         filled = result[: 4 * height, : 4 * width]

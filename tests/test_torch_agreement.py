@@ -253,7 +253,7 @@ def test_a_whole_gan_step(rng, random_generator, use_bias, stop_means):
     vgg, vgg_params, vgg_peer = random_vgg(6, ("conv1_2", "conv2_1"), 19, "torchvision")
     side = 64 + 2 * margin(4)
     batch = {"hr": rng.integers(0, 256, (4, side, side, 3), dtype=np.uint8)}
-    lr, hr = jax.jit(functools.partial(steps.pictures, scale=4))(batch)
+    lr, hr = jax.jit(functools.partial(steps.images, scale=4))(batch)
 
     adam = create_optimizer(optax.constant_schedule(RATE), b1=0.9, b2=0.99)
     d_params, d_stats = d_variables["params"], d_variables["batch_stats"]
@@ -277,8 +277,8 @@ def test_a_whole_gan_step(rng, random_generator, use_bias, stop_means):
     torch_networks.load_arrays(g_peer, rrdb_names.to_torch(g_fields, g_params))
     peers = (g_peer, d_peer)
     optimizers = [torch.optim.Adam(p.parameters(), lr=RATE, betas=(0.9, 0.99)) for p in peers]
-    pictures = [torch_networks.to_nchw(np.array(x)) for x in (lr, hr)]
-    theirs = torch_steps.gan_step(*peers, vgg_peer, *optimizers, *pictures, **weights)
+    images = [torch_networks.to_nchw(np.array(x)) for x in (lr, hr)]
+    theirs = torch_steps.gan_step(*peers, vgg_peer, *optimizers, *images, **weights)
 
     norms = {name: metrics.pop(f"grad_norm_{name}") for name in "gd"}
     assert_all_agree(metrics, {name: value.numpy() for name, value in theirs.items()})

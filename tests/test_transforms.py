@@ -21,7 +21,7 @@ def test_crop_is_mirrored_beyond_the_border():
         np.testing.assert_array_equal(crop(image, top, left, 10, 8), expected)
 
 
-def test_the_mirror_reaches_over_a_picture_smaller_than_the_margin():
+def test_the_mirror_reaches_over_a_image_smaller_than_the_margin():
     image = coordinates(6, 5)
     padded = np.pad(image, ((16, 16), (16, 16), (0, 0)), "symmetric")
     np.testing.assert_array_equal(crop(image, 0, 0, 5, 16), padded[:37, :37])
@@ -41,7 +41,7 @@ def test_patches_lie_on_the_lr_grid_everywhere(rng, scale):
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_degraded_patches_are_crops_of_the_lr_picture(rng, scale):
+def test_degraded_patches_are_crops_of_the_lr_image(rng, scale):
     hr = rng.integers(0, 256, (61, 53, 3), dtype=np.uint8)
     lr = imresize(mod_crop(hr, scale), 1 / scale)
     views = np.lib.stride_tricks.sliding_window_view(lr, (6, 6), axis=(0, 1))

@@ -18,8 +18,8 @@ from PIL import Image
 
 from esrgan_jax.checkpoint import save_generator
 from esrgan_jax.errors import InputError, RunError
-from esrgan_jax.images.image_file import read_picture, write_picture
-from esrgan_jax.images.reader import open_picture
+from esrgan_jax.images.image_file import read_image, write_image
+from esrgan_jax.images.reader import open_image
 from esrgan_jax.interpolation import interpolate_params
 from esrgan_jax.models.rrdb import RRDBNet
 from esrgan_jax.upscale import main
@@ -32,7 +32,7 @@ def command(*arguments: object) -> list[str]:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """Two small x4 generators that make visible pictures: (path, module, variables) of each."""
+    """Two small x4 generators that make visible images: (path, module, variables) of each."""
     module = RRDBNet(num_features=8, num_growth=4, num_blocks=1)
     shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 4, 4, 3)))
     rng = np.random.default_rng(0)
@@ -48,25 +48,25 @@ def models(tmp_path_factory):
 
 @pytest.fixture
 def photos(tmp_path, rng):
-    """A folder with two pictures, one of them below it, and a file that is no picture."""
+    """A folder with two images, one of them below it, and a file that is no image."""
     folder = tmp_path / "photos"
     for name in ("a.png", "sub/Ünï köde.v2.png"):
-        write_picture(folder / name, rng.integers(0, 256, (9, 12, 3), dtype=np.uint8))
-    (folder / "notes.txt").write_text("no picture")
+        write_image(folder / name, rng.integers(0, 256, (9, 12, 3), dtype=np.uint8))
+    (folder / "notes.txt").write_text("no image")
     return folder
 
 
-def test_pictures_become_the_network_of_their_pixels(models, photos, tmp_path, capsys):
+def test_images_become_the_network_of_their_pixels(models, photos, tmp_path, capsys):
     path, module, variables = models[0]
     output = tmp_path / "out"
     main([str(photos), f"--output={output}", f"--model={path}"])
     for name in ("a.png", "sub/Ünï köde.v2.png"):
-        lr = read_picture(photos / name)
+        lr = read_image(photos / name)
         sr = np.asarray(module.apply(variables, (lr[None] / 255).astype(np.float32))[0])
         expected = np.rint(sr.clip(0, 1) * 255).astype(int)
         assert expected.std() > 3
-        assert np.abs(read_picture(output / name) - expected).max() <= 1
-    assert "2 pictures upscaled x4" in capsys.readouterr().out
+        assert np.abs(read_image(output / name) - expected).max() <= 1
+    assert "2 images upscaled x4" in capsys.readouterr().out
 
 
 def test_options_reach_the_upscaler(models, photos, tmp_path):
@@ -77,20 +77,20 @@ def test_options_reach_the_upscaler(models, photos, tmp_path):
     source = photos / "a.png"
     main([str(source), f"--output={output}", f"--model={gan}", *interpolation, *tiles])
     upscaler = Upscaler(module, interpolate_params(a, b, 0.3), tile=8, overlap=2)
-    np.testing.assert_array_equal(read_picture(output), upscaler(read_picture(source)))
+    np.testing.assert_array_equal(read_image(output), upscaler(read_image(source)))
 
 
-def test_a_bad_picture_is_named_and_the_others_are_done(models, photos, tmp_path, capsys):
+def test_a_bad_image_is_named_and_the_others_are_done(models, photos, tmp_path, capsys):
     (photos / "b.png").write_bytes((photos / "a.png").read_bytes()[:100])
     output = tmp_path / "out"
-    with pytest.raises(RunError, match=r"1 of 3 pictures .*b\.png"):
+    with pytest.raises(RunError, match=r"1 of 3 images .*b\.png"):
         main([str(photos), f"--output={output}", f"--model={models[0][0]}"])
     written = sorted(path.name for path in output.rglob("*") if path.is_file())
     assert written == ["a.png", "Ünï köde.v2.png"]
     assert "b.png: cannot be read" in capsys.readouterr().err
 
 
-def test_named_pictures_of_which_none_can_be_read_are_wrong_input(models, photos, tmp_path):
+def test_named_images_of_which_none_can_be_read_are_wrong_input(models, photos, tmp_path):
     """As for the other commands: exit code 2; where one is done, or from a folder, it is 1."""
     raw, cut = photos / "raw.nef", photos / "b.png"
     tifffile.imwrite(raw, np.zeros((8, 8), np.uint16), photometric="cfa")
@@ -102,17 +102,17 @@ def test_named_pictures_of_which_none_can_be_read_are_wrong_input(models, photos
             main([*map(str, names), f"--output={tmp_path}/{number}/", f"--model={models[0][0]}"])
     (photos / "a.png").unlink()
     (photos / "sub/Ünï köde.v2.png").unlink()
-    with pytest.raises(RunError, match=r"1 of 1 pictures .*b\.png"):
+    with pytest.raises(RunError, match=r"1 of 1 images .*b\.png"):
         main([str(photos), f"--output={tmp_path}/4/", f"--model={models[0][0]}"])
 
 
-def test_a_network_that_is_not_finite_writes_no_picture(models, photos, tmp_path, capsys):
+def test_a_network_that_is_not_finite_writes_no_image(models, photos, tmp_path, capsys):
     _, module, variables = models[0]
     damaged = jax.tree.map(np.copy, variables)
     damaged["params"]["conv_hr"]["bias"][0] = np.nan
     path, output = tmp_path / "damaged.safetensors", tmp_path / "out"
     save_generator(path, module, damaged)
-    with pytest.raises(RunError, match=r"2 of 2 pictures .*a\.png"):
+    with pytest.raises(RunError, match=r"2 of 2 images .*a\.png"):
         main([str(photos), f"--output={output}", f"--model={path}"])
     assert "a.png: the network gives values that are not finite" in capsys.readouterr().err
     assert not output.exists()
@@ -154,10 +154,10 @@ def test_every_variety_of_network(tmp_path, rng, random_generator, variety):
     params = jax.tree.map(lambda a: a * np.float32(0.1), params)
     model = tmp_path / ("3x_model.pth" if fields["scale"] == 3 else "model.pth")
     save_generator(model, RRDBNet(**fields), {"params": params}, naming="old")
-    write_picture(tmp_path / "a.png", rng.integers(0, 256, (9, 13, 3), dtype=np.uint8))
+    write_image(tmp_path / "a.png", rng.integers(0, 256, (9, 13, 3), dtype=np.uint8))
     main([str(tmp_path / "a.png"), f"--output={tmp_path / 'b.png'}", f"--model={model}"])
     scale = fields["scale"]
-    assert read_picture(tmp_path / "b.png").shape == (9 * scale, 13 * scale, 3)
+    assert read_image(tmp_path / "b.png").shape == (9 * scale, 13 * scale, 3)
 
 
 def leftovers(folder: Path) -> list[str]:
@@ -166,10 +166,10 @@ def leftovers(folder: Path) -> list[str]:
 
 @pytest.fixture
 def large(tmp_path, rng):
-    """A folder of pictures that take a while in small tiles."""
+    """A folder of images that take a while in small tiles."""
     for name in ("a.png", "b.png"):
-        picture = rng.integers(0, 256, (700, 700, 3), dtype=np.uint8)
-        write_picture(tmp_path / "large" / name, picture)
+        image = rng.integers(0, 256, (700, 700, 3), dtype=np.uint8)
+        write_image(tmp_path / "large" / name, image)
     return tmp_path / "large"
 
 
@@ -205,12 +205,12 @@ def test_a_signal_ends_it_soon_and_leaves_nothing(models, large, tmp_path, numbe
 
 def test_pipes(models, photos):
     arguments = ["-", "--output=-", f"--model={models[0][0]}", "--format=tif"]
-    picture = (photos / "a.png").read_bytes()
+    image = (photos / "a.png").read_bytes()
     done = subprocess.run(
-        command(*arguments, "--progress=json"), input=picture, capture_output=True, check=False
+        command(*arguments, "--progress=json"), input=image, capture_output=True, check=False
     )
     assert done.returncode == 0
-    assert open_picture(done.stdout).width == 48
+    assert open_image(done.stdout).width == 48
     events = [json.loads(line)["event"] for line in done.stderr.splitlines()]
     assert events[-2:] == ["done", "finished"]
 
@@ -247,7 +247,7 @@ def test_nobody_reads_the_lines_of_json(models, photos, monkeypatch, tmp_path):
 def test_a_full_disk(models, photos, tmp_path):
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))\n"
     code = limit + "from esrgan_jax import upscale; upscale.run()"
-    write_picture(photos / "0.png", np.zeros((9, 12, 3), np.uint8))  # which has room
+    write_image(photos / "0.png", np.zeros((9, 12, 3), np.uint8))  # which has room
     arguments = [photos, f"--output={tmp_path / 'out'}", f"--model={models[0][0]}"]
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
@@ -258,7 +258,7 @@ def test_a_full_disk(models, photos, tmp_path):
     )
     assert done.returncode == 1
     assert "a.png: could not be written: " in done.stderr
-    assert "2 of 3 pictures could not be upscaled" in done.stderr
+    assert "2 of 3 images could not be upscaled" in done.stderr
     assert "Traceback" not in done.stderr
     assert leftovers(tmp_path) == []
     assert [path.name for path in (tmp_path / "out").iterdir() if path.is_file()] == ["0.png"]
@@ -271,7 +271,7 @@ def test_two_at_a_time_on_one_folder(models, photos, tmp_path):
         for _ in range(2)
     ]
     assert [process.wait() for process in both] == [0, 0]
-    assert read_picture(output / "a.png").shape == (36, 48, 3)
+    assert read_image(output / "a.png").shape == (36, 48, 3)
     assert leftovers(tmp_path) == []
 
 
@@ -290,7 +290,7 @@ def test_a_second_run_does_what_is_missing(models, photos, tmp_path, capsys):
         **{"event": "finished", "done": 1, "failed": 0, "skipped": 1, "seconds": 0}
     }
     main(arguments)
-    said = "0 pictures upscaled x4: {}, 2 skipped as done (--overwrite does them again)"
+    said = "0 images upscaled x4: {}, 2 skipped as done (--overwrite does them again)"
     assert said.format(output) in capsys.readouterr().out
     assert (output / "sub/Ünï köde.v2.png").stat().st_mtime_ns == kept
     main([*arguments, "--overwrite"])
@@ -306,9 +306,9 @@ def test_into_the_same_folder_twice(models, photos, capsys):
     assert "2 skipped" in capsys.readouterr().out
 
 
-def test_shares_cover_every_picture_once(models, tmp_path):
+def test_shares_cover_every_image_once(models, tmp_path):
     for index in range(5):
-        write_picture(tmp_path / f"in/{index}.png", np.zeros((2, 2, 3), np.uint8))
+        write_image(tmp_path / f"in/{index}.png", np.zeros((2, 2, 3), np.uint8))
     found = []
     for part in range(3):
         output = tmp_path / str(part)
@@ -320,13 +320,13 @@ def test_shares_cover_every_picture_once(models, tmp_path):
 
 def test_chains_and_blends(models, photos, tmp_path):
     (first, module, a), (second, _, b) = models
-    picture, output = read_picture(photos / "a.png"), tmp_path / "big.png"
+    image, output = read_image(photos / "a.png"), tmp_path / "big.png"
     overwrite = ["--overwrite", "--progress=quiet", f"--output={output}", str(photos / "a.png")]
     main([*overwrite, f"--model={first}", f"--then={second}"])
-    assert read_picture(output).shape == (9 * 16, 12 * 16, 3)
+    assert read_image(output).shape == (9 * 16, 12 * 16, 3)
     main([*overwrite, "--mix", f"{first}=0.25", f"{second}=0.75"])
-    expected = Upscaler(module, interpolate_params(a, b, 0.75))(picture)
-    np.testing.assert_array_equal(read_picture(output), expected)
+    expected = Upscaler(module, interpolate_params(a, b, 0.75))(image)
+    np.testing.assert_array_equal(read_image(output), expected)
 
 
 @pytest.mark.parametrize(
@@ -393,7 +393,7 @@ def test_the_package_stands_in_for_a_model(photos, tmp_path, monkeypatch, option
         main([str(photos), f"--output={tmp_path / 'out'}", *options])
 
 
-def test_without_a_model_the_picture_says_what_made_it(photos, tmp_path):
+def test_without_a_model_the_image_says_what_made_it(photos, tmp_path):
     main([str(photos / "a.png"), f"--output={tmp_path / 'b.png'}"])
     with Image.open(tmp_path / "b.png") as image:
         assert image.size == (48, 36)

@@ -1,4 +1,4 @@
-"""The upscaler against networks whose answer is known, and tiles against the whole picture."""
+"""The upscaler against networks whose answer is known, and tiles against the whole image."""
 
 import jax
 import jax.numpy as jnp
@@ -75,14 +75,14 @@ def test_results_are_clamped_and_rounded():
 
 @pytest.mark.parametrize("shape", [(40, 50), (16, 90), (17, 17), (90, 5)])
 def test_tiles_with_the_receptive_field_equal_the_whole(rng, shape):
-    """Borders included: the network sees the picture's own edge, nothing else's."""
+    """Borders included: the network sees the image's own edge, nothing else's."""
     image = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
     whole = Upscaler(Smooth(), {})(image)
     tiled = Upscaler(Smooth(), {}, tile=16, overlap=4)(image)
     np.testing.assert_array_equal(tiled, whole)
 
 
-def test_all_tiles_of_all_pictures_have_one_shape(rng):
+def test_all_tiles_of_all_images_have_one_shape(rng):
     jax.clear_caches()
     traces.clear()
     upscaler = Upscaler(Smooth(), {}, tile=16, overlap=4)
@@ -125,7 +125,7 @@ def test_tiles_of_a_folding_network_lie_on_its_grid(folding, rng):
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 5, 3), (3, 1, 3)])
-def test_smallest_pictures(folding, shape):
+def test_smallest_images(folding, shape):
     assert Upscaler(*folding)(np.zeros(shape, np.uint8)).shape == (2 * shape[0], 2 * shape[1], 3)
 
 
@@ -141,7 +141,7 @@ def test_smallest_pictures(folding, shape):
         (np.full((4, 4, 3), np.nan), r"\[0, 1\].*nan"),
     ],
 )
-def test_unusable_pictures_are_explained(image, message):
+def test_unusable_images_are_explained(image, message):
     with pytest.raises(InputError, match=message):
         Upscaler(Affine(), {})(image)
 
@@ -168,7 +168,7 @@ def test_unusable_tiles_are_explained(folding, options, message):
         Upscaler(*folding, **options)
 
 
-def test_exact_tiles_equal_the_whole_picture_with_its_alpha(rng):
+def test_exact_tiles_equal_the_whole_image_with_its_alpha(rng):
     """To a level: the same sums in another order. Hard alpha shows a tile's own border at once."""
     module = RRDBNet(num_features=4, num_growth=4, num_blocks=1, scale=2)
     variables = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))

@@ -10,7 +10,7 @@ import pytest
 from esrgan_jax import evaluate
 from esrgan_jax.checkpoint import save_generator
 from esrgan_jax.evaluation.metrics import SCORES
-from esrgan_jax.images.image_file import write_picture
+from esrgan_jax.images.image_file import write_image
 from esrgan_jax.models.rrdb import RRDBNet
 from esrgan_jax.training.validation import Validation
 from esrgan_jax.upscaling import memory, tile_runner, upscaler
@@ -26,11 +26,11 @@ def variables() -> dict:
 
 @pytest.fixture(scope="module")
 def hr(tmp_path_factory) -> Path:
-    """One picture is larger than the smallest tile that memory may ask for."""
+    """One image is larger than the smallest tile that memory may ask for."""
     folder = tmp_path_factory.mktemp("hr")
     rng = np.random.default_rng(0)
     for name, size in (("large", (96, 400, 3)), ("small", (48, 44, 3))):
-        write_picture(folder / f"{name}.png", rng.integers(0, 256, size, dtype=np.uint8))
+        write_image(folder / f"{name}.png", rng.integers(0, 256, size, dtype=np.uint8))
     return folder
 
 
@@ -77,7 +77,7 @@ def test_an_empty_name_is_no_folder() -> None:
     assert Validation.load(None, None, 4).pairs == []
 
 
-def test_it_can_be_stopped_between_pictures(variables, hr) -> None:
+def test_it_can_be_stopped_between_images(variables, hr) -> None:
     asked = iter([False, True])
     validation = Validation.load(str(hr), None, 4)
     assert validation.run(MODULE, variables, lambda: next(asked)) is None

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from esrgan_jax.errors import InputError
-from esrgan_jax.images.image_file import read_picture
+from esrgan_jax.images.image_file import read_image
 from esrgan_jax.interop import vgg_names
 from esrgan_jax.models.vgg import VGGFeatures, layer_names
 
@@ -18,8 +18,8 @@ DEEPEST = {16: "5_3", 19: "5_4"}
 
 @functools.cache
 def abstract_params(layers, depth=19):
-    picture = jnp.zeros((1, 32, 32, 3))
-    return jax.eval_shape(VGGFeatures(layers, depth).init, jax.random.key(0), picture)["params"]
+    image = jnp.zeros((1, 32, 32, 3))
+    return jax.eval_shape(VGGFeatures(layers, depth).init, jax.random.key(0), image)["params"]
 
 
 @pytest.mark.parametrize(("depth", "counts"), [(16, (2, 2, 3, 3, 3)), (19, (2, 2, 4, 4, 4))])
@@ -63,9 +63,9 @@ def test_shapes_of_all_layers(depth):
 def test_nothing_is_computed_behind_the_deepest_layer(layers, depth, convs, relus, pools):
     params = abstract_params(layers, depth)
     assert sum(name.startswith("conv") for name in params) == convs
-    picture = jnp.zeros((1, 32, 32, 3))
+    image = jnp.zeros((1, 32, 32, 3))
     apply = VGGFeatures(layers, depth).apply
-    program = str(jax.make_jaxpr(apply)({"params": params}, picture))
+    program = str(jax.make_jaxpr(apply)({"params": params}, image))
     assert program.count("= conv_general_dilated[") == convs
     assert program.count("= reduce_window") == pools
     assert program.count("= custom_jvp_call[") == relus
@@ -74,10 +74,10 @@ def test_nothing_is_computed_behind_the_deepest_layer(layers, depth, convs, relu
 def test_parameters_of_the_layers_needed_are_enough():
     params = abstract_params(("conv2_1",))
     apply = functools.partial(jax.eval_shape, VGGFeatures(("relu1_2",)).apply)
-    picture = jnp.zeros((1, 8, 8, 3))
+    image = jnp.zeros((1, 8, 8, 3))
     needed = {name: leaf for name, leaf in params.items() if name != "conv2_1"}
-    assert set(apply({"params": needed}, picture)) == {"relu1_2"}
-    assert set(apply({"params": params}, picture)) == {"relu1_2"}  # more does not disturb
+    assert set(apply({"params": needed}, image)) == {"relu1_2"}
+    assert set(apply({"params": params}, image)) == {"relu1_2"}  # more does not disturb
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def compute(params, rgb, *layers, dtype="float32") -> Any:
 
 @pytest.fixture(scope="module")
 def random_case():
-    """Parameters down to conv2_1 with a preprocessing of every kind, and pictures beyond [0, 1]."""
+    """Parameters down to conv2_1 with a preprocessing of every kind, and images beyond [0, 1]."""
     rng = np.random.default_rng(4)
     params = jax.tree.map(
         lambda leaf: rng.normal(0, 0.1, leaf.shape).astype(np.float32),
@@ -142,7 +142,7 @@ def test_features_equal_numpy(random_case, compiled):
     assert conv1_2.min() < -0.1
 
 
-def test_odd_pictures_lose_the_last_row_in_pooling(random_case):
+def test_odd_images_lose_the_last_row_in_pooling(random_case):
     params, rgb = random_case
     features = jax.eval_shape(lambda x: compute(params, x, "conv2_1"), rgb[:, :9, :11])
     assert features["conv2_1"].shape == (2, 4, 5, 128)
@@ -157,8 +157,8 @@ def test_bfloat16_features_come_in_float32(random_case):
     assert 1e-4 < error < 0.1
 
 
-def test_gradient_reaches_the_picture(random_case):
-    """Without a jump at 0 and 1: pictures are not clamped on the way in."""
+def test_gradient_reaches_the_image(random_case):
+    """Without a jump at 0 and 1: images are not clamped on the way in."""
     params, rgb = random_case
 
     def loss(rgb):
@@ -176,7 +176,7 @@ def test_real_vgg19_on_a_photograph(shared_data):
     with np.load(shared_data / "vgg" / "vgg19_caffe_conv.npz") as tensors:
         depth, params = vgg_names.from_torch(dict(tensors), "caffe")
     assert depth == 19
-    baby = read_picture(shared_data / "set5" / "baby.png")[144:368, 144:368]
+    baby = read_image(shared_data / "set5" / "baby.png")[144:368, 144:368]
     rgb = np.float32(baby[None]) / 255
     features = compute(params, rgb, "conv5_4", "relu5_4")
     before, after = np.asarray(features["conv5_4"]), np.asarray(features["relu5_4"])

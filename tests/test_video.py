@@ -24,9 +24,9 @@ from tests.videos import (  # noqa: E402
     damage,
     doubled,
     doubled_in_batches,
+    images,
     make,
     packets,
-    pictures,
     remux,
     times_of,
     upscaled,
@@ -155,17 +155,17 @@ def test_tags_in_strange_encodings_keep_their_bytes(tmp_path):
 )
 def test_the_turn_of_the_display_is_applied_and_not_written_again(tmp_path, turn, expected):
     source = make(tmp_path / "a.mp4", turn=turn, times=STEADY[:3], aspect=Fraction(4, 3))
-    picture = expected(next(pictures(1))).astype(int)
+    image = expected(next(images(1))).astype(int)
     video, (first, *_) = arrays_of(source)
-    assert (video.height, video.width) == picture.shape[:2]
-    assert np.abs(first - picture).mean() < 4
+    assert (video.height, video.width) == image.shape[:2]
+    assert np.abs(first - image).mean() < 4
     target = upscaled(source, tmp_path / "b.mp4")
     video, (first, *_) = arrays_of(target)
     assert not video.look.transpose
     assert not video.look.flip_rows
     assert not video.look.flip_columns
     assert video.aspect == (Fraction(3, 4) if turn[0] in (90, -90) else Fraction(4, 3))
-    assert np.abs(first - picture.repeat(2, 0).repeat(2, 1)).mean() < 4
+    assert np.abs(first - image.repeat(2, 0).repeat(2, 1)).mean() < 4
 
 
 @pytest.mark.parametrize(
@@ -336,7 +336,7 @@ def test_a_wrong_upscaler_is_named(tmp_path, upscale, message):
 
 
 def test_odd_sizes_are_kept(tmp_path):
-    frames = list(pictures(3, 25, 33))
+    frames = list(images(3, 25, 33))
     source = make(tmp_path / "a.mkv", frames, STEADY[:3], codec="libvpx-vp9")
     video = open_video(source)
     size = {"height": 25, "width": 33}
@@ -357,9 +357,9 @@ def test_what_the_target_cannot_hold_is_said_before_any_work(tmp_path):
     assert check_target(video, tmp_path / "b.mp4", **SAME_SIZE) == []
     with pytest.raises(InputError, match=r"hold stream 1 \(audio, aac\) of .*\.mp4 or \.mkv"):
         check_target(video, tmp_path / "b.webm", **SAME_SIZE)
-    pictured = replace(video, others=((1, "subtitle", "pgssub"),))
+    imaged = replace(video, others=((1, "subtitle", "pgssub"),))
     with pytest.raises(InputError, match=r"stream 1 \(subtitle, pgssub\).*end the name in \.mkv"):
-        check_target(pictured, tmp_path / "b.mp4", **SAME_SIZE)
+        check_target(imaged, tmp_path / "b.mp4", **SAME_SIZE)
     with pytest.raises(InputError, match=r"end in \.mp4, \.mkv, \.webm"):
         check_target(video, tmp_path / "b.avi", **SAME_SIZE)
     with pytest.raises(InputError, match=r"quality 52 is not in 0 \(best\) to 51"):
@@ -440,7 +440,7 @@ def test_what_is_no_video_is_named(tmp_path):
         samples.sample_rate = 48000
         output.mux(audio.encode(samples))
         output.mux(audio.encode(None))
-    with pytest.raises(InputError, match="no moving pictures"):
+    with pytest.raises(InputError, match="no moving images"):
         open_video(tmp_path / "b.mp4")
 
 

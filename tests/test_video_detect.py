@@ -16,9 +16,9 @@ from esrgan_jax.video.detect import is_video  # noqa: E402
 from esrgan_jax.video.target import check_target  # noqa: E402
 from esrgan_jax.video.video_file import open_video  # noqa: E402
 from esrgan_jax.video.writer import write_video  # noqa: E402
-from tests.videos import doubled, make, pictures, times_of  # noqa: E402
+from tests.videos import doubled, images, make, times_of  # noqa: E402
 
-FRAMES = [av.VideoFrame.from_ndarray(frame, format="rgb24") for frame in pictures(12, 48, 64)]
+FRAMES = [av.VideoFrame.from_ndarray(frame, format="rgb24") for frame in images(12, 48, 64)]
 
 
 def video_of(path, container, codec, kind="yuv420p", options=None):
@@ -76,16 +76,16 @@ def test_a_video_is_what_opens_as_one(tmp_path, name, container, codec):
 
 
 def animation(path, kind, **options):
-    images = [Image.fromarray(frame) for frame in pictures(3)]
-    images[0].save(path, kind, save_all=True, append_images=images[1:], **options)
+    frames = [Image.fromarray(frame) for frame in images(3)]
+    frames[0].save(path, kind, save_all=True, append_images=frames[1:], **options)
 
 
 @pytest.mark.parametrize("kind", ["gif", "webp", "png", "avif", "tiff", "mpo", "jpeg", "bmp"])
 @pytest.mark.parametrize("named", [True, False])
-def test_pictures_and_animations_are_pictures(tmp_path, kind, named):
+def test_images_and_animations_are_images(tmp_path, kind, named):
     path = tmp_path / (f"a.{kind}" if named else "a.dat")
     if kind in ("jpeg", "bmp"):
-        Image.fromarray(next(pictures(1))).save(path, kind)
+        Image.fromarray(next(images(1))).save(path, kind)
     else:
         animation(path, kind)
     assert not is_video(path)
@@ -108,7 +108,7 @@ def test_sound_is_no_video_with_a_cover_neither(tmp_path, cover):
     with av.open(str(path), "w", format="matroska") as output:
         stream = output.add_stream("aac", rate=48000)
         if cover:
-            Image.fromarray(next(pictures(1))).save(tmp_path / "c.png")
+            Image.fromarray(next(images(1))).save(tmp_path / "c.png")
             output.add_attachment("cover.png", "image/png", (tmp_path / "c.png").read_bytes())
         samples = av.AudioFrame.from_ndarray(np.zeros((1, 4800), np.float32), "fltp", "mono")
         samples.sample_rate = 48000
@@ -117,7 +117,7 @@ def test_sound_is_no_video_with_a_cover_neither(tmp_path, cover):
     assert not is_video(path)
 
 
-def test_a_still_picture_in_a_video_s_container_is_no_video(tmp_path):
+def test_a_still_image_in_a_video_s_container_is_no_video(tmp_path):
     path = make(tmp_path / "a.mkv", times=[0])
     path = path.rename(tmp_path / "a.dat")
     assert not is_video(path)
@@ -127,7 +127,7 @@ def test_folders_pass_videos_over_and_patterns_take_them(tmp_path):
     video_of(tmp_path / "a.vob", "vob", "mpeg2video")
     video_of(tmp_path / "clip", "mp4", "libx264")
     (tmp_path / "notes.txt").write_text("Hello")
-    Image.fromarray(next(pictures(1))).save(tmp_path / "c.png")
+    Image.fromarray(next(images(1))).save(tmp_path / "c.png")
     found = [source.name for source, _ in plan([tmp_path], tmp_path / "out")]
     assert found == ["c.png"]
     said = "2 videos are passed over; name videos to upscale them"
@@ -141,13 +141,13 @@ def test_folders_pass_videos_over_and_patterns_take_them(tmp_path):
 @pytest.mark.parametrize(
     ("name", "option", "message"),
     [
-        ("a.vob", "jpg", "--format=jpg is for pictures, and each input is a video"),
-        ("c.png", "mkv", "--format=mkv is for videos, and each input is a picture"),
+        ("a.vob", "jpg", "--format=jpg is for images, and each input is a video"),
+        ("c.png", "mkv", "--format=mkv is for videos, and each input is an image"),
         ("a.vob", "avi", r"--format=avi: choose of .*\.mkv"),
     ],
 )
 def test_a_format_that_is_for_none_of_the_inputs_is_refused(tmp_path, name, option, message):
     video_of(tmp_path / "a.vob", "vob", "mpeg2video")
-    Image.fromarray(next(pictures(1))).save(tmp_path / "c.png")
+    Image.fromarray(next(images(1))).save(tmp_path / "c.png")
     with pytest.raises(InputError, match=message):
         main([str(tmp_path / name), f"--output={tmp_path / 'out'}", f"--format={option}"])

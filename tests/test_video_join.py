@@ -1,4 +1,4 @@
-"""What stands beside the pictures of a video: cut sound, and subtitles as text."""
+"""What stands beside the images of a video: cut sound, and subtitles as text."""
 
 from fractions import Fraction
 
@@ -15,7 +15,7 @@ WORDS = [(100, 200, "Grüße"), (400, 60, "<i>zwei</i>"), (600, 100, "drei\nvier
 
 
 def trimmed(path, seconds=1):
-    """A video of three seconds whose edit lists hide the first of sound and pictures."""
+    """A video of three seconds whose edit lists hide the first of sound and images."""
     data = make(path, times=[100 * i for i in range(30)], sound="aac").read_bytes()
     whole = bytearray(data)
     with av.open(str(path)) as video:
@@ -47,7 +47,7 @@ def test_what_an_edit_list_cuts_off_stays_cut_off(tmp_path, name):
     begin = times[0] - sound[0][0]
     assert 0 <= begin <= (2 if name == "b.mp4" else 1) * packet + MS
     assert [data for *_, data in sound] == [data for *_, data in given[-len(sound) :]]
-    with av.open(str(target)) as video:  # the same samples at the same time as the first picture
+    with av.open(str(target)) as video:  # the same samples at the same time as the first image
         heard = np.concatenate(
             [f.to_ndarray()[0] for f in video.decode(audio=0) if f.pts * f.time_base >= times[0]]
         )

@@ -1,4 +1,4 @@
-"""What a video has beside its pictures: each row on videos in docs/formats.md."""
+"""What a video has beside its images: each row on videos in docs/formats.md."""
 
 import re
 from fractions import Fraction
@@ -193,7 +193,7 @@ def spherical(path):
     xml = f"<rdf:SphericalVideo>{tags}</rdf:SphericalVideo>".encode()
     box = b"uuid" + bytes.fromhex("ffcc8263f8554a938814587a02521fdd") + xml
     box = (len(box) + 4).to_bytes(4, "big") + box
-    for name in (b"moov", b"trak"):  # behind the pictures, whose places do not change
+    for name in (b"moov", b"trak"):  # behind the images, whose places do not change
         place = data.index(name) - 4
         size = int.from_bytes(data[place : place + 4], "big")
         data[place : place + 4] = (size + len(box)).to_bytes(4, "big")

@@ -12,7 +12,7 @@ from esrgan_jax.errors import InputError  # noqa: E402
 from esrgan_jax.video.target import check_target  # noqa: E402
 from esrgan_jax.video.video_file import open_video  # noqa: E402
 from esrgan_jax.video.writer import write_video  # noqa: E402
-from tests.videos import HEIGHT, SAME_SIZE, WIDTH, make, pictures, times_of, upscaled  # noqa: E402
+from tests.videos import HEIGHT, SAME_SIZE, WIDTH, images, make, times_of, upscaled  # noqa: E402
 
 TICK = Fraction(1, 90000)
 
@@ -22,7 +22,7 @@ def two(tmp_path, first, second):
     data = b""
     for number, about in enumerate((first, second)):
         times = [4000 + 1000 * number + 100 * i for i in range(10)]
-        about = {"frames": list(pictures(10)), "times": times, "time_base": TICK, **about}
+        about = {"frames": list(images(10)), "times": times, "time_base": TICK, **about}
         data += make(tmp_path / "part.ts", **about).read_bytes()
     (tmp_path / "part.ts").unlink()
     (tmp_path / "a.ts").write_bytes(data)
@@ -32,7 +32,7 @@ def two(tmp_path, first, second):
 @pytest.mark.parametrize(
     ("second", "message"),
     [
-        ({"frames": list(pictures(10, 24, 48))}, "its size changes from 32×24 to 48×24 at 0:00:0"),
+        ({"frames": list(images(10, 24, 48))}, "its size changes from 32×24 to 48×24 at 0:00:0"),
         ({"aspect": Fraction(4, 3)}, "its sample aspect changes from 1 to 4/3 at 0:00:0"),
         ({"options": {"x264-params": "tff=1"}}, r"from 0:00:01\S* on it is interlaced"),
         ({"tags": {"colorspace": 9, "color_primaries": 9, "color_trc": 16}}, "brightness changes"),
@@ -53,7 +53,7 @@ def test_what_does_not_matter_may_change(tmp_path):
 
 
 def test_a_change_between_the_looks_is_noted_and_brought_to_the_first_size(tmp_path, monkeypatch):
-    source = two(tmp_path, {}, {"frames": list(pictures(10, 24, 48))})
+    source = two(tmp_path, {}, {"frames": list(images(10, 24, 48))})
     monkeypatch.setattr("esrgan_jax.video.scan.LOOKS", 0.1)  # one key frame alone is decoded
     video, given = open_video(source), []
 
@@ -66,7 +66,7 @@ def test_a_change_between_the_looks_is_noted_and_brought_to_the_first_size(tmp_p
     assert len(notes) == 1
     assert "10 frames are of another size; they were brought to the size of the first" in notes[0]
     assert [frame.shape for frame in given] == [(HEIGHT, WIDTH, 3)] * 20
-    error = np.abs(given[15].astype(int) - list(pictures(6))[5])
+    error = np.abs(given[15].astype(int) - list(images(6))[5])
     assert error.mean() < 8
     assert len(times_of(tmp_path / "b.mp4")) == 20
 
@@ -82,7 +82,7 @@ def test_a_change_between_the_looks_is_noted_and_brought_to_the_first_size(tmp_p
         ("ICC_PROFILE", ".mkv", True),
     ],
 )
-def test_what_is_told_beside_the_pictures_is_kept_or_noted(tmp_path, name, suffix, told):
+def test_what_is_told_beside_the_images_is_kept_or_noted(tmp_path, name, suffix, told):
     video = replace(open_video(make(tmp_path / "a.mp4")), side_data=frozenset({name}))
     notes = check_target(video, tmp_path / f"b{suffix}", **SAME_SIZE)
     assert [note.endswith("is left out") for note in notes] == [True] * told

@@ -45,7 +45,7 @@ def offline(monkeypatch, tmp_path):
 
 
 def described(name):
-    """As a picture's metadata name it."""
+    """As an image's metadata name it."""
     path = zoo.fetch(name)
     return f"{path.name} sha256:{sha256(path)[:16]}"
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from esrgan_jax.cli import COMMANDS
-from esrgan_jax.images.image_file import read_picture, write_picture
+from esrgan_jax.images.image_file import read_image, write_image
 
 ROOT = Path(__file__).parents[1]
 BUILD = "from setuptools import build_meta; print(build_meta.build_wheel('..'))"
@@ -57,10 +57,10 @@ def test_a_misspelt_command(installed):
 
 
 def test_the_networks_of_the_package_are_there(installed, rng):
-    write_picture(installed.folder / "lr.png", rng.integers(0, 256, (8, 6, 3), dtype=np.uint8))
+    write_image(installed.folder / "lr.png", rng.integers(0, 256, (8, 6, 3), dtype=np.uint8))
     done = installed("upscale", "lr.png", "--output=sr.png")
     assert done.returncode == 0, done.stderr
-    assert read_picture(installed.folder / "sr.png").shape == (32, 24, 3)
+    assert read_image(installed.folder / "sr.png").shape == (32, 24, 3)
 
 
 def test_the_tools_are_there(installed):

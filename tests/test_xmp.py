@@ -11,7 +11,7 @@ from PIL import Image
 from esrgan_jax.images.metadata.exif import Field
 from esrgan_jax.images.metadata.exif_edit import edited_exif, scaled_exif, turned_exif
 from esrgan_jax.images.metadata.xmp import scaled_xmp, turned, turned_xmp, without_other_parts
-from esrgan_jax.images.reader import open_picture
+from esrgan_jax.images.reader import open_image
 
 NAMESPACES = {
     "GPano": "http://ns.google.com/photos/1.0/panorama/",
@@ -76,7 +76,7 @@ def test_a_panorama_grows(outcome, written, target):
     else:
         data = xmp("", "".join(f"<GPano:{n}>{v}</GPano:{n}>" for n, v in PANORAMA.items()))
     result = outcome(file_with(data), target)
-    found = open_picture(result.path).metadata["xmp-data"][1]
+    found = open_image(result.path).metadata["xmp-data"][1]
     names = [f"GPano:{name}" for name in PANORAMA]
     assert values(found, *names) == [str(2 * value) for value in PANORAMA.values()]
 
@@ -186,13 +186,13 @@ def test_the_stars_of_exif(outcome, about, target):
     exif[18246], exif[271] = 4, "Maker"
     own = xmp(about) if about else b""
     result = outcome(file_with(own, exif=exif.tobytes()), target)
-    written = open_picture(result.path).metadata["xmp-data"][1]
+    written = open_image(result.path).metadata["xmp-data"][1]
     assert re.findall(rb'xmp:Rating="(\d)"', written) == [b"2" if "Rating" in about else b"4"]
     assert (b"Ada" in written) == ("Ada" in about)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_places_turn_as_pictures_do(orientation):
+def test_places_turn_as_images_do(orientation):
     """Against Pillow: the brightest pixel is where the place says."""
     array = np.zeros((30, 50), np.uint8)
     array[21, 10] = 255
@@ -200,7 +200,7 @@ def test_places_turn_as_pictures_do(orientation):
     exif[0x112] = orientation
     file = io.BytesIO()
     Image.fromarray(array).save(file, "png", exif=exif)
-    upright = np.concatenate(list(open_picture(file.getvalue()).rows()))[..., 0]
+    upright = np.concatenate(list(open_image(file.getvalue()).rows()))[..., 0]
     x, y = turned((10.5 / 50, 21.5 / 30), orientation)
     height, width = upright.shape
     assert upright[int(y * height), int(x * width)] == 255
@@ -208,13 +208,13 @@ def test_places_turn_as_pictures_do(orientation):
 
 @pytest.mark.kept("regions")
 @pytest.mark.parametrize("target", ["b.jpg", "b.webp"])
-def test_faces_of_a_picture_that_lay(outcome, target):
+def test_faces_of_a_image_that_lay(outcome, target):
     exif = Image.Exif()
     exif[0x112] = 6
-    exif.get_ifd(0x8769)[37396] = (5, 18, 4, 2)  # in a picture of 20x24
+    exif.get_ifd(0x8769)[37396] = (5, 18, 4, 2)  # in an image of 20x24
     data = xmp('tiff:Orientation="6"', REGIONS)
     result = outcome(file_with(data, exif=exif.tobytes()), target)
-    found = open_picture(result.path)
+    found = open_image(result.path)
     assert values(found.metadata["xmp-data"][1], *AREA, "tiff:Orientation") == [
         *("0.25", "0.25", "0.2", "0.1", "6000", "8000", "1")
     ]
@@ -235,7 +235,7 @@ def test_what_the_result_does_not_have_is_not_claimed():
     assert without_other_parts(xmp('dc:creator="Ada"')) == xmp('dc:creator="Ada"')
 
 
-def test_other_pictures_described_within_stay():
+def test_other_images_described_within_stay():
     pantry = '<xmpMM:Pantry><rdf:Bag><rdf:li tiff:ImageWidth="77"/></rdf:Bag></xmpMM:Pantry>'
     data = xmp('exif:PixelXDimension="20"', pantry)
     scaled = scaled_xmp(data, (40, 48), (2, 2))

@@ -19,7 +19,7 @@ UNSTEADY = [0, 40, 45, 120, 121, 300, 700, 740, 750, 1001]
 SAME_SIZE: dict[str, Any] = {"height": HEIGHT, "width": WIDTH}
 
 
-def pictures(count, height=HEIGHT, width=WIDTH):
+def images(count, height=HEIGHT, width=WIDTH):
     """Smooth frames that differ, so that a swap or a turn is seen after lossy coding."""
     y, x = np.mgrid[:height, :width]
     for i in range(count):
@@ -44,7 +44,7 @@ def make(
     **about,
 ):
     """Writes a small video; `frames` are RGB arrays or ready frames."""
-    frames = list(pictures(len(times)) if frames is None else frames)
+    frames = list(images(len(times)) if frames is None else frames)
     # MB-tree off: it reads memory that x264 has not written, and every video would be another one.
     steady = {"crf": "1", "x264-params": "mbtree=0"}
     options = options or (steady if "264" in codec else {})

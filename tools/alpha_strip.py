@@ -32,11 +32,11 @@ def _box(text: str) -> tuple[int, int, int, int]:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tools.alpha_strip",
-        description="Upscale a picture with blends of a PSNR and a GAN network, side by side.",
+        description="Upscale an image with blends of a PSNR and a GAN network, side by side.",
     )
     add = parser.add_argument
-    add("picture", metavar="LR", type=path_type, help="the picture to upscale")
-    add("--output", metavar="FILE", type=path_type, required=True, help="picture to write")
+    add("image", metavar="LR", type=path_type, help="the image to upscale")
+    add("--output", metavar="FILE", type=path_type, required=True, help="image to write")
     add("--psnr_model", metavar="MODEL", type=model_type, help="alpha 0 (default: the package's)")
     add("--model", metavar="MODEL", type=model_type, help="alpha 1 (default: the package's)")
     add("--alphas", type=_numbers, default=ALPHAS, help="balances to show, such as 0,0.5,1")
@@ -47,20 +47,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise InputError(f"--zoom={args.zoom}: take a whole number from 1 to {MOST_ZOOM}")
     if (args.model is None) != (args.psnr_model is None):
         raise InputError("--model and --psnr_model go together: give both, or neither")
-    refuse_same(args.picture, args.output)
+    refuse_same(args.image, args.output)
     if args.output.suffix.lower() != ".png":
         raise InputError(f"--output={args.output}: is written as PNG; let the name end in .png")
 
     from esrgan_jax.evaluation.comparison import comparison
-    from esrgan_jax.images.image_file import read_picture, write_picture
+    from esrgan_jax.images.image_file import read_image, write_image
     from esrgan_jax.upscaling.upscaler import Upscaler
 
-    lr = read_picture(args.picture)
+    lr = read_image(args.image)
     panels = []
     for alpha in args.alphas:
         upscale = Upscaler.load(args.model, psnr_model=args.psnr_model, alpha=alpha)
         panels.append((f"alpha {alpha:g}", upscale(lr)))
-    write_picture(args.output, comparison(panels, box=args.box, zoom=args.zoom))
+    write_image(args.output, comparison(panels, box=args.box, zoom=args.zoom))
     print(args.output)
 
 

@@ -29,14 +29,14 @@ TRAINING = (
     "rocket.jpg",
 )
 COPIES = 3  # of each photograph, worn differently
-NOISE, QUALITY = 10.0, 75  # of the picture that is shown; those of training lie around them
+NOISE, QUALITY = 10.0, 75  # of the image that is shown; those of training lie around them
 BOX = (60, 150, 132, 132)  # the face: top, left, height, width in HR pixels
 
 
 def write_pairs(folder: Path, scale: int) -> dict[str, str]:
-    """Writes photographs and their worn LR pictures; returns the folders by their `data` settings.
+    """Writes photographs and their worn LR images; returns the folders by their `data` settings.
 
-    LR pictures are HR made small by MATLAB's bicubic, with noise of 0 to 16 levels, in JPEG of
+    LR images are HR made small by MATLAB's bicubic, with noise of 0 to 16 levels, in JPEG of
     quality 60 to 95. The validation has the held-out photograph alone.
     """
     import skimage.data
@@ -55,9 +55,9 @@ def write_pairs(folder: Path, scale: int) -> dict[str, str]:
     return {name: str(path) for name, path in folders.items()}
 
 
-def wear(picture: np.ndarray, noise: float, quality: int, rng: np.random.Generator) -> bytes:
-    """A (H, W, 3) uint8 picture as JPEG, with normal noise of so many levels."""
-    noisy = np.clip(np.rint(rng.normal(picture, noise)), 0, 255).astype(np.uint8)
+def wear(image: np.ndarray, noise: float, quality: int, rng: np.random.Generator) -> bytes:
+    """A (H, W, 3) uint8 image as JPEG, with normal noise of so many levels."""
+    noisy = np.clip(np.rint(rng.normal(image, noise)), 0, 255).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(noisy).save(file, "jpeg", quality=quality)
     return file.getvalue()
@@ -67,13 +67,13 @@ def compare(
     networks: Mapping[str, Callable[[np.ndarray], np.ndarray]],
     pair: Pair,
     scale: int,
-    picture: Path,
+    image: Path,
 ) -> None:
-    """Prints the scores of networks beside bicubic's, and writes a picture of their results."""
+    """Prints the scores of networks beside bicubic's, and writes an image of their results."""
     from esrgan_jax.evaluation.comparison import comparison
     from esrgan_jax.evaluation.metrics import scores
     from esrgan_jax.evaluation.score_table import table
-    from esrgan_jax.images.image_file import write_picture
+    from esrgan_jax.images.image_file import write_image
 
     columns, panels = {}, [("LR", pair.lr)]
     for name, upscale in {"bicubic": bicubic(scale), **networks}.items():
@@ -81,9 +81,9 @@ def compare(
         columns[name] = [{"name": pair.name, **scores(sr, pair.hr, scale)}]
         panels.append((f"{name}\n{columns[name][0]['psnr_y']:.2f} dB", sr))
     panels.append(("HR", pair.hr))
-    write_picture(picture, comparison(panels, box=BOX, zoom=2))
+    write_image(image, comparison(panels, box=BOX, zoom=2))
     print(table(columns))
-    print(f"{picture}: look at it.", flush=True)
+    print(f"{image}: look at it.", flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -112,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"Yours: {sys.executable} -m esrgan_jax.upscale photo.jpg --output=large.png\n")
 
     print(
-        "They know clean pictures alone: noise and the blocks of JPEG they enlarge as if they were "
+        "They know clean images alone: noise and the blocks of JPEG they enlarge as if they were "
         f"detail. Now the PSNR network learns to leave them out, on {len(TRAINING)} other "
         f"photographs, in {config.psnr.steps} steps.",
         flush=True,

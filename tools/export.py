@@ -20,7 +20,7 @@ DESCRIPTION = """Exports a generator as one file of StableHLO that runs with JAX
 
 MODEL is the directory of a run or checkpoint, a weight file (.pth, .pt, .ckpt, .safetensors, .npz)
 or a name of the zoo (python -m esrgan_jax.interop.zoo lists them). OUTPUT, such as NAME.stablehlo,
-holds the program and its weights, for batches and pictures of any size: float32 (batch, height,
+holds the program and its weights, for batches and images of any size: float32 (batch, height,
 width, channels) in [0, 1] to the same, scale times as high and wide. docs/examples/run_exported.py
 runs it without this package."""
 

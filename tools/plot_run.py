@@ -121,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         prog="python -m tools.plot_run", description="Draw the curves of a run."
     )
     parser.add_argument("run", type=path_type, help="workdir, or folder of its thinned lines")
-    parser.add_argument("--output", type=path_type, required=True, help="picture to write")
+    parser.add_argument("--output", type=path_type, required=True, help="image to write")
     parser.add_argument(
         "--thinned",
         metavar="DIR",

@@ -11,7 +11,7 @@ import numpy as np
 from esrgan_jax.command_line import parse, path_type
 from esrgan_jax.data.sources import TFDS
 from esrgan_jax.errors import InputError, RunError, missing, run_command
-from esrgan_jax.images.image_file import find_pictures, picture_size, read_picture
+from esrgan_jax.images.image_file import find_images, image_size, read_image
 from esrgan_jax.progress import Progress
 
 
@@ -35,14 +35,14 @@ def main() -> int:
     rule = (args.size, args.step, args.leftover)
 
     # Headers first: so that the number of windows is known, and the space for them.
-    paths = [(folder, path) for folder in folders for path in find_pictures(folder)]
+    paths = [(folder, path) for folder in folders for path in find_images(folder)]
     jobs: list[tuple[Path, Path, int]] = []
-    with Progress(len(paths), "picture", "reading headers") as progress:
+    with Progress(len(paths), "image", "reading headers") as progress:
         for folder, path in paths:
-            table[folder]["pictures"] += 1
+            table[folder]["images"] += 1
             progress.update()
             try:
-                height, width = picture_size(path)
+                height, width = image_size(path)
             except InputError as error:
                 table[folder]["unreadable"] += 1
                 progress.write(f"left out: {error}")
@@ -57,7 +57,7 @@ def main() -> int:
                 )
     if not jobs:
         _print_table(table, 0)
-        raise InputError(f"no picture holds a window of {args.size} pixels; try a smaller --size")
+        raise InputError(f"no image holds a window of {args.size} pixels; try a smaller --size")
     total = sum(windows for _, _, windows in jobs)
     record = 3 * args.size**2
     _check_space(args.output, total * record)
@@ -67,14 +67,14 @@ def main() -> int:
         def examples(jobs: list[tuple[Path, Path, int]]) -> Iterator[tuple[str, np.ndarray]]:
             for folder, path, windows in jobs:
                 try:
-                    picture = read_picture(path)
+                    image = read_image(path)
                 except InputError as error:
                     table[folder]["unreadable"] += 1
                     progress.write(f"left out: {error}")
                     progress.update(windows)
                     continue
                 name = f"{folder.name}/{path.relative_to(folder).with_suffix('').as_posix()}"
-                for number, window in enumerate(cut(picture, *rule), 1):
+                for number, window in enumerate(cut(image, *rule), 1):
                     table[folder]["sub-images"] += 1
                     progress.update(note=path.name)
                     yield f"{name}_s{number:03d}", window
@@ -91,7 +91,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--input", type=path_type, nargs="+", action="extend", required=True, metavar="DIR",
-        help="folders of HR pictures, sub-folders included; may be given several times",
+        help="folders of HR images, sub-folders included; may be given several times",
     )  # fmt: skip
     parser.add_argument(
         "--output", type=path_type, required=True, metavar="DIR",
@@ -136,7 +136,7 @@ def _check_space(output: Path, needed: int) -> None:
 
 
 def _shards(jobs: list[tuple[Path, Path, int]], most: int) -> list[list[tuple[Path, Path, int]]]:
-    """Groups pictures so that a group has about `most` windows."""
+    """Groups images so that a group has about `most` windows."""
     shards, count = [[]], 0
     for job in jobs:
         if shards[-1] and count + job[2] > most:
@@ -148,7 +148,7 @@ def _shards(jobs: list[tuple[Path, Path, int]], most: int) -> list[list[tuple[Pa
 
 
 def _print_table(table: dict[Path, Counter], size: int) -> None:
-    columns = ("pictures", "sub-images", "too small", "unreadable")
+    columns = ("images", "sub-images", "too small", "unreadable")
     total = Counter()
     for count in table.values():
         total.update(count)

@@ -1,6 +1,6 @@
 """Ablation 3 of 5 (paper §4.4; Fig. 8, 4th column): perceptual loss on features before activation.
 
-Expected: the brightness of the HR pictures, where features after activation give dimmer ones;
+Expected: the brightness of the HR images, where features after activation give dimmer ones;
 sharper edges.
 """
 

@@ -2,7 +2,7 @@
 
 Expected: better textures, above all in regular structures such as roofs, and less noise. This is
 `configs/x4.py` under the ladder's name; the 7th column has the same network and more training
-pictures.
+images.
 """
 
 from typing import Any

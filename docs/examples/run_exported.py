@@ -1,4 +1,4 @@
-"""Upscales a picture with a file of tools/export.py: python run_exported.py MODEL INPUT OUTPUT.
+"""Upscales an image with a file of tools/export.py: python run_exported.py MODEL INPUT OUTPUT.
 
 Needs jax, flatbuffers, NumPy and Pillow; esrgan_jax need not be installed.
 """
@@ -14,8 +14,8 @@ from PIL import Image, ImageOps
 def main(model: str, source: str, target: str) -> None:
     exported = export.deserialize(bytearray(Path(model).read_bytes()))
 
-    picture = ImageOps.exif_transpose(Image.open(source)).convert("RGB")
-    lr = np.asarray(picture, np.float32)[None] / 255  # (1, h, w, 3) in [0, 1]
+    image = ImageOps.exif_transpose(Image.open(source)).convert("RGB")
+    lr = np.asarray(image, np.float32)[None] / 255  # (1, h, w, 3) in [0, 1]
 
     # Compiled at the first call with a size, which takes seconds; then kept for that size.
     sr = np.asarray(exported.call(lr))[0]  # (scale h, scale w, 3), clamped to [0, 1]

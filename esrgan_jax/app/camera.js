@@ -1,4 +1,4 @@
-// A picture of the camera: the phone's own program for it, or a window of the page.
+// An image of the camera: the phone's own program for it, or a window of the page.
 function makeCamera(root, take) {
   const lens = root.querySelector('#lens'), video = lens.querySelector('video');
   const trouble = lens.querySelector('p'), shoot = root.querySelector('#shoot');

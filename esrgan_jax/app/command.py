@@ -20,7 +20,7 @@ LOCAL = "127.0.0.1"
 FIRST_PORT, PORTS = 7860, 100  # Gradio's
 ENVIRONMENT = {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_RUN_HISTORY": "False"}
 LIMITS = {
-    "megapixels": (50, "most megapixels of a picture"),
+    "megapixels": (50, "most megapixels of an image"),
     "result_megapixels": (800, "most megapixels of a result"),
     "megabytes": (300, "most megabytes of an uploaded file"),
 }
@@ -95,7 +95,7 @@ def serve(page: Any, host: str, port: int | None, allowed: Sequence[str] = ()) -
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog=program("app"),
-        description="Serve a page, on this machine, to upscale pictures on.",
+        description="Serve a page, on this machine, to upscale images on.",
         epilog="MODEL is a run or checkpoint directory, a weight file or a name of the zoo.",
     )
     parser.add_argument(
@@ -134,8 +134,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = [name for name in dict.fromkeys([*args.model, args.psnr_model]) if name is not None]
     if "" in given:
         raise InputError("--model or --psnr_model is empty: name a network, or leave it out")
+    from esrgan_jax.app.image_work import Limits
     from esrgan_jax.app.networks import check_models
-    from esrgan_jax.app.picture_work import Limits
     from esrgan_jax.compilation import keep_programs
 
     check_models(given)

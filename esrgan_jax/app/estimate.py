@@ -7,16 +7,16 @@ from typing import Any
 import jax
 
 COMPILING = 4.0  # seconds, the first time
-FLOPS = 5e10  # a second, of a small CPU: the first guess, until a picture was done
+FLOPS = 5e10  # a second, of a small CPU: the first guess, until an image was done
 SLOWEST = 0.97  # of a step that is not done yet, at most
 
 
 class Estimate:
-    """The share of a picture that is done.
+    """The share of an image that is done.
 
     Args:
         steps: Reports to come, at least: of each tile.
-        seconds: That the whole picture takes, as far as can be known.
+        seconds: That the whole image takes, as far as can be known.
     """
 
     def __init__(self, steps: int, seconds: float):
@@ -41,13 +41,13 @@ class Estimate:
 
 
 class Rates:
-    """What pictures took, for the estimates of further ones."""
+    """What images took, for the estimates of further ones."""
 
     def __init__(self) -> None:
-        self.seconds: dict[Any, float] = {}  # for a pixel of the picture
+        self.seconds: dict[Any, float] = {}  # for a pixel of the image
 
     def estimate(self, kind: Any, upscaler: Any, height: int, width: int) -> Estimate:
-        """Of a picture of that size and a network of that kind."""
+        """Of an image of that size and a network of that kind."""
         side = upscaler.tile
         tiles = -(-height // side) * -(-width // side)
         passes = 8 if upscaler.ensemble else 1
@@ -56,7 +56,7 @@ class Rates:
         return Estimate(tiles, known * height * width if known else guess)
 
     def learn(self, kind: Any, pixels: int, seconds: float) -> None:
-        """A picture took so long."""
+        """An image took so long."""
         self.seconds[kind] = seconds / pixels
 
 

@@ -22,7 +22,7 @@ PAGES = (
     *(f"/gradio_api/{name}" for name in ("info", "theme.css", "app_id", "startup-events")),
     *(f"/gradio_api/{name}" for name in ("queue/join", "queue/data", "cancel", "reset")),
     "/gradio_api/run/predict",
-    *("/pictures", "/weights", "/results.zip"),
+    *("/images", "/weights", "/results.zip"),
 )
 FOLDERS = ("/assets/", "/static/", "/svelte/", "/gradio_api/heartbeat/", "/files/", "/samples/")
 POLICY = {

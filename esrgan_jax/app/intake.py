@@ -11,9 +11,9 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from esrgan_jax.app.guard import browser_of
+from esrgan_jax.app.image_work import Limits, open_within, plainly, safe_name
 from esrgan_jax.app.jpeg_quality import LOSSY, jpeg_quality
 from esrgan_jax.app.networks import FLAWED, MEGA, check_weights, download_of
-from esrgan_jax.app.picture_work import Limits, open_within, plainly, safe_name
 from esrgan_jax.app.previews import preview_size, write_preview
 from esrgan_jax.app.session_files import SessionFiles
 from esrgan_jax.errors import InputError, RunError
@@ -37,8 +37,8 @@ class Intake:
 
     def routes(self) -> list[Route]:
         return [
-            Route("/pictures", self.picture, methods=["POST"]),
-            Route("/pictures", self.removed, methods=["DELETE"]),
+            Route("/images", self.image, methods=["POST"]),
+            Route("/images", self.removed, methods=["DELETE"]),
             Route("/weights", self.weight, methods=["POST"]),
             Route("/samples/{name}", self.sample),
             Route("/files/{key}/{name}", self.files.fetch),
@@ -49,8 +49,8 @@ class Intake:
         """The weight files of a browser that are still there, by key, oldest first."""
         return {k: path for k, path in self.weights.get(browser, {}).items() if path.is_file()}
 
-    async def picture(self, request: Request) -> Response:
-        """POST /pictures?name=…, the file as body, or ?sample=…: what is known of the picture."""
+    async def image(self, request: Request) -> Response:
+        """POST /images?name=…, the file as body, or ?sample=…: what is known of the image."""
         sample = request.query_params.get("sample")
 
         def copied(path: Path) -> None:
@@ -65,12 +65,12 @@ class Intake:
         return await self._answer(request, request.query_params.get("name", ""), None, self._weigh)
 
     async def removed(self, request: Request) -> Response:
-        """DELETE /pictures?key=…: the user wants them no more."""
+        """DELETE /images?key=…: the user wants them no more."""
         self.files.remove(browser_of(request.headers), request.query_params.getlist("key"))
         return JSONResponse({})
 
     async def sample(self, request: Request) -> Response:
-        """GET /samples/{name}: a sample's picture, small."""
+        """GET /samples/{name}: a sample's image, small."""
         name = request.path_params["name"]
         if name not in SAMPLES:
             return PlainTextResponse("there is no such sample", 404)
@@ -110,14 +110,14 @@ class Intake:
         return JSONResponse({"key": key, "name": path.name, **about})
 
     def _look(self, browser: str, path: Path) -> dict[str, Any]:
-        picture = open_within(path, self.limits)
-        size = preview_size(picture.height, picture.width)
-        shown = write_preview(picture, self.files.place("picture.jpg"), size)
+        image = open_within(path, self.limits)
+        size = preview_size(image.height, image.width)
+        shown = write_preview(image, self.files.place("image.jpg"), size)
         return {
-            "width": picture.width,
-            "height": picture.height,
-            "frames": picture.frames,
-            "notes": list(picture.notes),
+            "width": image.width,
+            "height": image.height,
+            "frames": image.frames,
+            "notes": list(image.notes),
             "hint": hint(jpeg_quality(path)),
             "shown": self.files.url(self.files.add(browser, shown)),
         }
@@ -139,8 +139,8 @@ def hint(quality: int | None) -> dict[str, str] | None:
         need != ""
     )
     text = (
-        f"This JPEG was saved at a quality of about {quality}. Networks trained on clean pictures "
-        f"sharpen its blocks, too; {FLAWED} was trained for such pictures.{need}"
+        f"This JPEG was saved at a quality of about {quality}. Networks trained on clean images "
+        f"sharpen its blocks, too; {FLAWED} was trained for such images.{need}"
     )
     return {"text": text, "network": FLAWED}
 

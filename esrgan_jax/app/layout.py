@@ -23,16 +23,16 @@ FORMATS = {
     "AVIF": ".avif",
     "JPEG": ".jpg",
 }
-DEPTHS = {"as the picture": 0, "8 bits": 8, "16 bits": 16, "32 bits, floating point": 32}
-PAIR = "Smooth and true to the picture, or crisp with invented texture (alpha)"
+DEPTHS = {"as the image": 0, "8 bits": 8, "16 bits": 16, "32 bits, floating point": 32}
+PAIR = "Smooth and true to the image, or crisp with invented texture (alpha)"
 NO_PAIR = "This network has no partner to be mixed with: choose one under More"
 
 
 @dataclass(frozen=True)
 class Controls:
-    """What the page is made of; `pictures` tells what its scripts know, `told` what they draw."""
+    """What the page is made of; `images` tells what its scripts know, `told` what they draw."""
 
-    pictures: Any
+    images: Any
     told: Any
     size: Any
     own_size: Any
@@ -74,12 +74,12 @@ def create(
     """
     samples = "".join(
         f'<button type="button" class="sample" data-sample="{name}" title="Try it with this '
-        f'picture: {name}"><img src="samples/{name}" alt="{name}" height="44"></button>'
+        f'image: {name}"><img src="samples/{name}" alt="{name}" height="44"></button>'
         for name in SAMPLES
     )
     page = script("page.html").replace("SAMPLES", samples)
     page = page.replace("KINDS", ",".join(["image/*", *SUFFIXES]))
-    pictures = gr.HTML(
+    images = gr.HTML(
         {"keys": [], "shown": None},
         html_template=page.replace("TITLE", TITLE),
         js_on_load=script("viewer.js", "camera.js", "page.js"),
@@ -87,7 +87,7 @@ def create(
         megabytes=limit,
         elem_id="page",
     )
-    with pictures:
+    with images:
         with gr.Row(elem_id="main"):
             sizes = gr.Radio([*SIZES.items()], value=size, label="Size", elem_id="size")
             times = gr.Number(
@@ -118,7 +118,7 @@ def create(
         )
         with gr.Accordion("More", open=False, elem_id="more"):
             more = _more(offered, model, psnr)
-    return Controls(pictures, told, sizes, times, alpha, go, stop, **more)
+    return Controls(images, told, sizes, times, alpha, go, stop, **more)
 
 
 def _more(offered: list[tuple[str, str]], model: str, psnr: str) -> dict[str, Any]:
@@ -151,7 +151,7 @@ def _more(offered: list[tuple[str, str]], model: str, psnr: str) -> dict[str, An
                 info="1: what the network makes; 0: a plain bicubic enlargement",
             )
             more["color"] = gr.Checkbox(
-                label="Keep the picture's colours", info="Corrects a cast of the network (color)"
+                label="Keep the image's colours", info="Corrects a cast of the network (color)"
             )
             more["ensemble"] = gr.Checkbox(
                 label="Best of eight looks",
@@ -162,7 +162,7 @@ def _more(offered: list[tuple[str, str]], model: str, psnr: str) -> dict[str, An
                 [("no", ""), ("wraps around", "wrap"), ("is mirrored", "mirror")],
                 value="",
                 label="Seamless texture",
-                info="For pictures that are laid side by side",
+                info="For images that are laid side by side",
             )
         with gr.Column(min_width=280):
             more["format"] = gr.Dropdown(

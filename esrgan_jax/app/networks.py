@@ -19,7 +19,7 @@ from esrgan_jax.interop import zoo
 from esrgan_jax.interop.weight_file import SUFFIXES, is_read
 from esrgan_jax.interpolation import describe_model, mix_params
 
-SHOWN = 512  # LR pixels of the largest tile, so that parts of a large picture are seen early
+SHOWN = 512  # LR pixels of the largest tile, so that parts of a large image are seen early
 KEPT = 4  # networks in memory, 67 MB each of the full size
 NONE = "none"
 PAIRS = {
@@ -27,7 +27,7 @@ PAIRS = {
     "esrgan-x4": "esrgan-psnr-x4",
     "realesrgan-x4plus": "realesrnet-x4plus",
 }
-FLAWED = "realesrgan-x4plus"  # trained on what JPEG and cameras do to pictures
+FLAWED = "realesrgan-x4plus"  # trained on what JPEG and cameras do to images
 MEGA = 10**6
 
 

@@ -1,4 +1,4 @@
-// The pictures of the page: how they come in, the list of them, and what is told of the work.
+// The images of the page: how they come in, the list of them, and what is told of the work.
 const find = (id) => element.querySelector('#' + id);
 const show = makeViewer(element);
 const items = new Map(); // in the order in which they came
@@ -75,12 +75,12 @@ async function add(name, url, body) {
 
 async function addFiles(files) {
   for (const file of [...files]) {
-    await add(file.name, 'pictures?name=' + encodeURIComponent(file.name), file);
+    await add(file.name, 'images?name=' + encodeURIComponent(file.name), file);
   }
 }
 
 function forget(keys) {
-  fetch('pictures?' + keys.map((key) => 'key=' + encodeURIComponent(key)).join('&'),
+  fetch('images?' + keys.map((key) => 'key=' + encodeURIComponent(key)).join('&'),
     {method: 'DELETE'});
 }
 
@@ -103,7 +103,7 @@ for (const input of [browse, snap]) {
 }
 for (const sample of element.querySelectorAll('.sample')) {
   const name = sample.dataset.sample;
-  sample.addEventListener('click', () => add(name, 'pictures?sample=' + name, null));
+  sample.addEventListener('click', () => add(name, 'images?sample=' + name, null));
 }
 makeCamera(element, (file) => addFiles([file]));
 
@@ -213,7 +213,7 @@ function draw() {
   const there = [...items.values()].filter((item) => item.key);
   const results = there.map((item) => item.result).filter(Boolean);
   find('work').hidden = !items.size;
-  find('count').textContent = items.size === 1 ? '1 picture' : items.size + ' pictures';
+  find('count').textContent = items.size === 1 ? '1 image' : items.size + ' images';
   find('all').hidden = results.length < 2;
   find('all').href = 'results.zip?' + results.map((result) => 'key=' + result.key).join('&');
   const item = items.get(chosen);
@@ -227,7 +227,7 @@ function draw() {
       afterUrl: run ? null : last?.after,
       parts: run?.parts ?? [],
       size: last?.size ?? [item.width, item.height],
-      beforeTag: last?.before ? 'Before (bicubic)' : 'Picture',
+      beforeTag: last?.before ? 'Before (bicubic)' : 'Image',
       afterTag: run?.before ? Math.floor(100 * run.fraction) + ' %' : last?.after ? 'After' : '',
     });
   }

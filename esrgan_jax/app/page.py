@@ -8,9 +8,9 @@ import gradio as gr
 
 from esrgan_jax.app import layout
 from esrgan_jax.app.guard import browser_of
+from esrgan_jax.app.image_work import Limits, plainly
 from esrgan_jax.app.intake import Intake
 from esrgan_jax.app.networks import NONE, Networks, make_upscaler
-from esrgan_jax.app.picture_work import Limits, plainly
 from esrgan_jax.app.runs import Runs
 from esrgan_jax.app.session_files import SessionFiles
 from esrgan_jax.app.work import Settings, State
@@ -18,7 +18,7 @@ from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.images.output_formats import FORMATS
 
 WAITING = 16  # events in the queue
-NO_PICTURE = "There is no picture yet: drop one first."
+NO_IMAGE = "There is no image yet: drop one first."
 
 
 class Page:
@@ -60,30 +60,30 @@ class Page:
         c.size.change(own_size, c.size, c.own_size, **quiet)
         c.model.input(self.choose, c.model, chosen, **quiet)
         c.psnr.change(mixing, c.psnr, c.alpha, **quiet)
-        c.pictures.suggested(self.suggest, None, chosen, **quiet)
-        c.pictures.weighed(self.add_weights, [c.model, c.psnr], chosen, **quiet)
+        c.images.suggested(self.suggest, None, chosen, **quiet)
+        c.images.weighed(self.add_weights, [c.model, c.psnr], chosen, **quiet)
         for button, name in ((c.own, "model"), (c.own_psnr, "psnr")):
             js = f"() => document.dispatchEvent(new CustomEvent('weights', {{detail: '{name}'}}))"
             button.click(None, js=js, **quiet)
         settings = {c.model, c.psnr, c.alpha, c.size, c.own_size, c.strength, c.color, c.ensemble}
-        settings |= {c.seamless, c.tile, c.format, c.depth, c.quality, c.lossless, c.pictures}
-        many = {"concurrency_limit": None, **quiet}  # `Runs` has one picture done at a time
+        settings |= {c.seamless, c.tile, c.format, c.depth, c.quality, c.lossless, c.images}
+        many = {"concurrency_limit": None, **quiet}  # `Runs` has one image done at a time
         c.go.click(self.upscale, settings, told, trigger_mode="once", **many)
         c.alpha.release(self.mix_anew, settings, told, trigger_mode="always_last", **many)
         c.stop.click(self.stop, queue=False, **quiet)
         self.blocks.unload(self.stop)
 
     def upscale(self, values: dict[Any, Any], request: gr.Request) -> Iterator[State]:
-        """All pictures that are not made so yet."""
-        keys = values[self.controls.pictures].get("keys", [])
+        """All images that are not made so yet."""
+        keys = values[self.controls.images].get("keys", [])
         if not keys:
-            yield {"busy": False, "said": NO_PICTURE, "problem": True, "items": {}}
+            yield {"busy": False, "said": NO_IMAGE, "problem": True, "items": {}}
             return
         yield from self._run(keys, values, request)
 
     def mix_anew(self, values: dict[Any, Any], request: gr.Request) -> Iterator[State]:
-        """The picture that is shown, if there is a result of it."""
-        shown = values[self.controls.pictures].get("shown")
+        """The image that is shown, if there is a result of it."""
+        shown = values[self.controls.images].get("shown")
         if shown in self.runs.made:
             yield from self._run([shown], values, request)
 
@@ -133,7 +133,7 @@ class Page:
         return gr.update(value=model), psnr, mixing(psnr), *_sizes(*size), gr.skip()
 
     def suggest(self, event: gr.EventData, request: gr.Request) -> tuple[Any, ...]:
-        """The network that the page suggested for a picture."""
+        """The network that the page suggested for an image."""
         return self.choose(str(event._data.get("network")), request)
 
     def add_weights(

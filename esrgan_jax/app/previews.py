@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from esrgan_jax.images.reader import Picture
+from esrgan_jax.images.reader import OpenedImage
 from esrgan_jax.images.writer import write_rows
 from esrgan_jax.upscaling.strips import Strips, quantized, resized
 from esrgan_jax.upscaling.tile_step import peak
@@ -17,32 +17,32 @@ PARTS = 24  # that a result is shown in while it is made
 
 
 def preview_size(height: int, width: int, longest: int = LONGEST) -> tuple[int, int]:
-    """(height, width) of a picture made to fit; a smaller one keeps its size."""
+    """(height, width) of an image made to fit; a smaller one keeps its size."""
     shrunk = min(1.0, longest / max(height, width))
     return max(round(height * shrunk), 1), max(round(width * shrunk), 1)
 
 
-def write_preview(picture: Picture, target: Path, size: tuple[int, int]) -> Path:
-    """Writes a picture's first frame for the browser, in its colours' profile.
+def write_preview(image: OpenedImage, target: Path, size: tuple[int, int]) -> Path:
+    """Writes an image's first frame for the browser, in its colours' profile.
 
     Args:
-        picture: As opened.
+        image: As opened.
         target: A .jpg file.
         size: (height, width) that it shall have, larger (bicubic) or smaller.
     """
-    before = (picture.height, picture.width)
-    rows = (opaque(strip) for strip in _first_frame(picture))
+    before = (image.height, image.width)
+    rows = (opaque(strip) for strip in _first_frame(image))
     if size != before:
         rows = resized(rows, before, size)
-    profile = {k: v for k, v in picture.metadata.items() if k == "icc-profile-data"}
+    profile = {k: v for k, v in image.metadata.items() if k == "icc-profile-data"}
     write_rows(
         target,
         quantized(rows, np.dtype(np.uint8)),
         height=size[0],
         width=size[1],
-        bands=picture.bands - 1 if picture.bands in (2, 4) else picture.bands,
+        bands=image.bands - 1 if image.bands in (2, 4) else image.bands,
         dtype=np.uint8,
-        like=replace(picture, metadata=profile, white=1.0, resolution=None, frames=1, extra=()),
+        like=replace(image, metadata=profile, white=1.0, resolution=None, frames=1, extra=()),
     )
     return target
 
@@ -56,15 +56,15 @@ def opaque(strip: np.ndarray) -> np.ndarray:
     return pixels
 
 
-def _first_frame(picture: Picture) -> Iterator[np.ndarray]:
-    rows, read = picture.rows(), 0
-    while read < picture.height and (strip := next(rows, None)) is not None:
+def _first_frame(image: OpenedImage) -> Iterator[np.ndarray]:
+    rows, read = image.rows(), 0
+    while read < image.height and (strip := next(rows, None)) is not None:
         read += len(strip)
         yield strip
 
 
 class Parts:
-    """The finished rows of a result's first frame, as small pictures from top to bottom.
+    """The finished rows of a result's first frame, as small images from top to bottom.
 
     Args:
         place: Gives the path of a part's file by its name.
@@ -83,7 +83,7 @@ class Parts:
         self.held: list[np.ndarray] = []
 
     def add(self, strips: Strips, rows: np.ndarray) -> None:
-        """The next rows of the picture."""
+        """The next rows of the image."""
         if self.top >= strips.height:  # a further frame
             return
         self.held.append(rows)

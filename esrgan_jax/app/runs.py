@@ -11,7 +11,7 @@ from typing import TypeVar
 from jax.errors import JaxRuntimeError
 
 from esrgan_jax.app.estimate import Rates
-from esrgan_jax.app.picture_work import Limits, plainly
+from esrgan_jax.app.image_work import Limits, plainly
 from esrgan_jax.app.session_files import SessionFiles
 from esrgan_jax.app.watched import Stopped, Watched
 from esrgan_jax.app.work import Settings, State, Work
@@ -24,10 +24,10 @@ BUG = "something went wrong that should not: what it was is told where the app w
 
 
 class Runs:
-    """Work for all browsers, one picture at a time.
+    """Work for all browsers, one image at a time.
 
     Args:
-        files: Pictures and results.
+        files: Images and results.
         limits: What is refused.
     """
 
@@ -36,7 +36,7 @@ class Runs:
         self.rates = Rates()
         self.working = threading.Lock()
         self.stops: dict[str, threading.Event] = {}  # of each page's run
-        self.made: dict[str, tuple[tuple, list[str]]] = {}  # of each picture, its results' keys
+        self.made: dict[str, tuple[tuple, list[str]]] = {}  # of each image, its results' keys
 
     def stop(self, session: str) -> None:
         """Ends the run of a page, after the tile that it is at."""
@@ -46,13 +46,13 @@ class Runs:
     def run(
         self, session: str, browser: str, keys: Sequence[str], settings: Settings
     ) -> Iterator[State]:
-        """Upscales pictures and yields what the page shows of it, again and again.
+        """Upscales images and yields what the page shows of it, again and again.
 
         Args:
             session: The page; an earlier run of it ends.
-            browser: Whose pictures they are.
-            keys: Of the pictures.
-            settings: What shall be made of them. Pictures that were made so are left.
+            browser: Whose images they are.
+            keys: Of the images.
+            settings: What shall be made of them. Images that were made so are left.
         """
         self.stop(session)
         stop = self.stops[session] = threading.Event()
@@ -61,13 +61,13 @@ class Runs:
         state: State = {"busy": True, "said": "Reading the network …", "items": items}
         try:
             if not chosen:
-                said = "Made so already: choose something else, or add a picture."
+                said = "Made so already: choose something else, or add an image."
                 yield {"busy": False, "said": said, "items": {}}
                 return
             upscaler = yield from self._waited(settings.make, stop, state)
             for number, key in enumerate(chosen):
-                count = f"Picture {number + 1} of {len(chosen)}: " * (len(chosen) > 1)
-                yield from self._picture(browser, key, upscaler, settings, stop, state, count)
+                count = f"Image {number + 1} of {len(chosen)}: " * (len(chosen) > 1)
+                yield from self._image(browser, key, upscaler, settings, stop, state, count)
             state |= {"busy": False, "said": self._finished(items)}
         except Stopped:
             state |= {"busy": False, "said": STOPPED}
@@ -92,10 +92,10 @@ class Runs:
         if len(items) == 1:
             (item,) = items.values()
             return item["error"] if failed else item["line"]
-        done = f"{len(items) - failed} of {len(items)} pictures are done."
+        done = f"{len(items) - failed} of {len(items)} images are done."
         return f"{done} What kept the others is said beside them." if failed else done
 
-    def _picture(
+    def _image(
         self,
         browser: str,
         key: str,
@@ -113,7 +113,7 @@ class Runs:
             if stop.is_set():
                 raise Stopped
         work = Work(self, browser, key, upscaler, settings, stop, item)
-        state["said"] = f"{count}reading the picture …"
+        state["said"] = f"{count}reading the image …"
         try:
             yield from self._waited(work.do, stop, state, lambda: work.tell(state, count))
             item |= work.result

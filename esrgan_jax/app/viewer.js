@@ -1,4 +1,4 @@
-// The picture before and after, one over the other: split by a line, zoomed and moved together.
+// The image before and after, one over the other: split by a line, zoomed and moved together.
 function makeViewer(root) {
   const find = (id) => root.querySelector('#' + id);
   const pane = find('window'), before = find('before'), after = find('after');
@@ -59,7 +59,7 @@ function makeViewer(root) {
     if (event.button) return;
     fingers.set(event.pointerId, place(event));
     const onLine = line.contains(event.target);
-    dragged = fingers.size > 1 ? 'pinch' : onLine || view.fitting ? 'line' : 'picture';
+    dragged = fingers.size > 1 ? 'pinch' : onLine || view.fitting ? 'line' : 'image';
     if (dragged === 'line' && !view.compared) return;
     pane.setPointerCapture(event.pointerId);
     if (dragged === 'line') moveLine(place(event)[0]);
@@ -77,7 +77,7 @@ function makeViewer(root) {
     }
     fingers.set(event.pointerId, now);
     if (dragged === 'line' && view.compared) moveLine(now[0]);
-    if (dragged === 'picture') {
+    if (dragged === 'image') {
       view.x += now[0] - last[0];
       view.y += now[1] - last[1];
       settle();
@@ -117,8 +117,8 @@ function makeViewer(root) {
 
   // Shows what is asked for, and changes of the page what is another alone.
   let shown = {};
-  return function show(picture) {
-    const {key, beforeUrl, afterUrl, parts, size, beforeTag, afterTag} = picture;
+  return function show(image) {
+    const {key, beforeUrl, afterUrl, parts, size, beforeTag, afterTag} = image;
     if (shown.key !== key) {
       Object.assign(view, {fitting: true});
       split.value = 50;
@@ -162,7 +162,7 @@ function makeViewer(root) {
     find('tag-after').hidden = !afterTag;
     line.hidden = !view.compared;
     split.disabled = !view.compared;
-    shown = picture;
+    shown = image;
     room();
   };
 }

@@ -24,9 +24,9 @@ class Watched(Upscaler):
     seen: Callable[[Strips, np.ndarray], None] | None = None
 
     def stream(
-        self, pictures: Iterable[Strips], *, progress: Callable[[int], None] | None = None
+        self, images: Iterable[Strips], *, progress: Callable[[int], None] | None = None
     ) -> Iterator[Strips]:
-        for strips in super().stream(pictures, progress=progress):
+        for strips in super().stream(images, progress=progress):
             yield replace(strips, rows=self._shown(strips))
 
     def _shown(self, strips: Strips) -> Iterator[np.ndarray]:
@@ -37,7 +37,7 @@ class Watched(Upscaler):
 
 
 class Watch(Report):
-    """What `upscale_files` tells of one picture.
+    """What `upscale_files` tells of one image.
 
     Args:
         told: Called with the pixels of the result that are done, and that there are.

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from esrgan_jax.app.estimate import Estimate
-from esrgan_jax.app.picture_work import (
+from esrgan_jax.app.image_work import (
     open_within,
     progress_line,
     suffix_for,
     summary,
-    upscale_picture,
+    upscale_image,
 )
 from esrgan_jax.app.previews import preview_size, write_preview
 from esrgan_jax.app.watched import Watched
 from esrgan_jax.batch.jobs import ResultOptions
-from esrgan_jax.images.reader import open_picture
+from esrgan_jax.images.reader import open_image
 
 if TYPE_CHECKING:
     from esrgan_jax.app.runs import Runs
@@ -29,13 +29,13 @@ State = dict[str, Any]
 
 @dataclass(frozen=True)
 class Settings:
-    """What shall be made of pictures.
+    """What shall be made of images.
 
     Attributes:
         make: Gives the upscaler; reads, and perhaps downloads, its networks.
-        scale: Result over picture.
+        scale: Result over image.
         suffix: The format, "" for what fits.
-        depth: Bits a channel, None for those of the picture.
+        depth: Bits a channel, None for those of the image.
         quality: 1 to 100, for formats that have one; None for a good one.
         lossless: Where the format can.
         key: All that was chosen: equal for what gives equal results.
@@ -54,7 +54,7 @@ class Settings:
 
 
 class Work:
-    """One picture's work, in a thread, and how far it is."""
+    """One image's work, in a thread, and how far it is."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class Work:
         state["said"] = count + progress_line(share * self.total, self.total, seconds)
 
     def do(self) -> None:
-        """All of it; what becomes of the picture is then in `result`."""
+        """All of it; what becomes of the image is then in `result`."""
         try:
             self._do()
         finally:
@@ -93,28 +93,28 @@ class Work:
     def _do(self) -> None:
         runs, files, settings = self.runs, self.runs.files, self.settings
         source = files.path(self.browser, self.key)
-        picture = open_within(source, runs.limits)
-        options = settings.options(suffix_for(settings.suffix, picture))
-        size = preview_size(*options.result_size(picture.height, picture.width, self.upscaler))
+        image = open_within(source, runs.limits)
+        options = settings.options(suffix_for(settings.suffix, image))
+        size = preview_size(*options.result_size(image.height, image.width, self.upscaler))
         folder = files.place("result").parent
         kind = (self.upscaler.name, settings.key[-1])
-        pixels = picture.height * picture.width * picture.frames
+        pixels = image.height * image.width * image.frames
 
         def told(done: int, total: int) -> None:
             if self.estimate is None:
                 self.start, self.total = time.monotonic(), total
                 self.estimate = runs.rates.estimate(
-                    kind, self.upscaler, picture.height * picture.frames, picture.width
+                    kind, self.upscaler, image.height * image.frames, image.width
                 )
             self.estimate.report(done / max(total, 1))
 
         try:
-            before = write_preview(picture, files.place("before.jpg"), size)
+            before = write_preview(image, files.place("before.jpg"), size)
             before_key = files.add(self.browser, before)
             self.item |= {"before": files.url(before_key), "size": [size[1], size[0]]}
-            target, notes = upscale_picture(
+            target, notes = upscale_image(
                 self.upscaler,
-                picture,
+                image,
                 source,
                 folder,
                 options,
@@ -125,7 +125,7 @@ class Work:
             )
             seconds = time.monotonic() - self.start
             runs.rates.learn(kind, pixels, seconds)
-            result = open_picture(target)
+            result = open_image(target)
             after = write_preview(result, files.place("after.jpg"), size)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
@@ -140,7 +140,7 @@ class Work:
             "url": files.url(keys[2]),
             "name": target.name,
             "megabytes": round(target.stat().st_size / 10**6, 2),
-            "line": summary(picture, result, seconds),
+            "line": summary(image, result, seconds),
             "pixels": f"{result.width}×{result.height}",
             "notes": notes,
         }

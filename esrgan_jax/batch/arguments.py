@@ -38,7 +38,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args.output, args.is_folder = args.output
     args.inputs += args.input
     if not args.inputs:
-        raise InputError("nothing to upscale: name pictures, videos or folders, or - to read one")
+        raise InputError("nothing to upscale: name images, videos or folders, or - to read one")
     args.extension = f".{args.format.lower().lstrip('.')}" if args.format else None
     if args.extension not in (None, *FORMATS, *WRITTEN):
         endings = ", ".join((*FORMATS, *WRITTEN))
@@ -52,7 +52,7 @@ def create_parser() -> argparse.ArgumentParser:
     """All options of the command."""
     parser = argparse.ArgumentParser(
         prog=program("upscale"),
-        description="Upscale pictures, folders of pictures and videos with an ESRGAN generator.",
+        description="Upscale images, folders of images and videos with an ESRGAN generator.",
         epilog="MODEL is a run or checkpoint directory, a weight file or a name of the zoo "
         "(python -m esrgan_jax.interop.zoo lists them); the scale is read from it.",
     )
@@ -62,7 +62,7 @@ def create_parser() -> argparse.ArgumentParser:
         metavar="INPUT",
         nargs="*",
         type=path_type,
-        help="picture, video, folder, pattern ('photos/**/*.jpg'), or - for standard input",
+        help="image, video, folder, pattern ('photos/**/*.jpg'), or - for standard input",
     )
     add("-i", "--input", metavar="INPUT", nargs="+", action="extend", default=[], type=path_type,
         help="the same, as other programs have it")  # fmt: skip
@@ -72,7 +72,7 @@ def create_parser() -> argparse.ArgumentParser:
         metavar="PATH",
         required=True,
         type=_output,
-        help="a file for one picture, - for standard output, otherwise a folder (folders keep "
+        help="a file for one image, - for standard output, otherwise a folder (folders keep "
         "their tree)",
     )
 
@@ -112,7 +112,7 @@ def create_parser() -> argparse.ArgumentParser:
     add(
         *("-f", "--format"),
         metavar="EXT",
-        help="of pictures in a folder: png (default), jpg, …; of videos: mp4, mkv, webm",
+        help="of images in a folder: png (default), jpg, …; of videos: mp4, mkv, webm",
     )
     add(
         "--suffix",
@@ -136,7 +136,7 @@ def create_parser() -> argparse.ArgumentParser:
     add("--overlap", metavar="N", type=int, help="LR pixels tiles share (default 112 or less)")
     add("--exact", action="store_true", help="overlap by all that the network sees")
     add("--dtype", choices=["float32", "bfloat16"], help="default: by the device")
-    add("--spatial", action="store_true", help="split a picture over the devices, not its tiles")
+    add("--spatial", action="store_true", help="split an image over the devices, not its tiles")
     add("--share", metavar="I/N", type=_share, help="do part I (from 0) of N, one for each host")
     add("--progress", choices=MODES, default="bar", help="a bar, lines of JSON, or quiet")
     return parser
@@ -202,7 +202,7 @@ def check_files(args: argparse.Namespace, jobs: Sequence[Job]) -> None:
     """
     for_videos, extension = args.extension in WRITTEN, args.extension
     if extension and jobs and all(is_video(source) != for_videos for source, _ in jobs):
-        whose, given = ("videos", "a picture") if for_videos else ("pictures", "a video")
+        whose, given = ("videos", "an image") if for_videos else ("images", "a video")
         raise InputError(f"--format={extension[1:]} is for {whose}, and each input is {given}")
     targets = [target for _, target in jobs]
     quality, videos = args.quality, any(is_video(target) for target in targets)
@@ -220,7 +220,7 @@ def check_files(args: argparse.Namespace, jobs: Sequence[Job]) -> None:
 
 
 def _problem(suffix: str, args: argparse.Namespace) -> str | None:
-    """What keeps any picture from being written so."""
+    """What keeps any image from being written so."""
     try:
         dtype = output_dtype(suffix, np.uint8, args.depth)
         told = {"quality": args.quality, "lossless": args.lossless}

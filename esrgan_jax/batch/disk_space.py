@@ -17,9 +17,9 @@ LEAST = {"png": 1 / 1032, "tiff": 1 / 1032, "jpeg": 14 / 8 / 192}
 
 
 def shortage(sizes: Iterable[tuple[Path, int]]) -> dict[Path, str]:
-    """What to tell of the folders whose disks have less room than pictures usually take.
+    """What to tell of the folders whose disks have less room than images usually take.
 
-    How well a picture can be compressed is not known before it is there, so this is a warning, but
+    How well an image can be compressed is not known before it is there, so this is a warning, but
     for a disk that is as good as full.
 
     Args:

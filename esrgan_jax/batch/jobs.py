@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from esrgan_jax import files
 from esrgan_jax.errors import InputError, did_you_mean
-from esrgan_jax.images.image_file import SUFFIXES, find_pictures
-from esrgan_jax.images.reader import open_picture
+from esrgan_jax.images.image_file import SUFFIXES, find_images
+from esrgan_jax.images.reader import open_image
 from esrgan_jax.images.writer import WRITABLE
 from esrgan_jax.video import video_file
 from esrgan_jax.video.detect import is_video
@@ -48,7 +48,7 @@ class ResultOptions:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def result_size(self, height: int, width: int, upscaler: Any) -> tuple[int, int]:
-        """(height, width) of a picture's result."""
+        """(height, width) of an image's result."""
         from esrgan_jax.upscaling.upscaler import result_size
 
         wished = result_size((height, width), self.scale, self.size)
@@ -56,7 +56,7 @@ class ResultOptions:
 
 
 class _Found(NamedTuple):
-    """A picture or video, and the folder or the start of the pattern that it was found in."""
+    """An image or video, and the folder or the start of the pattern that it was found in."""
 
     path: Path
     root: Path | None = None  # none where it was named
@@ -73,12 +73,12 @@ def plan(
     """Which file each input becomes.
 
     Args:
-        inputs: Pictures, videos, folders, patterns such as `photos/**/*.png`, or `-`. A folder
-            stands for all pictures in it; videos are taken where they are named. The tree of a
+        inputs: Images, videos, folders, patterns such as `photos/**/*.png`, or `-`. A folder
+            stands for all images in it; videos are taken where they are named. The tree of a
             folder, or of what a pattern leaves open, is kept.
-        output: A file, for one picture or video, a folder, or `-`.
+        output: A file, for one image or video, a folder, or `-`.
         suffix: Behind the name of every file in a folder: "_x4".
-        extension: Of the pictures, or of the videos, in a folder, such as ".jpg" or ".mkv"; left
+        extension: Of the images, or of the videos, in a folder, such as ".jpg" or ".mkv"; left
             out, .png, or .webp for animations. A video keeps its own, or becomes .mp4.
         is_folder: The output is a folder whatever its name looks like.
 
@@ -123,13 +123,13 @@ def plan(
 
 def _matches(path: Path) -> list[_Found]:
     if os.path.isdir(path):
-        return [_Found(picture, path) for picture in find_pictures(path)]
+        return [_Found(image, path) for image in find_images(path)]
     if path == STREAM or os.path.exists(path):
         if path != STREAM and stat.S_ISCHR(os.stat(path).st_mode):
             raise InputError(f"{path} is a device, not a file; standard input is -")
         return [_Found(path)]
     if not glob.has_magic(str(path)):
-        raise InputError(f"no picture or folder {path}{files.near(path)}")
+        raise InputError(f"no image or folder {path}{files.near(path)}")
     matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
     root = next(parent for parent in path.parents if not glob.has_magic(str(parent)))
     known_files = [
@@ -138,7 +138,7 @@ def _matches(path: Path) -> list[_Found]:
         if os.path.isfile(match) and (match.suffix.lower() in SUFFIXES or is_video(match))
     ]
     if not known_files:
-        raise InputError(f"no picture matches {path}")
+        raise InputError(f"no image matches {path}")
     return [_Found(match, root) for match in known_files]
 
 
@@ -168,7 +168,7 @@ def _is_folder(output: Path, one: bool) -> bool:
     """Whether an output is a folder, there or to be made, by its name.
 
     Args:
-        one: It is for one picture or video that was named.
+        one: It is for one image or video that was named.
     """
     if output == STREAM or os.path.isdir(output):
         return output != STREAM
@@ -192,13 +192,13 @@ def _is_folder(output: Path, one: bool) -> bool:
 def _one(found: Sequence[_Found], output: Path) -> Job:
     """The job of a single file or stream."""
     if len(found) > 1:
-        raise InputError(f"--output={output} is one file; name a folder for several pictures")
+        raise InputError(f"--output={output} is one file; name a folder for several images")
     source = found[0].path
     if output == STREAM:
         if is_video(source):
             raise InputError(f"{source} is a video, which is written to a file: name one")
     elif is_video(source) != is_video(output):
-        kinds = ("a video", "a picture") if is_video(source) else ("a picture", "a video")
+        kinds = ("a video", "an image") if is_video(source) else ("an image", "a video")
         raise InputError(f"{source} is {kinds[0]} and {output} would be {kinds[1]}")
     elif _same(source, output):
         raise _overwriting(output)
@@ -206,7 +206,7 @@ def _one(found: Sequence[_Found], output: Path) -> Job:
 
 
 def _without_results(found: Sequence[_Found], output: Path, suffix: str) -> Iterator[_Found]:
-    """All but what an earlier run wrote where it found its pictures; what is named is meant."""
+    """All but what an earlier run wrote where it found its images; what is named is meant."""
     stems = {(item.path.parent, item.path.stem) for item in found}
     for item in found:
         path, stem = item.path, item.path.stem
@@ -235,7 +235,7 @@ def _renamed(item: _Found, suffix: str, extension: str | None) -> Path:
 
 def _overwriting(target: Path) -> InputError:
     return InputError(
-        f"{target} would overwrite a picture to be read; "
+        f"{target} would overwrite an image to be read; "
         "take another --output, or a --suffix such as _x4"
     )
 
@@ -252,6 +252,6 @@ def _is_animated(source: Path) -> bool:
     if source.suffix.lower() not in MAYBE_ANIMATED:
         return False
     try:
-        return open_picture(source).frames > 1
+        return open_image(source).frames > 1
     except InputError:  # said when its turn comes
         return False

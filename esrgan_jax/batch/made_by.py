@@ -14,7 +14,7 @@ from esrgan_jax import __version__
 from esrgan_jax.errors import InputError
 from esrgan_jax.files import sha256
 from esrgan_jax.images.formats.gif import read_comment
-from esrgan_jax.images.reader import open_picture
+from esrgan_jax.images.reader import open_image
 from esrgan_jax.video import video_file
 
 DIGITS = 16  # of a SHA-256
@@ -56,14 +56,14 @@ def _shown(value: Any) -> str:
 
 
 def find(path: Path) -> str | None:
-    """The line in a picture or video that is there; None where it has none or is none."""
+    """The line in an image or video that is there; None where it has none or is none."""
     try:
         if path.suffix.lower() in video_file.WRITTEN:
             texts = video_file.read_comment(path).splitlines()
         elif path.suffix.lower() == ".gif":
             texts = [read_comment(path)]
         else:
-            text = str(open_picture(path).metadata.get("exif-ifd0-Software", (0, ""))[1])
+            text = str(open_image(path).metadata.get("exif-ifd0-Software", (0, ""))[1])
             match = EXIF_TEXT.fullmatch(text)
             texts = [match[1] if match else text]
     except (InputError, ValueError, OSError):
@@ -81,7 +81,7 @@ def difference(found: str | None, wanted: str) -> str | None:
         wanted: The line that it would get.
 
     Returns:
-        The end of a sentence, such as "was made from another picture".
+        The end of a sentence, such as "was made from another image".
     """
     there, new = LINE.fullmatch(found or ""), LINE.fullmatch(wanted)
     if there is None:
@@ -90,7 +90,7 @@ def difference(found: str | None, wanted: str) -> str | None:
     if there["by"] != new["by"]:
         return f"was made by {there['by']}, not by {new['by']}"
     if there["source"] != new["source"]:
-        return "was made from another picture"
+        return "was made from another image"
     if there["settings"] != new["settings"]:
         return f"was made with {_settings(there)}, not with {_settings(new)}"
     return None

@@ -31,7 +31,7 @@ MANY = {
 
 
 def passed_over(folder: Path, output: Path) -> str | None:
-    """A sentence, without its stop, on the videos and other pictures in a folder and below it.
+    """A sentence, without its stop, on the videos and other images in a folder and below it.
 
     Args:
         output: Where results go; what is in it does not count.
@@ -55,7 +55,7 @@ def passed_over(folder: Path, output: Path) -> str | None:
 
 
 def _kind(path: Path, stems: set[str]) -> str | None:
-    """What a file is called; `stems` are those of the pictures beside it, in small letters."""
+    """What a file is called; `stems` are those of the images beside it, in small letters."""
     suffix = path.suffix.lower()
     if suffix in RAW:
         return RAW_FILE
@@ -63,5 +63,5 @@ def _kind(path: Path, stems: set[str]) -> str | None:
         return OTHER
     if not is_video(path):
         return None
-    # A telephone puts the video of a Live Photo beside its picture.
+    # A telephone puts the video of a Live Photo beside its image.
     return LIVE if suffix == ".mov" and path.stem.lower() in stems else VIDEO

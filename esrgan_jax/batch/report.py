@@ -17,17 +17,17 @@ JSON_SECONDS = 1.0  # between lines of progress
 
 
 class Report:
-    """Counts pixels and pictures; may be used from several threads.
+    """Counts pixels and images; may be used from several threads.
 
     Args:
         mode: "bar" (a line a minute where there is no terminal), "json" (a line of JSON for each
             event: progress, note, done, failed, skipped, finished) or "quiet" (failures alone).
-        pictures: How many there are to do.
+        images: How many there are to do.
         out: Where lines of JSON go.
     """
 
-    def __init__(self, mode: str, pictures: int, out: TextIO):
-        self.mode, self.pictures, self.out = mode, pictures, out
+    def __init__(self, mode: str, images: int, out: TextIO):
+        self.mode, self.images, self.out = mode, images, out
         self.total = self.pixels = self.shown = 0  # of results, in pixels
         self.done_count = self.skipped_count = 0
         self.failures: list[tuple[str, str]] = []  # what it was, and why
@@ -56,7 +56,7 @@ class Report:
         with self.lock:
             self.pixels += pixels
             self.total = max(self.total, self.pixels)  # what was estimated may have been too little
-            ended = self.done_count + len(self.failures) >= self.pictures
+            ended = self.done_count + len(self.failures) >= self.images
             if ended and not self.failures:  # or too much
                 self.total = self.pixels
             # What is computed is not written yet.
@@ -64,7 +64,7 @@ class Report:
             more, self.shown = max(done - self.shown, 0), max(done, self.shown)
             if self.bar:
                 self.bar.total = self.total
-                self.bar.update(more, note=f"{self.done_count}/{self.pictures} pictures")
+                self.bar.update(more, note=f"{self.done_count}/{self.images} images")
             late = time.monotonic() - self.last >= JSON_SECONDS
             if self.mode == "json" and (late or (ended and self.pixels)):
                 self._progress()
@@ -78,22 +78,22 @@ class Report:
             total_megapixels=self.total / 1e6,
             megapixels_per_s=round(rate / 1e6, 4),
             seconds_left=round((self.total - self.shown) / rate, 1) if rate else None,
-            pictures=self.done_count,
-            total_pictures=self.pictures,
+            images=self.done_count,
+            total_images=self.images,
         )
 
     def note(self, source: Path, text: str) -> None:
-        """Something that the user should know of a picture."""
+        """Something that the user should know of an image."""
         self._say("note", f"{source}: {text}", source=str(source), note=text)
 
     def skipped(self, source: Path, target: Path) -> None:
-        """A picture was done before."""
+        """An image was done before."""
         self.skipped_count += 1
         if self.mode == "json":
             self._event("skipped", source=str(source), target=str(target))
 
     def done(self, source: Path, target: Path, size: tuple[int, int]) -> None:
-        """A picture is written, of (height, width) pixels."""
+        """An image is written, of (height, width) pixels."""
         with self.lock:
             self.done_count += 1
             self.advance(0)
@@ -102,7 +102,7 @@ class Report:
                 self._event("done", **named, height=size[0], width=size[1])
 
     def failed(self, source: Path, error: BaseException | str) -> None:
-        """A picture could not be done; the others go on."""
+        """An image could not be done; the others go on."""
         name = "standard input" if source == STREAM else str(source)
         reason = str(error).removeprefix(f"{name}: ")
         with self.lock:

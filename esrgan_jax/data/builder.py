@@ -1,7 +1,7 @@
 """Cuts images into sub-images and writes them as ArrayRecord through TFDS.
 
 A training step wants a small patch; decoding a photograph of two megapixels for it would be the
-whole cost. So pictures are cut once, and stored raw: a record is read in a third of a millisecond
+whole cost. So images are cut once, and stored raw: a record is read in a third of a millisecond
 where a PNG takes ten to decode.
 """
 
@@ -26,7 +26,7 @@ Examples = Iterator[tuple[str, np.ndarray]]
 
 
 def window_starts(length: int, size: int, step: int, leftover: int) -> list[int]:
-    """Where windows begin along one axis; none where the picture is smaller than a window.
+    """Where windows begin along one axis; none where the image is smaller than a window.
 
     A last window is laid against the far end where more than `leftover` pixels are left: 48 in the
     ESRGAN authors' code of 2019 (32,208 sub-images of DIV2K), 0 in today's BasicSR (32,592).
@@ -37,12 +37,12 @@ def window_starts(length: int, size: int, step: int, leftover: int) -> list[int]
     return starts
 
 
-def cut(picture: np.ndarray, size: int, step: int, leftover: int) -> Iterator[np.ndarray]:
-    """Yields the (size, size, C) windows of a (H, W, C) picture, row by row."""
-    height, width = picture.shape[:2]
+def cut(image: np.ndarray, size: int, step: int, leftover: int) -> Iterator[np.ndarray]:
+    """Yields the (size, size, C) windows of a (H, W, C) image, row by row."""
+    height, width = image.shape[:2]
     for top in window_starts(height, size, step, leftover):
         for left in window_starts(width, size, step, leftover):
-            yield picture[top : top + size, left : left + size]
+            yield image[top : top + size, left : left + size]
 
 
 def write_sub_images(folder: Path, shards: Sequence[Callable[[], Examples]]) -> None:
@@ -104,7 +104,7 @@ class UncompressedWriter(ExampleWriter):
 
 
 class SubImages(tfds.core.ShardBasedBuilder):
-    """HR sub-images, raw, with the name of the picture and the number of the window.
+    """HR sub-images, raw, with the name of the image and the number of the window.
 
     `GeneratorBasedBuilder` would shuffle on disk, which needs TensorFlow from one gigabyte on;
     Grain shuffles when it reads.

@@ -27,4 +27,4 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         "changed": sorted(k for k in old.keys() & new.keys() if old[k] != new[k]),
     }
     parts = [f"{kind}: {listed(names, MOST)}" for kind, names in kinds.items() if names]
-    return "; ".join([f"{before['count']} pictures then, {now['count']} now", *parts])
+    return "; ".join([f"{before['count']} images then, {now['count']} now", *parts])

@@ -3,21 +3,21 @@
 from pathlib import Path
 
 from esrgan_jax.errors import InputError, listed
-from esrgan_jax.images.image_file import find_pictures
+from esrgan_jax.images.image_file import find_images
 
 
 def find_pairs(hr_folder: Path, lr_folder: Path, scale: int) -> list[tuple[Path, Path]]:
-    """Pairs the pictures of two folders, sub-folders included, by their names.
+    """Pairs the images of two folders, sub-folders included, by their names.
 
     Partners have the same path below their folders, but for the suffix and for what is customary:
     `0001.png` and `0001x4.png` (DIV2K; also `_x4`), `a_HR.png` and `a_LR4.png` (RealSR; also
     `_LR`), 4 being the scale.
 
     Returns:
-        (HR picture, LR picture), sorted by the HR picture.
+        (HR image, LR image), sorted by the HR image.
 
     Raises:
-        InputError: A folder is missing or empty, or a picture of either has no partner.
+        InputError: A folder is missing or empty, or an image of either has no partner.
     """
     hr_paths, lr_paths = _by_name(hr_folder), _by_name(lr_folder)
     pairs, alone = [], []
@@ -33,7 +33,7 @@ def find_pairs(hr_folder: Path, lr_folder: Path, scale: int) -> list[tuple[Path,
     alone += map(str, lr_paths.values())
     if alone:
         raise InputError(
-            f"{len(alone)} pictures of {hr_folder} and {lr_folder} have no partner: "
+            f"{len(alone)} images of {hr_folder} and {lr_folder} have no partner: "
             f"{listed(alone)}; the LR of NAME or NAME_HR is NAME, NAMEx{scale}, NAME_x{scale}, "
             f"NAME_LR or NAME_LR{scale}"
         )
@@ -42,7 +42,7 @@ def find_pairs(hr_folder: Path, lr_folder: Path, scale: int) -> list[tuple[Path,
 
 def _by_name(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for path in find_pictures(folder):
+    for path in find_images(folder):
         other = found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)
         if other != path:
             raise InputError(f"{other} and {path}: which of them is meant? Remove one")

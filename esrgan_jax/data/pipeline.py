@@ -33,7 +33,7 @@ def make_dataset(
 ) -> grain.IterDataset[dict[str, np.ndarray]]:
     """Endless batches of a source: shuffled, cropped and augmented.
 
-    In every epoch each picture of the shard gives one patch. The batches depend on `seed` and the
+    In every epoch each image of the shard gives one patch. The batches depend on `seed` and the
     shard alone, not on the numbers of threads and workers. An iterator's `get_state()` goes into
     the checkpoint; after `set_state()` the same batches follow, bit for bit. With workers the state
     holds a part for each, so it must be restored with the same `num_workers`.
@@ -47,7 +47,7 @@ def make_dataset(
         augment: Whether patches are flipped and turned at random.
         num_workers: Processes that make batches; 0 makes them in threads of this one.
         num_threads: Threads in each process.
-        shard_index: Which share of the pictures, of `shard_count` disjoint ones (one a host).
+        shard_index: Which share of the images, of `shard_count` disjoint ones (one a host).
         shard_count: How many shares.
 
     Returns:
@@ -55,7 +55,7 @@ def make_dataset(
         {"lr": (B, P/scale, P/scale, 3), "hr": (B, P, P, 3)} from a paired source; all uint8.
 
     Raises:
-        InputError: `hr_patch` is no multiple of `scale`, there are fewer pictures than shards, or
+        InputError: `hr_patch` is no multiple of `scale`, there are fewer images than shards, or
             `num_workers` or `num_threads` is too small.
     """
     if num_workers < 0:
@@ -65,7 +65,7 @@ def make_dataset(
     if hr_patch <= 0 or hr_patch % scale:
         raise InputError(f"hr_patch={hr_patch}: must be a multiple of the scale, {scale}")
     if len(source) < shard_count:
-        raise InputError(f"{len(source)} pictures for {shard_count} hosts: each needs one")
+        raise InputError(f"{len(source)} images for {shard_count} hosts: each needs one")
     share = grain.MapDataset.source(source)[shard_index::shard_count]
     # Grain draws from the seed and the place in the share: shares must not draw alike.
     share = share.seed(_mix(seed, shard_index)).shuffle().repeat()

@@ -13,10 +13,10 @@ import numpy as np
 
 from esrgan_jax.data.pairs import find_pairs
 from esrgan_jax.errors import InputError, RunError, listed, missing, printable
-from esrgan_jax.images.image_file import find_pictures, picture_size, read_picture
+from esrgan_jax.images.image_file import find_images, image_size, read_image
 from esrgan_jax.progress import Progress
 
-MEMORY = 2 << 30  # in each process: every Grain worker keeps pictures of its own
+MEMORY = 2 << 30  # in each process: every Grain worker keeps images of its own
 RECORDS = 64  # at least so many are looked at to see whether a prepared folder has changed
 StrPath = str | os.PathLike
 TFDS = ("prepared folders", "TensorFlow Datasets", "tensorflow-datasets")  # for `missing`
@@ -30,7 +30,7 @@ class Source(Protocol):
     def __getitem__(self, index: int) -> dict[str, np.ndarray]: ...
 
     def files(self) -> dict[str, int]:
-        """The bytes of each file, by its name below the folder: tells whether pictures changed."""
+        """The bytes of each file, by its name below the folder: tells whether images changed."""
         ...
 
 
@@ -44,17 +44,17 @@ def open_source(
     """Opens folders of images, pairs of folders, or data that `esrgan-jax prepare` made.
 
     Args:
-        paths: One or several folders of HR pictures, or one prepared folder.
+        paths: One or several folders of HR images, or one prepared folder.
         lr_paths: Their LR partners, folder by folder; then nothing is degraded.
         scale: HR pixels for one LR pixel.
-        min_size: The smallest side that an HR picture may have, in pixels: the patch.
+        min_size: The smallest side that an HR image may have, in pixels: the patch.
 
     Raises:
         InputError: Nothing there can be used.
     """
     folders = _several(paths)
     if not folders:
-        raise InputError("no training pictures: name a folder of them")
+        raise InputError("no training images: name a folder of them")
     prepared = [folder for folder in folders if (folder / "dataset_info.json").is_file()]
     if lr_paths is not None:
         lr_folders = _several(lr_paths)
@@ -62,11 +62,11 @@ def open_source(
             raise InputError(f"{prepared[0]}: holds HR alone; pairs are read from two folders")
         return PairedFolder(lr_folders, folders, scale, min_size)
     if not prepared:
-        return PictureFolder(folders, min_size)
+        return ImageFolder(folders, min_size)
     if len(folders) > 1:
         raise InputError(
             f"{prepared[0]}: is a prepared folder and must stand alone; give all folders of "
-            "pictures to one run of `esrgan-jax prepare`"
+            "images to one run of `esrgan-jax prepare`"
         )
     source = ArrayRecordSource(folders[0])
     size = min(source[0]["hr"].shape[:2])  # sub-images are all of one size
@@ -78,45 +78,45 @@ def open_source(
     return source
 
 
-class PictureFolder:
-    """All HR pictures of one or several folders and of their sub-folders.
+class ImageFolder:
+    """All HR images of one or several folders and of their sub-folders.
 
-    Pictures that are too small or whose header cannot be read are named on stderr and left out.
-    Decoded pictures are kept in memory as long as they fit in `memory` bytes: a small set is read
-    thousands of times. A picture whose pixels turn out to be corrupt is named once, and the next
+    Images that are too small or whose header cannot be read are named on stderr and left out.
+    Decoded images are kept in memory as long as they fit in `memory` bytes: a small set is read
+    thousands of times. An image whose pixels turn out to be corrupt is named once, and the next
     one takes its place, so that it does not end a run of days.
 
     Raises:
-        InputError: A folder is missing or empty, or no picture is left.
+        InputError: A folder is missing or empty, or no image is left.
     """
 
     def __init__(
         self, folders: StrPath | Sequence[StrPath], min_size: int, memory: int = MEMORY
     ) -> None:
         self._folders = _several(folders)
-        paths = [path for folder in self._folders for path in find_pictures(folder)]
+        paths = [path for folder in self._folders for path in find_images(folder)]
         sizes = _sizes(paths, min_size)
-        self._pictures = _Pictures([{"hr": path} for path in paths if path in sizes], memory)
+        self._images = _Images([{"hr": path} for path in paths if path in sizes], memory)
 
     def __len__(self) -> int:
-        return len(self._pictures.items)
+        return len(self._images.items)
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        return self._pictures.read(index)
+        return self._images.read(index)
 
     def files(self) -> dict[str, int]:
         """See `Source`."""
-        return _files([item["hr"] for item in self._pictures.items], self._folders)
+        return _files([item["hr"] for item in self._images.items], self._folders)
 
 
 class PairedFolder:
-    """Pairs of LR and HR pictures: real-world data, or LR made by somebody else.
+    """Pairs of LR and HR images: real-world data, or LR made by somebody else.
 
     Partners are those of `pairs.find_pairs`. Skipping, memory and corrupt pixels are as
-    in `PictureFolder`.
+    in `ImageFolder`.
 
     Raises:
-        InputError: Partners are missing, or an LR picture has not (H // scale, W // scale) pixels.
+        InputError: Partners are missing, or an LR image has not (H // scale, W // scale) pixels.
     """
 
     def __init__(
@@ -150,17 +150,17 @@ class PairedFolder:
                 f"{len(wrong)} of {len(pairs)} pairs do not have LR = HR / {scale}: {listed(wrong)}"
             )
         self._folders = [*hr_folders, *lr_folders]
-        self._pictures = _Pictures([{"lr": lr, "hr": hr} for hr, lr in pairs], memory)
+        self._images = _Images([{"lr": lr, "hr": hr} for hr, lr in pairs], memory)
 
     def __len__(self) -> int:
-        return len(self._pictures.items)
+        return len(self._images.items)
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        return self._pictures.read(index)
+        return self._images.read(index)
 
     def files(self) -> dict[str, int]:
         """See `Source`."""
-        paths = [path for item in self._pictures.items for path in item.values()]
+        paths = [path for item in self._images.items for path in item.values()]
         return _files(paths, self._folders)
 
 
@@ -202,8 +202,8 @@ class ArrayRecordSource:
         return files | {f"record {i}": zlib.crc32(self[i]["hr"].tobytes()) for i in some}
 
 
-class _Pictures:
-    """Decodes the pictures of an item, and keeps them while they fit in `memory` bytes."""
+class _Images:
+    """Decodes the images of an item, and keeps them while they fit in `memory` bytes."""
 
     def __init__(self, items: list[dict[str, Path]], memory: int) -> None:
         self.items = items
@@ -224,16 +224,16 @@ class _Pictures:
                         said = printable(f"warning: {error}; using the next one")
                         print(said, file=sys.stderr)
                     self._bad.add(place)
-        raise RunError("no training picture can be read any more")
+        raise RunError("no training image can be read any more")
 
     def _decode(self, place: int) -> dict[str, np.ndarray]:
-        pictures = {name: read_picture(path) for name, path in self.items[place].items()}
-        size = sum(picture.nbytes for picture in pictures.values())
+        images = {name: read_image(path) for name, path in self.items[place].items()}
+        size = sum(image.nbytes for image in images.values())
         with self._lock:
             if place not in self._kept and self._used + size <= self._memory:
-                self._kept[place] = pictures
+                self._kept[place] = images
                 self._used += size
-        return pictures
+        return images
 
     def _forget(self) -> None:
         self._kept: dict[int, dict[str, np.ndarray]] = {}
@@ -250,12 +250,12 @@ class _Pictures:
 
 
 def _sizes(paths: list[Path], min_size: int) -> dict[Path, tuple[int, int]]:
-    """(height, width) of the pictures that can be used; the others are named on stderr."""
+    """(height, width) of the images that can be used; the others are named on stderr."""
     sizes, skipped = {}, 0
-    with Progress(len(paths), "picture", "reading headers") as progress:
+    with Progress(len(paths), "image", "reading headers") as progress:
         for path in paths:
             try:
-                size = picture_size(path)
+                size = image_size(path)
                 if min(size) < min_size:
                     raise InputError(
                         f"{path}: {_by(size)} pixels, smaller than a patch of {min_size}"
@@ -266,9 +266,9 @@ def _sizes(paths: list[Path], min_size: int) -> dict[Path, tuple[int, int]]:
                 skipped += 1
             progress.update()
     if not sizes:
-        raise InputError(f"none of {len(paths)} pictures can be used: see the lines above")
+        raise InputError(f"none of {len(paths)} images can be used: see the lines above")
     if skipped:
-        print(f"left out {skipped} of {len(paths)} pictures", file=sys.stderr)
+        print(f"left out {skipped} of {len(paths)} images", file=sys.stderr)
     return sizes
 
 

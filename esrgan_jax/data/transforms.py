@@ -10,14 +10,14 @@ def random_crop(
 ) -> dict[str, np.ndarray]:
     """Crops a patch at a random place of the LR grid.
 
-    The HR picture is mod-cropped first, so that every LR pixel has its scale² HR pixels.
+    The HR image is mod-cropped first, so that every LR pixel has its scale² HR pixels.
 
     Args:
         element: "hr" (H, W, 3) and, in a paired source, "lr" (H // scale, W // scale, 3).
         rng: Decides the place.
         scale: HR pixels for one LR pixel.
         hr_patch: Side P of the patch in HR pixels, a multiple of `scale` and no more than the
-            sides of the picture.
+            sides of the image.
 
     Returns:
         "hr" (P + 2m, P + 2m, 3) with m = margin(scale), the pixels that `degrade` needs; of a pair
@@ -34,7 +34,7 @@ def random_crop(
 
 
 def crop(image: np.ndarray, top: int, left: int, size: int, around: int = 0) -> np.ndarray:
-    """Takes (size + 2·around)² pixels; beyond its borders the picture goes on mirrored.
+    """Takes (size + 2·around)² pixels; beyond its borders the image goes on mirrored.
 
     The mirror repeats the edge pixel, as MATLAB's imresize does.
     """

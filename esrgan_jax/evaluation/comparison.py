@@ -11,7 +11,7 @@ from esrgan_jax.errors import InputError
 MARGIN = 12
 SMALLEST_FONT = 10
 PANEL = 256  # the side of a sheet's crops, enlarged
-WHOLE = (384, PANEL)  # the room of a sheet's whole pictures, (width, height)
+WHOLE = (384, PANEL)  # the room of a sheet's whole images, (width, height)
 LINE = 3
 
 
@@ -24,28 +24,28 @@ def comparison(
     """Labelled panels of one size in a row on white.
 
     Args:
-        panels: (label, picture) pairs; a label may have several lines, such as a name and a
-            score, in Latin letters (Pillow's font has no others: "x4", "alpha"); a picture is
-            (H, W, 3) uint8. All are brought to the largest picture's size by
-            nearest neighbour, so the LR panel shows its pixels. Pictures are taken to show the
+        panels: (label, image) pairs; a label may have several lines, such as a name and a
+            score, in Latin letters (Pillow's font has no others: "x4", "alpha"); an image is
+            (H, W, 3) uint8. All are brought to the largest image's size by
+            nearest neighbour, so the LR panel shows its pixels. Images are taken to show the
             same scene, sizes apart.
-        box: (top, left, height, width) in pixels of the largest picture: shows this part alone.
-        zoom: Every pixel of the largest picture as zoom x zoom pixels.
+        box: (top, left, height, width) in pixels of the largest image: shows this part alone.
+        zoom: Every pixel of the largest image as zoom x zoom pixels.
 
     Returns:
         (H', W', 3) uint8.
 
     Raises:
-        InputError: no panels, a picture of another kind, a box outside the picture.
+        InputError: no panels, an image of another kind, a box outside the image.
     """
     if not panels or zoom < 1:
         raise InputError(f"a comparison of {len(panels)} panels at zoom {zoom}: give one or more")
-    for label, picture in panels:
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+    for label, image in panels:
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise InputError(
-                f"panel {label!r} must be (H, W, 3) uint8, got {picture.shape} {picture.dtype}"
+                f"panel {label!r} must be (H, W, 3) uint8, got {image.shape} {image.dtype}"
             )
-    full_height, full_width = max((picture.shape[:2] for _, picture in panels), key=np.prod)
+    full_height, full_width = max((image.shape[:2] for _, image in panels), key=np.prod)
     top, left, height, width = box or (0, 0, full_height, full_width)
     inside = 0 <= top < top + height <= full_height and 0 <= left < left + width <= full_width
     if not inside:
@@ -55,10 +55,10 @@ def comparison(
 
     font = _font([label for label, _ in panels], width * zoom)
     shown = []
-    for label, picture in panels:
-        y_ratio, x_ratio = picture.shape[0] / full_height, picture.shape[1] / full_width
+    for label, image in panels:
+        y_ratio, x_ratio = image.shape[0] / full_height, image.shape[1] / full_width
         part = (left * x_ratio, top * y_ratio, (left + width) * x_ratio, (top + height) * y_ratio)
-        panel = Image.fromarray(picture).resize(
+        panel = Image.fromarray(image).resize(
             (width * zoom, height * zoom), Image.Resampling.NEAREST, box=part
         )
         shown.append((label, panel))
@@ -67,10 +67,10 @@ def comparison(
 
 
 class Row(NamedTuple):
-    """One picture of a sheet.
+    """One image of a sheet.
 
     Attributes:
-        caption: Below the whole picture.
+        caption: Below the whole image.
         whole: (H, W, 3) uint8.
         box: (top, left, height, width): where in it the crops are from.
         crops: (label, (height, width, 3) uint8), whose sides divide PANEL.
@@ -83,9 +83,9 @@ class Row(NamedTuple):
 
 
 def sheet(rows: Sequence[Row]) -> np.ndarray:
-    """Pictures one below the other, each with the enlarged crops of several methods beside it.
+    """Images one below the other, each with the enlarged crops of several methods beside it.
 
-    The figure of papers (arXiv 1809.00219, Fig. 7): on the left the whole picture, reduced, with a
+    The figure of papers (arXiv 1809.00219, Fig. 7): on the left the whole image, reduced, with a
     red frame around the part that the crops show.
 
     Returns:
@@ -110,7 +110,7 @@ def sheet(rows: Sequence[Row]) -> np.ndarray:
 
 
 def telling_box(worse: np.ndarray, hr: np.ndarray) -> tuple[int, int, int, int]:
-    """Where one picture loses most of another: the square with the largest squared error.
+    """Where one image loses most of another: the square with the largest squared error.
 
     Args:
         worse: (H, W, 3) uint8, such as bicubic.
@@ -118,7 +118,7 @@ def telling_box(worse: np.ndarray, hr: np.ndarray) -> tuple[int, int, int, int]:
 
     Returns:
         (top, left, side, side); of equal squares the first. The side is a power of two that
-        divides PANEL: 128 in large pictures, 64, or what fits.
+        divides PANEL: 128 in large images, 64, or what fits.
     """
     shorter = min(hr.shape[:2])
     side = PANEL // 2 if shorter >= 3 * PANEL // 2 else PANEL // 4
@@ -131,12 +131,12 @@ def telling_box(worse: np.ndarray, hr: np.ndarray) -> tuple[int, int, int, int]:
     return int(top), int(left), side, side
 
 
-def _framed(picture: np.ndarray, box: tuple[int, int, int, int]) -> Image.Image:
-    """The picture brought into WHOLE, with a frame around the box, as far as there is room."""
-    height, width = picture.shape[:2]
+def _framed(image: np.ndarray, box: tuple[int, int, int, int]) -> Image.Image:
+    """The image brought into WHOLE, with a frame around the box, as far as there is room."""
+    height, width = image.shape[:2]
     ratio = min(WHOLE[0] / width, WHOLE[1] / height)
     size = (max(round(width * ratio), 1), max(round(height * ratio), 1))
-    image = Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS)
+    canvas = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
     top, left, box_height, box_width = (round(side * ratio) for side in box)
     corners = (
         max(left - LINE, 0),
@@ -144,8 +144,8 @@ def _framed(picture: np.ndarray, box: tuple[int, int, int, int]) -> Image.Image:
         min(left + box_width + LINE, size[0]) - 1,
         min(top + box_height + LINE, size[1]) - 1,
     )
-    ImageDraw.Draw(image).rectangle(corners, outline="red", width=LINE)
-    return image
+    ImageDraw.Draw(canvas).rectangle(corners, outline="red", width=LINE)
+    return canvas
 
 
 def _in_a_row(
@@ -153,7 +153,7 @@ def _in_a_row(
     columns: Sequence[int],
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
 ) -> np.ndarray:
-    """Pictures in columns of these widths, their labels in one line below, on white."""
+    """Images in columns of these widths, their labels in one line below, on white."""
     height = max(image.height for _, image in panels)
     label_height = max(_text_size(label, font)[1] for label, _ in panels)
     size = (MARGIN + sum(columns) + MARGIN * len(columns), height + label_height + 3 * MARGIN)

@@ -1,7 +1,7 @@
 """LPIPS: the perceptual distance of two images, from features of AlexNet.
 
 Version 0.1 with AlexNet of Zhang et al. 2018 (arXiv 1801.03924), which papers report as LPIPS:
-0 for equal pictures, about 0.7 for unlike ones.
+0 for equal images, about 0.7 for unlike ones.
 """
 
 import os
@@ -19,7 +19,7 @@ from esrgan_jax.errors import InputError
 from esrgan_jax.interop import zoo
 from esrgan_jax.interop.weight_file import check_tensors, read_tensors
 
-# What brings a picture in [-1, 1] to the network (the authors' ScalingLayer).
+# What brings an image in [-1, 1] to the network (the authors' ScalingLayer).
 SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
 EPSILON = 1e-10  # beside the length of a feature vector that may be zero
@@ -75,7 +75,7 @@ def load_lpips() -> Callable[[np.ndarray, np.ndarray], float]:
     """LPIPS with the published weights, which the zoo fetches where the cache lacks them.
 
     Returns:
-        `lpips` of two pictures.
+        `lpips` of two images.
 
     Raises:
         RunError: as `zoo.fetch`.
@@ -124,56 +124,56 @@ def _float32(tensor: np.ndarray) -> jax.Array:
 
 
 def lpips(layers: Sequence[Layer], a: np.ndarray, b: np.ndarray) -> float:
-    """The distance of two pictures.
+    """The distance of two images.
 
     Args:
         layers: As `read_layers` gives them.
         a, b: (H, W, 3) uint8 RGB of one shape, sides of SMALLEST pixels or more.
 
     Returns:
-        0 for equal pictures, and the same for (b, a).
+        0 for equal images, and the same for (b, a).
 
     Raises:
         InputError: Other shapes or dtypes.
     """
     _check(a, b)
     height, width = a.shape[:2]
-    # A program per shape would be compiled, which takes longer than running it on the pictures of
+    # A program per shape would be compiled, which takes longer than running it on the images of
     # a folder. So sides are padded, and the pad is kept from counting.
     pad = ((0, -height % BUCKET), (0, -width % BUCKET), (0, 0))
     network = [(layer.kernel, layer.bias) for layer in layers]
-    # One program for both, else equal pictures might have features that differ.
-    features = [_features(network, np.pad(picture, pad), height, width) for picture in (a, b)]
+    # One program for both, else equal images might have features that differ.
+    features = [_features(network, np.pad(image, pad), height, width) for image in (a, b)]
     return float(_distance([layer.weight for layer in layers], *features))
 
 
 def _check(a: np.ndarray, b: np.ndarray) -> None:
-    for picture in (a, b):
-        if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+    for image in (a, b):
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise InputError(
-                f"LPIPS compares pictures of (H, W, 3) uint8, got {picture.shape} {picture.dtype}"
+                f"LPIPS compares images of (H, W, 3) uint8, got {image.shape} {image.dtype}"
             )
     if a.shape != b.shape:
         raise InputError(
-            f"pictures of shapes {a.shape} and {b.shape} cannot be compared; "
+            f"images of shapes {a.shape} and {b.shape} cannot be compared; "
             "bring them to one size first"
         )
     height, width = a.shape[:2]
     if min(height, width) < SMALLEST:
         raise InputError(
             f"LPIPS needs {SMALLEST}x{SMALLEST} px or more, got {width}x{height}; "
-            "score a larger picture"
+            "score a larger image"
         )
 
 
 @jax.jit
-def _features(network: Sequence, picture: jax.Array, height: Any, width: Any) -> list[tuple]:
+def _features(network: Sequence, image: jax.Array, height: Any, width: Any) -> list[tuple]:
     """Behind each ReLU ((1, h, w, O) unit vectors, (height, width) of what counts of them).
 
-    `picture` is (H, W, 3) uint8, of which the upper left (height, width) counts. Outside that are
+    `image` is (H, W, 3) uint8, of which the upper left (height, width) counts. Outside that are
     zeros before every convolution, as in the zero padding that the network has anyway.
     """
-    x = picture.astype(jnp.float32) / 127.5 - 1
+    x = image.astype(jnp.float32) / 127.5 - 1
     x = (x - jnp.asarray(SHIFT).reshape(1, 1, 3)) / jnp.asarray(SCALE).reshape(1, 1, 3)
     size = (height, width)
     x = _inside(x[None], size)

@@ -1,6 +1,6 @@
 """Scores of images as the super-resolution literature computes them, on the host.
 
-Every paper's table (arXiv 1809.00219, supplement, Table 2) is made this way: pictures of 8 bits,
+Every paper's table (arXiv 1809.00219, supplement, Table 2) is made this way: images of 8 bits,
 a border of `scale` pixels left out, luma by MATLAB's constants and not rounded. PSNR and SSIM are
 here, in float64; LPIPS and NIQE, which need parameter files, in modules of their own.
 """
@@ -23,7 +23,7 @@ class Metric(NamedTuple):
     Attributes:
         heading: Its name in tables.
         decimals: As papers print it.
-        needs: What a picture must have inside the border to be scored.
+        needs: What an image must have inside the border to be scored.
         best: Of several scores, `max` or `min`.
     """
 
@@ -53,14 +53,14 @@ def crop_border(image: np.ndarray, border: int) -> np.ndarray:
     height, width = image.shape[:2]
     if 2 * border >= min(height, width):
         raise InputError(
-            f"a picture of {width}x{height} px has nothing inside a border of {border} px; "
-            "score a larger picture or leave out a narrower border"
+            f"an image of {width}x{height} px has nothing inside a border of {border} px; "
+            "score a larger image or leave out a narrower border"
         )
     return image[border : height - border, border : width - border]
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """10 log10(255² / MSE) in dB over all samples, which lie in 0..255; inf for equal pictures."""
+    """10 log10(255² / MSE) in dB over all samples, which lie in 0..255; inf for equal images."""
     _check_shapes(a, b)
     error = np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2)
     return math.inf if error == 0 else float(10 * np.log10(255.0**2 / error))
@@ -77,7 +77,7 @@ def ssim(a: np.ndarray, b: np.ndarray) -> float:
     if min(height, width) < SSIM_WINDOW:
         raise InputError(
             f"SSIM needs {SSIM_WINDOW}x{SSIM_WINDOW} px or more inside the border, "
-            f"got {width}x{height}; score a larger picture"
+            f"got {width}x{height}; score a larger image"
         )
     from skimage.metrics import structural_similarity  # takes half a second to import
 
@@ -126,7 +126,7 @@ def _load(name: str) -> Score:
 def scores(
     sr: np.ndarray, hr: np.ndarray, border: int, metrics: Mapping[str, Score] | None = None
 ) -> dict[str, float]:
-    """The scores of a super-resolved picture.
+    """The scores of a super-resolved image.
 
     Args:
         sr: (H, W, 3) uint8, the result.
@@ -135,7 +135,7 @@ def scores(
         metrics: As `load_metrics` gives them; left out, SCORES.
 
     Returns:
-        A score for each metric, PSNR in dB; NaN where the picture has not what the metric needs.
+        A score for each metric, PSNR in dB; NaN where the image has not what the metric needs.
     """
     _check_shapes(sr, hr)
     sr, hr = crop_border(sr, border), crop_border(hr, border)
@@ -151,7 +151,7 @@ def _score_or_nan(score: Score, sr: np.ndarray, hr: np.ndarray) -> float:
 
 
 def mean_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """The mean over pictures of each score, without those that have no value (NaN)."""
+    """The mean over images of each score, without those that have no value (NaN)."""
     return {name: _mean([row[name] for row in rows]) for name in rows[0] if name != "name"}
 
 
@@ -163,6 +163,6 @@ def _mean(values: Sequence[float]) -> float:
 def _check_shapes(a: np.ndarray, b: np.ndarray) -> None:
     if a.shape != b.shape:
         raise InputError(
-            f"pictures of shapes {a.shape} and {b.shape} cannot be compared; "
+            f"images of shapes {a.shape} and {b.shape} cannot be compared; "
             "bring them to one size first"
         )

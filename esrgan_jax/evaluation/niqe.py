@@ -46,7 +46,7 @@ def load_niqe() -> Callable[[np.ndarray], float]:
     """NIQE with the authors' statistics, which the zoo fetches where the cache lacks them.
 
     Returns:
-        `niqe` of one picture.
+        `niqe` of one image.
 
     Raises:
         RunError: as `zoo.fetch`.
@@ -67,23 +67,23 @@ def read_pristine(path: str | os.PathLike) -> Pristine:
     return Pristine(mean[0], covariance, window)
 
 
-def niqe(pristine: Pristine, picture: np.ndarray) -> float:
-    """The distance of a picture from good photographs, as BasicSR and the authors' MATLAB have it.
+def niqe(pristine: Pristine, image: np.ndarray) -> float:
+    """The distance of an image from good photographs, as BasicSR and the authors' MATLAB have it.
 
     Args:
         pristine: As `read_pristine` gives it.
-        picture: uint8, (H, W, 3) RGB, or (H, W), which is taken for luma as it is. What does not
+        image: uint8, (H, W, 3) RGB, or (H, W), which is taken for luma as it is. What does not
             fill a block of 96x96 px, on the right and at the bottom, is left out.
 
     Raises:
         InputError: Other shapes or dtypes, fewer than two blocks, or fewer than two not flat.
     """
-    luma = _luma(picture)
+    luma = _luma(image)
     rows, columns = (side // BLOCK for side in luma.shape)
     if rows * columns < 2:
         raise InputError(
             f"NIQE needs two blocks of {BLOCK}x{BLOCK} px or more, got "
-            f"{luma.shape[1]}x{luma.shape[0]} px; score a larger picture"
+            f"{luma.shape[1]}x{luma.shape[0]} px; score a larger image"
         )
     luma = luma[: rows * BLOCK, : columns * BLOCK]
     scales = (_blocks(luma, BLOCK), _blocks(imresize(luma, 0.5), BLOCK // 2))
@@ -92,7 +92,7 @@ def niqe(pristine: Pristine, picture: np.ndarray) -> float:
     textured = features[np.isfinite(features).all(axis=1)]
     if len(textured) < 2:
         raise InputError(
-            f"NIQE needs texture in two blocks of {BLOCK}x{BLOCK} px or more, and this picture is "
+            f"NIQE needs texture in two blocks of {BLOCK}x{BLOCK} px or more, and this image is "
             "flat; leave it out"
         )
     # Flat blocks are left out of the covariance. Of the mean only their undefined features are, as
@@ -102,15 +102,14 @@ def niqe(pristine: Pristine, picture: np.ndarray) -> float:
     return math.sqrt(max(0.0, difference @ np.linalg.pinv(covariance) @ difference))
 
 
-def _luma(picture: np.ndarray) -> np.ndarray:
+def _luma(image: np.ndarray) -> np.ndarray:
     """(H, W) float64 in whole levels."""
-    gray = picture.ndim == 2
-    if picture.dtype != np.uint8 or not (gray or (picture.ndim == 3 and picture.shape[2] == 3)):
+    gray = image.ndim == 2
+    if image.dtype != np.uint8 or not (gray or (image.ndim == 3 and image.shape[2] == 3)):
         raise InputError(
-            f"NIQE takes a picture of (H, W, 3) or (H, W) uint8, got {picture.shape} "
-            f"{picture.dtype}"
+            f"NIQE takes an image of (H, W, 3) or (H, W) uint8, got {image.shape} {image.dtype}"
         )
-    return picture.astype(np.float64) if gray else np.round(rgb_to_y(picture))
+    return image.astype(np.float64) if gray else np.round(rgb_to_y(image))
 
 
 def _blocks(luma: np.ndarray, side: int) -> np.ndarray:
@@ -123,7 +122,7 @@ def _blocks(luma: np.ndarray, side: int) -> np.ndarray:
 
 def _moments(blocks: np.ndarray, window: np.ndarray) -> np.ndarray:
     """(blocks, 5, 5) of what `_blocks` gives, as `_batch_moments`."""
-    # In batches of one size, so that two programs are compiled, not two for each size of picture.
+    # In batches of one size, so that two programs are compiled, not two for each size of image.
     padded = np.pad(blocks, ((0, -len(blocks) % BATCH), (0, 0), (0, 0)))
     batches = padded.reshape(-1, BATCH, *blocks.shape[1:])
     # In float32 half-size levels are rounded, and the signs of what that leaves in a flat area

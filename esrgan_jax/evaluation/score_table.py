@@ -1,8 +1,8 @@
 """Tables of scores as text, Markdown, CSV and JSON.
 
 `columns` are the methods' rows, {"bicubic": rows, "my_net": rows}, and a row is
-{"name": picture, "psnr_y": 28.4, …}: the same pictures in one order and the same metrics for all.
-NaN is no value: the picture has not what the metric needs.
+{"name": image, "psnr_y": 28.4, …}: the same images in one order and the same metrics for all.
+NaN is no value: the image has not what the metric needs.
 """
 
 import csv
@@ -19,14 +19,14 @@ WIDEST = 120  # characters that a terminal is taken to have
 
 
 def table(columns: Mapping[str, Rows]) -> str:
-    """For a terminal: a line for each picture and the mean, the methods side by side.
+    """For a terminal: a line for each image and the mean, the methods side by side.
 
     Where that would be wider than a terminal, the means alone: a line for each method.
     """
     means = {method: mean_scores(rows) for method, rows in columns.items()}
     names = [printable(name) for name in _names(columns)]
     blocks = [_block(method, [*rows, means[method]]) for method, rows in columns.items()]
-    lines = _side_by_side(["", "picture", *names, "mean"], blocks)
+    lines = _side_by_side(["", "image", *names, "mean"], blocks)
     if max(map(len, lines)) > WIDEST:
         head = f"mean of {len(names)}"
         return "\n".join(_side_by_side(["", head, *means], [_block("", [*means.values()])])[1:])
@@ -54,7 +54,7 @@ def _side_by_side(names: Sequence[str], blocks: Iterable[Sequence[str]]) -> list
 
 
 def markdown(title: str, columns: Mapping[str, Rows]) -> str:
-    """GitHub tables, the best scores in bold: the means, then for each metric all pictures."""
+    """GitHub tables, the best scores in bold: the means, then for each metric all images."""
     rows = [*columns.values()]
     metrics = _metrics(rows[0])
     headings = {
@@ -66,8 +66,8 @@ def markdown(title: str, columns: Mapping[str, Rows]) -> str:
     tables = [_github([title, *headings.values()], zip(columns, *cells, strict=True))]
     for name, heading in headings.items():
         lines = [
-            [picture, *_marked(name, [each[index][name] for each in rows])]
-            for index, picture in enumerate(_names(columns))
+            [image, *_marked(name, [each[index][name] for each in rows])]
+            for index, image in enumerate(_names(columns))
         ]
         tables.append(_github([heading, *columns], lines))
     return "\n".join(tables)
@@ -88,19 +88,19 @@ def _github(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def csv_text(columns: Mapping[str, Rows]) -> str:
-    """For spreadsheets and pandas: a line for each picture and method, then the picture "mean".
+    """For spreadsheets and pandas: a line for each image and method, then the image "mean".
 
     Scores have all their digits, an infinite one is "inf", and no value is an empty cell.
     """
     metrics = _metrics(next(iter(columns.values())))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["picture", "method", *metrics])
-    for index, picture in enumerate([*_names(columns), "mean"]):
+    writer.writerow(["image", "method", *metrics])
+    for index, image in enumerate([*_names(columns), "mean"]):
         for method, rows in columns.items():
             row = rows[index] if index < len(rows) else mean_scores(rows)
             values = ["" if math.isnan(row[name]) else row[name] for name in metrics]
-            writer.writerow([picture, method, *values])
+            writer.writerow([image, method, *values])
     return text.getvalue()
 
 
@@ -109,7 +109,7 @@ def report(
 ) -> dict[str, Any]:
     """The scores as JSON can hold them: what is no finite number becomes null.
 
-    PSNR of equal pictures is infinite.
+    PSNR of equal images is infinite.
 
     Args:
         rows: Of the model, or of the first of several.

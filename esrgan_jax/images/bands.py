@@ -1,6 +1,6 @@
 """Finds which samples of a TIFF are colours, alpha, or further bands.
 
-A band beside the colours is enlarged like a gray picture of its own: it is a further frame, whose
+A band beside the colours is enlarged like a gray image of its own: it is a further frame, whose
 channels are all that band.
 """
 

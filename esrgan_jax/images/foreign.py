@@ -5,29 +5,29 @@ import struct
 
 from esrgan_jax.images.formats.isobmff import brands
 
-VIDEO = "it is a video and no picture: let its name end as that of a video, such as .mp4"
+VIDEO = "it is a video and no image: let its name end as that of a video, such as .mp4"
 SAVE = "save it as PNG, JPEG or TIFF first"
 DEVELOP = "develop it, in darktable, RawTherapee or Lightroom, and upscale the TIFF saved there"
 FIRST_BYTES = {
-    "a JPEG XL picture": (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"),
-    "a JPEG 2000 picture": (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"),
-    "a JPEG-LS picture": (b"\xff\xd8\xff\xf7",),
-    "a JPEG XR picture": (b"II\xbc",),
+    "a JPEG XL image": (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"),
+    "a JPEG 2000 image": (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"),
+    "a JPEG-LS image": (b"\xff\xd8\xff\xf7",),
+    "a JPEG XR image": (b"II\xbc",),
     "a Photoshop document": (b"8BPS",),
     "a GIMP document": (b"gimp xcf",),
-    "an OpenEXR picture": (b"v/1\x01",),
-    "a Radiance HDR picture": (b"#?RADIANCE", b"#?RGBE"),
+    "an OpenEXR image": (b"v/1\x01",),
+    "a Radiance HDR image": (b"#?RADIANCE", b"#?RGBE"),
     "a DirectDraw texture (DDS)": (b"DDS ",),
     "a Khronos texture (KTX)": (b"\xabKTX ",),
     "a Windows icon": (b"\0\0\1\0", b"\0\0\2\0"),
     "an Apple icon": (b"icns",),
-    "a FITS picture": (b"SIMPLE  =",),
-    "a QOI picture": (b"qoif",),
-    "a BPG picture": (b"BPG\xfb",),
-    "a FLIF picture": (b"FLIF",),
+    "a FITS image": (b"SIMPLE  =",),
+    "a QOI image": (b"qoif",),
+    "a BPG image": (b"BPG\xfb",),
+    "a FLIF image": (b"FLIF",),
     "a DjVu document": (b"AT&TFORM",),
-    "a picture of PFM": (b"PF\n", b"Pf\n"),
-    "a picture of PAM": (b"P7\n",),
+    "an image of PFM": (b"PF\n", b"Pf\n"),
+    "an image of PAM": (b"P7\n",),
     "a Windows metafile": (b"\xd7\xcd\xc6\x9a", b"\1\0\0\0l\0\0\0"),
     "a PDF document": (b"%PDF",),
     "a PostScript document": (b"%!PS", b"\xc5\xd0\xd3\xc6"),
@@ -40,17 +40,17 @@ RAW = {
     "Sigma X3F": (b"FOVb",),
     "Minolta MRW": (b"\0MRM",),
 }
-PICTURE_BRANDS = {b"mif1", b"msf1", b"avif", b"avis", b"miaf", b"mif2"}
+IMAGE_BRANDS = {b"mif1", b"msf1", b"avif", b"avis", b"miaf", b"mif2"}
 ARCHIVES = (b"PK\3\4", b"Rar!", b"7z\xbc\xaf", b"\x1f\x8b")
 
 
 def raw_sentence(maker: str) -> str:
     """Why a raw file is refused; `maker` is such as "Canon CR2"."""
-    return f"it is a raw file ({maker}), in which there is no finished picture: {DEVELOP}"
+    return f"it is a raw file ({maker}), in which there is no finished image: {DEVELOP}"
 
 
 def foreign(head: bytes) -> str | None:
-    """What is wrong with a file of these first bytes; None where they may be those of a picture."""
+    """What is wrong with a file of these first bytes; None where they may be those of an image."""
     if not head:
         return "it is empty"
     if head.count(0) == len(head) >= 16:
@@ -66,11 +66,11 @@ def foreign(head: bytes) -> str | None:
         if head.startswith(magics):
             return f"it is {what}, which is not read: {SAVE}"
     if head[128:132] == b"DICM":
-        return f"it is a DICOM picture, which is not read: {SAVE}"
+        return f"it is a DICOM image, which is not read: {SAVE}"
     if head[:8] == b"\x89PNG\r\n\x1a\n" and head[12:16] == b"CgBI":
         return f"it is a PNG in Apple's own form for apps, which is not read: {SAVE}"
     if head.startswith(ARCHIVES):
-        return "it is an archive or a document and no picture: unpack it, or save the picture in it"
+        return "it is an archive or a document and no image: unpack it, or save the image in it"
     return _video(head) or _text(head)
 
 
@@ -78,7 +78,7 @@ def _video(head: bytes) -> str | None:
     named = brands(head)
     if b"crx " in named:
         return raw_sentence("Canon CR3")
-    heif = any(name in PICTURE_BRANDS or name[:2] in (b"he", b"hv") for name in named)
+    heif = any(name in IMAGE_BRANDS or name[:2] in (b"he", b"hv") for name in named)
     videos = (
         b"\x1aE\xdf\xa3",
         b"\0\0\1\xba",
@@ -98,7 +98,7 @@ def _text(head: bytes) -> str | None:
     start = re.sub(rb"<!--.*?-->|<\?.*?\?>", b"", head.lstrip(b"\xef\xbb\xbf"), flags=re.S)
     start = start.lstrip()[:512].lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head")):
-        return "it is a web page and no picture: download the picture itself"
+        return "it is a web page and no image: download the image itself"
     if start.startswith((b"<svg", b"<!doctype svg")) or (b"<svg" in head and start[:1] == b"<"):
         return "it is an SVG drawing, which has no pixels: render it as PNG at the size you want"
     if start.startswith(b"version https://git-lfs"):

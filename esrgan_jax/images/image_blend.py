@@ -5,51 +5,51 @@ from pathlib import Path
 import numpy as np
 
 from esrgan_jax.errors import InputError, listed
-from esrgan_jax.images.image_file import find_pictures, read_picture, write_picture
+from esrgan_jax.images.image_file import find_images, read_image, write_image
 
 
-def blend_pictures(psnr: Path, gan: Path, alpha: float, output: Path) -> list[Path]:
-    """Blends two pictures, or the pictures of two folders by relative name, into PNG files.
+def blend_images(psnr: Path, gan: Path, alpha: float, output: Path) -> list[Path]:
+    """Blends two images, or the images of two folders by relative name, into PNG files.
 
     All pairs are found before any is blended; a pair of different sizes raises InputError.
     Returns the files written.
     """
     written = []
     psnr, gan, output = (path.expanduser() for path in (psnr, gan, output))
-    for first, second, target in _picture_pairs(psnr, gan, output):
-        a, b = read_picture(first), read_picture(second)
+    for first, second, target in _image_pairs(psnr, gan, output):
+        a, b = read_image(first), read_image(second)
         if a.shape != b.shape:
             raise InputError(
                 f"{first} has {a.shape[1]}x{a.shape[0]} px and {second} "
-                f"{b.shape[1]}x{b.shape[0]} px; blend pictures of one size"
+                f"{b.shape[1]}x{b.shape[0]} px; blend images of one size"
             )
-        write_picture(target, blend(a, b, alpha))
+        write_image(target, blend(a, b, alpha))
         written.append(target)
     return written
 
 
 def blend(psnr: np.ndarray, gan: np.ndarray, alpha: float) -> np.ndarray:
-    """(1 - alpha) · psnr + alpha · gan of two uint8 pictures, rounded (half to even) once."""
+    """(1 - alpha) · psnr + alpha · gan of two uint8 images, rounded (half to even) once."""
     blend = (1 - alpha) * psnr.astype(np.float64) + alpha * gan.astype(np.float64)
     return np.rint(blend.clip(0, 255)).astype(np.uint8)
 
 
-def _picture_pairs(psnr: Path, gan: Path, output: Path) -> list[tuple[Path, Path, Path]]:
+def _image_pairs(psnr: Path, gan: Path, output: Path) -> list[tuple[Path, Path, Path]]:
     for path in (psnr, gan):
         if not path.exists():
-            raise InputError(f"no picture or folder {path}")
+            raise InputError(f"no image or folder {path}")
     if psnr.is_dir() != gan.is_dir():
-        raise InputError(f"{psnr} and {gan}: --images takes two pictures or two folders")
+        raise InputError(f"{psnr} and {gan}: --images takes two images or two folders")
     if not psnr.is_dir():
         if output.suffix.lower() != ".png":
-            raise InputError(f"--output={output}: two pictures make one file, named *.png")
+            raise InputError(f"--output={output}: two images make one file, named *.png")
         return [(psnr, gan, output)]
-    names = [{path.relative_to(folder) for path in find_pictures(folder)} for folder in (psnr, gan)]
+    names = [{path.relative_to(folder) for path in find_images(folder)} for folder in (psnr, gan)]
     unpaired = [str(name) for name in sorted(names[0] ^ names[1])]
     if unpaired:
         raise InputError(
             f"{psnr} and {gan} do not share {listed(unpaired)}; "
-            "the two folders must hold pictures of the same names"
+            "the two folders must hold images of the same names"
         )
     targets: dict[Path, Path] = {}
     for name in sorted(names[0]):

@@ -10,7 +10,7 @@ from esrgan_jax.errors import InputError
 from esrgan_jax.images.formats.jpeg_end import DAMAGED, with_end
 from esrgan_jax.images.inputs import kind_of
 from esrgan_jax.images.metadata.fields import field
-from esrgan_jax.images.reader import open_picture
+from esrgan_jax.images.reader import open_image
 from esrgan_jax.images.reasons import explained
 from esrgan_jax.images.structure import examined
 from esrgan_jax.images.vips import LOADERS, Turns, load
@@ -24,8 +24,8 @@ SUFFIXES = (
 _turns = Turns()
 
 
-def read_picture(path: str | os.PathLike) -> np.ndarray:
-    """Reads a picture as sRGB.
+def read_image(path: str | os.PathLike) -> np.ndarray:
+    """Reads an image as sRGB.
 
     The EXIF orientation is applied, gray is expanded to three channels, 16 bits and CMYK are
     converted, alpha is dropped; of an animation the first frame is taken.
@@ -34,7 +34,7 @@ def read_picture(path: str | os.PathLike) -> np.ndarray:
         (H, W, 3) uint8.
 
     Raises:
-        InputError: The file is missing, truncated or no picture.
+        InputError: The file is missing, truncated or no image.
     """
     path = Path(os.path.expanduser(path))
     with explained(str(path)):
@@ -55,7 +55,7 @@ def _pixels(path: Path, again: bool = False) -> np.ndarray:
     elif kind in LOADERS:
         image = _first_frame(path, kind).autorot()
     else:
-        array = np.concatenate(list(open_picture(path).rows()))
+        array = np.concatenate(list(open_image(path).rows()))
         image = pyvips.Image.new_from_array(array)
     if image.interpretation in ("rgb16", "grey16"):  # libvips would cut off the low byte
         eight = "srgb" if image.interpretation == "rgb16" else "b-w"
@@ -63,24 +63,24 @@ def _pixels(path: Path, again: bool = False) -> np.ndarray:
     return image.colourspace("srgb").cast("uchar").numpy()[..., :3].copy()
 
 
-def picture_size(path: str | os.PathLike) -> tuple[int, int]:
-    """Reads (height, width) in pixels from the header, as `read_picture` would return them.
+def image_size(path: str | os.PathLike) -> tuple[int, int]:
+    """Reads (height, width) in pixels from the header, as `read_image` would return them.
 
     Raises:
-        InputError: The file is missing or its header is none of a picture.
+        InputError: The file is missing or its header is none of an image.
     """
     path = Path(os.path.expanduser(path))
     with explained(str(path)):
         kind, _ = kind_of(path)
         if kind not in LOADERS:
-            picture = open_picture(path)
-            return picture.height, picture.width
-        image = _first_frame(path, kind)
-        lying = field(image, "orientation", 1) >= 5
-        return (image.width, image.height) if lying else (image.height, image.width)
+            image = open_image(path)
+            return image.height, image.width
+        header = _first_frame(path, kind)
+        lying = field(header, "orientation", 1) >= 5
+        return (header.width, header.height) if lying else (header.height, header.width)
 
 
-def write_picture(path: str | os.PathLike, array: np.ndarray) -> None:
+def write_image(path: str | os.PathLike, array: np.ndarray) -> None:
     """Writes a PNG, beside its target first, so that no half-written file bears the name.
 
     Args:
@@ -93,25 +93,25 @@ def write_picture(path: str | os.PathLike, array: np.ndarray) -> None:
     """
     path = Path(os.path.expanduser(path))
     if path.suffix.lower() != ".png":
-        raise InputError(f"{path}: pictures are written as PNG; let the name end in .png")
+        raise InputError(f"{path}: images are written as PNG; let the name end in .png")
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
         raise InputError(
-            f"{path}: a picture is (H, W, 1), (H, W, 3) or (H, W, 4), not {array.shape}"
+            f"{path}: an image is (H, W, 1), (H, W, 3) or (H, W, 4), not {array.shape}"
         )
     if array.dtype not in (np.uint8, np.uint16):
-        raise InputError(f"{path}: a picture is uint8 or uint16, not {array.dtype}")
+        raise InputError(f"{path}: an image is uint8 or uint16, not {array.dtype}")
     height, width, bands = array.shape
     write_rows(path, [array], height=height, width=width, bands=bands, dtype=array.dtype)
 
 
-def find_pictures(folder: str | os.PathLike) -> list[Path]:
-    """Lists the pictures of a folder and of its sub-folders, links followed, sorted by path.
+def find_images(folder: str | os.PathLike) -> list[Path]:
+    """Lists the images of a folder and of its sub-folders, links followed, sorted by path.
 
     Hidden files and folders and files of other kinds are passed over. A folder that links reach
     more than once is listed once, in the place that comes first by name.
 
     Raises:
-        InputError: The folder is missing or holds no picture.
+        InputError: The folder is missing or holds no image.
     """
     folder = Path(os.path.expanduser(folder))
     if not folder.is_dir():
@@ -129,7 +129,7 @@ def find_pictures(folder: str | os.PathLike) -> list[Path]:
             if name[0] != "." and name.lower().endswith(SUFFIXES)
         ]
     if not found:
-        raise InputError(f"{folder}: no picture in it; known are {', '.join(SUFFIXES)}")
+        raise InputError(f"{folder}: no image in it; known are {', '.join(SUFFIXES)}")
     return sorted(found)
 
 

@@ -2,23 +2,23 @@
 
 from esrgan_jax.images.metadata.texts import placed
 from esrgan_jax.images.output_formats import FORMATS
-from esrgan_jax.images.reader import Picture
+from esrgan_jax.images.reader import OpenedImage
 
 MOST_EXIF = 65_527  # bytes behind its header, of all that libexif reads
 MOST_XMP = 65_502  # bytes in a segment of JPEG
 
 
-def lost(picture: Picture, suffix: str) -> tuple[str, ...]:
+def lost(image: OpenedImage, suffix: str) -> tuple[str, ...]:
     """One sentence, without its stop, on what is not carried over; none where all is.
 
     Args:
         suffix: Of the file to be written: ".jpg".
     """
     saver = FORMATS[suffix.lower()].saver
-    known = {name: value for name, (_, value) in picture.metadata.items()}
-    place = placed(picture.texts, known.get("exif-data"), saver)
+    known = {name: value for name, (_, value) in image.metadata.items()}
+    place = placed(image.texts, known.get("exif-data"), saver)
     parts = []
-    if saver != "tiff" and picture.geo is not None and picture.geo.placed:
+    if saver != "tiff" and image.geo is not None and image.geo.placed:
         parts.append("georeference")
     if saver == "gif" and "exif-data" in known:
         parts.append("EXIF")

@@ -51,7 +51,7 @@ def output_dtype(suffix: str, dtype: np.typing.DTypeLike, depth: int | None = No
 
     Args:
         suffix: Of the file: ".png".
-        dtype: Of the picture that it is made from: uint8, uint16 or float32.
+        dtype: Of the image that it is made from: uint8, uint16 or float32.
         depth: What the user options: 8, 16, or 32 for floating point. Left out, it is that of
             `dtype` or, where the format has none so deep, the deepest it has.
 
@@ -82,7 +82,7 @@ def check_target(
     quality: int | None = None,
     lossless: bool = False,
 ) -> None:
-    """Says, before any work is done, whether a file can hold a picture.
+    """Says, before any work is done, whether a file can hold an image.
 
     Args:
         suffix: Of the file: ".png".
@@ -95,7 +95,7 @@ def check_target(
     """
     to = _format(suffix)
     if min(height, width, frames) < 1 or bands not in (1, 2, 3, 4):
-        raise InputError(f"{frames} x {height}x{width} pixels of {bands} channels is no picture")
+        raise InputError(f"{frames} x {height}x{width} pixels of {bands} channels is no image")
     if DEPTHS.get(np.dtype(dtype)) not in to.depths:
         raise InputError(f"{suffix} does not hold {np.dtype(dtype)}; see output_dtype")
     if max(height, width) > to.side:

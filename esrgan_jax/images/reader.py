@@ -40,8 +40,8 @@ HIGHEST_HDR = 16  # floats above it are no light but 8-bit or 16-bit numbers
 
 
 @dataclass(frozen=True)
-class Picture:
-    """An open picture, upright.
+class OpenedImage:
+    """An open image, upright.
 
     Attributes:
         name: The file, for messages.
@@ -88,11 +88,11 @@ class Picture:
             yield from self.strips()
 
 
-def open_picture(source: Path | bytes) -> Picture:
-    """Opens a picture file; what kind it is of, its content says and not its name.
+def open_image(source: Path | bytes) -> OpenedImage:
+    """Opens an image file; what kind it is of, its content says and not its name.
 
     Raises:
-        InputError: The file is missing, truncated, no picture, or one that has no place here.
+        InputError: The file is missing, truncated, no image, or one that has no place here.
     """
     name = str(source) if isinstance(source, Path) else "standard input"
     with explained(name):
@@ -114,15 +114,15 @@ def open_picture(source: Path | bytes) -> Picture:
         return _with_texts(_open_vips(name, source, kind, found), found)
 
 
-def _with_texts(picture: Picture, found: Structure) -> Picture:
+def _with_texts(image: OpenedImage, found: Structure) -> OpenedImage:
     """What EXIF says is a text, too, where a format has another place for it."""
-    _, exif = picture.metadata.get("exif-data", (0, b""))
+    _, exif = image.metadata.get("exif-data", (0, b""))
     there = {text.keyword for text in found.texts}
     more = tuple(text for text in texts_of_exif(exif) if text.keyword not in there)
-    return replace(picture, texts=found.texts + more)
+    return replace(image, texts=found.texts + more)
 
 
-def _open_vips(name: str, source: Path | bytes, kind: str, found: Structure) -> Picture:
+def _open_vips(name: str, source: Path | bytes, kind: str, found: Structure) -> OpenedImage:
     tiff = tiff_kind(source, found.options) if kind == "tiff" else None
 
     def opened(access: str) -> pyvips.Image:
@@ -138,7 +138,7 @@ def _open_vips(name: str, source: Path | bytes, kind: str, found: Structure) -> 
     frames = field(raw, "n-pages", 1) if kind in ("webp", "gif") else 1
     pages = field(raw, "n-pages", 1)
     if pages > frames and kind != "tiff":
-        notes += (f"of the {pages} pictures in the file only the first is taken",)
+        notes += (f"of the {pages} images in the file only the first is taken",)
     samples, geo = Samples(raw.bands), None
     if tiff is not None:
         with open_source(source) as file:
@@ -149,7 +149,7 @@ def _open_vips(name: str, source: Path | bytes, kind: str, found: Structure) -> 
     if geo is not None and lying != 1:
         geo, notes = None, (*notes, "it lies on its side, so its georeference is dropped")
 
-    def image(index: int) -> pyvips.Image:
+    def frame_at(index: int) -> pyvips.Image:
         return upright(plain(frame(opened(access), samples, index))[0], frames)
 
     count = 1 + len(samples.beside)
@@ -169,12 +169,12 @@ def _open_vips(name: str, source: Path | bytes, kind: str, found: Structure) -> 
         metadata = of_heif(metadata, found.lying, (width, height))
     else:
         metadata = of_result(metadata, lying, (width, height), found.blobs)
-    picture = Picture(
+    image = OpenedImage(
         name,
         *((width, height) if lying >= 5 else (height, width)),
         still.bands,
         np.dtype(DTYPES[str(still.format)]),
-        lambda: (strip for i in range(count) for strip in image_rows(image(i), frames)),
+        lambda: (strip for i in range(count) for strip in image_rows(frame_at(i), frames)),
         frames * count,
         notes + more,
         metadata,
@@ -184,17 +184,17 @@ def _open_vips(name: str, source: Path | bytes, kind: str, found: Structure) -> 
         geo=geo,
         nodata=samples.nodata,
     )
-    return _in_range(picture) if picture.dtype == np.float32 else picture
+    return _in_range(image) if image.dtype == np.float32 else image
 
 
-def _in_range(picture: Picture) -> Picture:
-    """A picture of floats whose `strips` are within [0, 1]; for that, the file is read once."""
+def _in_range(image: OpenedImage) -> OpenedImage:
+    """An image of floats whose `strips` are within [0, 1]; for that, the file is read once."""
     low, high = 0.0, 0.0
-    for strip in picture.rows():
+    for strip in image.rows():
         low, high = min(low, float(strip.min())), max(high, float(strip.max()))
         if not np.isfinite(strip).all():
             raise ValueError("it has values that are infinite or not a number; repair them first")
-    white, notes = 1.0, picture.notes
+    white, notes = 1.0, image.notes
     if high > 1:
         white = next((w for w in (HIGHEST_HDR, 255, 65535) if high <= w), high)
         white = high if white == HIGHEST_HDR else white
@@ -202,29 +202,29 @@ def _in_range(picture: Picture) -> Picture:
     if low < 0:
         notes += (f"values below 0 (down to {low:g}) are taken as 0",)
 
-    scale = np.full(picture.bands, white, np.float32)
-    scale[-1] = white if picture.nodata is None else 1  # the mask of pixels that are some
+    scale = np.full(image.bands, white, np.float32)
+    scale[-1] = white if image.nodata is None else 1  # the mask of pixels that are some
 
     def strips() -> Iterator[np.ndarray]:
-        for strip in picture.strips():
+        for strip in image.strips():
             yield np.clip(strip / scale, 0, 1)
 
-    return replace(picture, strips=strips, notes=notes, white=float(white))
+    return replace(image, strips=strips, notes=notes, white=float(white))
 
 
 def _array_rows(array: np.ndarray) -> Iterator[np.ndarray]:
     return (array[y : y + STRIP] for y in range(0, len(array), STRIP))
 
 
-def _open_pnm(name: str, source: Path | bytes) -> Picture:
+def _open_pnm(name: str, source: Path | bytes) -> OpenedImage:
     with open_source(source) as file:
         header = read_pnm_header(file)
     strips = partial(pnm_rows, header, partial(open_source, source), STRIP)
-    return Picture(name, header.height, header.width, header.bands, header.dtype, strips)
+    return OpenedImage(name, header.height, header.width, header.bands, header.dtype, strips)
 
 
-def _open_bmp(name: str, source: Path | bytes) -> Picture:
-    """Through Pillow, at once: its class itself knows no limit on the size of a picture."""
+def _open_bmp(name: str, source: Path | bytes) -> OpenedImage:
+    """Through Pillow, at once: its class itself knows no limit on the size of an image."""
 
     def array() -> np.ndarray:
         with open_source(source) as file:
@@ -235,21 +235,21 @@ def _open_bmp(name: str, source: Path | bytes) -> Picture:
     with open_source(source) as file:
         image = BmpImageFile(file)
         bands = {"1": 1, "L": 1, "RGBA": 4}.get(image.mode, 3)
-    return Picture(
+    return OpenedImage(
         name, image.height, image.width, bands, np.dtype(np.uint8), lambda: _array_rows(array())
     )
 
 
-def _open_heic(name: str, source: Path | bytes, found: Structure) -> Picture:
+def _open_heic(name: str, source: Path | bytes, found: Structure) -> OpenedImage:
     file = open_heic(source)
     blobs = {"xmp-data": file.xmp, "icc-profile-data": file.icc}
     metadata = exif_fields(file.exif) | {k: (BLOB, v) for k, v in blobs.items() if v}
     notes = found.notes
-    if file.pictures > 1:
-        notes += (f"of the {file.pictures} pictures in the file only the main one is taken",)
+    if file.images > 1:
+        notes += (f"of the {file.images} images in the file only the main one is taken",)
     with open_source(source) as opened:
         metadata, said = colored("heic", opened, metadata, file.bands)
-    return Picture(
+    return OpenedImage(
         name,
         file.height,
         file.width,

@@ -30,7 +30,7 @@ WORDS = (
     ),
     (
         r"No 'meta' box(?!:)|any supported brands|invalid primary item",
-        "it holds no still picture: it is truncated, or a video or an animation",
+        "it holds no still image: it is truncated, or a video or an animation",
     ),
     (r"emory allocation|out of memory|[Ss]ecurity limit", "it takes more memory than there is"),
     (
@@ -46,7 +46,7 @@ WORDS = (
 
 
 def why_unreadable(error: BaseException) -> str:
-    """What to tell of an error on reading a picture; own sentences stay as they are."""
+    """What to tell of an error on reading an image; own sentences stay as they are."""
     said = " ".join(reason(error).split())
     if said.startswith(DAMAGED):
         return said
@@ -70,4 +70,4 @@ def explained(name: str) -> Iterator[None]:
     except InputError:
         raise
     except UNREADABLE as error:
-        raise InputError(f"{name}: cannot be read as a picture: {why_unreadable(error)}") from error
+        raise InputError(f"{name}: cannot be read as an image: {why_unreadable(error)}") from error

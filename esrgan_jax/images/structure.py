@@ -20,7 +20,7 @@ PNG_PARTS = {
     CREDENTIALS: (b"caBX",),
     LIGHT_LEVELS: (b"mDCV", b"cLLI", b"mDCv", b"cLLi"),  # as they are, and as first proposed
 }
-# Codings of pictures in HEIF that are seldom met, and for which there is no decoder here.
+# Codings of images in HEIF that are seldom met, and for which there is no decoder here.
 RARE_CODINGS = {
     b"jpeg": "JPEG",
     b"j2k1": "JPEG 2000",
@@ -54,7 +54,7 @@ def examined(source: Path | bytes, file: BinaryIO, kind: str) -> Structure:
     """Looks through an open file of a kind that `sniff` names.
 
     Raises:
-        ValueError: There is no picture in it that could be taken for the one meant.
+        ValueError: There is no image in it that could be taken for the one meant.
     """
     match kind:
         case "tiff":
@@ -93,13 +93,13 @@ def _jpeg_of(data: bytes | mmap.mmap) -> Structure:
     if any(content.startswith(MORE_XMP) for _, content in about) and "depth map" not in parts:
         deep = any(content.startswith(MORE_XMP) and b"GDepth" in content for _, content in about)
         parts.append("depth map" if deep else "extended XMP")
-    notes = (f"of the {alike} pictures in the file only the first is taken",) if alike > 1 else ()
+    notes = (f"of the {alike} images in the file only the first is taken",) if alike > 1 else ()
     return Structure({}, notes + _dropped(parts), _comments(segments.comments))
 
 
 def _comments(found: list[bytes]) -> tuple[Text, ...]:
     comments = [plain_text(comment).strip("\0") for comment in found]
-    # What this program itself has written is about another picture.
+    # What this program itself has written is about another image.
     return tuple(Text("Comment", c) for c in comments if c and not c.startswith("esrgan_jax "))
 
 
@@ -107,10 +107,10 @@ def _heif(file: BinaryIO) -> Structure:
     beside = look_beside(file)
     if beside.coding in RARE_CODINGS:
         what = RARE_CODINGS[beside.coding]
-        raise ValueError(f"the picture in it is coded as {what}, which is not read in HEIF: {SAVE}")
+        raise ValueError(f"the image in it is coded as {what}, which is not read in HEIF: {SAVE}")
     notes = _dropped(beside.parts)
     if beside.frames > 1:
-        note = f"of the sequence of {beside.frames} pictures only the main one is taken"
+        note = f"of the sequence of {beside.frames} images only the main one is taken"
         notes = (note, *notes)
     if beside.aspect is not None:
         across, down = beside.aspect
@@ -119,10 +119,10 @@ def _heif(file: BinaryIO) -> Structure:
 
 
 def _dropped(parts: list[str] | tuple[str, ...]) -> tuple[str, ...]:
-    """One sentence for all that comes with the picture and is not in the result."""
+    """One sentence for all that comes with the image and is not in the result."""
     parts = tuple(dict.fromkeys(parts))
     if not parts:
         return ()
     listed = " and ".join([", ".join(parts[:-1]), parts[-1]] if parts[1:] else parts)
     are = "are" if parts[1:] or parts[0] in PLURAL else "is"
-    return (f"its {listed} {are} dropped; the picture itself is upscaled",)
+    return (f"its {listed} {are} dropped; the image itself is upscaled",)

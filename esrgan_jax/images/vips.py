@@ -108,7 +108,7 @@ def plain(image: pyvips.Image) -> tuple[pyvips.Image, tuple[str, ...]]:
             image = image.colourspace("rgb16" if deep else "srgb")
             notes = (f"{'CMYK' if space == 'cmyk' else space} was converted to sRGB",)
     if image.bands > 4:
-        raise ValueError(f"it has {image.bands} channels, and pictures have 1 to 4")
+        raise ValueError(f"it has {image.bands} channels, and images have 1 to 4")
     if image.format not in DTYPES:
         raise ValueError(
             f"its values are of the type {image.format}; convert it to 8 or 16 bits without sign, "

@@ -24,7 +24,7 @@ from esrgan_jax.images.metadata.photoshop import iptc_for
 from esrgan_jax.images.metadata.png_text import iptc_text
 from esrgan_jax.images.metadata.texts import Placed, placed
 from esrgan_jax.images.output_formats import FORMATS, WRITABLE, check_target, output_dtype
-from esrgan_jax.images.reader import Picture
+from esrgan_jax.images.reader import OpenedImage
 from esrgan_jax.images.row_source import RowSource
 from esrgan_jax.images.vips import reason, save
 
@@ -52,12 +52,12 @@ def write_rows(
     dtype: np.typing.DTypeLike,
     frames: int = 1,
     suffix: str | None = None,
-    like: Picture | None = None,
+    like: OpenedImage | None = None,
     software: str | None = None,
     quality: int | None = None,
     lossless: bool = False,
 ) -> None:
-    """Writes a picture while it is being computed; only a few strips are in memory.
+    """Writes an image while it is being computed; only a few strips are in memory.
 
     The file is written beside its target and renamed. `strips` is pulled in the calling thread,
     while another one compresses; what it raises comes out of here, and no file is left. WebP and
@@ -69,14 +69,14 @@ def write_rows(
             in [0, 1].
         height: Rows of one frame.
         suffix: The format of a stream; that of a file is in its name.
-        like: The picture that it was made from: its colour profile, EXIF, XMP, IPTC, resolution,
+        like: The image that it was made from: its colour profile, EXIF, XMP, IPTC, resolution,
             timing and white are carried over.
         software: What it was made with, for EXIF, the text of a PNG and the comment of a GIF.
         quality: 1 to 100, for JPEG, WebP and AVIF; left out, about as good as can be seen.
         lossless: For WebP and AVIF: every pixel is kept.
 
     Raises:
-        InputError: The format cannot hold the picture, see `check_target`.
+        InputError: The format cannot hold the image, see `check_target`.
         RunError: The file cannot be written.
     """
     suffix = (suffix or (target.suffix if isinstance(target, Path) else "")).lower()
@@ -162,8 +162,8 @@ def write_rows(
                 write(partial)
         else:  # whole or not at all; and a TIFF cannot be written to a pipe from front to end
             with tempfile.TemporaryDirectory() as folder:
-                write(Path(folder, "picture"))
-                with Path(folder, "picture").open("rb") as file:
+                write(Path(folder, "image"))
+                with Path(folder, "image").open("rb") as file:
                     shutil.copyfileobj(file, target)
     except _StripsFailed as error:
         failure = error.reason

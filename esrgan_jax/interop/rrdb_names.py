@@ -83,7 +83,7 @@ def from_torch(
             files takes it: neither names nor shapes tell.
 
     Returns:
-        fields: num_features, num_growth, num_blocks, in_channels and out_channels (of pictures),
+        fields: num_features, num_growth, num_blocks, in_channels and out_channels (of images),
             scale (SR over LR), unshuffle, plus and upsampler: the arguments of `RRDBNet`.
         params: Its parameters, float32, kernels HWIO, blocks stacked along a leading axis. Torch's
             order of unshuffled channels (c·s² + dy·s + dx) is RRDBNet's too.

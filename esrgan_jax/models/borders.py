@@ -1,8 +1,8 @@
 """Controls what convolutions see beyond the edge of an image inside a tile.
 
-A network pads every convolution with zeros at the edge of its input. Where pictures of many sizes
-lie in arrays of one shape, that edge is inside the array, at a place that differs from picture to
-picture; so the padding is done here, around each convolution, without the network knowing.
+A network pads every convolution with zeros at the edge of its input. Where images of many sizes
+lie in arrays of one shape, that edge is inside the array, at a place that differs from image to
+image; so the padding is done here, around each convolution, without the network knowing.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def borders(
     """A context in which networks see the border of each image of a batch.
 
     Args:
-        sizes: (N, 2) int, the height and width that each picture of the batch fills, from the top
+        sizes: (N, 2) int, the height and width that each image of the batch fills, from the top
             left corner; multiples of what the network folds. The input is zero beyond.
         height: Of the network's input; sizes of feature maps are taken in proportion.
         width: Likewise.

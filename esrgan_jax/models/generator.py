@@ -32,14 +32,14 @@ class Split(NamedTuple):
 
 
 class Generator(Protocol):
-    """A Linen module from LR pictures to SR pictures.
+    """A Linen module from LR images to SR images.
 
     Inherit it, `class Mine(nn.Module, Generator)`, for defaults of what a network does not say.
 
     Attributes:
         scale: SR size over LR size.
-        in_channels: Channels of the LR picture.
-        out_channels: Channels of the SR picture.
+        in_channels: Channels of the LR image.
+        out_channels: Channels of the SR image.
         dtype: Computation dtype, a field of the module.
     """
 

@@ -18,6 +18,6 @@ def pixel_unshuffle(x: jax.Array, factor: int) -> jax.Array:
         return x
     n, h, w, c = x.shape
     if h % factor or w % factor:
-        raise InputError(f"a {h}x{w} picture cannot be unshuffled by {factor}: pad it first")
+        raise InputError(f"a {h}x{w} image cannot be unshuffled by {factor}: pad it first")
     x = x.reshape(n, h // factor, factor, w // factor, factor, c)
     return x.transpose(0, 1, 3, 5, 2, 4).reshape(n, h // factor, w // factor, c * factor**2)

@@ -76,14 +76,14 @@ class RRDB(nn.Module):
 
 
 class RRDBNet(nn.Module):
-    """LR pictures to SR pictures.
+    """LR images to SR images.
 
     Attributes:
         num_features: Channels of the trunk (nf).
         num_growth: Channels that each convolution of a dense block adds (gc).
         num_blocks: RRDBs in the trunk (nb); 23 in the released networks, 6 in the anime model.
-        in_channels: Channels of the LR picture.
-        out_channels: Channels of the SR picture.
+        in_channels: Channels of the LR image.
+        out_channels: Channels of the SR image.
         scale: SR size over LR size, a power of two from 1 to 32, or 3 without unshuffle.
         unshuffle: 1, 2, 4 or 8: fold blocks of unshuffle² LR pixels into channels first, as
             Real-ESRGAN's x2 and x1 networks do; LR height and width must then be multiples of it.

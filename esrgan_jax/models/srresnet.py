@@ -10,13 +10,13 @@ from esrgan_jax.models.pixel_shuffle import pixel_shuffle
 
 
 class SRResNet(nn.Module):
-    """LR pictures to SR pictures: residual blocks, then sub-pixel convolutions.
+    """LR images to SR images: residual blocks, then sub-pixel convolutions.
 
     Attributes:
         num_features: Channels of the trunk.
         num_blocks: Residual blocks of two convolutions each.
-        in_channels: Channels of the LR picture.
-        out_channels: Channels of the SR picture.
+        in_channels: Channels of the LR image.
+        out_channels: Channels of the SR image.
         scale: SR size over LR size, a power of two.
         normalize: Batch normalisation after the trunk's convolutions, as SRResNet was published;
             without it, the first step of ESRGAN's ablation (paper §4.4).

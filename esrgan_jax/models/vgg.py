@@ -33,7 +33,7 @@ class VGGFeatures(nn.Module):
         depth: 16 or 19.
         dtype: Computation dtype of the convolutions.
 
-    How a picture is brought to the network belongs to the weights: the parameters hold `input`
+    How an image is brought to the network belongs to the weights: the parameters hold `input`
     (channel `order`, `scale`, `mean`, `std`: x = (rgb * scale)[order], then (x - mean) / std) and
     `feature_scale`, which the features are multiplied with, so that one perceptual weight means
     the same with torchvision's, Caffe's or the MINC weights. `tools/convert_vgg.py` writes them.

@@ -84,7 +84,7 @@ def train_and_evaluate(
 def _train_and_evaluate(
     config: Config, folder: epath.Path, stop: StopRequest, callback: Callback
 ) -> TrainState:
-    with stop.interrupting("while networks and pictures were being read"):
+    with stop.interrupting("while networks and images were being read"):
         mesh = sharding.create_mesh()
         check_run(config, mesh.size)
         names = STAGES[config.stage]
@@ -174,10 +174,10 @@ def train_stage(
                 callback(step, values)
 
             def validate(step: int) -> float | None:
-                """The score; None without pictures; where a signal stops it, it is owed."""
+                """The score; None without images; where a signal stops it, it is owed."""
                 if not validation.pairs:
                     return None
-                stop.when = "stopping after this picture of the validation, and saving"
+                stop.when = "stopping after this image of the validation, and saving"
                 variables = state.generator_variables()
                 result = validation.run(eval_generator, variables, lambda: stop.signal)
                 stop.when = SAVING
@@ -188,8 +188,8 @@ def train_stage(
                 scores, samples = result
                 writer.scalars(step, scores)
                 (folder / OWED).unlink(missing_ok=True)
-                for name, picture in samples.items():
-                    writer.picture(step, name, picture)
+                for name, image in samples.items():
+                    writer.image(step, name, image)
                 psnr_y = scores["val_psnr_y"]
                 progress.write(f"{stage.name} step {step}: validation PSNR-Y {psnr_y:.3f} dB")
                 callback(step, scores)
@@ -238,8 +238,8 @@ def _owed(folder: epath.Path, step: int) -> bool:
 def _checkpoints(
     config: Config, stage: Stage, workdir: epath.Path, source: Source
 ) -> RunCheckpoints:
-    plain, pictures = run_config.plain(config), changed.record(source)
-    return RunCheckpoints(workdir / stage.name, plain, pictures, config.keep)
+    plain, images = run_config.plain(config), changed.record(source)
+    return RunCheckpoints(workdir / stage.name, plain, images, config.keep)
 
 
 def _newest_step(folder: epath.Path) -> int | None:

@@ -95,7 +95,7 @@ def discriminator_losses(
 
 
 def pixel_loss(sr: jax.Array, hr: jax.Array, norm: str = "l1") -> jax.Array:
-    """Mean absolute ("l1") or squared ("mse") difference, of pictures or of features."""
+    """Mean absolute ("l1") or squared ("mse") difference, of images or of features."""
     difference = sr.astype(jnp.float32) - hr.astype(jnp.float32)
     return jnp.mean({"l1": jnp.abs, "mse": jnp.square}[norm](difference))
 
@@ -125,7 +125,7 @@ def fake_loss(logits: jax.Array) -> jax.Array:
 
 
 def gan_generator_loss(fake: jax.Array) -> jax.Array:
-    """The standard, non-saturating generator loss for raw logits of SR pictures."""
+    """The standard, non-saturating generator loss for raw logits of SR images."""
     return real_loss(fake)
 
 
@@ -138,8 +138,8 @@ def ragan_generator_loss(real: jax.Array, fake: jax.Array) -> jax.Array:
     """Relativistic average generator loss (paper Eq. 2), halved as in the authors' code.
 
     Args:
-        real: Raw logits (N, 1) of HR pictures, which no gradient should reach.
-        fake: Raw logits (N, 1) of SR pictures; the gradient goes through their mean as well.
+        real: Raw logits (N, 1) of HR images, which no gradient should reach.
+        fake: Raw logits (N, 1) of SR images; the gradient goes through their mean as well.
     """
     return (fake_loss(real - jnp.mean(fake)) + real_loss(fake - jnp.mean(real))) / 2
 
@@ -150,8 +150,8 @@ def ragan_discriminator_losses(
     """Relativistic average discriminator losses (paper Eq. 1): of HR, of SR; each halved.
 
     Args:
-        real: Raw logits (N, 1) of HR pictures.
-        fake: Raw logits (N, 1) of SR pictures.
+        real: Raw logits (N, 1) of HR images.
+        fake: Raw logits (N, 1) of SR images.
         stop_means: No gradient through the two means, as BasicSR has it since August 2020. The
             values are the same.
     """

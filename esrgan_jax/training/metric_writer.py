@@ -46,7 +46,7 @@ def append_line(path: epath.Path, row: Mapping[str, Any]) -> None:
 
 
 class MetricWriter:
-    """Writes scalars and pictures of a stage into its folder.
+    """Writes scalars and images of a stage into its folder.
 
     All is written by the thread that tells it: one of tensorboardX' own would die of a full disk,
     and the next write to its queue would block.
@@ -92,10 +92,10 @@ class MetricWriter:
                 self.board.flush()
                 self.flushed = time.monotonic()
 
-    def picture(self, step: int, name: str, image: np.ndarray) -> None:
+    def image(self, step: int, name: str, array: np.ndarray) -> None:
         """(H, W, 3) uint8 into TensorBoard."""
         with self._writing():
-            self._event(step, summary=summary.image(name, image, dataformats="HWC"))
+            self._event(step, summary=summary.image(name, array, dataformats="HWC"))
 
     def _event(self, step: int, **what: Any) -> None:
         self.board.write_event(_proto.Event(wall_time=time.time(), step=step, **what))

@@ -1,7 +1,7 @@
 """The checkpoints of a run (Orbax v1): saves them in the background and restores them.
 
 A stage keeps them in `STAGE/checkpoints/STEP`, each with the train state, the position of the data,
-the config, what identifies the training pictures, and checksums of all that.
+the config, what identifies the training images, and checksums of all that.
 """
 
 import contextlib
@@ -43,16 +43,16 @@ class RunCheckpoints:
     Args:
         stage: The folder of a stage; its name is the stage's.
         config: The run's config, of plain values.
-        pictures: What `data.changed.record` says of the training pictures.
+        images: What `data.changed.record` says of the training images.
         keep: How many of the newest stay.
     """
 
     def __init__(
-        self, stage: epath.Path, config: Mapping[str, Any], pictures: Mapping[str, Any], keep: int
+        self, stage: epath.Path, config: Mapping[str, Any], images: Mapping[str, Any], keep: int
     ):
         self.stage, self.folder = stage, (stage / FOLDER).resolve()
         self._config = json.loads(json.dumps(config))
-        self._pictures, self._keep = pictures, keep
+        self._images, self._keep = images, keep
         self._checkpointer: ocp.training.Checkpointer | None = None
         self._saving: Any = None  # step and response of a save in the background
 
@@ -60,7 +60,7 @@ class RunCheckpoints:
         """Checks that this config can continue from the newest checkpoint with a readable config.
 
         Raises:
-            InputError: It cannot. Names each setting that differs, or what changed of the pictures.
+            InputError: It cannot. Names each setting that differs, or what changed of the images.
         """
         for step in saved_steps(self.stage):
             with contextlib.suppress(DamagedError):
@@ -80,7 +80,7 @@ class RunCheckpoints:
             The state, placed as `target` says; None where there is no checkpoint at all.
 
         Raises:
-            InputError: It does not fit the config or the pictures, or all checkpoints are damaged.
+            InputError: It does not fit the config or the images, or all checkpoints are damaged.
             RunError: They cannot be read for another reason, or the folder cannot be written.
         """
         state, damaged = None, []
@@ -146,7 +146,7 @@ class RunCheckpoints:
         step = int(state.step)
         if step in saved_steps(self.stage):
             return
-        plain = {"config": self._config, "pictures": self._pictures}
+        plain = {"config": self._config, "pictures": self._images}
         metrics: Any = None if psnr_y is None else {"psnr_y": psnr_y}
         sums = checksums.record(state, plain | {"data": data.get_state(), "metrics": metrics})
         with self._saves(step):
@@ -203,7 +203,7 @@ class RunCheckpoints:
             ) from error
 
     def _accept(self, step: epath.Path, tell: bool = False) -> dict[str, Any] | None:
-        """The checksums of a checkpoint that this config and these pictures go on from."""
+        """The checksums of a checkpoint that this config and these images go on from."""
         sums = checksums.read(step)
         saved = read_items(step, {"config": None})["config"]
         checksums.verify_item(step, sums, "config", saved)
@@ -217,16 +217,16 @@ class RunCheckpoints:
             )
         if sums is None or "pictures" not in sums["items"]:
             return sums  # from before there were records
-        pictures = read_items(step, {"pictures": None})["pictures"]
-        checksums.verify_item(step, sums, "pictures", pictures)
-        if differs := changed.changes(pictures, self._pictures):
+        images = read_items(step, {"pictures": None})["pictures"]
+        checksums.verify_item(step, sums, "pictures", images)
+        if differs := changed.changes(images, self._images):
             if self._config["data"].get("changed") != "accept":
                 raise InputError(
-                    f"{step}: the training pictures have changed since: {differs}. Bring them "
+                    f"{step}: the training images have changed since: {differs}. Bring them "
                     "back, or go on with those of now by --config.data.changed=accept"
                 )
             if tell:
-                print(f"training pictures, changed and accepted: {differs}", file=sys.stderr)
+                print(f"training images, changed and accepted: {differs}", file=sys.stderr)
         return sums
 
     def _load(self, step: epath.Path, target: TrainState, data: Any) -> TrainState:

@@ -56,9 +56,9 @@ def check_run(config: Config, devices: int) -> None:
     for key in ("train", "train_lr", "val", "val_lr"):
         folders(config.data[key], f"data.{key}")
     if not config.data.train:
-        raise InputError("no training pictures: give a folder by --config.data.train=DIR")
+        raise InputError("no training images: give a folder by --config.data.train=DIR")
     if config.data.val_lr and not config.data.val:
-        raise InputError("data.val_lr is given without its HR pictures: give them as data.val")
+        raise InputError("data.val_lr is given without its HR images: give them as data.val")
     _check_scale(config)
     for name in STAGES[config.stage]:
         _check_stage(config, name, devices)
@@ -127,7 +127,7 @@ def _check_scale(config: Config) -> None:
     if scale not in SCALES and not config.data.train_lr:
         raise InputError(
             f"scale is {scale}: LR is made for {', '.join(map(str, SCALES))}; "
-            "for another scale give LR pictures by --config.data.train_lr"
+            "for another scale give LR images by --config.data.train_lr"
         )
 
 

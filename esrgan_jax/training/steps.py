@@ -24,7 +24,7 @@ Metrics = dict[str, jax.Array]
 Result = TypeVar("Result")  # a pytree of arrays
 
 
-def pictures(batch: Batch, scale: int) -> tuple[jax.Array, jax.Array]:
+def images(batch: Batch, scale: int) -> tuple[jax.Array, jax.Array]:
     """A batch from the pipeline as (lr, hr), float32 in [0, 1].
 
     Args:
@@ -62,7 +62,7 @@ def accumulate(
     """
     if parts == 1:
         return gradients(batch_stats, batch)
-    # Part k takes every parts-th picture, so that a batch sharded over devices stays in place.
+    # Part k takes every parts-th image, so that a batch sharded over devices stays in place.
     split = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
     first = jax.tree.map(lambda x: x[0], split)
     zeros = jax.tree.map(
@@ -95,7 +95,7 @@ def psnr_step(
     """
 
     def gradients(batch_stats: Params, batch: Batch):
-        lr, hr = pictures(batch, scale)
+        lr, hr = images(batch, scale)
 
         def loss(params: Params):
             sr, updated = forward(generator, params, batch_stats, lr)
@@ -130,7 +130,7 @@ def gan_step(
 ) -> tuple[TrainState, Metrics]:
     """One update of the generator, then of the discriminator (paper Eq. 1 to 3), on one batch.
 
-    The discriminator is updated with the SR pictures made before the generator's update, and the
+    The discriminator is updated with the SR images made before the generator's update, and the
     generator with the discriminator from before its own; so both gradients are taken at the old
     parameters, and XLA computes what they share once.
 
@@ -148,7 +148,7 @@ def gan_step(
     d_params = opponent.params
 
     def gradients(batch_stats: tuple[Params, Params], batch: Batch):
-        lr, hr = pictures(batch, scale)
+        lr, hr = images(batch, scale)
         g_stats, d_stats = batch_stats
 
         def generator_loss(params: Params):

@@ -53,11 +53,11 @@ class TrainState(struct.PyTreeNode):
 def create_network(
     module: nn.Module | Generator,
     key: jax.Array,
-    picture: jax.Array,
+    image: jax.Array,
     optimizer: optax.GradientTransformation,
 ) -> Network:
-    """A network with fresh parameters; `picture` is any (N, H, W, C) batch of the right size."""
-    variables = module.init(key, picture)
+    """A network with fresh parameters; `image` is any (N, H, W, C) batch of the right size."""
+    variables = module.init(key, image)
     params = variables["params"]
     return Network(params, variables.get("batch_stats", {}), optimizer.init(params))
 

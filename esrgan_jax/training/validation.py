@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from esrgan_jax.evaluation.metrics import mean_scores, scores
-from esrgan_jax.evaluation.samples import Pair, bicubic, picture_paths, read_pair
+from esrgan_jax.evaluation.samples import Pair, bicubic, image_paths, read_pair
 from esrgan_jax.models.generator import Generator
 from esrgan_jax.upscaling.upscaler import SCORED, Upscaler
 
@@ -16,35 +16,35 @@ SAMPLE_SIZE = 256
 
 
 class Validation(NamedTuple):
-    """The pictures to validate on, in memory: none, if no folder was given."""
+    """The images to validate on, in memory: none, if no folder was given."""
 
     pairs: list[Pair]
     scale: int
 
     @classmethod
     def load(cls, hr: str | None, lr: str | None, scale: int) -> Self:
-        """Reads a folder of HR pictures; LR by MATLAB's bicubic where no folder is given.
+        """Reads a folder of HR images; LR by MATLAB's bicubic where no folder is given.
 
         Raises:
-            InputError: As `evaluation.picture_paths` and `evaluation.read_pair`.
+            InputError: As `evaluation.image_paths` and `evaluation.read_pair`.
         """
         if not hr:
             return cls([], scale)
-        paths = picture_paths(Path(hr), Path(lr) if lr else None, scale)
+        paths = image_paths(Path(hr), Path(lr) if lr else None, scale)
         return cls([read_pair(*pair, scale) for pair in paths], scale)
 
     def run(
         self, generator: Generator, variables: Any, stopped: Callable[[], Any] = lambda: False
     ) -> tuple[dict[str, float], dict[str, np.ndarray]] | None:
-        """Upscales all pictures; the scores are those of `esrgan_jax.evaluate`, on any device.
+        """Upscales all images; the scores are those of `esrgan_jax.evaluate`, on any device.
 
         Args:
             generator: The module.
             variables: Its variables.
-            stopped: Asked before each picture.
+            stopped: Asked before each image.
 
         Returns:
-            The means {"val_psnr_y", "val_ssim_y", "val_psnr_rgb"}, and of the first pictures, by
+            The means {"val_psnr_y", "val_ssim_y", "val_psnr_rgb"}, and of the first images, by
             name, their middles as bicubic, SR and HR side by side. None if it was stopped.
         """
         upscale = Upscaler(generator, variables, **SCORED)
@@ -60,6 +60,6 @@ class Validation(NamedTuple):
         return {f"val_{name}": score for name, score in mean_scores(rows).items()}, samples
 
 
-def _middle(picture: np.ndarray) -> np.ndarray:
-    top, left = (max(size - SAMPLE_SIZE, 0) // 2 for size in picture.shape[:2])
-    return picture[top : top + SAMPLE_SIZE, left : left + SAMPLE_SIZE]
+def _middle(image: np.ndarray) -> np.ndarray:
+    top, left = (max(size - SAMPLE_SIZE, 0) // 2 for size in image.shape[:2])
+    return image[top : top + SAMPLE_SIZE, left : left + SAMPLE_SIZE]

@@ -16,7 +16,7 @@ from esrgan_jax.models.borders import continued, inside, take
 from esrgan_jax.upscaling.color import blur
 
 CONTINUED = 24  # LR pixels that colours go on under what is transparent
-REACH = 8  # LR pixels that alpha is continued at the picture's border, more than is looked at
+REACH = 8  # LR pixels that alpha is continued at the image's border, more than is looked at
 STEEP = 0.7  # steepness that a further unit of scale adds to an antialiased edge
 FULL = 0.85  # of the whole range, which 5x5 pixels must span before an edge is made steep
 BLUR = 0.015  # of the whole range: an edge with so much evidence of blur stays as it is
@@ -31,9 +31,9 @@ def enlarged_alpha(
 
     Args:
         alpha: (N, h, w, 1) in [0, 1].
-        sizes: (N, 2) int, the height and width that is picture.
+        sizes: (N, 2) int, the height and width that is image.
         scale: Of the result; 1 changes nothing.
-        border: What lies beyond a picture: itself for "wrap", otherwise its mirror image.
+        border: What lies beyond an image: itself for "wrap", otherwise its mirror image.
         strength: 0 is bicubic enlargement within what is around, 1 (or None) all of the above.
 
     Returns:
@@ -76,8 +76,8 @@ def bounded_alpha(made: jax.Array, alpha: jax.Array, sizes: jax.Array, border: s
     Args:
         made: (N, scale h, scale w, 1), of a network of four channels.
         alpha: (N, h, w, 1), what it was made of.
-        sizes: (N, 2) int, the height and width that is picture.
-        border: What lies beyond a picture.
+        sizes: (N, 2) int, the height and width that is image.
+        border: What lies beyond an image.
     """
     scale = made.shape[1] // alpha.shape[1]
     extremes = _extremes(_beyond(alpha, sizes, border), 3)
@@ -105,7 +105,7 @@ def continued_colors(
 
 
 def _beyond(alpha: jax.Array, sizes: jax.Array, border: str) -> jax.Array:
-    """Alpha with `REACH` pixels more on all sides, and the same beyond each picture's own size."""
+    """Alpha with `REACH` pixels more on all sides, and the same beyond each image's own size."""
     border = "wrap" if border == "wrap" else "mirror"
     positions = [jnp.arange(-REACH, alpha.shape[axis] + REACH)[None] for axis in (1, 2)]
     indices = [continued(p, sizes[:, i : i + 1], border) for i, p in enumerate(positions)]

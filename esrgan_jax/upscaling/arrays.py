@@ -35,23 +35,23 @@ def to_array(image: Any) -> Any:
     array = image if isinstance(image, jax.Array) else np.asarray(image)
     if array.ndim not in (2, 3) or 0 in array.shape:
         raise InputError(
-            "a picture has shape (height, width) or (height, width, channels), "
+            "an image has shape (height, width) or (height, width, channels), "
             f"got {array.shape}; give several as a list"
         )
     array = array[..., None] if array.ndim == 2 else array
     if not 1 <= array.shape[2] <= 4:
         raise InputError(
-            f"a picture has 1 to 4 channels, the last axis, got {array.shape[2]} of {array.shape}"
+            f"an image has 1 to 4 channels, the last axis, got {array.shape[2]} of {array.shape}"
         )
     if array.dtype in (np.uint8, np.uint16):
         return array
     if not is_float(array.dtype):
-        raise InputError(f"a picture is uint8, uint16 or float, got {array.dtype}; convert it")
+        raise InputError(f"an image is uint8, uint16 or float, got {array.dtype}; convert it")
     low, high = (float(value) for value in jax.device_get((array.min(), array.max())))
     slack = max(1e-5, float(jnp.finfo(array.dtype).eps))  # what rounding leaves of a computed 1
     if not (low >= -slack and high <= 1 + slack):  # false for NaN as well
         raise InputError(
-            f"a float picture lies in [0, 1], got values from {low:g} to {high:g}; "
+            f"a float image lies in [0, 1], got values from {low:g} to {high:g}; "
             "divide by its white or clip it"
         )
     return array.astype(np.float32).clip(0, 1)
@@ -69,7 +69,7 @@ def to_strips(array: Any, result_size: tuple[int, int] | None) -> Strips:
 
 
 def from_array(result: Any, source: Any) -> Any:
-    """The result in the form of the picture that `to_array` was given."""
+    """The result in the form of the image that `to_array` was given."""
     if _is_pillow(source):
         from PIL import Image
 

@@ -15,7 +15,7 @@ def color_drift(lr: jax.Array, sr: jax.Array, sizes: jax.Array, scale: int) -> j
     n, height, width, channels = lr.shape
     small = sr.reshape(n, height, scale, width, scale, channels).mean((2, 4))
     weight = inside(height, width, sizes[:, :1], sizes[:, 1:]).astype(jnp.float32)
-    # Normalised by what is picture, so that nothing beyond the border takes part.
+    # Normalised by what is image, so that nothing beyond the border takes part.
     around = partial(blur, sigma=COLOR_SIGMA, reach=COLOR_FIELD)
     low = around((lr - small) * weight) / jnp.maximum(around(weight), 1e-6)
     return jax.image.resize(low, (*sr.shape[:3], channels), "linear")

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from esrgan_jax.upscaling.picture_tiles import PictureProgress, plan_picture, separate_opacity
+from esrgan_jax.upscaling.image_tiles import ImageProgress, plan_image, separate_opacity
 from esrgan_jax.upscaling.planes import result_bands
 from esrgan_jax.upscaling.strips import peak
 from esrgan_jax.upscaling.tile import Tile
@@ -22,7 +22,7 @@ def upscale_on_device(
     overlap: int,
     progress: Callable[[int], None] | None = None,
 ) -> list[jax.Array]:
-    """Upscales images that are on a device, equal to `picture_tiles.enlarged` bit for bit.
+    """Upscales images that are on a device, equal to `image_tiles.enlarged` bit for bit.
 
     Only flags and single values are copied to the host: whether results are finite, and the range
     of alpha. If memory runs out, a tile is split on the host.
@@ -46,20 +46,20 @@ def upscale_on_device(
     for image in images:
         height, width, bands = image.shape
         bands, dtype = result_bands(bands, runner.module), image.dtype.name
-        plans.append(plan_picture(runner, height, width, bands, dtype, tile, overlap))
+        plans.append(plan_image(runner, height, width, bands, dtype, tile, overlap))
 
     def tiles() -> Iterator[Tile]:
         for index, (image, plan) in enumerate(zip(images, plans, strict=True)):
             pixels = image.shape[0] * image.shape[1] * scale**2
-            counter = PictureProgress(progress or (lambda _: None), pixels, 0, 1)
+            counter = ImageProgress(progress or (lambda _: None), pixels, 0, 1)
             for part in _cut(image, *plan):
-                part.picture = index
+                part.image = index
                 part.progress = counter.of_tile(_area(part.row, part.column) / _area(*_ends(plan)))
                 separate_opacity(part, runner)
                 yield part
 
     results = []
-    for index, parts in groupby(runner.run(tiles()), key=lambda part: part.picture):
+    for index, parts in groupby(runner.run(tiles()), key=lambda part: part.image):
         image = images[index]
         joined = _joined(parts, scale, image)
         results.append(joined[: image.shape[0] * scale, : image.shape[1] * scale])

@@ -31,7 +31,7 @@ def turned_back(results: jax.Array, sizes: jax.Array) -> jax.Array:
 
 
 def _flipped(x: jax.Array, sizes: jax.Array, rows: bool, columns: bool) -> jax.Array:
-    """What is picture is flipped, and left in the corner."""
+    """What is image is flipped, and left in the corner."""
     indices = []
     for axis, flip in ((1, rows), (2, columns)):
         index = jnp.broadcast_to(jnp.arange(x.shape[axis]), (len(x), x.shape[axis]))

@@ -60,7 +60,7 @@ def tile_side(module: Generator, device: Any, planes: int = 1) -> int:
     Args:
         module: The generator.
         device: Where it runs.
-        planes: Pictures the network is shown for one tile (flipped versions).
+        planes: Images the network is shown for one tile (flipped versions).
     """
     pixels = budget(device) / (bytes_per_pixel(module) * planes)
     return int(min(max(pixels**0.5 // 32 * 32, 64), LARGEST_TILE))

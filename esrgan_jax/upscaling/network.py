@@ -24,14 +24,14 @@ def apply(
     """The network's result, its enlarging half done some rows at a time where it can be.
 
     Feature maps at the size of the result are most of the memory, and they see just some pixels,
-    `Split.tail_field`. In a wrapped picture the first rows need the last, so it is done whole.
+    `Split.tail_field`. In a wrapped image the first rows need the last, so it is done whole.
 
     Args:
         module: The generator.
         variables: Its variables.
         x: (N, h, w, in_channels) float32.
-        sizes: (N, 2) int, the height and width that is picture.
-        border: What lies beyond a picture, see `models.borders`.
+        sizes: (N, 2) int, the height and width that is image.
+        border: What lies beyond an image, see `models.borders`.
         whole: Enlarges in one go all the same.
 
     Returns:

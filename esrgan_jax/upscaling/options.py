@@ -48,7 +48,7 @@ def result_size(
     """(height, width) of a result from --scale or --size, None where neither is given.
 
     Args:
-        shape: (height, width) of the LR picture.
+        shape: (height, width) of the LR image.
         scale: Result over LR size, any positive number.
         size: (width, height); a side of 0 follows from the other.
 
@@ -76,7 +76,7 @@ def result_size(
     factor = max(height / shape[0], width / shape[1])
     if factor > LARGEST_SCALE:
         raise InputError(
-            f"a size of {width}x{height} px is {factor:.5g} times that of the picture, "
+            f"a size of {width}x{height} px is {factor:.5g} times that of the image, "
             f"{shape[1]}x{shape[0]}; the most is {LARGEST_SCALE} times"
         )
     return height, width

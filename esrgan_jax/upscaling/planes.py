@@ -13,10 +13,10 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 def result_bands(bands: int, module: Generator) -> int:
-    """Bands of a picture's result: as many, unless the network makes or takes away colour or alpha.
+    """Bands of an image's result: as many, unless the network makes or takes away colour or alpha.
 
     Raises:
-        InputError: The network takes or makes pictures of another kind.
+        InputError: The network takes or makes images of another kind.
     """
     channels, made = module.in_channels, module.out_channels
     if channels not in (1, 3, 4) or made not in (1, 3, 4):
@@ -31,7 +31,7 @@ def result_bands(bands: int, module: Generator) -> int:
 
 
 def to_planes(lr: jax.Array, sizes: jax.Array, module: Generator, step: float) -> jax.Array:
-    """What the network is shown of a picture: (N, h, w, bands) -> (N, planes, h, w, in_channels).
+    """What the network is shown of an image: (N, h, w, bands) -> (N, planes, h, w, in_channels).
 
     Alpha is shown to networks of four channels alone, see `alpha.enlarged_alpha`; to others colours
     go on under what is transparent, see `alpha.continued_colors`. A network from one channel to one
@@ -51,14 +51,14 @@ def to_planes(lr: jax.Array, sizes: jax.Array, module: Generator, step: float) -
 def from_planes(
     sr: jax.Array, lr: jax.Array, sizes: jax.Array, module: Generator, border: str, strength: Any
 ) -> jax.Array:
-    """The picture of the network's results, the inverse of `to_planes`.
+    """The image of the network's results, the inverse of `to_planes`.
 
     Args:
         sr: (N, planes, H, W, out_channels).
         lr: (N, h, w, bands), what `to_planes` was given.
         sizes: Likewise.
         module: The network.
-        border: What lies beyond a picture, see `models.borders`.
+        border: What lies beyond an image, see `models.borders`.
         strength: As for `upscale_step`, of alpha.
 
     Returns:

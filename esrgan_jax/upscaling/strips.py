@@ -16,7 +16,7 @@ LARGEST_STRIP = 2**24  # values of a resized strip, as the rows of one tile may 
 
 @dataclass(frozen=True)
 class Strips:
-    """A picture as strips.
+    """An image as strips.
 
     Attributes:
         height: Pixels.
@@ -24,7 +24,7 @@ class Strips:
         bands: 1 (gray), 2 (gray and alpha), 3 (RGB) or 4 (RGB and alpha).
         dtype: Of the rows: uint8, uint16, or float32 in [0, 1].
         rows: Arrays (n, width, bands) of any n, from top to bottom, to be read once.
-        result_dtype: What the finished picture shall be.
+        result_dtype: What the finished image shall be.
         result_size: (height, width) that it shall have; None for what the networks make of it.
         key: Whatever its owner knows it by.
     """
@@ -40,7 +40,7 @@ class Strips:
 
 
 def peak(dtype: Any) -> int:
-    """The value that stands for 1 in a picture of that dtype."""
+    """The value that stands for 1 in an image of that dtype."""
     dtype = np.dtype(dtype)
     return 1 if np.issubdtype(dtype, np.floating) else int(np.iinfo(dtype).max)
 
@@ -50,7 +50,7 @@ def resized(rows: Iterator[np.ndarray], from_size: Any, to_size: Any) -> Iterato
 
     Args:
         rows: Strips (n, from_size[1], bands) float32.
-        from_size: (height, width) of the picture.
+        from_size: (height, width) of the image.
         to_size: (height, width) of the result.
 
     Yields:
@@ -108,10 +108,10 @@ def quantized(rows: Iterator[np.ndarray], dtype: np.dtype) -> Iterator[np.ndarra
         yield strip.astype(dtype)
 
 
-def prefetched(pictures: Iterable[Strips], ahead: int = 32) -> Iterator[Strips]:
-    """The same pictures, read by a thread of their own, up to `ahead` strips before they are used.
+def prefetched(images: Iterable[Strips], ahead: int = 32) -> Iterator[Strips]:
+    """The same images, read by a thread of their own, up to `ahead` strips before they are used.
 
-    An error of a picture's rows comes out of its rows, one of the pictures out of the iterator.
+    An error of an image's rows comes out of its rows, one of the images out of the iterator.
     """
     line: queue.Queue[Any] = queue.Queue(ahead)
     stop = threading.Event()
@@ -127,11 +127,11 @@ def prefetched(pictures: Iterable[Strips], ahead: int = 32) -> Iterator[Strips]:
 
     def read() -> None:
         try:
-            for picture in pictures:
-                if not put(picture):
+            for image in images:
+                if not put(image):
                     return
                 try:
-                    if not all(put(rows) for rows in picture.rows):
+                    if not all(put(rows) for rows in image.rows):
                         return
                     put(_END)
                 except Exception as error:
@@ -149,9 +149,9 @@ def prefetched(pictures: Iterable[Strips], ahead: int = 32) -> Iterator[Strips]:
     thread = threading.Thread(target=read, daemon=True)
     thread.start()
     try:
-        for picture in rows():
+        for image in rows():
             inner = rows()
-            yield replace(picture, rows=inner)
+            yield replace(image, rows=inner)
             with contextlib.suppress(Exception):  # what was not read, so that the next comes next
                 for _ in inner:
                     pass

@@ -12,16 +12,16 @@ from esrgan_jax.upscaling.tiles import Axis, Span
 
 @dataclass(eq=False)
 class Tile:
-    """A tile of a picture.
+    """A tile of an image.
 
     Attributes:
         lr: (h, w, bands) uint8, uint16 or float32, zero beyond `size`; a NumPy array, or a JAX
             array, whose result stays on the device.
-        size: (height, width) that is picture.
+        size: (height, width) that is image.
         dtype: Of the result, "uint8", "uint16" or "float32".
-        row: The rows of the picture that the tile reads and fills.
+        row: The rows of the image that the tile reads and fills.
         column: Its columns, likewise.
-        picture: The picture it belongs to. The network does not look at it.
+        image: The image it belongs to. The network does not look at it.
         opacity: The value of alpha, in [0, 1], where alpha is constant and not part of `lr`.
         progress: Called with the finished part of the tile, in (0, 1], while it is computed.
         result: (scale h, scale w, bands) once it is done.
@@ -33,7 +33,7 @@ class Tile:
     dtype: str
     row: Span
     column: Span
-    picture: Any = None
+    image: Any = None
     opacity: float | None = None
     progress: Callable[[float], None] | None = None
     result: Any = None
@@ -45,11 +45,11 @@ class Tile:
         return self.result is None and self.error is None
 
 
-def rows_of(picture: np.ndarray, span: Span) -> np.ndarray:
-    """The rows of a picture in memory that a span reads, wrapping around its ends."""
-    if span.start >= 0 and span.end <= len(picture):
-        return picture[span.start : span.end]
-    return picture.take(np.arange(span.start, span.end), axis=0, mode="wrap")
+def rows_of(image: np.ndarray, span: Span) -> np.ndarray:
+    """The rows of an image in memory that a span reads, wrapping around its ends."""
+    if span.start >= 0 and span.end <= len(image):
+        return image[span.start : span.end]
+    return image.take(np.arange(span.start, span.end), axis=0, mode="wrap")
 
 
 def cut_row(strip: np.ndarray, row: Span, rows: Axis, columns: Axis, dtype: str) -> Iterator[Tile]:

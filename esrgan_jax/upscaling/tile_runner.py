@@ -76,7 +76,7 @@ class TileRunner:
     def run(self, tiles: Iterable[Tile]) -> Iterator[Tile]:
         """Yields the tiles in order, each with its result or its error.
 
-        Tiles of one shape are batched across pictures, so later tiles are read before earlier ones
+        Tiles of one shape are batched across images, so later tiles are read before earlier ones
         are yielded.
         """
         waiting: deque[Tile] = deque()
@@ -211,11 +211,11 @@ class TileRunner:
     def plan(
         self, height: int, width: int, side: int, overlap: int, tallest: int | None = None
     ) -> tuple[Axis, Axis]:
-        """The tiles of a picture: rows and columns, see `tiles.plan_axis`.
+        """The tiles of an image: rows and columns, see `tiles.plan_axis`.
 
         Args:
-            height: Of the picture.
-            width: Of the picture.
+            height: Of the image.
+            width: Of the image.
             side: Of a tile, at most.
             overlap: What neighbours share.
             tallest: Rows of a tile, at most, where that is less.
@@ -242,11 +242,11 @@ class TileRunner:
         """Does a tile in smaller ones."""
         height, width = tile.size
         rows, columns = self.plan(height, width, side, min(self.overlap, side // 2))
-        picture = tile.lr[:height, :width]
+        image = tile.lr[:height, :width]
         parts = [
             part
             for row in rows.spans
-            for part in cut_row(rows_of(picture, row), row, rows, columns, tile.dtype)
+            for part in cut_row(rows_of(image, row), row, rows, columns, tile.dtype)
         ]
         for index, part in enumerate(parts):
             part.progress = lambda done, index=index: _tell([tile], (index + done) / len(parts))

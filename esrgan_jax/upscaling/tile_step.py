@@ -43,10 +43,10 @@ def upscale_step(
         variables: Its variables.
         tiles: (N, h, w, bands): 1 (gray), 2 (gray and alpha), 3 (RGB) or 4 (RGB and alpha);
             uint8, uint16, or float32 in [0, 1]. Zero beyond `sizes`.
-        sizes: (N, 2) int, the height and width that is picture.
+        sizes: (N, 2) int, the height and width that is image.
         strength: 1 (or None) is the network, 0 bicubic enlargement, between a blend of both.
             Traced, so one program serves every value.
-        border: What lies beyond a picture, see `models.borders`.
+        border: What lies beyond an image, see `models.borders`.
         ensemble: The mean over the eight dihedral versions of each tile, which must be square.
         keep_color: Corrects the low frequencies of the result towards those of the input.
         whole: Enlarges in one go instead of some rows at a time: for tiles whose rows are split
@@ -105,7 +105,7 @@ def _unit(tiles: jax.Array) -> jax.Array:
     """(N, h, w, bands) in [0, 1]."""
     if jnp.issubdtype(tiles.dtype, jnp.floating):
         return tiles.astype(jnp.float32)
-    # XLA divides by multiplying with a rounded 1/255, and the same picture in 16 bits would be
+    # XLA divides by multiplying with a rounded 1/255, and the same image in 16 bits would be
     # another one.
     full = peak(tiles.dtype)
     return jnp.asarray(np.arange(full + 1, dtype=np.float32) / np.float32(full))[tiles]
@@ -158,7 +158,7 @@ def _joined(
 
 
 def _bicubic(x: jax.Array, sizes: jax.Array, scale: int) -> jax.Array:
-    """MATLAB's bicubic enlargement, continued at each picture's own border."""
+    """MATLAB's bicubic enlargement, continued at each image's own border."""
     reach = 3
     positions = [jnp.arange(-reach, x.shape[axis] + reach)[None] for axis in (1, 2)]
     indices = [continued(p, sizes[:, i : i + 1], "mirror") for i, p in enumerate(positions)]

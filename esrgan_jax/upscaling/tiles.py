@@ -19,7 +19,7 @@ class Span(NamedTuple):
 
 
 class Axis(NamedTuple):
-    """The tiles along one axis of a picture."""
+    """The tiles along one axis of an image."""
 
     length: int  # of every tile; it is empty beyond the end of its span
     spans: tuple[Span, ...]
@@ -47,7 +47,7 @@ def plan_axis(
             another, tiles reach over the ends: positions from -overlap to size + overlap.
 
     Returns:
-        Spans from 0 to `size`; no tile of another reaches over the picture's ends.
+        Spans from 0 to `size`; no tile of another reaches over the image's ends.
     """
     if size <= tile and size % multiple == 0:
         return Axis(min(rounded(size, multiple, steps), tile), (Span(0, size, 0, size),))
@@ -87,7 +87,7 @@ def spans(size: int, tile: int, overlap: int, multiple: int = 1) -> list[Span]:
         multiple: All starts are multiples of it, as `size` and `tile` must be.
 
     Returns:
-        The first starts at 0 and the last ends at `size`, so that only the picture's own border is
+        The first starts at 0 and the last ends at `size`, so that only the image's own border is
         ever padded.
     """
     size, tile, overlap = size // multiple, tile // multiple, -(-overlap // multiple)

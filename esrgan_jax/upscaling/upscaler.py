@@ -13,10 +13,10 @@ from esrgan_jax.models.generator import Generator, Variables
 from esrgan_jax.upscaling.arrays import from_array, to_array, to_strips
 from esrgan_jax.upscaling.color import COLOR_FIELD
 from esrgan_jax.upscaling.device_images import upscale_on_device
+from esrgan_jax.upscaling.image_tiles import enlarged
 from esrgan_jax.upscaling.memory import tile_side
 from esrgan_jax.upscaling.network import macs
 from esrgan_jax.upscaling.options import best_dtype, check_options, result_size
-from esrgan_jax.upscaling.picture_tiles import enlarged
 from esrgan_jax.upscaling.strips import Strips
 from esrgan_jax.upscaling.tile_runner import TileRunner
 from esrgan_jax.upscaling.tiles import OVERLAP
@@ -31,18 +31,18 @@ SCORED: dict[str, Any] = {"dtype": "float32", "tile": 512, "batch": 1}
 
 
 class Upscaler:
-    """Upscales pictures.
+    """Upscales images.
 
     Args:
         module: The generator, such as `RRDBNet`; of one of your own see `models.Generator`.
         variables: Its variables, {"params": …}.
-        tile: Longest side of the tiles in LR pixels; None chooses it from the memory. A picture
+        tile: Longest side of the tiles in LR pixels; None chooses it from the memory. An image
             that fits is done whole.
         batch: Most tiles of a batch on each device; None chooses it from the memory.
         overlap: LR pixels that neighbouring tiles share; each result is cut in the middle. None
             takes `tiles.OVERLAP`, or what the network sees where that is less.
         exact: Takes as much overlap as the network sees, for results equal to the untiled ones.
-        seamless: "wrap" or "mirror" continue the picture beyond its edges, in every convolution,
+        seamless: "wrap" or "mirror" continue the image beyond its edges, in every convolution,
             for textures; None as the network was trained, with zeros.
         ensemble: The mean over the eight flipped and turned versions: somewhat better, eight times
             the work.
@@ -51,9 +51,9 @@ class Upscaler:
         dtype: Computation, "float32", also where a device by itself rounds its products to fewer
             bits, or "bfloat16"; None takes bfloat16 on devices made for it.
         devices: Where to run; None are all of this process. Tiles are spread over them.
-        spatial: Splits the rows of one picture over the devices, instead of tiles.
+        spatial: Splits the rows of one image over the devices, instead of tiles.
         then: Upscales what this one makes, in float.
-        name: What made the pictures, for their metadata.
+        name: What made the images, for their metadata.
 
     Raises:
         InputError: Options do not fit together, or not the generator.
@@ -227,7 +227,7 @@ class Upscaler:
         size: tuple[int, int] | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Any:
-        """Upscales one picture or a list of them.
+        """Upscales one image or a list of them.
 
         Args:
             images: NumPy or JAX arrays, (H, W) or (H, W, 1 to 4) with gray, gray and alpha, RGB or
@@ -263,16 +263,16 @@ class Upscaler:
         return finished if several else finished[0]
 
     def stream(
-        self, pictures: Iterable[Strips], *, progress: Callable[[int], None] | None = None
+        self, images: Iterable[Strips], *, progress: Callable[[int], None] | None = None
     ) -> Iterator[Strips]:
-        """Upscales pictures on their way, in order.
+        """Upscales images on their way, in order.
 
-        Tiles of several pictures share batches, so pictures are read ahead of what is yielded. The
-        rows of a picture are to be read before the next picture is asked for; an error of one, of
+        Tiles of several images share batches, so images are read ahead of what is yielded. The
+        rows of an image are to be read before the next image is asked for; an error of one, of
         reading or of the network, comes out of its rows and does not touch the others.
 
         Args:
-            pictures: Their rows are read once.
+            images: Their rows are read once.
             progress: Called with the pixels of the result whenever some are done.
         """
         links: list[Upscaler] = [self]
@@ -282,11 +282,11 @@ class Upscaler:
         work = [link.macs * (self.scale // link.scale) ** 2 for link in links]
         ends = [sum(work[:count]) / sum(work) for count in range(len(links) + 1)]
         for link, *part in zip(links, ends, ends[1:], strict=False):
-            pictures = enlarged(
-                *(link.runner, pictures, link.tile, link.overlap),
+            images = enlarged(
+                *(link.runner, images, link.tile, link.overlap),
                 last=link.then is None,
                 progress=progress,
                 part=(part[0], part[1]),
                 total_scale=link.scale,
             )
-        yield from pictures
+        yield from images

@@ -5,20 +5,20 @@ from functools import lru_cache
 from pathlib import Path
 
 from esrgan_jax.errors import InputError
-from esrgan_jax.images.image_file import SUFFIXES as PICTURES
+from esrgan_jax.images.image_file import SUFFIXES as IMAGES
 from esrgan_jax.video.video_file import SUFFIXES
 
-# FFmpeg's names of formats whose frames are pictures, or text that it draws.
+# FFmpeg's names of formats whose frames are images, or text that it draws.
 STILL = ("apng", "gif", "image2", "jpegxl_anim", "webp", "adf", "bin", "idf", "tty", "xbin")
 
 
 def is_video(path: Path) -> bool:
-    """Whether it is a video: by a name that tells it, else more than one picture that PyAV opens.
+    """Whether it is a video: by a name that tells it, else more than one image that PyAV opens.
 
-    Animations (GIF, APNG, WebP, AVIF) are pictures.
+    Animations (GIF, APNG, WebP, AVIF) are images.
     """
     suffix = path.suffix.lower()
-    if suffix in SUFFIXES or suffix in PICTURES:
+    if suffix in SUFFIXES or suffix in IMAGES:
         return suffix in SUFFIXES
     with suppress(OSError):
         if path.is_file():
@@ -30,13 +30,13 @@ def is_video(path: Path) -> bool:
 @lru_cache
 def _opens_as_video(path: Path, size: int, modified: int) -> bool:  # the cache's key
     from esrgan_jax.images.foreign import VIDEO, foreign
-    from esrgan_jax.images.reader import open_picture
+    from esrgan_jax.images.reader import open_image
 
     with path.open("rb") as file:
         if foreign(file.read(4096)) not in (None, VIDEO):
             return False  # FFmpeg takes some raw files for videos
     try:
-        open_picture(path)
+        open_image(path)
     except InputError:
         pass
     else:

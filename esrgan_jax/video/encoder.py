@@ -85,7 +85,7 @@ def add_stream(
     height: int,
     width: int,
 ) -> VideoStream:
-    """Adds the pictures to a video to be written, with the clock of their source."""
+    """Adds the images to a video to be written, with the clock of their source."""
     os.environ.setdefault("SVT_LOG", "1")
     stream = output.add_stream(
         coding.encoder,

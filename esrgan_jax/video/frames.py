@@ -27,7 +27,7 @@ MATRICES = {1: (1, 1), 4: (4, 4), 5: (5, 6), 6: (6, 6), 7: (7, 7), 9: (9, 14)}
 
 @dataclass(frozen=True)
 class Look:
-    """How the numbers of a video's frames become an upright picture.
+    """How the numbers of a video's frames become an upright image.
 
     Attributes:
         bits: Bits of a component.
@@ -97,7 +97,7 @@ def look_of(frame: av.VideoFrame, stream: VideoStream) -> Look:
 
 
 def left_out(frame: av.VideoFrame, stream: VideoStream, told: Collection[str]) -> list[str]:
-    """Sentences on what of a video's pictures is not kept; `told` are names of side data."""
+    """Sentences on what of a video's images is not kept; `told` are names of side data."""
     notes, side = [], {*told, *side_data(frame)}
     if any(part.is_alpha for part in frame.format.components) or "alpha_mode" in stream.metadata:
         notes.append("its transparency is left out")

@@ -78,8 +78,8 @@ def join(
             output.metadata.update(commented(output.metadata, software))
         output.set_chapters(source.chapters())
         output.start_encoding()
-        pictures = _pictures(parts, stream, Fraction(video_stream.time_base or 0))
-        waiting = next(pictures, None)
+        images = _images(parts, stream, Fraction(video_stream.time_base or 0))
+        waiting = next(images, None)
         copier = Copier(routes, output)
         shift = shift_of(source)
         others = [source.streams[index] for index in (*routes, *conversions)]
@@ -90,7 +90,7 @@ def join(
             time = packet.dts if packet.pts is None else packet.pts
             while waiting and time is not None and _seconds(waiting) <= time * packet.time_base:
                 output.mux(waiting)
-                waiting = next(pictures, None)
+                waiting = next(images, None)
             if packet.stream_index in conversions:
                 for made in conversions[packet.stream_index].packets(packet):
                     output.mux(made)
@@ -98,7 +98,7 @@ def join(
                 copier.write(packet)
         while waiting:
             output.mux(waiting)
-            waiting = next(pictures, None)
+            waiting = next(images, None)
         output.close()
 
 
@@ -130,8 +130,8 @@ def _seconds(packet: Packet) -> Fraction:
     return (packet.dts or 0) * Fraction(packet.time_base)
 
 
-def _pictures(parts: Parts, stream: VideoStream, clock: Fraction) -> Iterator[Packet]:
-    """The packets of the pictures, with the times of decoding for all segments in a row.
+def _images(parts: Parts, stream: VideoStream, clock: Fraction) -> Iterator[Packet]:
+    """The packets of the images, with the times of decoding for all segments in a row.
 
     A frame is decoded at the time at which another one is shown that comes earlier by as many
     frames as any frame has to wait for others.
@@ -194,8 +194,8 @@ def copy_stream(stream: Stream, output: OutputContainer) -> Stream | None:
     if stream.disposition & Disposition.attached_pic and output.format.name == "matroska":
         codec = stream.codec_context.codec.name  # Matroska keeps covers as attachments
         with open_source(stream.container.name) as source:
-            picture = bytes(next(source.demux(source.streams[stream.index])))
-        output.add_attachment(f"cover.{COVERS[codec][6:]}", COVERS[codec], picture)
+            image = bytes(next(source.demux(source.streams[stream.index])))
+        output.add_attachment(f"cover.{COVERS[codec][6:]}", COVERS[codec], image)
         return None
     copied = output.add_stream_from_template(stream, opaque=True)
     copy_tags(stream, copied)

@@ -25,7 +25,7 @@ HEAD = struct.Struct("<qqQ?")
 
 
 class Encoded(NamedTuple):
-    """A packet of a video's pictures; times are in units of the source's clock."""
+    """A packet of a video's images; times are in units of the source's clock."""
 
     time: int
     duration: int

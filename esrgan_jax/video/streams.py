@@ -25,7 +25,7 @@ COVERS = {"png": "image/png", "mjpeg": "image/jpeg"}
 ANY_TAGS: dict[str, Any] = {"metadata_errors": "surrogateescape"}
 if int(av.__version__.partition(".")[0]) >= 19:
     ANY_TAGS = {}
-# What a muxer writes anew, or what is true of the source's file or of its pictures alone.
+# What a muxer writes anew, or what is true of the source's file or of its images alone.
 STALE = ("_statistics", "alpha_mode", "bps", "compatible_brands", "duration", "encoder")
 STALE = (*STALE, "major_brand", "minor_version", "number_of_", "rotate")
 StreamId = tuple[int, str, str]  # index, kind, codec or name
@@ -51,7 +51,7 @@ def shift_of(source: InputContainer) -> int:
 
 
 def find_video(source: InputContainer) -> VideoStream:
-    """The stream to upscale: never a cover picture.
+    """The stream to upscale: never a cover image.
 
     Raises:
         ValueError: There is none.
@@ -59,13 +59,13 @@ def find_video(source: InputContainer) -> VideoStream:
     covers = Disposition.attached_pic | Disposition.timed_thumbnails
     streams = [s for s in source.streams.video if s.codec_context and not s.disposition & covers]
     if not streams:
-        raise ValueError("there are no moving pictures in it that can be read")
+        raise ValueError("there are no moving images in it that can be read")
     best = source.streams.best("video")
     return next((stream for stream in streams if stream is best), streams[0])
 
 
 def other_streams(source: InputContainer, video_stream: VideoStream) -> tuple[StreamId, ...]:
-    """Every stream but `video_stream`; a cover picture is of the kind "cover".
+    """Every stream but `video_stream`; a cover image is of the kind "cover".
 
     Time codes and the titles of chapters, which MP4 keeps in streams of their own, are passed
     over: they are made anew from the tags and chapters.

@@ -28,7 +28,7 @@ Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
 
 
 def is_text(codec: str) -> bool:
-    """Whether subtitles of a codec are text that can be read, and not pictures."""
+    """Whether subtitles of a codec are text that can be read, and not images."""
     try:
         return bool(Codec(codec, "r").properties & Properties.TEXT_SUB.value)
     except ValueError:

@@ -85,7 +85,7 @@ def check_target(
     if lost[suffix]:
         notes.append(f"left out, as no {suffix} holds it: {video_streams.named(lost[suffix])}")
     if any(other[1] == "video" for other in video.others if other not in lost[suffix]):
-        notes.append("only one of its moving pictures is upscaled, the others are copied")
+        notes.append("only one of its moving images is upscaled, the others are copied")
     if "444" in coding.kind:
         notes.append(
             f"{width}×{height} is odd, so its colours are written as 4:4:4, which not all players "

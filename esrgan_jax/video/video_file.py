@@ -32,7 +32,7 @@ class Video:
         dtype: Of their arrays: uint8, or uint16 where a colour has more than eight bits.
         aspect: Width of a pixel over its height.
         look: How the frames are turned and coloured.
-        others: (index, kind, codec or name) of the streams beside its pictures.
+        others: (index, kind, codec or name) of the streams beside its images.
         notes: Sentences on what of it no result will have.
         side_data: FFmpeg's names of the side data of its frames.
     """

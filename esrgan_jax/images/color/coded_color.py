@@ -36,7 +36,7 @@ def av1_color(data: bytes) -> Code | None:
     """What the sequence header among AV1's units says; None where it says nothing.
 
     Args:
-        data: What an av1C has behind its first four bytes, or the beginning of a picture.
+        data: What an av1C has behind its first four bytes, or the beginning of an image.
     """
     at = 0
     with suppress(IndexError):

@@ -36,10 +36,10 @@ NAMES = {1: "BT.709", 9: "BT.2020", 11: "DCI-P3", 12: "Display P3"}
 ADOBE_RGB: Primaries = (0.64, 0.33, 0.21, 0.71, 0.15, 0.06, *D65)
 ADOBE_GAMMA = 563 / 256
 UNKNOWN = 2
-# Those of television are shown like sRGB: what makes still pictures means that when it writes them.
+# Those of television are shown like sRGB: what makes still images means that when it writes them.
 AS_SRGB = {0, 1, UNKNOWN, 3, 6, 11, 12, 13, 14, 15}
 PQ, HLG = 16, 18
-WHITE_NITS = 203  # of paper in an HDR picture (ITU-R BT.2408)
+WHITE_NITS = 203  # of paper in an HDR image (ITU-R BT.2408)
 SHOULDER = 0.5  # of white: HDR that is brighter is drawn together below white
 TABLE = 4096
 

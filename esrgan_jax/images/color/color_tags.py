@@ -71,7 +71,7 @@ def _own(
 
 
 def heif_color(file: BinaryIO, gray: bool) -> Color:
-    """What the nclx of an open HEIF or AVIF says, or where it is silent, the coded picture."""
+    """What the nclx of an open HEIF or AVIF says, or where it is silent, the coded image."""
     try:
         items = read_items(file)
         own = [*items.owned.get(items.coded, ()), *items.owned.get(items.primary, ())]

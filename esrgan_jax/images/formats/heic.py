@@ -15,7 +15,7 @@ class Heic(NamedTuple):
 
     Attributes:
         dtype: uint8, or uint16 with white at 65535.
-        pictures: How many it holds; the one meant to be shown is opened.
+        images: How many it holds; the one meant to be shown is opened.
         pixels: Decodes it: (height, width, bands).
     """
 
@@ -23,7 +23,7 @@ class Heic(NamedTuple):
     width: int
     bands: int
     dtype: np.dtype
-    pictures: int
+    images: int
     exif: bytes | None
     xmp: bytes | None
     icc: bytes | None

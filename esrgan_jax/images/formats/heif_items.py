@@ -16,7 +16,7 @@ class Items(NamedTuple):
     """What the box of metadata lists.
 
     Attributes:
-        primary: The number of the picture that is meant to be shown.
+        primary: The number of the image that is meant to be shown.
         kinds: The kind of each item, such as b"av01".
         properties: All that are in the file, whichever item they belong to.
         owned: Those of each item, in order.
@@ -37,7 +37,7 @@ class Items(NamedTuple):
 
     @property
     def coded(self) -> int:
-        """The shown picture, or the first of those that it is put together from."""
+        """The shown image, or the first of those that it is put together from."""
         item = self.primary
         for _ in range(8):  # deeper is a damaged file
             if not self.sources.get(item):

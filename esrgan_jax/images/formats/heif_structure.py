@@ -9,7 +9,7 @@ from esrgan_jax.images.formats.isobmff import Box, boxes, content, inner
 
 LYING = (1, 8, 3, 6)  # EXIF's orientation for each number of quarter turns against the clock
 C2PA = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
-# What the type of an auxiliary picture ends in or contains (ISO 23008-12, Apple's own names).
+# What the type of an auxiliary image ends in or contains (ISO 23008-12, Apple's own names).
 AUXILIARY = {
     "hdrgainmap": "gain map (HDR)",
     "auxid:2": "depth map",
@@ -22,15 +22,15 @@ LIGHT = (b"mdcv", b"clli", b"cclv", b"amve")
 
 
 class Beside(NamedTuple):
-    """What is there beside the picture.
+    """What is there beside the image.
 
     Attributes:
         parts: Such as "gain map (HDR)", "depth map", "video", in the order found, each once.
         frames: Of an animation or a burst; 0 where it is none.
         aspect: (across, down) of a pixel that is not square.
-        lying: How the picture lies before it is shown, as EXIF's orientation; None where it is
+        lying: How the image lies before it is shown, as EXIF's orientation; None where it is
             mirrored, too, which EXIF has to tell.
-        coding: The kind of the shown picture, such as b"av01", or of its first tile.
+        coding: The kind of the shown image, such as b"av01", or of its first tile.
     """
 
     parts: tuple[str, ...] = ()
@@ -64,7 +64,7 @@ def look_beside(file: BinaryIO) -> Beside:
 
 
 def _auxiliary(items: Items) -> list[str]:
-    """What there is beside the shown picture, by its names."""
+    """What there is beside the shown image, by its names."""
     parts = [AUXILIARY["hdrgainmap"]] if b"tmap" in items.kinds.values() else []
     for kind, data in items.properties:
         if kind == b"auxC":
@@ -74,7 +74,7 @@ def _auxiliary(items: Items) -> list[str]:
 
 
 def _samples(file: BinaryIO, moov: Box) -> int:
-    """The most pictures of a track of pictures."""
+    """The most images of a track of images."""
     most = 0
     for trak in inner(file, moov):
         if trak.kind != b"trak":

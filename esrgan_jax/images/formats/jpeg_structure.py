@@ -17,19 +17,19 @@ GAIN_MAP = (ISO_GAIN_MAP, b"hdrgm:", b"hdr-gain-map/1.0", b"hdrgainmap", b"HDRGa
 DEPTH = (b"depthmap", b"DepthMap", b"GDepth:", b"aux:depth", b"aux:disparity")
 SEMANTIC = re.compile(rb"Item:Semantic(?:\s*=\s*[\"']|>)(\w+)")  # in Google's directory of parts
 SEMANTICS = {b"GainMap": "gain map (HDR)", b"RecoveryMap": "gain map (HDR)", b"Depth": "depth map"}
-MP_ENTRIES, PREVIEW = 0xB002, 0x010000  # a tag and a kind of pictures of multi picture files
+MP_ENTRIES, PREVIEW = 0xB002, 0x010000  # a tag and a kind of images of multi image files
 VIDEO = re.compile(rb"\0\0\0.ftyp", re.S)
 
 Bytes = bytes | mmap.mmap
 
 
 class Segments(NamedTuple):
-    """A JPEG picture.
+    """A JPEG image.
 
     Attributes:
         application: (number, place of the content, content) of its segments APP0 to APP15.
         comments: What is in its COM segments.
-        end: Where the picture ends in the file; None where its end is missing.
+        end: Where the image ends in the file; None where its end is missing.
     """
 
     application: list[tuple[int, int, bytes]]
@@ -38,7 +38,7 @@ class Segments(NamedTuple):
 
 
 def read_segments(data: Bytes, start: int = 0) -> Segments:
-    """The segments of the picture that begins at `start`.
+    """The segments of the image that begins at `start`.
 
     Args:
         data: The file.
@@ -70,15 +70,15 @@ def read_segments(data: Bytes, start: int = 0) -> Segments:
 
 
 def parts_beside(data: Bytes, segments: Segments) -> tuple[list[str], int]:
-    """What a JPEG file holds beside its picture.
+    """What a JPEG file holds beside its image.
 
     Returns:
-        Such as "gain map (HDR)", "depth map", "video", and how many pictures of equal standing
+        Such as "gain map (HDR)", "depth map", "video", and how many images of equal standing
         the file has, the first one included. Previews do not count.
     """
     if segments.end is None:
         return [], 1
-    kinds = _multi_picture(segments)
+    kinds = _multi_image(segments)
     own = b"".join(content for _, _, content in segments.application)
     video = VIDEO.search(data, segments.end)
     named = [name for name in SEMANTIC.findall(own) if name not in (b"Primary", b"MotionPhoto")]
@@ -105,8 +105,8 @@ def parts_beside(data: Bytes, segments: Segments) -> tuple[list[str], int]:
     return parts, alike
 
 
-def _multi_picture(segments: Segments) -> dict[int, int]:
-    """The kinds of the pictures in the index of a multi picture file, by their places."""
+def _multi_image(segments: Segments) -> dict[int, int]:
+    """The kinds of the images in the index of a multi image file, by their places."""
     for number, place, content in segments.application:
         if number != 2 or not content.startswith(b"MPF\0"):
             continue

@@ -40,7 +40,7 @@ def read_pnm_header(file: BinaryIO) -> PnmHeader:
     """Reads the header at the start of `file`.
 
     Raises:
-        ValueError: It is none, or says what no picture has.
+        ValueError: It is none, or says what no image has.
     """
     head = file.read(LONGEST_HEADER)
     match = _HEADER.match(head)

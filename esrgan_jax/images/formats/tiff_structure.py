@@ -25,12 +25,12 @@ class Page(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Whether it is a picture of its own, and no smaller copy or mask of another."""
+        """Whether it is an image of its own, and no smaller copy or mask of another."""
         return not self.kind & (REDUCED | MASK) and self.photometric != TRANSPARENCY
 
 
 class Pages(NamedTuple):
-    """Which picture of a TIFF is meant.
+    """Which image of a TIFF is meant.
 
     Attributes:
         options: Options of libvips' loader that select it.
@@ -42,10 +42,10 @@ class Pages(NamedTuple):
 
 
 def choose_page(file: BinaryIO) -> Pages:
-    """The first picture of an open TIFF that is no smaller copy of another one, and no mask.
+    """The first image of an open TIFF that is no smaller copy of another one, and no mask.
 
     Raises:
-        ValueError: It is a raw file, in which there are pictures for its preview alone.
+        ValueError: It is a raw file, in which there are images for its preview alone.
     """
     try:
         layout, first = open_tiff(file)
@@ -55,19 +55,19 @@ def choose_page(file: BinaryIO) -> Pages:
     if raw:
         raise ValueError(raw_sentence(raw))
     whole = [page for page in pages if page.whole]
-    if not whole:  # a thumbnail alone is still a picture
+    if not whole:  # a thumbnail alone is still an image
         return Pages({}, _left_out(len(pages)))
     chosen = next((page for page in whole if "subifd" not in page.options), whole[0])
     notes = _left_out(len([page for page in whole if "subifd" not in page.options]))
     if any(page.photometric == TRANSPARENCY or page.kind & MASK for page in pages):
         notes += ("its transparency mask is dropped",)
     if layers:
-        notes += ("its Photoshop layers are dropped; the flattened picture is taken",)
+        notes += ("its Photoshop layers are dropped; the flattened image is taken",)
     return Pages(chosen.options, notes)
 
 
 def _left_out(count: int) -> tuple[str, ...]:
-    return (f"of the {count} pictures in the file only the first is taken",) if count > 1 else ()
+    return (f"of the {count} images in the file only the first is taken",) if count > 1 else ()
 
 
 def _pages(file: BinaryIO, layout: Layout, offset: int) -> tuple[list[Page], str | None, bool]:

@@ -77,14 +77,14 @@ def append_exif(
 
     Args:
         exif: As `read_tiff_exif` returns it; PixelXDimension and PixelYDimension, where it has
-            them, become the size of the picture.
+            them, become the size of the image.
         software: The Software field.
         iptc: The IPTC-NAA field, of which libvips writes the first quarter.
         further: Fields of other kinds, in place of the file's own.
     """
     about, below = {}, {}
     if exif is not None:
-        with suppress(struct.error, ValueError):  # a damaged block is not worth a picture
+        with suppress(struct.error, ValueError):  # a damaged block is not worth an image
             about, below = _read(io.BytesIO(exif.removeprefix(b"Exif\0\0")))
     if software is not None:
         about[SOFTWARE] = Field(2, software.encode() + b"\0")
@@ -143,7 +143,7 @@ def number(layout: Layout, kind: int, count: int, value: bytes) -> int:
 
 
 def _read(file: BinaryIO) -> tuple[Fields, dict[int, Fields]]:
-    """The fields that are about the picture, and those below: {EXIF: …, GPS: …}."""
+    """The fields that are about the image, and those below: {EXIF: …, GPS: …}."""
     layout, first = open_tiff(file)
     entries, _ = read_entries(file, layout, first)
     about = read_fields(file, layout, {tag: entries[tag] for tag in ABOUT if tag in entries})

@@ -70,11 +70,11 @@ def first_number(exif: bytes, tag: int) -> int:
 
 
 def scaled_exif(exif: bytes, size: tuple[int, int], scale: tuple[float, float]) -> bytes:
-    """An EXIF block of an enlarged picture: what counts pixels follows.
+    """An EXIF block of an enlarged image: what counts pixels follows.
 
     Args:
         size: (width, height) of the result.
-        scale: Of the result over the picture that the block is of, (across, down).
+        scale: Of the result over the image that the block is of, (across, down).
     """
 
     def change(detail: Fields) -> Fields:
@@ -128,7 +128,7 @@ def _overwrite(data: bytearray, layout: Layout, directory: int, values: Mapping[
 
 
 def turned_exif(exif: bytes, orientation: int, size: tuple[int, int]) -> bytes:
-    """An EXIF block of a picture of (width, height) that has been turned upright."""
+    """An EXIF block of an image of (width, height) that has been turned upright."""
     return _detailed(
         exif,
         lambda detail: _subject(detail, lambda n: turned_subject(n, orientation, size)),

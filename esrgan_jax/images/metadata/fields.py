@@ -30,7 +30,7 @@ TEXT, NUMBER, BLOB = (
     pyvips.GValue.gint_type,
     pyvips.GValue.blob_type,
 )
-# A picture's own: not what libvips says of the file that it was in.
+# An image's own: not what libvips says of the file that it was in.
 CARRIED = re.compile(
     r"exif-(?!ifd1-|ifd0-Orientation).*|xmp-data|iptc-data|icc-profile-data|resolution-unit"
     r"|image-description|delay|loop"
@@ -47,7 +47,7 @@ def field(image: pyvips.Image, name: str, default: int) -> int:
 
 
 def carried(image: pyvips.Image) -> Metadata:
-    """What of an opened file's metadata belongs to the picture, its orientation left out."""
+    """What of an opened file's metadata belongs to the image, its orientation left out."""
     names = [name for name in image.get_fields() if CARRIED.fullmatch(name)]
     found = {name: (image.get_typeof(name), image.get(name)) for name in names}
     if _description_of_pixels(image):
@@ -81,7 +81,7 @@ def exif_fields(exif: bytes | None) -> Metadata:
 def of_result(
     metadata: Metadata, lying: int, size: tuple[int, int], blobs: Mapping[str, bytes]
 ) -> Metadata:
-    """The metadata of a picture that has been turned upright and taken out of its file.
+    """The metadata of an image that has been turned upright and taken out of its file.
 
     Args:
         lying: Its EXIF orientation, 1 to 8.
@@ -123,7 +123,7 @@ def enlarged(metadata: Metadata, size: tuple[int, int], scale: tuple[float, floa
 
     Args:
         size: (width, height) of the result.
-        scale: Of the result over the picture that the metadata is of, (across, down).
+        scale: Of the result over the image that the metadata is of, (across, down).
     """
     metadata = dict(metadata)
     if "iptc-data" in metadata:
@@ -155,9 +155,9 @@ def dressed(
 
     Args:
         saver: libvips' name of the format: "png", "heif", …
-        page_height: Rows of one frame of an animation; None for a picture that stands still.
+        page_height: Rows of one frame of an animation; None for an image that stands still.
         resolution: Pixels per millimetre, (across, down).
-        software: What the picture was made with.
+        software: What the image was made with.
     """
     metadata = dict(metadata)
     across, down = resolution or (UNKNOWN_RESOLUTION, UNKNOWN_RESOLUTION)
@@ -180,7 +180,7 @@ def dressed(
         if saver == "png":
             metadata["png-comment-0-Software"] = (TEXT, software)
     if any(name.startswith("exif-") for name in metadata):
-        metadata["orientation"] = (NUMBER, 1)  # the block itself still says how the picture lay
+        metadata["orientation"] = (NUMBER, 1)  # the block itself still says how the image lay
     if page_height is None:
         metadata = {name: v for name, v in metadata.items() if name not in ("delay", "loop")}
     else:

@@ -62,10 +62,10 @@ def nodata_of(geo: Geo | None, dtype: np.dtype) -> float | None:
 
 
 def enlarged_geo(geo: Geo, scale: tuple[float, float], keep_nodata: bool) -> Fields:
-    """The tags of the enlarged picture, which covers the same land.
+    """The tags of the enlarged image, which covers the same land.
 
     Args:
-        scale: Of the result over the picture, (across, down).
+        scale: Of the result over the image, (across, down).
         keep_nodata: Whether its pixels can have the value of no data.
     """
     tags = dict(geo.tags)

@@ -35,11 +35,11 @@ MADE_ANEW = (
     "png:",
     "date:",
     "Raw profile type ",
-)  # of the file, not the picture
+)  # of the file, not the image
 
 
 class Placed(NamedTuple):
-    """Where the texts of a picture go in a format.
+    """Where the texts of an image go in a format.
 
     Attributes:
         texts: For chunks of PNG.
@@ -54,8 +54,8 @@ class Placed(NamedTuple):
     left_out: tuple[str, ...] = ()
 
 
-def of_picture(texts: tuple[Text, ...]) -> tuple[Text, ...]:
-    """The texts that are about the picture, not its file or the program that wrote it."""
+def of_image(texts: tuple[Text, ...]) -> tuple[Text, ...]:
+    """The texts that are about the image, not its file or the program that wrote it."""
     return tuple(t for t in texts if t.keyword != SOFTWARE and not t.keyword.startswith(MADE_ANEW))
 
 
@@ -80,7 +80,7 @@ def placed(texts: tuple[Text, ...], exif: bytes | None, saver: str) -> Placed:
         exif: The block that will be written with them.
         saver: libvips' name of the format: "png", "heif", …
     """
-    texts = of_picture(texts)
+    texts = of_image(texts)
     if saver == "png":
         return Placed(texts, (), exif)
     comments = tuple(t.text for t in texts if t.keyword == COMMENT and saver in ("jpeg", "gif"))

@@ -79,10 +79,10 @@ def without_other_parts(xmp: bytes) -> bytes:
 
 
 def turned_xmp(xmp: bytes, orientation: int, size: tuple[int, int]) -> bytes:
-    """XMP of a picture that has been turned upright: regions lie elsewhere in it.
+    """XMP of an image that has been turned upright: regions lie elsewhere in it.
 
     Args:
-        orientation: How the picture lay, 1 to 8 as in EXIF.
+        orientation: How the image lay, 1 to 8 as in EXIF.
         size: (width, height) as it lay.
     """
     if orientation == 1:
@@ -132,7 +132,7 @@ def _turn_boundary(
     """Turns a boundary of IPTC's: a rectangle by its corner, a circle by its centre, or a vertex.
 
     Args:
-        size: (width, height) as the picture lay.
+        size: (width, height) as the image lay.
     """
     names = ("rbX", "rbY", "rbW", "rbH", "rbRx")
     x, y, w, h, r = (float(text_at(own, (namespace, local)) or 0) for local in names)
@@ -147,12 +147,12 @@ def _turn_boundary(
 
 
 def upright(xmp: bytes) -> bytes:
-    """XMP that calls its picture upright where it says how it lay."""
+    """XMP that calls its image upright where it says how it lay."""
     return re.sub(rb"(tiff:Orientation(?:\s*=\s*[\"']|>))[2-8]", rb"\g<1>1", xmp)
 
 
 def turned(place: tuple[float, float], orientation: int) -> tuple[float, float]:
-    """Where a place (x, y), both from 0 to 1, is after turning a picture upright."""
+    """Where a place (x, y), both from 0 to 1, is after turning an image upright."""
     x, y = place
     x = 1 - x if orientation in (2, 3, 7, 8) else x
     y = 1 - y if orientation in (3, 4, 6, 7) else y
@@ -169,16 +169,16 @@ def turned_subject(numbers: list[float], orientation: int, size: tuple[int, int]
 
 
 def scaled_subject(numbers: list[float], scale: tuple[float, float]) -> list[float]:
-    """EXIF's SubjectArea in a picture that is larger by `scale`, (across, down)."""
+    """EXIF's SubjectArea in an image that is larger by `scale`, (across, down)."""
     return [number * scale[i % 2] for i, number in enumerate(numbers)]
 
 
 def scaled_xmp(xmp: bytes, size: tuple[int, int], scale: tuple[float, float]) -> bytes:
-    """XMP of an enlarged picture.
+    """XMP of an enlarged image.
 
     Args:
         size: (width, height) of the result.
-        scale: Of the result over the picture that the XMP is of, (across, down).
+        scale: Of the result over the image that the XMP is of, (across, down).
     """
 
     def change(own: Properties, name: Name) -> None:

@@ -12,10 +12,10 @@ from tqdm import tqdm
 from esrgan_jax.app.previews import Parts
 from esrgan_jax.app.watched import Watch, Watched
 from esrgan_jax.batch.jobs import ResultOptions, is_video
-from esrgan_jax.batch.picture_files import upscale_files
+from esrgan_jax.batch.upscale_images import upscale_files
 from esrgan_jax.errors import InputError, RunError
-from esrgan_jax.images.image_file import picture_size
-from esrgan_jax.images.reader import Picture, open_picture
+from esrgan_jax.images.image_file import image_size
+from esrgan_jax.images.reader import OpenedImage, open_image
 from esrgan_jax.images.writer import WRITABLE
 
 MEGA = 10**6
@@ -27,7 +27,7 @@ class Limits:
     """What is refused.
 
     Attributes:
-        megapixels: Of a picture that is given, all frames of an animation together.
+        megapixels: Of an image that is given, all frames of an animation together.
         result_megapixels: Of what is made of it.
         megabytes: Of any file that is given.
     """
@@ -37,18 +37,18 @@ class Limits:
     megabytes: float
 
 
-def open_within(path: Path, limits: Limits) -> Picture:
-    """An uploaded picture; InputError if it is none, or has too many pixels."""
+def open_within(path: Path, limits: Limits) -> OpenedImage:
+    """An uploaded image; InputError if it is none, or has too many pixels."""
     size = 0
     if is_video(path):
         raise InputError(f"{path.name}: is a video; python -m esrgan_jax.upscale takes videos")
     with suppress(InputError):  # what it says of a kind that training does not read
-        height, width = picture_size(path)  # of the header alone: opening may read all of it
+        height, width = image_size(path)  # of the header alone: opening may read all of it
         size = height * width
     _check_pixels(path, size, limits)
-    picture = open_picture(path)
-    _check_pixels(path, picture.height * picture.width * picture.frames, limits)
-    return picture
+    image = open_image(path)
+    _check_pixels(path, image.height * image.width * image.frames, limits)
+    return image
 
 
 def _check_pixels(path: Path, pixels: int, limits: Limits) -> None:
@@ -71,21 +71,21 @@ def safe_name(name: str) -> str:
     if not (stem and suffix.isalnum() and len(suffix) < 12):
         stem, dot, suffix = stem + dot + suffix, "", ""
     stem = stem.encode(errors="replace")[:LONGEST_NAME].decode(errors="ignore").strip(". ")
-    return f"{stem or 'picture'}{dot}{suffix}"
+    return f"{stem or 'image'}{dot}{suffix}"
 
 
-def suffix_for(kind: str, picture: Picture) -> str:
+def suffix_for(kind: str, image: OpenedImage) -> str:
     """The ending of a result: that of a kind, or as the command chooses it."""
     if kind not in ("", *WRITABLE):
         raise InputError(f"{kind}: is not one of the formats to choose from")
-    if picture.extra:  # bands beside the colours
+    if image.extra:  # bands beside the colours
         return kind or ".tif"
-    return kind or (".webp" if picture.frames > 1 else ".png")
+    return kind or (".webp" if image.frames > 1 else ".png")
 
 
-def upscale_picture(
+def upscale_image(
     upscaler: Watched,
-    picture: Picture,
+    image: OpenedImage,
     source: Path,
     folder: Path,
     options: ResultOptions,
@@ -95,13 +95,13 @@ def upscale_picture(
     part: Callable[[float, float, Path], None] | None = None,
     stop: threading.Event | None = None,
 ) -> tuple[Path, list[str]]:
-    """Upscales one picture into a file, as the upscale command does it.
+    """Upscales one image into a file, as the upscale command does it.
 
     Args:
         upscaler: The network.
-        picture: As opened, for its size.
+        image: As opened, for its size.
         source: Its file.
-        folder: Where the result is made, named after the picture.
+        folder: Where the result is made, named after the image.
         options: Its size, format, depth and quality.
         limits: What is refused.
         told: Called with the pixels of the result that are done, and that there are.
@@ -115,21 +115,21 @@ def upscale_picture(
         InputError: The result would be too large, or is nothing that the format holds.
         RunError: It cannot be written, or the network's result is not finite.
     """
-    height, width = options.result_size(picture.height, picture.width, upscaler)
+    height, width = options.result_size(image.height, image.width, upscaler)
     # The network's own result is computed first, whatever is made of it.
-    made = picture.height * picture.width * upscaler.scale**2
-    pixels = max(height * width, made) * picture.frames
+    made = image.height * image.width * upscaler.scale**2
+    pixels = max(height * width, made) * image.frames
     if pixels > limits.result_megapixels * MEGA:
         raise InputError(
             f"the result would have {pixels / MEGA:.4g} megapixels, and this app makes up to "
-            f"{limits.result_megapixels:g}; take a smaller picture, scale or network, or start the "
+            f"{limits.result_megapixels:g}; take a smaller image, scale or network, or start the "
             "app with --max_result_megapixels"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / target_name(source.name, picture.height, height, options.suffix)
+    target = folder / target_name(source.name, image.height, height, options.suffix)
     watch = Watch(told, stop or threading.Event())
     if part is not None:
-        profile = picture.metadata.get("icc-profile-data", (None, None))[1]
+        profile = image.metadata.get("icc-profile-data", (None, None))[1]
         upscaler.seen = Parts(lambda name: folder / name, profile, part).add
     try:
         upscale_files(upscaler, [(source, target)], options, watch)
@@ -151,12 +151,12 @@ def progress_line(done: float, total: int, seconds: float) -> str:
     return f"{done / MEGA:.2f} of {total / MEGA:.2f} megapixels, {left} left"
 
 
-def summary(picture: Picture, result: Picture, seconds: float) -> str:
-    """What became of a picture, in a line."""
+def summary(image: OpenedImage, result: OpenedImage, seconds: float) -> str:
+    """What became of an image, in a line."""
     bits = {"u": f"{8 * result.dtype.itemsize} bits", "f": "floating point"}[result.dtype.kind]
     channels = ("gray", "gray with transparency", "RGB", "RGB with transparency")[result.bands - 1]
     return (
-        f"{picture.width}×{picture.height} to {result.width}×{result.height} pixels, "
+        f"{image.width}×{image.height} to {result.width}×{result.height} pixels, "
         f"{channels}, {bits}, in {tqdm.format_interval(seconds)}"
     )
 

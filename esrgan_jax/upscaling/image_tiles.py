@@ -1,4 +1,4 @@
-"""Upscales pictures that come as strips of rows: cut into tiles, and put together again."""
+"""Upscales images that come as strips of rows: cut into tiles, and put together again."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -19,20 +19,20 @@ SLICE_BYTES = 8 * 2**20  # of them that are yielded at a time
 
 
 @dataclass(eq=False)
-class _Picture:
-    """A picture that is being upscaled."""
+class _Image:
+    """An image that is being upscaled."""
 
     source: Strips
     dtype: str  # of the tiles' results
     bands: int  # of the result
     rows: Axis
     columns: Axis
-    progress: "PictureProgress"
+    progress: "ImageProgress"
     abandoned: bool = False  # the rest of it is not wanted
 
 
-class PictureProgress:
-    """Counts the finished pixels of a picture's result by the finished parts of its tiles.
+class ImageProgress:
+    """Counts the finished pixels of an image's result by the finished parts of its tiles.
 
     Args:
         report: Called with the pixels.
@@ -49,7 +49,7 @@ class PictureProgress:
         """What to call with the finished part of a tile, in (0, 1]; less than before is ignored.
 
         Args:
-            share: The part of the picture that the tile fills.
+            share: The part of the image that the tile fills.
         """
         before = 0.0
 
@@ -68,7 +68,7 @@ class PictureProgress:
 
 def enlarged(
     runner: TileRunner,
-    pictures: Iterable[Strips],
+    images: Iterable[Strips],
     tile: int,
     overlap: int,
     *,
@@ -77,55 +77,55 @@ def enlarged(
     part: tuple[float, float] = (0, 1),
     total_scale: int | None = None,
 ) -> Iterator[Strips]:
-    """Upscales pictures in order; an error of one comes out of its rows.
+    """Upscales images in order; an error of one comes out of its rows.
 
     Args:
         runner: The network.
-        pictures: Read ahead of what is yielded, so that tiles of several share batches.
+        images: Read ahead of what is yielded, so that tiles of several share batches.
         tile: Longest side of a tile.
         overlap: What neighbouring tiles share.
-        last: Whether the results are finished pictures, of the wished size and dtype; otherwise
+        last: Whether the results are finished images, of the wished size and dtype; otherwise
             they are float32 for the next network.
-        progress: Called with the pixels of the finished picture whenever some are done.
-        part: Of the work on a picture, from 0 to 1, which this network does.
+        progress: Called with the pixels of the finished image whenever some are done.
+        part: Of the work on an image, from 0 to 1, which this network does.
         total_scale: Of this network and those behind it; None if it is the last.
     """
     scale: int = runner.module.scale
 
-    def progress_of(source: Strips) -> PictureProgress:
+    def progress_of(source: Strips) -> ImageProgress:
         made = total_scale or scale
         height, width = source.result_size or (source.height * made, source.width * made)
-        return PictureProgress(progress or (lambda _: None), height * width, *part)
+        return ImageProgress(progress or (lambda _: None), height * width, *part)
 
-    tiles = runner.run(_tiles(runner, pictures, tile, overlap, last, progress_of))
-    for picture, own in groupby(tiles, key=lambda tile: tile.picture):
-        source = picture.source
+    tiles = runner.run(_tiles(runner, images, tile, overlap, last, progress_of))
+    for image, own in groupby(tiles, key=lambda tile: tile.image):
+        source = image.source
         size = source.height * scale, source.width * scale
         wanted = source.result_size or size
-        rows, dtype = _rows(picture, own, scale), np.dtype(picture.dtype)
+        rows, dtype = _rows(image, own, scale), np.dtype(image.dtype)
         if last and wanted != size:
             rows = quantized(resized(rows, size, wanted), source.result_dtype)
             size, dtype = wanted, source.result_dtype
         yield replace(
-            source, height=size[0], width=size[1], bands=picture.bands, dtype=dtype, rows=rows
+            source, height=size[0], width=size[1], bands=image.bands, dtype=dtype, rows=rows
         )
-        picture.abandoned = True  # so that `groupby` has little left to skip
+        image.abandoned = True  # so that `groupby` has little left to skip
 
 
 def _tiles(
     runner: TileRunner,
-    pictures: Iterable[Strips],
+    images: Iterable[Strips],
     tile: int,
     overlap: int,
     last: bool,
-    progress_of: Callable[[Strips], PictureProgress],
+    progress_of: Callable[[Strips], ImageProgress],
 ) -> Iterator[Tile]:
-    """The tiles of each picture from the top left to the bottom right.
+    """The tiles of each image from the top left to the bottom right.
 
-    If a picture cannot be read or upscaled, its last tile is one that holds the error.
+    If an image cannot be read or upscaled, its last tile is one that holds the error.
     """
     scale = runner.module.scale
-    for source in pictures:
+    for source in images:
         size = source.height * scale, source.width * scale
         dtype = "float32"
         if last and source.result_size in (None, size) and source.result_dtype.kind == "u":
@@ -135,21 +135,19 @@ def _tiles(
             bands = result_bands(source.bands, runner.module)
         except InputError as reason:
             error = reason
-        rows, columns = plan_picture(
-            runner, source.height, source.width, bands, dtype, tile, overlap
-        )
-        picture = _Picture(source, dtype, bands, rows, columns, progress_of(source))
+        rows, columns = plan_image(runner, source.height, source.width, bands, dtype, tile, overlap)
+        image = _Image(source, dtype, bands, rows, columns, progress_of(source))
         try:
             if error is not None:
                 raise error
-            yield from _cut(picture, runner)
-        except Exception as reason:  # whoever reads the picture's rows gets it
+            yield from _cut(image, runner)
+        except Exception as reason:  # whoever reads the image's rows gets it
             nothing = np.zeros((0, 0, bands), source.dtype)
             place = rows.spans[-1], columns.spans[-1]
-            yield Tile(nothing, (0, 0), dtype, *place, picture=picture, error=reason)
+            yield Tile(nothing, (0, 0), dtype, *place, image=image, error=reason)
 
 
-def plan_picture(
+def plan_image(
     runner: TileRunner, height: int, width: int, bands: int, dtype: str, tile: int, overlap: int
 ) -> tuple[Axis, Axis]:
     """The tiles of an image: rows and columns, see `TileRunner.plan`.
@@ -185,9 +183,9 @@ def separate_opacity(tile: Tile, runner: TileRunner) -> None:
             tile.result = np.zeros((*shape, bands), tile.dtype)
 
 
-def _cut(picture: _Picture, runner: TileRunner) -> Iterator[Tile]:
-    """The tiles of a picture."""
-    source, rows, columns = picture.source, picture.rows, picture.columns
+def _cut(image: _Image, runner: TileRunner) -> Iterator[Tile]:
+    """The tiles of an image."""
+    source, rows, columns = image.source, image.rows, image.columns
     # Columns that are added on the right.
     right = max(columns.spans[-1].keep_end - source.width, 0)
     pixels = rows.spans[-1].keep_end * columns.spans[-1].keep_end
@@ -205,13 +203,13 @@ def _cut(picture: _Picture, runner: TileRunner) -> Iterator[Tile]:
             # Mirrored as Real-ESRGAN does it: the pixel grid stays in place.
             below = row.end - row.start - len(strip)
             strip = np.pad(strip, [(0, below), (0, right), (0, 0)], "reflect")
-        for tile in cut_row(strip, row, rows, columns, picture.dtype):
-            tile.picture = picture
+        for tile in cut_row(strip, row, rows, columns, image.dtype):
+            tile.image = image
             share = _length(tile.row) * _length(tile.column) / pixels
-            tile.progress = picture.progress.of_tile(share)
+            tile.progress = image.progress.of_tile(share)
             separate_opacity(tile, runner)
             yield tile
-            if picture.abandoned:
+            if image.abandoned:
                 return
 
 
@@ -219,19 +217,19 @@ def _length(span: Span) -> int:
     return span.keep_end - span.keep_start
 
 
-def _rows(picture: _Picture, tiles: Iterator[Tile], scale: int) -> Iterator[np.ndarray]:
-    """The strips of a picture's result, row of tiles by row of tiles."""
-    source, columns = picture.source, picture.columns.spans
-    last = picture.rows.spans[-1]
+def _rows(image: _Image, tiles: Iterator[Tile], scale: int) -> Iterator[np.ndarray]:
+    """The strips of an image's result, row of tiles by row of tiles."""
+    source, columns = image.source, image.columns.spans
+    last = image.rows.spans[-1]
     strip = np.zeros(0)
     for tile in tiles:
         if tile.error is not None:
-            picture.abandoned = True
+            image.abandoned = True
             raise tile.error
         row = tile.row
         if tile.column is columns[0]:
-            shape = _length(row) * scale, columns[-1].keep_end * scale, picture.bands
-            strip = np.empty(shape, picture.dtype)
+            shape = _length(row) * scale, columns[-1].keep_end * scale, image.bands
+            strip = np.empty(shape, image.dtype)
         paste(tile, strip, scale, row.keep_start)
         assert tile.progress
         tile.progress(1)
@@ -245,4 +243,4 @@ def _rows(picture: _Picture, tiles: Iterator[Tile], scale: int) -> Iterator[np.n
             yield done[top : top + some].copy()
         del done
         if row is last:
-            return  # and not wait for the first tile of the next picture
+            return  # and not wait for the first tile of the next image

@@ -17,13 +17,13 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms, PngImagePlugin
 
-from esrgan_jax.batch import picture_files
+from esrgan_jax.batch import upscale_images
 from esrgan_jax.batch.jobs import ResultOptions
 from esrgan_jax.batch.report import Report
 from esrgan_jax.checkpoint import save_generator
 from esrgan_jax.errors import RunError
 from esrgan_jax.files import sha256
-from esrgan_jax.images.reader import open_picture
+from esrgan_jax.images.reader import open_image
 from esrgan_jax.imresize import imresize
 from esrgan_jax.models.rrdb import RRDBNet
 from esrgan_jax.upscale import main
@@ -33,7 +33,7 @@ from esrgan_jax.upscaling.upscaler import Upscaler
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A small x4 generator that makes visible pictures: (path, upscaler of small tiles)."""
+    """A small x4 generator that makes visible images: (path, upscaler of small tiles)."""
     module = RRDBNet(num_features=8, num_growth=4, num_blocks=1)
     shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 4, 4, 3)))
     rng = np.random.default_rng(0)
@@ -46,7 +46,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def upscale(model, tmp_path):
-    """Runs the command on files and returns the results' (open picture, pixels)."""
+    """Runs the command on files and returns the results' (open image, pixels)."""
 
     def run(*sources: Path, output: str, options=()) -> list:
         target = tmp_path / output
@@ -59,8 +59,8 @@ def upscale(model, tmp_path):
 
 
 def read(path: Path):
-    picture = open_picture(path)
-    return picture, np.concatenate(list(picture.rows()))
+    image = open_image(path)
+    return image, np.concatenate(list(image.rows()))
 
 
 def noise(*shape: int, dtype: np.typing.DTypeLike = np.uint8) -> np.ndarray:
@@ -70,8 +70,8 @@ def noise(*shape: int, dtype: np.typing.DTypeLike = np.uint8) -> np.ndarray:
     return rng.integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
 
 
-def picture_file(path: Path, mode: str, size=(21, 30)) -> Path:
-    """A picture of a mode of Pillow's, or of RGB16 and so on."""
+def image_file(path: Path, mode: str, size=(21, 30)) -> Path:
+    """An image of a mode of Pillow's, or of RGB16 and so on."""
     bands = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4}
     if mode[-2:] in ("16", "32"):
         dtype = np.uint16 if mode.endswith("16") else np.float32
@@ -117,8 +117,8 @@ U8, U16, F32 = np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32)
         ("a.png", "RGBA", "b.gif", U8, 4),
     ],
 )
-def test_kinds_of_pictures(model, upscale, tmp_path, source, mode, target, dtype, bands):
-    path = picture_file(tmp_path / source, mode)
+def test_kinds_of_images(model, upscale, tmp_path, source, mode, target, dtype, bands):
+    path = image_file(tmp_path / source, mode)
     lossy = target in ("b.jpg", "b.gif")
     options = ["--lossless"] if target in ("b.webp", "b.avif") else []
     ((written, pixels),) = upscale(path, output=target, options=options)
@@ -139,8 +139,8 @@ def test_kinds_of_pictures(model, upscale, tmp_path, source, mode, target, dtype
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (5, 1), (33, 17), (70, 90)])
-def test_sizes_of_pictures(model, upscale, tmp_path, size):
-    path = picture_file(tmp_path / "a.png", "RGB", size)
+def test_sizes_of_images(model, upscale, tmp_path, size):
+    path = image_file(tmp_path / "a.png", "RGB", size)
     ((_, pixels),) = upscale(path, output="b.png")
     np.testing.assert_array_equal(pixels, model[1](read(path)[1]))
 
@@ -155,7 +155,7 @@ def test_alpha_of_one_value_stays(upscale, tmp_path, value):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_pictures_are_turned_upright(model, upscale, tmp_path, orientation):
+def test_images_are_turned_upright(model, upscale, tmp_path, orientation):
     exif = Image.Exif()
     exif[0x112] = orientation
     Image.fromarray(noise(12, 20, 3)).save(tmp_path / "a.png", exif=exif)
@@ -217,21 +217,21 @@ def test_animations(model, upscale, tmp_path, kind, target):
     ],
 )
 def test_sizes_that_are_wished(model, upscale, tmp_path, options, size):
-    path = picture_file(tmp_path / "a.png", "RGB")
+    path = image_file(tmp_path / "a.png", "RGB")
     ((written, pixels),) = upscale(path, output="b.png", options=options)
     assert (written.height, written.width) == size
     np.testing.assert_array_equal(pixels, model[1](read(path)[1], size=size[::-1]))
 
 
 def test_no_strength_is_bicubic(upscale, tmp_path):
-    path = picture_file(tmp_path / "a.png", "RGB")
+    path = image_file(tmp_path / "a.png", "RGB")
     ((_, pixels),) = upscale(path, output="b.png", options=["--strength=0"])
     expected = np.asarray(imresize(read(path)[1].astype(np.float32), 4)).clip(0, 255)
     assert np.abs(pixels - np.rint(expected)).max() <= 1
 
 
 def test_depths_and_qualities(upscale, tmp_path):
-    path = picture_file(tmp_path / "a.png", "RGB")
+    path = image_file(tmp_path / "a.png", "RGB")
     for output, options, dtype in [
         ("b.png", ["--depth=16"], U16),
         ("b.tif", ["--depth=32"], F32),
@@ -250,11 +250,11 @@ class Twice:
     scale, then, name = 2, None, "twice"
     module = types.SimpleNamespace(in_channels=3, out_channels=3)
 
-    def stream(self, pictures, *, progress=None):
-        for picture in pictures:
-            height, width = picture.height * 2, picture.width * 2
-            rows = (self.doubled(strip, progress) for strip in picture.rows)
-            yield replace(picture, height=height, width=width, rows=rows)
+    def stream(self, images, *, progress=None):
+        for image in images:
+            height, width = image.height * 2, image.width * 2
+            rows = (self.doubled(strip, progress) for strip in image.rows)
+            yield replace(image, height=height, width=width, rows=rows)
 
     def doubled(self, strip, progress):
         progress(4 * strip.shape[0] * strip.shape[1])
@@ -263,16 +263,16 @@ class Twice:
 
 @pytest.fixture
 def jobs(tmp_path):
-    """Six pictures and what becomes of them."""
+    """Six images and what becomes of them."""
     for index in range(6):
-        picture_file(tmp_path / f"{index}.png", "RGB")
+        image_file(tmp_path / f"{index}.png", "RGB")
     return [(tmp_path / f"{i}.png", tmp_path / f"out/{i}.png") for i in range(6)]
 
 
 def run(jobs, upscaler=None, **result_options) -> Report:
     report = Report("json", len(jobs), io.StringIO())
     with report:
-        picture_files.upscale_files(
+        upscale_images.upscale_files(
             upscaler or Twice(), jobs, ResultOptions(**result_options), report
         )
     return report
@@ -280,8 +280,8 @@ def run(jobs, upscaler=None, **result_options) -> Report:
 
 def test_what_is_known_to_fail_is_told_before_any_work(jobs, tmp_path):
     jobs = [(source, target.with_suffix(".jpg")) for source, target in jobs]
-    picture_file(jobs[4][0], "RGBA")
-    jobs[2][0].write_text("no picture")
+    image_file(jobs[4][0], "RGBA")
+    jobs[2][0].write_text("no image")
     jobs[3][1].mkdir(parents=True)
     (tmp_path / "gone.png").touch()
     report = run(jobs)
@@ -338,9 +338,9 @@ def test_formats_that_cannot(jobs, rng, result_options, suffix, message):
 
 def test_a_damaged_frame_ends_its_animation_alone(jobs, tmp_path, monkeypatch):
     def open_damaged(source):
-        picture = open_picture(source)
+        image = open_image(source)
         if source != jobs[1][0]:
-            return picture
+            return image
 
         def strips():
             for frame in range(5):
@@ -348,9 +348,9 @@ def test_a_damaged_frame_ends_its_animation_alone(jobs, tmp_path, monkeypatch):
                     raise ValueError("it is damaged")
                 yield np.zeros((21, 30, 3), np.uint8)
 
-        return replace(picture, frames=5, strips=strips)
+        return replace(image, frames=5, strips=strips)
 
-    monkeypatch.setattr(picture_files, "open_picture", open_damaged)
+    monkeypatch.setattr(upscale_images, "open_image", open_damaged)
     jobs[1] = (jobs[1][0], jobs[1][1].with_suffix(".webp"))
     report = run(jobs)
     ((name, reason),) = report.failures
@@ -397,14 +397,14 @@ def raising(error):
 def test_what_nobody_expects_ends_everything(jobs, tmp_path, monkeypatch, place, error):
     before, upscaler = threading.active_count(), Twice()
     if place == "write":
-        monkeypatch.setattr(picture_files, "write_rows", raising(error))
+        monkeypatch.setattr(upscale_images, "write_rows", raising(error))
     if place == "network":
         monkeypatch.setattr(upscaler, "doubled", raising(error), raising=False)
     if place == "report":
         monkeypatch.setattr(Report, "done", raising(error))
     if place == "read":
         monkeypatch.setattr(
-            picture_files, "_next_frame", lambda *_: (raising(error)() for _ in range(1))
+            upscale_images, "_next_frame", lambda *_: (raising(error)() for _ in range(1))
         )
     with pytest.raises(type(error)) as caught:
         run(jobs, upscaler)
@@ -413,10 +413,10 @@ def test_what_nobody_expects_ends_everything(jobs, tmp_path, monkeypatch, place,
     assert not list(tmp_path.rglob(".*"))
 
 
-@pytest.mark.parametrize("pictures", [1, 40])
-def test_only_a_few_strips_are_alive(tmp_path, monkeypatch, pictures):
+@pytest.mark.parametrize("images", [1, 40])
+def test_only_a_few_strips_are_alive(tmp_path, monkeypatch, images):
     """However many there are, and however slow the one that writes is."""
-    alive, most, total = weakref.WeakSet(), [0], 800 // pictures
+    alive, most, total = weakref.WeakSet(), [0], 800 // images
 
     class Array(np.ndarray):
         __hash__ = object.__hash__  # type: ignore[assignment]
@@ -426,7 +426,7 @@ def test_only_a_few_strips_are_alive(tmp_path, monkeypatch, pictures):
         alive.add(array)
         return array
 
-    picture = types.SimpleNamespace(
+    image = types.SimpleNamespace(
         name="a",
         height=total,
         width=2,
@@ -439,43 +439,43 @@ def test_only_a_few_strips_are_alive(tmp_path, monkeypatch, pictures):
         metadata={},
         texts=(),
     )
-    picture.rows = lambda: (strip() for _ in range(total))
-    monkeypatch.setattr(picture_files, "open_picture", lambda _: picture)
-    monkeypatch.setattr(picture_files, "record", lambda *_: "")
+    image.rows = lambda: (strip() for _ in range(total))
+    monkeypatch.setattr(upscale_images, "open_image", lambda _: image)
+    monkeypatch.setattr(upscale_images, "record", lambda *_: "")
 
     class Same(Twice):
         scale = 1
 
-        def stream(self, pictures, *, progress=None):
-            yield from pictures
+        def stream(self, images, *, progress=None):
+            yield from images
 
     def write(_, strips: Strips, **__):
         for _ in strips:
             gc.collect(0)
             most[0] = max(most[0], len(alive))
 
-    monkeypatch.setattr(picture_files, "write_rows", write)
-    jobs = [(Path(f"{i}.png"), tmp_path / f"{i}.png") for i in range(pictures)]
-    assert run(jobs, Same()).done_count == pictures
+    monkeypatch.setattr(upscale_images, "write_rows", write)
+    jobs = [(Path(f"{i}.png"), tmp_path / f"{i}.png") for i in range(images)]
+    assert run(jobs, Same()).done_count == images
     assert 10 < most[0] < 60
 
 
 def test_standard_input_is_opened_once(tmp_path, monkeypatch):
-    picture_file(tmp_path / "a.png", "RGB")
+    image_file(tmp_path / "a.png", "RGB")
     stdin = types.SimpleNamespace(buffer=io.BytesIO((tmp_path / "a.png").read_bytes()))
-    monkeypatch.setattr(picture_files.sys, "stdin", stdin)
+    monkeypatch.setattr(upscale_images.sys, "stdin", stdin)
     report = run([(Path("-"), tmp_path / "b.png")])
     assert report.done_count == 1
     np.testing.assert_array_equal(
         read(tmp_path / "b.png")[1], read(tmp_path / "a.png")[1].repeat(2, 0).repeat(2, 1)
     )
-    monkeypatch.setattr(picture_files.sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO(b"")))
+    monkeypatch.setattr(upscale_images.sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO(b"")))
     ((name, reason),) = run([(Path("-"), tmp_path / "b.png")]).failures
     assert name == "standard input"
-    assert reason.startswith("cannot be read as a picture")
+    assert reason.startswith("cannot be read as an image")
 
 
-def test_videos_and_pictures_in_one_command(jobs, tmp_path, monkeypatch):
+def test_videos_and_images_in_one_command(jobs, tmp_path, monkeypatch):
     av = pytest.importorskip("av")
     with av.open(str(tmp_path / "f.mp4"), "w") as output:
         stream = output.add_stream("libx264", rate=25)

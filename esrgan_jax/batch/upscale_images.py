@@ -17,27 +17,27 @@ from esrgan_jax.batch.disk_space import shortage
 from esrgan_jax.batch.jobs import STREAM, Job, ResultOptions, is_video
 from esrgan_jax.batch.made_by import record
 from esrgan_jax.batch.report import Report
-from esrgan_jax.batch.video_files import VideoJob, open_job, upscale_video
+from esrgan_jax.batch.upscale_videos import VideoJob, open_job, upscale_video
 from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.files import too_long
 from esrgan_jax.images.bands import beside
 from esrgan_jax.images.lost import lost
-from esrgan_jax.images.reader import Picture, open_picture
+from esrgan_jax.images.reader import OpenedImage, open_image
 from esrgan_jax.images.writer import check_target, output_dtype, write_rows
 from esrgan_jax.upscaling.planes import result_bands
 from esrgan_jax.upscaling.strips import Strips, prefetched
 from esrgan_jax.upscaling.upscaler import Upscaler
 
-WRITERS = 4  # pictures that are being compressed at a time
+WRITERS = 4  # images that are being compressed at a time
 WAITING = 2  # strips of one, for the one that compresses
 
 
 @dataclass(eq=False)
 class _Work:
-    """A picture on its way to its file."""
+    """An image on its way to its file."""
 
     job: Job
-    picture: Picture
+    image: OpenedImage
     made_by: str
     frames_left: int
     strips: queue.Queue = field(default_factory=lambda: queue.Queue(WAITING))
@@ -60,7 +60,7 @@ def upscale_files(
     """Upscales files; what cannot be done is reported, and the others are done.
 
     Errors that can be known early are reported first. Then strips are read by one thread and
-    compressed by others while this one computes; tiles of several pictures share batches.
+    compressed by others while this one computes; tiles of several images share batches.
 
     Args:
         upscaler: The network.
@@ -71,7 +71,7 @@ def upscale_files(
     """
     if stream is None:  # not by a thread, which would outlive an interrupt
         stream = read_stream(jobs)
-    pictures: list[Job] = []
+    images: list[Job] = []
     videos: list[VideoJob] = []
     total = 0
     sizes: list[tuple[Path, int]] = []
@@ -86,34 +86,34 @@ def upscale_files(
                 total += video.video.frames * video.height * video.width
                 videos.append(video)
             else:
-                picture, (height, width), dtype = _open_picture(job, stream, upscaler, options)
-                pixels = picture.frames * height * width
+                image, (height, width), dtype = _open_image(job, stream, upscaler, options)
+                pixels = image.frames * height * width
                 total += pixels
                 if job[1] != STREAM:
-                    sizes.append((job[1], pixels * picture.bands * dtype.itemsize))
-                pictures.append(job)
+                    sizes.append((job[1], pixels * image.bands * dtype.itemsize))
+                images.append(job)
         except (InputError, RunError) as error:
             report.failed(job[0], error)
     for folder, lack in shortage(sizes).items():
         report.note(folder, lack)
     report.begin(total)
-    read = prefetched(_opened(pictures, stream, upscaler, options, report))
+    read = prefetched(_opened(images, stream, upscaler, options, report))
     with closing(read):  # type: ignore[arg-type]
-        _upscale_pictures(upscaler, read, options, report)
+        _upscale_images(upscaler, read, options, report)
     for video in videos:
         upscale_video(upscaler, video, options, report)
 
 
-def _open_picture(
+def _open_image(
     job: Job, stream: bytes, upscaler: Upscaler, options: ResultOptions
-) -> tuple[Picture, tuple[int, int], np.dtype]:
-    """A picture whose result can be written, and the result's (height, width) and dtype."""
+) -> tuple[OpenedImage, tuple[int, int], np.dtype]:
+    """An image whose result can be written, and the result's (height, width) and dtype."""
     source, target = job
-    picture = open_picture(stream if source == STREAM else source)
+    image = open_image(stream if source == STREAM else source)
     suffix = options.suffix if target == STREAM else target.suffix
-    dtype = output_dtype(suffix, picture.dtype, options.depth)
-    height, width = options.result_size(picture.height, picture.width, upscaler)
-    bands, link = picture.bands, upscaler
+    dtype = output_dtype(suffix, image.dtype, options.depth)
+    height, width = options.result_size(image.height, image.width, upscaler)
+    bands, link = image.bands, upscaler
     while link is not None:
         bands, link = result_bands(bands, link.module), link.then
     check_target(
@@ -122,37 +122,37 @@ def _open_picture(
         width=width,
         bands=bands,
         dtype=dtype,
-        frames=picture.frames,
-        beside=beside(picture.extra),
+        frames=image.frames,
+        beside=beside(image.extra),
         quality=options.quality,
         lossless=options.lossless,
     )
-    return picture, (height, width), dtype
+    return image, (height, width), dtype
 
 
 def _opened(
     jobs: Sequence[Job], stream: bytes, upscaler: Upscaler, options: ResultOptions, report: Report
 ) -> Iterator[Strips]:
-    """The pictures, frame by frame."""
+    """The images, frame by frame."""
     for job in jobs:
         try:
-            picture, size, dtype = _open_picture(job, stream, upscaler, options)
+            image, size, dtype = _open_image(job, stream, upscaler, options)
             source = stream if job[0] == STREAM else job[0]
             made_by = record(upscaler.name, source, options.settings)
         except InputError as error:  # it was good when it was looked at
             report.failed(job[0], error)
             continue
         suffix = options.suffix if job[1] == STREAM else job[1].suffix
-        for note in (*picture.notes, *lost(picture, suffix)):
+        for note in (*image.notes, *lost(image, suffix)):
             report.note(job[0], note)
-        work = _Work(job, picture, made_by, picture.frames)
-        rows = picture.rows()
-        for _ in range(picture.frames):
+        work = _Work(job, image, made_by, image.frames)
+        rows = image.rows()
+        for _ in range(image.frames):
             yield Strips(
-                picture.height,
-                picture.width,
-                picture.bands,
-                picture.dtype,
+                image.height,
+                image.width,
+                image.bands,
+                image.dtype,
                 _next_frame(rows, work),
                 result_dtype=dtype,
                 result_size=size,
@@ -164,7 +164,7 @@ def _opened(
 
 def _next_frame(rows: Iterator[np.ndarray], work: _Work) -> Iterator[np.ndarray]:
     read = 0
-    while read < work.picture.height:
+    while read < work.image.height:
         try:
             strip = next(rows)
         except InputError:
@@ -174,7 +174,7 @@ def _next_frame(rows: Iterator[np.ndarray], work: _Work) -> Iterator[np.ndarray]
         yield strip
 
 
-def _upscale_pictures(
+def _upscale_images(
     upscaler: Upscaler, read: Iterator[Strips], options: ResultOptions, report: Report
 ) -> None:
     active: list[_Work] = []
@@ -182,7 +182,7 @@ def _upscale_pictures(
         try:
             for strips in upscaler.stream(read, progress=report.advance):
                 work: _Work = strips.key
-                if work.frames_left == work.picture.frames:  # the first
+                if work.frames_left == work.image.frames:  # the first
                     while len(active) >= WRITERS:
                         _wait(active.pop(0), report)
                     active.append(work)
@@ -239,9 +239,9 @@ def _write(work: _Work, strips: Strips, options: ResultOptions) -> tuple[int, in
         width=strips.width,
         bands=strips.bands,
         dtype=strips.dtype,
-        frames=work.picture.frames,
+        frames=work.image.frames,
         suffix=options.suffix if to_stream else None,
-        like=work.picture,
+        like=work.image,
         software=work.made_by,
         quality=options.quality,
         lossless=options.lossless,
