@@ -1,4 +1,4 @@
-"""What all commands share: --version, suggestions for misspelt flags, and ~ in paths."""
+"""Parses the arguments of every command: --version, misspelt flags, wrong values, ~ in paths."""
 
 import argparse
 import os
@@ -12,24 +12,37 @@ from esrgan_jax import __version__
 from esrgan_jax.errors import InputError, did_you_mean
 
 SCRIPT = "esrgan-jax"  # the console script, see `cli.py`
+# argparse's messages, and what is printed instead.
+MESSAGES = (
+    (r"argument (\S+): invalid int value: .(.*).", r"\1=\2: give a whole number"),
+    (r"argument (\S+): invalid float value: .(.*).", r"\1=\2: give a number"),
+    (
+        r"argument (\S+): invalid choice: (['\"]?)(.*)\2 \(choose from (.*)\)",
+        r"\1=\3: choose one of \4",
+    ),
+    (r"argument (\S+): expected (?:one|at least one) argument", r"\1 needs a value"),
+    (r"argument (\S+): ignored explicit argument .*", r"\1 takes no value"),
+    (r"the following arguments are required: (.*)", r"give \1; --help explains it"),
+    (r"unrecognized arguments: (.*)", r"there are too many arguments: \1"),
+)
 
 
 def program(module: str) -> str:
-    """How a command was started, for its usage line: as a module, or by the console script."""
+    """Returns the command for its usage line: `python -m …`, or the console script's."""
     name = sys.argv[0]
     return name if name.startswith(f"{SCRIPT} ") else f"python -m esrgan_jax.{module}"
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The arguments of a command.
+    """Parses the arguments of a command.
 
     Raises:
-        InputError: There is no such flag, and the message names the one that was perhaps meant; a
-            value is none; or something is missing.
+        InputError: A flag is unknown (the message suggests a similar one), a value is wrong, or a
+            required argument is missing.
         SystemExit: 0 for --help and --version.
     """
-    parser.error = _fail  # argparse would print all flags in front of the one sentence that helps
-    parser.allow_abbrev = False  # --scal is a slip, and a later flag could make it another
+    parser.error = _fail  # argparse would print all flags before the message
+    parser.allow_abbrev = False  # a later flag could change what --scal means
     parser.add_argument("--version", action="version", version=f"esrgan_jax {__version__}")
     argv = list(sys.argv[1:] if argv is None else argv)
     flags = list(parser._option_string_actions)  # argparse has no public list of them
@@ -37,8 +50,7 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
         if text == "--":
             break
         name = text.partition("=")[0]
-        # The value of -o may follow it at once; but -output is no -o. What looks like -1 is a
-        # number.
+        # -oPATH is -o with its value, but -output is a misspelt flag. -1 is a number.
         if name.startswith("--"):
             known = name in flags
         else:
@@ -50,21 +62,26 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
             meant = did_you_mean(word, begun or words, 0 if begun else 0.6)
             meant = meant.replace("mean ", "mean --") or " --help lists all"
             raise InputError(f"there is no flag {name}.{meant}")
-    # Names may stand between flags; but argparse then forgets what a -- said.
+    # Inputs may come between flags. But then argparse ignores a --.
     return parser.parse_args(argv) if "--" in argv else parser.parse_intermixed_args(argv)
 
 
 def _fail(message: str) -> NoReturn:
-    raise InputError(message)
+    """Raises an InputError with the message of `MESSAGES` for one of argparse's."""
+    message = re.sub(r"-\w/(?=--)", "", message)  # of -o/--output the long name
+    for pattern, template in MESSAGES:
+        if match := re.fullmatch(pattern, message, re.DOTALL):
+            raise InputError(match.expand(template))
+    raise InputError(message.removeprefix("argument "))
 
 
 def path_type(text: str) -> Path:
-    """A path, as the type of an argument: shells leave the ~ of --output=~/large as it is."""
-    if not text:  # an unset variable of the shell, and Path("") would be the whole current folder
+    """Converts an argument to a path; shells leave the ~ of --output=~/large as it is."""
+    if not text:  # an unset variable of the shell; Path("") would be the current folder
         raise argparse.ArgumentTypeError("the path is empty")
     return Path(os.path.expanduser(text))
 
 
 def model_type(text: str) -> str:
-    """A MODEL, as the type of an argument: a path, or a name of the zoo."""
+    """Expands the ~ of an argument that is a model: a path, or a name of the zoo."""
     return os.path.expanduser(text)

@@ -1,4 +1,4 @@
-"""Flags, paths and values of the commands: what is wrong is said at once, and how it is right."""
+"""Flags, paths and values of the commands: mistakes are reported before any work starts."""
 
 import importlib
 
@@ -89,6 +89,40 @@ def test_the_flag_that_was_meant(command, flag, meant, monkeypatch):
         run(command, [flag, "x"], monkeypatch)
     said = f"there is no flag {flag.partition('=')[0]}. Did you mean {meant}?"
     assert str(raised.value) == said
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "message"),
+    [
+        ("esrgan_jax.upscale", "--alpha=abc", "--alpha=abc: give a number"),
+        ("esrgan_jax.upscale", "--alpha=", "--alpha=: give a number"),
+        ("esrgan_jax.upscale", "--scale=x", "--scale=x: give a number"),
+        ("esrgan_jax.upscale", "-s it's", "--scale=it's: give a number"),
+        ("esrgan_jax.upscale", "--strength=1,5", "--strength=1,5: give a number"),
+        ("esrgan_jax.upscale", "--quality=9.5", "--quality=9.5: give a whole number"),
+        ("esrgan_jax.upscale", "-t big", "--tile=big: give a whole number"),
+        ("esrgan_jax.upscale", "--overlap=2px", "--overlap=2px: give a whole number"),
+        ("esrgan_jax.upscale", "--depth=ten", "--depth=ten: give a whole number"),
+        ("esrgan_jax.upscale", "--depth=12", "--depth=12: choose one of 8, 10, 16, 32"),
+        ("esrgan_jax.upscale", "--size=3", "--size: '3' is not WIDTHxHEIGHT, such as 1920x1080"),
+        ("esrgan_jax.upscale", "--overwrite=no", "--overwrite takes no value"),
+        ("esrgan_jax.upscale", "--tile", "--tile needs a value"),
+        ("esrgan_jax.upscale", "--mix", "--mix needs a value"),
+        ("esrgan_jax.interpolate", "--alpha=half", "--alpha=half: give a number"),
+        ("esrgan_jax.interpolate", "", "give --psnr, --gan, --output; --help explains it"),
+        ("esrgan_jax.evaluate", "--alpha=half", "--alpha=half: give a number"),
+        ("esrgan_jax.app.command", "--port=abc", "--port=abc: give a whole number"),
+        ("esrgan_jax.app.command", "--max_megapixels=x", "--max_megapixels=x: give a number"),
+        ("tools.alpha_strip", "--zoom=x", "--zoom=x: give a whole number"),
+        ("tools.convert_rrdb", "--scale=x", "--scale=x: give a whole number"),
+        ("tools.convert_rrdb", "--unshuffle=3", "--unshuffle=3: choose one of 1, 2, 4, 8"),
+        ("tools.convert_vgg", "a b c", "there are too many arguments: c"),
+    ],
+)
+def test_a_wrong_value_names_the_flag_and_what_it_takes(command, arguments, message, monkeypatch):
+    with pytest.raises(InputError) as raised:
+        run(command, arguments.split(), monkeypatch)
+    assert str(raised.value) == message
 
 
 def test_what_is_no_flag_is_none(home):

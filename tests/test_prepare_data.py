@@ -75,9 +75,9 @@ def test_refuses_an_existing_output(tmp_path, folder):
     ("arguments", "message"),
     [
         (["--size=480"], "no image holds a window of 480 pixels; try a smaller --size"),
-        (["--size=0"], "argument --size: must be 1 or more"),
-        (["--leftover=-1"], "argument --leftover: must be 0 or more"),
-        (["--step=x"], "argument --step: must be a whole number"),
+        (["--size=0"], "error: --size: must be 1 or more"),
+        (["--leftover=-1"], "error: --leftover: must be 0 or more"),
+        (["--step=x"], "error: --step: must be a whole number"),
         (["--input=nowhere"], "nowhere: no such folder"),
     ],
 )

@@ -143,7 +143,7 @@ def test_folders_pass_videos_over_and_patterns_take_them(tmp_path):
     [
         ("a.vob", "jpg", "--format=jpg is for images, and each input is a video"),
         ("c.png", "mkv", "--format=mkv is for videos, and each input is an image"),
-        ("a.vob", "avi", r"--format=avi: choose of .*\.mkv"),
+        ("a.vob", "avi", r"--format=avi: choose one of .*\.mkv"),
     ],
 )
 def test_a_format_that_is_for_none_of_the_inputs_is_refused(tmp_path, name, option, message):

@@ -42,7 +42,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args.extension = f".{args.format.lower().lstrip('.')}" if args.format else None
     if args.extension not in (None, *FORMATS, *WRITTEN):
         endings = ", ".join((*FORMATS, *WRITTEN))
-        raise InputError(f"--format={args.format}: choose of {endings}")
+        raise InputError(f"--format={args.format}: choose one of {endings}")
     asked = {name: getattr(args, name) for name in RECORDED}
     args.settings = {name: v for name, v in asked.items() if v != parser.get_default(name)}
     return args
