@@ -3,8 +3,11 @@
 import difflib
 import io
 import re
+import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
 
 LONGEST_NAME = 200  # a damaged or hostile file may hold any
@@ -63,7 +66,8 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):  # names of files may be any bytes
             stream.reconfigure(errors="backslashreplace")
     try:
-        sys.exit(main())
+        with _no_interrupt_is_lost():
+            sys.exit(main())
     except InputError as error:
         print(printable(f"error: {error}"), file=sys.stderr)
         sys.exit(2)
@@ -73,3 +77,31 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(130)
+
+
+@contextmanager
+def _no_interrupt_is_lost() -> Iterator[None]:
+    """Raises KeyboardInterrupt again where Python has dropped it.
+
+    Python prints and drops whatever is raised in a finalizer or in a callback of its garbage
+    collector, and JAX has such a callback: about one in 500 interrupts was lost there.
+    """
+    if threading.current_thread() is not threading.main_thread():  # it gets no signals
+        yield
+        return
+    hook = sys.unraisablehook
+
+    def raise_again(dropped: "sys.UnraisableHookArgs") -> None:
+        if issubclass(dropped.exc_type, KeyboardInterrupt):
+            signal.setitimer(signal.ITIMER_REAL, 0.01)  # when the callback has ended
+        else:
+            hook(dropped)
+
+    handler = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    sys.unraisablehook = raise_again
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        sys.unraisablehook = hook
+        signal.signal(signal.SIGALRM, handler)

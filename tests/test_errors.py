@@ -1,5 +1,10 @@
 """Exit codes and what stands on stderr."""
 
+import gc
+import signal
+import sys
+import time
+
 import pytest
 
 from esrgan_jax.errors import InputError, RunError, listed, missing, printable, run_command
@@ -60,3 +65,35 @@ def test_a_line_for_a_terminal_has_no_control_characters():
 def test_a_missing_package_is_named_with_a_line_that_installs_it():
     error = missing("videos", "PyAV", "av<20")
     assert str(error) == "videos need PyAV, which is not installed: pip install 'av<20'"
+
+
+@pytest.mark.parametrize("where", ["collector", "finalizer"])
+def test_an_interrupt_in_a_callback_is_not_lost(where, capsys):
+    """Python itself drops what these raise; JAX has a callback of the garbage collector."""
+    left = [1]
+
+    def interrupted(*_):
+        if left:
+            left.pop()
+            signal.raise_signal(signal.SIGINT)
+
+    finalized = type("Finalized", (), {"__del__": interrupted})
+
+    def main():
+        if where == "collector":
+            gc.callbacks.append(interrupted)
+            try:
+                gc.collect()
+            finally:
+                gc.callbacks.remove(interrupted)
+        else:
+            finalized()
+        assert not left
+        time.sleep(10)
+
+    hook, handler = sys.unraisablehook, signal.getsignal(signal.SIGALRM)
+    with pytest.raises(SystemExit) as end:
+        run_command(main)
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "stopped\n"
+    assert (sys.unraisablehook, signal.getsignal(signal.SIGALRM)) == (hook, handler)
