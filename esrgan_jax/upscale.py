@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     stream = read_stream(jobs)
     if args.overwrite:
         for _, target in jobs:
-            video_parts.remove(target)
+            video_parts.remove_parts(target)
     there = {} if args.overwrite else _there(jobs, stream, upscaler.name, args.settings)
     done = [job for job, differs in there.items() if differs is None]
     left = [job for job in jobs if job not in there]
@@ -109,7 +109,7 @@ def _refuse_foreign(args: argparse.Namespace, jobs: Sequence[Job]) -> None:
     """InputError where the one file to write is there and no result: told before a model loads."""
     if args.overwrite or len(jobs) != 1 or args.output != jobs[0][1] or args.output == STREAM:
         return
-    if os.path.isfile(args.output) and made_by.find(args.output) is None:
+    if os.path.isfile(args.output) and made_by.find_record(args.output) is None:
         raise _not_replaced(args.output, str(made_by.difference(None, "")))
 
 
@@ -123,8 +123,8 @@ def _there(
             continue
         content = stream if source == STREAM else source
         with suppress(InputError):  # an unreadable source is reported later, with the others
-            wanted = made_by.record(networks, content, settings)
-            there[source, target] = made_by.difference(made_by.find(target), wanted)
+            wanted = made_by.make_record(networks, content, settings)
+            there[source, target] = made_by.difference(made_by.find_record(target), wanted)
     return there
 
 

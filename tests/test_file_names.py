@@ -52,7 +52,7 @@ def model(tmp_path_factory, random_generator):
 @pytest.mark.parametrize("name", NAMES)
 def test_images_of_every_name_and_format(folder, rng, name):
     array = rng.integers(0, 256, (8, 9, 3), dtype=np.uint8)
-    line = made_by.record("a.npz", b"", {})
+    line = made_by.make_record("a.npz", b"", {})
     for suffix in (b".png", b".jpg", b".tif", b".webp", b".avif", b".gif"):
         if len(NAMES[name] + suffix) > 255:
             continue
@@ -61,7 +61,7 @@ def test_images_of_every_name_and_format(folder, rng, name):
         write_rows(path, [array], software=line, **shape)
         image = open_image(path)
         assert (image.height, image.width) == (8, 9)
-        assert made_by.find(path) == line
+        assert made_by.find_record(path) == line
         if suffix in (b".png", b".tif"):
             np.testing.assert_array_equal(np.concatenate(list(image.rows())), array)
     assert all(file.suffix != ".part" for file in folder.iterdir())

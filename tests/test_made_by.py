@@ -188,25 +188,25 @@ def test_a_video_says_it_in_its_comment(models, tmp_path, capsys):
                 v for k, v in video.metadata.items() if k.lower() == "comment"
             ).splitlines()
         assert lines[:-1] == ([comment] if comment else [])
-        assert made_by.LINE.fullmatch(lines[-1])
+        assert made_by.RECORD_LINE.fullmatch(lines[-1])
 
 
 def test_a_result_that_is_upscaled_again_says_the_second_way(models, photo, tmp_path):
     once, twice = tmp_path / "once.gif", tmp_path / "twice.gif"
     upscale(photo, f"--output={once}", f"--model={models[0]}")
     upscale(once, f"--output={twice}", f"--model={models[1]}")
-    assert made_by.find(once) != made_by.find(twice)
+    assert made_by.find_record(once) != made_by.find_record(twice)
     with Image.open(twice) as image:
         assert image.size == (36, 32)
 
 
 def test_the_line():
-    line = made_by.record("a.npz x 0.2 + ü\udcff.npz", b"abc", {"size": (9, 0), "scale": 2.5})
+    line = made_by.make_record("a.npz x 0.2 + ü\udcff.npz", b"abc", {"size": (9, 0), "scale": 2.5})
     assert line.partition(", ")[2] == (
         r"from sha256:ba7816bf8f01cfea, scale=2.5, size=9x0, by a.npz x 0.2 + \xfc\udcff.npz"
     )
     other = line.replace("esrgan_jax ", "esrgan_jax 9")
     assert made_by.difference(other, line) is None
     with pytest.raises(InputError, match=r"gone\.png: cannot be read: No such file"):
-        made_by.record("a", Path("gone.png"), {})
-    assert made_by.find(Path(os.devnull)) is None
+        made_by.make_record("a", Path("gone.png"), {})
+    assert made_by.find_record(Path(os.devnull)) is None

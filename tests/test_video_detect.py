@@ -13,7 +13,7 @@ from esrgan_jax.batch.passed_over import passed_over  # noqa: E402
 from esrgan_jax.errors import InputError  # noqa: E402
 from esrgan_jax.upscale import main  # noqa: E402
 from esrgan_jax.video.detect import is_video  # noqa: E402
-from esrgan_jax.video.target import check_target  # noqa: E402
+from esrgan_jax.video.target import check_video_target  # noqa: E402
 from esrgan_jax.video.video_file import open_video  # noqa: E402
 from esrgan_jax.video.writer import write_video  # noqa: E402
 from tests.videos import doubled, images, make, times_of  # noqa: E402
@@ -65,7 +65,7 @@ def test_a_video_is_what_opens_as_one(tmp_path, name, container, codec):
     video = open_video(source)
     assert (video.frames, video.height, video.width) == (12, 48, 64)
     target = tmp_path / "b.mp4"
-    assert check_target(video, target, height=96, width=128) == []
+    assert check_video_target(video, target, height=96, width=128) == []
     write_video(video, target, doubled, height=96, width=128)
     times = times_of(target)
     assert [round(25 * (time - times[0]), 2) for time in times] == list(range(12))

@@ -15,7 +15,7 @@ from esrgan_jax.errors import InputError, RunError  # noqa: E402
 from esrgan_jax.models.rrdb import RRDBNet  # noqa: E402
 from esrgan_jax.upscale import main  # noqa: E402
 from esrgan_jax.video import parts, writer  # noqa: E402
-from esrgan_jax.video.parts import folder_of  # noqa: E402
+from esrgan_jax.video.parts import parts_folder  # noqa: E402
 from tests.videos import STEADY, make, packets, times_of  # noqa: E402
 
 
@@ -35,40 +35,40 @@ def test_the_same_command_goes_on_and_overwrite_starts_anew(model, tmp_path, mon
     whole = tmp_path / "whole.mp4"
     command = [str(source), f"--output={target}", f"--model={model}", "--progress=json"]
     main([*command[:1], f"--output={whole}", *command[2:]])
-    to_frame, given = writer.to_frame, []
+    array_to_frame, given = writer.array_to_frame, []
 
     def stop(*arguments):
         given.append(arguments)
         if len(given) > 9:  # two segments and a frame
             raise KeyboardInterrupt
-        return to_frame(*arguments)
+        return array_to_frame(*arguments)
 
     def stopped(*more):
         given.clear()
         with monkeypatch.context() as patch:
-            patch.setattr(writer, "to_frame", stop)
+            patch.setattr(writer, "array_to_frame", stop)
             with pytest.raises(KeyboardInterrupt):
                 main([*command, *more])
-        return sorted(path.name for path in folder_of(target).glob("*.packets"))
+        return sorted(path.name for path in parts_folder(target).glob("*.packets"))
 
     assert stopped() == ["000000000.4.packets", "000000004.4.packets"]
     assert not target.exists()
     capsys.readouterr()
     main(command)
     said = capsys.readouterr().out
-    assert '"note": "goes on after ' in said
+    assert '"note": "continues after ' in said
     assert " of its 12 frames" in said
     assert times_of(target) == times_of(source)
     assert packets(target, "audio") == packets(source, "audio")
-    assert not folder_of(target).exists()
+    assert not parts_folder(target).exists()
     target.unlink()
     stopped()
     main([*command, "--overwrite"])
-    assert "goes on" not in capsys.readouterr().out
+    assert "continues" not in capsys.readouterr().out
     target.unlink()
     stopped()
     main([*command, "--quality=20"])
-    assert "goes on" not in capsys.readouterr().out
+    assert "continues" not in capsys.readouterr().out
     assert sorted(os.listdir(tmp_path)) == ["a.mp4", "b.mp4", "whole.mp4"]
 
 
@@ -134,12 +134,12 @@ def test_depth_and_lossless_do_what_they_say(model, tmp_path, options, target, k
 @pytest.mark.parametrize(
     ("options", "target", "message"),
     [
-        (["--lossless"], "b.mp4", "let the name end so"),
-        (["--lossless"], "b.webm", "let the name end so"),
-        (["--depth=16"], "b.mkv", "a depth of 16 bits: videos are written with 8 or 10"),
+        (["--lossless"], "b.mp4", "end the name in .mkv"),
+        (["--lossless"], "b.webm", "end the name in .mkv"),
+        (["--depth=16"], "b.mkv", "a depth of 16 bits is not supported: videos have 8 or 10"),
         (["--depth=32"], "b.mkv", "a depth of 32 bits"),
-        (["--depth=32", "--lossless"], "b.mkv", "lossless videos are written with 8 or 16"),
-        (["--lossless", "--quality=5"], "b.mkv", "give one of both"),
+        (["--depth=32", "--lossless"], "b.mkv", "lossless videos have 8 or 16"),
+        (["--lossless", "--quality=5"], "b.mkv", "leave out --lossless or --quality"),
         (["--quality=52"], "b.mkv", r"52 is not in 0 \(best\) to 51"),
     ],
 )

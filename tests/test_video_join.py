@@ -7,7 +7,7 @@ import pytest
 
 av = pytest.importorskip("av")
 
-from esrgan_jax.video.target import check_target  # noqa: E402
+from esrgan_jax.video.target import check_video_target  # noqa: E402
 from esrgan_jax.video.video_file import open_video  # noqa: E402
 from tests.videos import MS, SAME_SIZE, make, packets, times_of, upscaled  # noqa: E402
 
@@ -92,7 +92,7 @@ def test_subtitles_as_text_are_converted(tmp_path, between, target, codec):
         made = upscaled(source, tmp_path / between)
         source.unlink()
         source = made
-    assert check_target(open_video(source), tmp_path / target, **SAME_SIZE) == []
+    assert check_video_target(open_video(source), tmp_path / target, **SAME_SIZE) == []
     found_codec, about, found = subtitles(upscaled(source, tmp_path / target))
     assert found_codec == codec
     assert about[0] == "deu"

@@ -16,6 +16,7 @@ from tests.videos import (  # noqa: E402
     UNSTEADY,
     WIDTH,
     damage,
+    images,
     make,
     packets,
     remux,
@@ -37,7 +38,7 @@ def test_sample_aspect(outcome, tmp_path, target):
 @pytest.mark.kept("video-aspect-webm")
 def test_sample_aspect_into_webm(outcome, tmp_path):
     source = make(tmp_path / "a.mp4", times=THREE, aspect=Fraction(4, 3))
-    assert "cannot tell that pixels have the aspect 4/3" in outcome(source, "b.webm").failure
+    assert "cannot store the pixel aspect ratio 4/3" in outcome(source, "b.webm").failure
 
 
 @pytest.mark.kept("video-rotation")
@@ -51,7 +52,7 @@ def test_rotation(outcome, tmp_path):
 @pytest.mark.kept("video-angle")
 def test_rotation_by_an_angle(outcome, tmp_path):
     source = make(tmp_path / "a.mp4", times=THREE, turn=(45,))
-    assert "no right one" in outcome(source, "b.mp4").failure
+    assert "not a multiple of 90 degrees" in outcome(source, "b.mp4").failure
 
 
 @pytest.mark.kept("video-times")
@@ -79,6 +80,53 @@ def test_audio_that_a_container_cannot_hold(outcome, tmp_path):
     source = make(tmp_path / "a.mkv", times=THREE, sound="aac")
     said = "a .webm file cannot hold stream 1 (audio, aac)"
     assert said in outcome(source, "b.webm").failure
+
+
+def image_subtitles(path, codec):
+    """A video with one packet of image subtitles: for PGS an empty composition and its end."""
+    data = b"\x16\x00\x0b" + bytes(11) + b"\x80\x00\x00" if "PGS" in codec else b"image"
+    with av.open(str(path), "w") as output:
+        video_stream = output.add_stream("libx264", rate=25)
+        video_stream.width, video_stream.height, video_stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        text = output.add_stream("ass" if codec == "S_HDMV/PGS" else "dvdsub")
+        text.codec_context.subtitle_header = b"[Script Info]\nScriptType: v4.00+\n\n[Events]\n"
+        text.time_base = text.codec_context.time_base = Fraction(1, 1000)
+        output.start_encoding()
+        shown = av.Packet(data)
+        shown.stream, shown.time_base, shown.pts = text, Fraction(1, 1000), 40
+        shown.dts, shown.duration = 40, 80
+        output.mux(shown)
+        for image in images(3):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            output.mux(video_stream.encode(frame))
+        output.mux(video_stream.encode(None))
+    path.write_bytes(path.read_bytes().replace(b"S_TEXT/ASS", codec.encode()))
+    return path
+
+
+@pytest.mark.kept("video-image-subtitles")
+@pytest.mark.parametrize("codec", ["S_HDMV/PGS", "S_VOBSUB"])
+def test_image_subtitles(outcome, tmp_path, codec):
+    source = image_subtitles(tmp_path / "a.mkv", codec)
+    with av.open(str(outcome(source, "b.mkv").path)) as video:
+        names = {"S_HDMV/PGS": "pgssub", "S_VOBSUB": "dvdsub"}
+        assert video.streams.subtitles[0].codec_context.codec.name == names[codec]
+    assert packets(tmp_path / "b.mkv", "subtitles") == packets(source, "subtitles")
+
+
+@pytest.mark.kept("video-image-subtitles-other")
+@pytest.mark.parametrize(
+    ("codec", "target", "name"),
+    [
+        ("S_HDMV/PGS", "b.mp4", "pgssub"),
+        ("S_HDMV/PGS", "b.webm", "pgssub"),
+        ("S_VOBSUB", "b.webm", "dvdsub"),
+    ],
+)
+def test_image_subtitles_elsewhere(outcome, tmp_path, codec, target, name):
+    failure = outcome(image_subtitles(tmp_path / "a.mkv", codec), target).failure
+    assert f"a {target[1:]} file cannot hold stream 1 (subtitle, {name})" in failure
+    assert "end the name in" in failure
 
 
 @pytest.mark.kept("video-styles")
@@ -134,7 +182,7 @@ def test_attachments_elsewhere(outcome, tmp_path, target):
     plain = make(tmp_path / "plain.mkv", times=THREE)
     source = remux(plain, tmp_path / "a.mkv", {"font.ttf": "font/ttf"})
     (note,) = outcome(source, target).notes
-    assert f"left out, as no {target[1:]} holds it: stream 1 (attachment" in note
+    assert f"dropped, since {target[1:]} cannot hold it: stream 1 (attachment" in note
 
 
 @pytest.mark.kept("video-colors")
@@ -181,7 +229,7 @@ def test_dynamic_hdr(outcome, tmp_path):
     first = plain.index(b"\0\0\1\x28\x01")  # the key frame
     source.write_bytes(plain[:first] + hdr10_plus()[1:] + plain[first:])
     (note,) = outcome(source, "b.mp4").notes
-    assert "HDR metadata that changes from scene to scene is left out" in note
+    assert "HDR metadata that changes from scene to scene is dropped" in note
 
 
 def spherical(path):
@@ -206,7 +254,7 @@ def spherical(path):
 @pytest.mark.kept("video-spherical")
 def test_spherical(outcome, tmp_path):
     (note,) = outcome(spherical(tmp_path / "a.mp4"), "b.mp4").notes
-    assert "its mark as a spherical video, so that players show it flat, is left out" in note
+    assert "its mark as a spherical video, so that players show it flat, is dropped" in note
 
 
 @pytest.mark.kept("video-stereo")
@@ -214,14 +262,53 @@ def test_stereoscopic(outcome, tmp_path):
     options = {"x264-params": "frame-packing=3"}
     source = make(tmp_path / "a.mp4", times=THREE, options=options)
     (note,) = outcome(source, "b.webm").notes
-    assert note == "its mark as a stereoscopic video is left out"
+    assert note == "its mark as a stereoscopic video is dropped"
+
+
+@pytest.mark.kept("video-chroma")
+@pytest.mark.parametrize(
+    ("codec", "kind", "named"),
+    [
+        ("libx264", "yuv444p", "4:4:4"),
+        ("libx264", "yuv422p", "4:2:2"),
+        ("libx265", "yuv422p10le", "4:2:2"),
+        ("ffv1", "yuv440p", "4:4:0"),
+        ("ffv1", "yuv411p", "4:1:1"),
+        ("libx264rgb", "rgb24", "RGB"),
+        ("ffv1", "bgr0", "RGB"),
+    ],
+)
+def test_finer_chroma(outcome, tmp_path, codec, kind, named):
+    options = {"x265-params": "log-level=error"} if codec == "libx265" else {}
+    source = make(tmp_path / "a.mkv", times=THREE, codec=codec, kind=kind, options=options)
+    (note,) = outcome(source, "b.mp4").notes
+    assert note == (
+        f"its colours are {named} and are written as 4:2:0, which all players support; .mkv with "
+        "--lossless keeps all of them"
+    )
+
+
+@pytest.mark.kept("video-chroma-lossless")
+def test_finer_chroma_lossless(outcome, tmp_path):
+    source = make(tmp_path / "a.mkv", times=THREE, kind="yuv444p")
+    with av.open(str(outcome(source, "b.mkv", lossless=True).path)) as video:
+        assert video.streams.video[0].pix_fmt == "bgr0"
+
+
+@pytest.mark.kept("video-chroma-usual")
+@pytest.mark.parametrize("kind", ["yuv420p", "yuvj420p", "gray", "yuv410p", "nv12"])
+def test_usual_chroma(outcome, tmp_path, kind):
+    codec = "ffv1" if kind == "yuv410p" else "libx264"
+    source = make(tmp_path / "a.mkv", times=THREE, codec=codec, kind=kind)
+    with av.open(str(outcome(source, "b.mp4").path)) as video:
+        assert video.streams.video[0].pix_fmt.replace("j", "") == "yuv420p"
 
 
 @pytest.mark.kept("video-alpha")
 def test_alpha(outcome, tmp_path):
     frames = [av.VideoFrame.from_ndarray(np.full((HEIGHT, WIDTH, 4), 90, np.uint8), "argb")] * 2
     source = make(tmp_path / "a.mov", frames, THREE[:2], codec="qtrle", kind="argb")
-    assert outcome(source, "b.mp4").notes == ["its transparency is left out"]
+    assert outcome(source, "b.mp4").notes[0] == "its transparency is dropped"
 
 
 @pytest.mark.kept("video-damaged")
@@ -246,4 +333,4 @@ def test_a_short_video_that_is_cut_off_is_noted(tmp_path):
 def test_a_video_that_is_cut_off(outcome, tmp_path):
     source = make(tmp_path / "a.mkv", times=[40 * i for i in range(100)])
     damage(source, cut=source.stat().st_size // 2)
-    assert "cut off: of 0:00:04 it holds 0:00:0" in outcome(source, "b.mkv").failure
+    assert "cut off: of 0:00:04 it contains 0:00:0" in outcome(source, "b.mkv").failure

@@ -12,7 +12,7 @@ av = pytest.importorskip("av")
 
 from esrgan_jax.errors import InputError, RunError  # noqa: E402
 from esrgan_jax.video import parts, writer  # noqa: E402
-from esrgan_jax.video.parts import folder_of  # noqa: E402
+from esrgan_jax.video.parts import parts_folder  # noqa: E402
 from esrgan_jax.video.video_file import open_video  # noqa: E402
 from esrgan_jax.video.writer import write_video  # noqa: E402
 from tests.videos import UNSTEADY, doubled, make, packets, times_of  # noqa: E402
@@ -27,11 +27,11 @@ def short_segments(monkeypatch):
 
 def write(source, target, upscale=doubled, **options):
     """Writes it, and gives how many frames were done before and the notes."""
-    video, begun = open_video(source), []
+    video, resumed = open_video(source), []
     size = {"height": 2 * video.height, "width": 2 * video.width}
-    notes = write_video(video, target, upscale, begun=begun.append, **size, **options)
-    assert not folder_of(target).exists()
-    return begun, notes
+    notes = write_video(video, target, upscale, resumed=resumed.append, **size, **options)
+    assert not parts_folder(target).exists()
+    return resumed, notes
 
 
 def stopping(after, failure=KeyboardInterrupt):
@@ -88,7 +88,7 @@ def test_slow_frames_are_kept_one_by_one(tmp_path, monkeypatch):
     for after, done in ((8, 8), (1, 9)):
         with pytest.raises(KeyboardInterrupt):
             write(source, target, stopping(after), software="s")
-        kept = sorted(path.name for path in folder_of(target).glob("*.npy"))
+        kept = sorted(path.name for path in parts_folder(target).glob("*.npy"))
         assert kept == [f"{i:09}.npy" for i in range(5, done)]
     rest = stopping(None)
     assert write(source, target, rest, software="s")[0] == [9]
@@ -109,7 +109,7 @@ def test_a_stop_while_the_parts_are_joined_loses_none(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("other", ["software", "quality", "size", "source", "format"])
-def test_what_was_begun_otherwise_is_never_joined(tmp_path, other):
+def test_parts_made_with_other_settings_are_not_used(tmp_path, other):
     source, target = make(tmp_path / "a.mp4", times=TIMES), tmp_path / "b.mkv"
     with pytest.raises(KeyboardInterrupt):
         write(source, target, stopping(12))
@@ -121,13 +121,13 @@ def test_what_was_begun_otherwise_is_never_joined(tmp_path, other):
     if other == "source":
         make(source, times=[t + 1 for t in TIMES])
     if other == "format":
-        folder_of(target).joinpath("made_by.txt").write_bytes(b"of an older version\xff")
+        parts_folder(target).joinpath("made_by.txt").write_bytes(b"of an older version\xff")
     rest, video = stopping(None), open_video(source)
     if other == "size":
         size = {"height": video.height, "width": video.width}
-        begun = []
-        write_video(video, target, lambda frames: frames, begun=begun.append, **size)
-        assert begun == []
+        resumed = []
+        write_video(video, target, lambda frames: frames, resumed=resumed.append, **size)
+        assert resumed == []
         return
     assert write(source, target, rest, **options)[0] == []
     assert rest.taken == len(TIMES)
@@ -138,7 +138,7 @@ def test_a_segment_that_is_not_whole_is_done_again(tmp_path, cut):
     source, target = make(tmp_path / "a.mp4", times=TIMES), tmp_path / "b.mp4"
     with pytest.raises(KeyboardInterrupt):
         write(source, target, stopping(17), software="s")
-    path = folder_of(target) / "000000005.5.packets"
+    path = parts_folder(target) / "000000005.5.packets"
     path.write_bytes(path.read_bytes()[:-cut])
     rest = stopping(None)
     assert write(source, target, rest, software="s")[0] == [5]
@@ -157,9 +157,9 @@ def test_a_full_disk_says_so_and_what_is_done_stays(tmp_path, monkeypatch):
     full.calls = 0
     with monkeypatch.context() as patch:
         patch.setattr(parts.os, "fsync", full)
-        with pytest.raises(RunError, match=r"b\.mp4: could not be written: no space left .* stays"):
+        with pytest.raises(RunError, match=r"b\.mp4: could not be written: no space left .* kept"):
             write(source, target, software="s")
-    assert [p.name for p in sorted(folder_of(target).iterdir())] == [
+    assert [p.name for p in sorted(parts_folder(target).iterdir())] == [
         "000000000.5.packets",
         "000000005.5.packets",
         "made_by.txt",
@@ -171,11 +171,11 @@ def test_a_full_disk_says_so_and_what_is_done_stays(tmp_path, monkeypatch):
 
 def test_names_that_are_too_long_for_a_folder_get_another(tmp_path):
     source, target = make(tmp_path / "a.mp4", times=TIMES), tmp_path / f"{'ü' * 120}.mp4"
-    assert len(os.fsencode(folder_of(target).name)) < 255
+    assert len(os.fsencode(parts_folder(target).name)) < 255
     with pytest.raises(KeyboardInterrupt):
         write(source, target, stopping(12), software="s")
-    assert folder_of(target).is_dir()
-    shutil.rmtree(folder_of(target))
+    assert parts_folder(target).is_dir()
+    shutil.rmtree(parts_folder(target))
 
 
 def test_two_processes_at_one_video_do_not_destroy_each_other_s_parts(tmp_path):
@@ -198,14 +198,14 @@ write(Path({str(source)!r}), Path({str(target)!r}), stopping(12, Kill), software
     try:
         assert first.stdout is not None
         assert first.stdout.readline() == "half\n"
-        done = sorted(path.name for path in folder_of(target).iterdir())
+        done = sorted(path.name for path in parts_folder(target).iterdir())
         assert done[:3] == [".lock", "000000000.5.packets", "000000005.5.packets"]
-        message = rf"b\.mp4: another process is at work on it \(process {first.pid} on "
+        message = rf"b\.mp4: another process is writing it \(process {first.pid} on "
         for options in ({"software": "s"}, {"software": "another"}):
             with pytest.raises(InputError, match=message):
                 write(source, target, **options)
-            parts.remove(target)  # what --overwrite does
-            assert sorted(path.name for path in folder_of(target).iterdir()) == done
+            parts.remove_parts(target)  # what --overwrite does
+            assert sorted(path.name for path in parts_folder(target).iterdir()) == done
     finally:
         first.kill()
         first.wait()
@@ -216,8 +216,8 @@ write(Path({str(source)!r}), Path({str(target)!r}), stopping(12, Kill), software
 
 def test_what_is_not_a_part_stays(tmp_path):
     source, target = make(tmp_path / "a.mp4", times=TIMES), tmp_path / "b.mp4"
-    folder_of(target).mkdir()
-    (folder_of(target) / "letter.txt").write_text("mine")
+    parts_folder(target).mkdir()
+    (parts_folder(target) / "letter.txt").write_text("mine")
     video = open_video(source)
     write_video(video, target, doubled, height=2 * video.height, width=2 * video.width)
-    assert [path.name for path in folder_of(target).iterdir()] == ["letter.txt"]
+    assert [path.name for path in parts_folder(target).iterdir()] == ["letter.txt"]

@@ -9,7 +9,7 @@ import pytest
 av = pytest.importorskip("av")
 
 from esrgan_jax.errors import InputError  # noqa: E402
-from esrgan_jax.video.target import check_target  # noqa: E402
+from esrgan_jax.video.target import check_video_target  # noqa: E402
 from esrgan_jax.video.video_file import open_video  # noqa: E402
 from esrgan_jax.video.writer import write_video  # noqa: E402
 from tests.videos import HEIGHT, SAME_SIZE, WIDTH, images, make, times_of, upscaled  # noqa: E402
@@ -35,7 +35,7 @@ def two(tmp_path, first, second):
         ({"frames": list(images(10, 24, 48))}, "its size changes from 32×24 to 48×24 at 0:00:0"),
         ({"aspect": Fraction(4, 3)}, "its sample aspect changes from 1 to 4/3 at 0:00:0"),
         ({"options": {"x264-params": "tff=1"}}, r"from 0:00:01\S* on it is interlaced"),
-        ({"tags": {"colorspace": 9, "color_primaries": 9, "color_trc": 16}}, "brightness changes"),
+        ({"tags": {"colorspace": 9, "color_primaries": 9, "color_trc": 16}}, "transfer changes"),
     ],
 )
 def test_what_changes_in_the_middle_is_found_before_any_work(tmp_path, second, message):
@@ -54,7 +54,7 @@ def test_what_does_not_matter_may_change(tmp_path):
 
 def test_a_change_between_the_looks_is_noted_and_brought_to_the_first_size(tmp_path, monkeypatch):
     source = two(tmp_path, {}, {"frames": list(images(10, 24, 48))})
-    monkeypatch.setattr("esrgan_jax.video.scan.LOOKS", 0.1)  # one key frame alone is decoded
+    monkeypatch.setattr("esrgan_jax.video.scan.MOST_KEY_FRAMES", 0.1)  # one key frame
     video, given = open_video(source), []
 
     def keep(frames):
@@ -64,7 +64,7 @@ def test_a_change_between_the_looks_is_noted_and_brought_to_the_first_size(tmp_p
 
     notes = write_video(video, tmp_path / "b.mp4", keep, **SAME_SIZE)
     assert len(notes) == 1
-    assert "10 frames are of another size; they were brought to the size of the first" in notes[0]
+    assert "10 frames have another size; they were resized to the size of the first" in notes[0]
     assert [frame.shape for frame in given] == [(HEIGHT, WIDTH, 3)] * 20
     error = np.abs(given[15].astype(int) - list(images(6))[5])
     assert error.mean() < 8
@@ -84,8 +84,8 @@ def test_a_change_between_the_looks_is_noted_and_brought_to_the_first_size(tmp_p
 )
 def test_what_is_told_beside_the_images_is_kept_or_noted(tmp_path, name, suffix, told):
     video = replace(open_video(make(tmp_path / "a.mp4")), side_data=frozenset({name}))
-    notes = check_target(video, tmp_path / f"b{suffix}", **SAME_SIZE)
-    assert [note.endswith("is left out") for note in notes] == [True] * told
+    notes = check_video_target(video, tmp_path / f"b{suffix}", **SAME_SIZE)
+    assert [note.endswith("is dropped") for note in notes] == [True] * told
 
 
 def test_frames_without_times_get_them_from_the_rate(tmp_path):

@@ -32,7 +32,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     Raises:
         InputError: Some cannot be, or not together.
     """
-    parser = create_parser()
+    parser = upscale_parser()
     args = parse(parser, argv)
     args.models = _models(args)
     args.output, args.is_folder = args.output
@@ -48,7 +48,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def create_parser() -> argparse.ArgumentParser:
+def upscale_parser() -> argparse.ArgumentParser:
     """All options of the command."""
     parser = argparse.ArgumentParser(
         prog=program("upscale"),

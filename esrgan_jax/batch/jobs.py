@@ -36,7 +36,7 @@ class ResultOptions:
         depth: 8, 16 or 32 (floating point) bits; None for the input's.
         quality: 1 to 100, for formats that have it.
         lossless: Where the format can.
-        settings: What else was asked for, with all of the above, as `made_by.record` takes it.
+        settings: What else was asked for, with all of the above, as `made_by.make_record` takes it.
     """
 
     scale: float | None = None
@@ -177,7 +177,7 @@ def _is_folder(output: Path, one: bool) -> bool:
         return False
     written = (*WRITABLE, *video_file.WRITTEN)
     endings = ", ".join(written)
-    if os.path.isfile(output) or ending in (*SUFFIXES, *video_file.SUFFIXES):
+    if os.path.isfile(output) or ending in (*SUFFIXES, *video_file.VIDEO_SUFFIXES):
         raise InputError(f"--output={output}: files end in {endings}; or name a folder")
     meant = did_you_mean(ending, written)
     if meant or (one and FILE_ENDING.fullmatch(ending)):

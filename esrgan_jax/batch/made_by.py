@@ -18,12 +18,14 @@ from esrgan_jax.images.reader import open_image
 from esrgan_jax.video import video_file
 
 DIGITS = 16  # of a SHA-256
-LINE = re.compile(r"esrgan_jax \S+, from (?P<source>\S+), (?P<settings>(\w+=\S+, )*)by (?P<by>.+)")
+RECORD_LINE = re.compile(
+    r"esrgan_jax \S+, from (?P<source>\S+), (?P<settings>(\w+=\S+, )*)by (?P<by>.+)"
+)
 # The text of an EXIF field as libvips gives it: "TEXT (TEXT, ASCII, 5 components, 5 bytes)".
 EXIF_TEXT = re.compile(r"(?s)(.*) \(\1, ASCII, \d+ components, \d+ bytes\)")
 
 
-def record(networks: str, source: Path | bytes, settings: Mapping[str, Any]) -> str:
+def make_record(networks: str, source: Path | bytes, settings: Mapping[str, Any]) -> str:
     """The line of a result.
 
     Args:
@@ -55,11 +57,11 @@ def _shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def find(path: Path) -> str | None:
+def find_record(path: Path) -> str | None:
     """The line in an image or video that is there; None where it has none or is none."""
     try:
         if path.suffix.lower() in video_file.WRITTEN:
-            texts = video_file.read_comment(path).splitlines()
+            texts = video_file.read_video_comment(path).splitlines()
         elif path.suffix.lower() == ".gif":
             texts = [read_comment(path)]
         else:
@@ -68,7 +70,7 @@ def find(path: Path) -> str | None:
             texts = [match[1] if match else text]
     except (InputError, ValueError, OSError):
         return None
-    return next((text for text in texts if LINE.fullmatch(text)), None)
+    return next((text for text in texts if RECORD_LINE.fullmatch(text)), None)
 
 
 def difference(found: str | None, wanted: str) -> str | None:
@@ -77,13 +79,13 @@ def difference(found: str | None, wanted: str) -> str | None:
     The version may be another one.
 
     Args:
-        found: Its line, as `find` gives it.
+        found: Its line, as `find_record` gives it.
         wanted: The line that it would get.
 
     Returns:
         The end of a sentence, such as "was made from another image".
     """
-    there, new = LINE.fullmatch(found or ""), LINE.fullmatch(wanted)
+    there, new = RECORD_LINE.fullmatch(found or ""), RECORD_LINE.fullmatch(wanted)
     if there is None:
         return "does not say that it was made by this command"
     assert new is not None

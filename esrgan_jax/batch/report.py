@@ -12,7 +12,7 @@ from esrgan_jax.errors import InputError
 from esrgan_jax.progress import Progress
 
 MODES = ("bar", "json", "quiet")
-UNITS = ((10**9, "GP"), (10**6, "MP"), (10**3, "kP"), (1, "P"))
+PIXEL_UNITS = ((10**9, "GP"), (10**6, "MP"), (10**3, "kP"), (1, "P"))
 JSON_SECONDS = 1.0  # between lines of progress
 
 
@@ -41,7 +41,7 @@ class Report:
         self.total = pixels
         self.start = self.last = time.monotonic()
         if self.mode == "bar" and pixels:
-            size, unit = next(pair for pair in UNITS if pixels >= pair[0] / 10)
+            size, unit = next(pair for pair in PIXEL_UNITS if pixels >= pair[0] / 10)
             self.bar = Progress(pixels, unit, "upscaling", size=size)
 
     def done_before(self, pixels: int) -> None:

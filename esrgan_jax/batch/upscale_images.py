@@ -15,7 +15,7 @@ import numpy as np
 
 from esrgan_jax.batch.disk_space import shortage
 from esrgan_jax.batch.jobs import STREAM, Job, ResultOptions, is_video
-from esrgan_jax.batch.made_by import record
+from esrgan_jax.batch.made_by import make_record
 from esrgan_jax.batch.report import Report
 from esrgan_jax.batch.upscale_videos import VideoJob, open_job, upscale_video
 from esrgan_jax.errors import InputError, RunError
@@ -29,7 +29,7 @@ from esrgan_jax.upscaling.strips import Strips, prefetched
 from esrgan_jax.upscaling.upscaler import Upscaler
 
 WRITERS = 4  # images that are being compressed at a time
-WAITING = 2  # strips of one, for the one that compresses
+QUEUED_STRIPS = 2  # strips of one, for the one that compresses
 
 
 @dataclass(eq=False)
@@ -40,7 +40,7 @@ class _Work:
     image: OpenedImage
     made_by: str
     frames_left: int
-    strips: queue.Queue = field(default_factory=lambda: queue.Queue(WAITING))
+    strips: queue.Queue = field(default_factory=lambda: queue.Queue(QUEUED_STRIPS))
     saving: Future = field(default_factory=Future)  # until it is started, one that never ends
     unreadable: bool = False  # its other frames cannot be read either
 
@@ -138,7 +138,7 @@ def _opened(
         try:
             image, size, dtype = _open_image(job, stream, upscaler, options)
             source = stream if job[0] == STREAM else job[0]
-            made_by = record(upscaler.name, source, options.settings)
+            made_by = make_record(upscaler.name, source, options.settings)
         except InputError as error:  # it was good when it was looked at
             report.failed(job[0], error)
             continue

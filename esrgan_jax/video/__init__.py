@@ -1,1 +1,1 @@
-"""Videos: reading and writing through PyAV, and resuming after a stop."""
+"""Videos: reading and writing with PyAV, and resuming after a stop."""

@@ -1,7 +1,7 @@
-"""Writes the finished video: its new frames, and all other streams of the source."""
+"""Writes the finished video: the upscaled frames and all other streams of the source."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -15,17 +15,18 @@ from av.video.stream import VideoStream
 
 from esrgan_jax.files import replacing, write_error
 from esrgan_jax.video.encoder import Coding, add_stream
-from esrgan_jax.video.parts import Parts
+from esrgan_jax.video.parts import VideoParts
 from esrgan_jax.video.streams import (
-    ANY_TAGS,
-    CONTAINERS,
     COVERS,
+    OUTPUT_CONTAINERS,
+    TAG_OPTIONS,
+    AnyPacket,
     commented,
     converts,
     demuxed,
     find_video,
     holds,
-    open_source,
+    open_container,
     plain_name,
     shift_of,
     still_true,
@@ -38,36 +39,36 @@ def join(
     video: Video,
     target: Path,
     coding: Coding,
-    parts: Parts,
+    parts: VideoParts,
     *,
     height: int,
     width: int,
     aspect: Fraction,
     software: str | None,
 ) -> None:
-    """Writes `target` of the packets of its parts and of the source's other streams.
+    """Writes `target` from the packets of its parts and of the other streams of the source.
 
     Raises:
-        RunError: It cannot be written; the parts stay.
+        RunError: It cannot be written. The parts are kept.
     """
     suffix = target.suffix.lower()
     with (
         replacing(target) as partial,
-        open_source(video.path) as source,
-        _output(partial, target, CONTAINERS[suffix]) as output,
-        writing(target),
+        open_container(video.path) as source,
+        _output(partial, target, OUTPUT_CONTAINERS[suffix]) as output,
+        ffmpeg_writing(target),
     ):
         video_stream = find_video(source)
         stream = add_stream(output, coding, video.look, video_stream, height, width)
         stream.sample_aspect_ratio = aspect
         copy_tags(video_stream, stream)
         routes = {
-            other[0]: copy_stream(source.streams[other[0]], output)
+            other.number: copy_stream(source.streams[other.number], output)
             for other in video.others
             if holds(suffix, other)
         }
         conversions = {
-            other[0]: Conversion(source.streams[other[0]], output, suffix)
+            other.number: Conversion(source.streams[other.number], output, suffix)
             for other in video.others
             if converts(suffix, other)
         }
@@ -79,7 +80,7 @@ def join(
         output.set_chapters(source.chapters())
         output.start_encoding()
         images = _images(parts, stream, Fraction(video_stream.time_base or 0))
-        waiting = next(images, None)
+        pending = next(images, None)
         copier = Copier(routes, output)
         shift = shift_of(source)
         others = [source.streams[index] for index in (*routes, *conversions)]
@@ -88,53 +89,54 @@ def join(
             packet.pts = None if packet.pts is None else packet.pts - ticks
             packet.dts = None if packet.dts is None else packet.dts - ticks
             time = packet.dts if packet.pts is None else packet.pts
-            while waiting and time is not None and _seconds(waiting) <= time * packet.time_base:
-                output.mux(waiting)
-                waiting = next(images, None)
+            while pending and time is not None and _seconds(pending) <= time * packet.time_base:
+                output.mux(pending)
+                pending = next(images, None)
             if packet.stream_index in conversions:
-                for made in conversions[packet.stream_index].packets(packet):
-                    output.mux(made)
+                for converted in conversions[packet.stream_index].packets(packet):
+                    output.mux(converted)
             else:
                 copier.write(packet)
-        while waiting:
-            output.mux(waiting)
-            waiting = next(images, None)
+        while pending:
+            output.mux(pending)
+            pending = next(images, None)
         output.close()
 
 
-def _uncut(packets: Iterator[Packet], suffix: str) -> Iterator[Packet]:
-    """The packets without what an edit list cuts off.
+def _uncut(packets: Iterator[AnyPacket], suffix: str) -> Iterator[AnyPacket]:
+    """Yields packets without those that an edit list cuts off.
 
-    The last one before the beginning stays for decoders to begin with. Only MP4 can say that it is
-    not to be heard, so elsewhere it stays if it is the only one: the silence in front of all AAC.
+    In audio, the last packet before the start is kept, since decoders need it. Only MP4 can mark it
+    as not played, so in other containers it is kept only if no other was cut off: the silence that
+    AAC starts with.
     """
-    cut: dict[int, list[Packet]] = {}
-    begun: set[int] = set()
+    cut: dict[int, list[AnyPacket]] = {}
+    started: set[int] = set()
     for packet in packets:
-        if packet.size == 0:  # the empty one at the end is for decoders
+        if packet.size == 0:  # the last one, which flushes decoders
             continue
         index = packet.stream_index
         if packet.is_discard:
-            if index not in begun:
+            if index not in started:
                 cut[index] = [*cut.get(index, []), packet][-2:]
             continue
-        if index not in begun:
-            begun.add(index)
+        if index not in started:
+            started.add(index)
             before = cut.pop(index, [])
             if packet.stream.type == "audio" and (suffix == ".mp4" or len(before) == 1):
                 yield from before[-1:]
         yield packet
 
 
-def _seconds(packet: Packet) -> Fraction:
+def _seconds(packet: AnyPacket) -> Fraction:
     return (packet.dts or 0) * Fraction(packet.time_base)
 
 
-def _images(parts: Parts, stream: VideoStream, clock: Fraction) -> Iterator[Packet]:
-    """The packets of the images, with the times of decoding for all segments in a row.
+def _images(parts: VideoParts, stream: VideoStream, clock: Fraction) -> Iterator[AnyPacket]:
+    """Yields the packets of the upscaled frames, with decoding times that span all segments.
 
-    A frame is decoded at the time at which another one is shown that comes earlier by as many
-    frames as any frame has to wait for others.
+    The decoding times are the display times in order, delayed by the largest number of frames
+    that any packet comes too late in that order.
     """
     delay = max((_delay(times) for times in parts.times()), default=0)
     early: list[int] = []
@@ -143,7 +145,7 @@ def _images(parts: Parts, stream: VideoStream, clock: Fraction) -> Iterator[Pack
         if len(early) > delay:
             break
     step = early[delay] - early[0] if len(early) > delay else 1
-    order = [time - step for time in early[:delay]]  # the times of showing, `delay` frames behind
+    order = [time - step for time in early[:delay]]  # display times, `delay` frames behind
     if len(early) <= delay:
         order = [early[0] - delay + i for i in range(delay)]
     packets = parts.packets()
@@ -159,18 +161,18 @@ def _images(parts: Parts, stream: VideoStream, clock: Fraction) -> Iterator[Pack
 
 
 def _delay(times: list[int]) -> int:
-    """How many frames earlier than its place in the order of showing a packet has to come."""
+    """Returns the largest number of places that a packet comes after its place in display order."""
     places = {time: place for place, time in enumerate(sorted(times))}
     return max((index - places[time] for index, time in enumerate(times)), default=0)
 
 
 @contextmanager
-def _output(partial: Path, target: Path, container: str) -> Iterator[OutputContainer]:
-    """A file to write; on a failure it is closed without a word, as its end is not to be."""
+def _output(partial: Path, target: Path, container: str) -> Generator[OutputContainer]:
+    """Opens a file to write. After a failure, errors of closing it are ignored."""
     options = {"movflags": "+faststart"} if container == "mp4" else {}
-    with writing(target):
+    with ffmpeg_writing(target):
         output = av.open(
-            plain_name(partial), "w", format=container, container_options=options, **ANY_TAGS
+            plain_name(partial), "w", format=container, container_options=options, **TAG_OPTIONS
         )
     try:
         yield output
@@ -181,8 +183,8 @@ def _output(partial: Path, target: Path, container: str) -> Iterator[OutputConta
 
 
 @contextmanager
-def writing(target: Path) -> Iterator[None]:
-    """What FFmpeg says of a file that it writes, as a RunError."""
+def ffmpeg_writing(target: Path) -> Generator[None]:
+    """Converts FFmpeg's errors while it writes `target` to RunError."""
     try:
         yield
     except FFmpegError as error:
@@ -190,10 +192,10 @@ def writing(target: Path) -> Iterator[None]:
 
 
 def copy_stream(stream: Stream, output: OutputContainer) -> Stream | None:
-    """Adds a stream like this one, for its packets; None where it is written already."""
+    """Adds a copy of a stream to `output`; returns None if it needs no packets."""
     if stream.disposition & Disposition.attached_pic and output.format.name == "matroska":
-        codec = stream.codec_context.codec.name  # Matroska keeps covers as attachments
-        with open_source(stream.container.name) as source:
+        codec = stream.codec_context.codec.name  # Matroska stores covers as attachments
+        with open_container(stream.container.name) as source:
             image = bytes(next(source.demux(source.streams[stream.index])))
         output.add_attachment(f"cover.{COVERS[codec][6:]}", COVERS[codec], image)
         return None
@@ -203,19 +205,20 @@ def copy_stream(stream: Stream, output: OutputContainer) -> Stream | None:
 
 
 class Copier:
-    """Writes packets of other streams to `output`, each into its stream of `routes`."""
+    """Copies packets to `output`, each to the stream that `routes` gives for its index."""
 
     def __init__(self, routes: dict[int, Stream | None], output: OutputContainer):
         self.routes, self.output = routes, output
         self.last: dict[int, int] = {}
 
-    def write(self, packet: Packet) -> None:
+    def write(self, packet: AnyPacket) -> None:
+        """Writes a packet; one for a stream of None is dropped."""
         index = packet.stream_index
         copied = self.routes[index]
         if copied is None:
             return
         if copied.type != "subtitle" and packet.dts is not None:
-            # Broken recordings step back in time, and muxers then refuse to go on.
+            # Damaged recordings go back in time, which muxers refuse.
             if index in self.last and packet.dts <= self.last[index]:
                 tick = math.ceil(Fraction(copied.time_base or 0) / Fraction(packet.time_base))
                 packet.dts = self.last[index] + max(tick, 1)
@@ -226,6 +229,6 @@ class Copier:
 
 
 def copy_tags(stream: Stream, copied: Stream) -> None:
-    """Copies the tags and disposition of a stream: language, title, default, forced."""
+    """Copies the tags and the disposition of a stream: language, title, default, forced."""
     copied.metadata.update(still_true(stream.metadata))
     copied.disposition = stream.disposition

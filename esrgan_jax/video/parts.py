@@ -1,14 +1,14 @@
-"""The finished part of a video, in a hidden folder beside it, so that a stop loses nothing.
+"""Stores the finished part of a video in a hidden folder, so that a stopped run can continue.
 
-The frames are encoded in segments of `FRAMES`, each of which begins with a key frame and is a file
-of its own, `000000300.100.packets` with 100 frames from the 300th on. The result is made of their
-packets. So that slow work loses no segment, its frames are kept, too, until it is whole.
+The frames are encoded in segments of `FRAMES`. Each starts with a key frame and is a file:
+`000000300.100.packets` contains 100 frames from frame 300 on. The result is made of their packets.
+If the work is slow, single frames are stored too, until their segment is complete.
 """
 
 import hashlib
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -19,13 +19,13 @@ from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.files import no_space, write_error
 from esrgan_jax.folder_lock import locked
 
-FRAMES = 100  # of a segment
-LONGEST_NAME = 255  # bytes, of most file systems
-HEAD = struct.Struct("<qqQ?")
+FRAMES = 100  # frames of a segment
+LONGEST_FILE_NAME = 255  # bytes, on most file systems
+PACKET_HEADER = struct.Struct("<qqQ?")
 
 
 class Encoded(NamedTuple):
-    """A packet of a video's images; times are in units of the source's clock."""
+    """An encoded packet of frames; times are in units of the source's time base."""
 
     time: int
     duration: int
@@ -33,28 +33,28 @@ class Encoded(NamedTuple):
     data: bytes
 
 
-def folder_of(target: Path) -> Path:
-    """Where the parts of a video are."""
+def parts_folder(target: Path) -> Path:
+    """Returns the folder of the parts of a video."""
     name = f".{target.name}.parts"
-    if len(os.fsencode(name)) > LONGEST_NAME:
+    if len(os.fsencode(name)) > LONGEST_FILE_NAME:
         digest = hashlib.sha256(os.fsencode(target.name)).hexdigest()
         name = f".{digest[:32]}.parts"
     return target.with_name(name)
 
 
-def remove(target: Path) -> None:
-    """Removes the parts of a video, unless another process is at work on it."""
-    if folder_of(target).is_dir():
+def remove_parts(target: Path) -> None:
+    """Removes the parts of a video, unless another process is writing it."""
+    if parts_folder(target).is_dir():
         with suppress(InputError), _locked(target):
-            _clear(folder_of(target))
+            _clear(parts_folder(target))
 
 
 @contextmanager
-def _locked(target: Path) -> Iterator[None]:
-    """The folder of the parts for this process alone; at the end it is removed if it is empty."""
-    folder = folder_of(target)
+def _locked(target: Path) -> Generator[None]:
+    """Creates and locks the folder of the parts; in the end an empty folder is removed."""
+    folder = parts_folder(target)
     try:
-        with locked(folder, f"{target}: another process is at work on it", "--output"):
+        with locked(folder, f"{target}: another process is writing it", "--output"):
             yield
     finally:
         with suppress(OSError):
@@ -62,31 +62,31 @@ def _locked(target: Path) -> Iterator[None]:
 
 
 def _clear(folder: Path) -> None:
-    """Removes all parts; what else is in the folder stays."""
+    """Removes all parts; other files of the folder are kept."""
     for kind in ("*.packets", "*.npy", "*.part", "made_by.txt"):
         for path in folder.glob(kind):
             path.unlink(missing_ok=True)
 
 
-class Parts:
-    """A context, in which no other process works on the video.
+class VideoParts:
+    """The parts of a video, as a context manager that locks their folder.
 
-    When it ends, the folder is removed if there is nothing in it.
+    An empty folder is removed at the end.
 
     Args:
-        target: The video to be.
-        made_by: How it is made, and of what. Parts that were made otherwise are removed.
+        target: The video to write.
+        made_by: The source and all settings. Parts with other settings are removed.
 
     Attributes:
-        frames: How many there are in whole segments.
+        frames: Number of frames in complete segments.
 
     Raises:
-        InputError: Another process is at work on the video.
+        InputError: Another process is writing the video.
         RunError: The folder cannot be made or read.
     """
 
     def __init__(self, target: Path, made_by: str):
-        self.target, self.folder, self.made_by = target, folder_of(target), made_by
+        self.target, self.folder, self.made_by = target, parts_folder(target), made_by
         self.frames = 0
         self.lock = ExitStack()
 
@@ -107,17 +107,17 @@ class Parts:
                 _clear(self.folder)
 
     def clear(self) -> None:
-        """Removes all parts: the video is done."""
+        """Removes all parts, once the video is written."""
         with self._working():
             _clear(self.folder)
 
     def results(self, height: int, width: int, dtype: np.dtype) -> Iterator[np.ndarray]:
-        """The frames behind the segments that are there, in order, read when they are taken."""
+        """Yields the single frames after the complete segments, in order, each read when needed."""
         index = self.frames
         while (path := self._frame(index)).is_file():
             try:
                 array = np.load(path, allow_pickle=False)
-            except (ValueError, OSError, EOFError):  # the disk was full, or the power failed
+            except (ValueError, OSError, EOFError):  # after a full disk or a power failure
                 return
             if array.shape != (height, width, 3) or array.dtype != dtype:
                 return
@@ -125,14 +125,14 @@ class Parts:
             index += 1
 
     def count(self) -> int:
-        """How many frames are done, with those behind the segments."""
+        """Returns the number of finished frames, including the single ones."""
         index = self.frames
         while self._frame(index).is_file():
             index += 1
         return index
 
     def keep(self, index: int, result: np.ndarray) -> None:
-        """Keeps a frame until its segment is whole."""
+        """Stores a frame until its segment is complete."""
         with self._working():
             partial = self.folder / "frame.part"
             with partial.open("wb") as file:
@@ -140,8 +140,8 @@ class Parts:
             partial.rename(self._frame(index))
 
     @contextmanager
-    def segment(self) -> Iterator[Callable[[Encoded], None]]:
-        """Takes the packets of the next segment; it is there at the end of the context, or not."""
+    def segment(self) -> Generator[Callable[[Encoded], None]]:
+        """Gives a function that adds a packet to the next segment; it is written whole or not."""
         partial = self.folder / "segment.part"
         count = 0
         with self._working():
@@ -151,7 +151,8 @@ class Parts:
             nonlocal count
             with self._working():
                 size = len(packet.data)
-                file.write(HEAD.pack(packet.time, packet.duration, size, packet.is_keyframe))
+                header = (packet.time, packet.duration, size, packet.is_keyframe)
+                file.write(PACKET_HEADER.pack(*header))
                 file.write(packet.data)
             count += 1
 
@@ -161,7 +162,7 @@ class Parts:
                 file.flush()
                 os.fsync(file.fileno())
         except BaseException:
-            with suppress(OSError):  # of a full disk, again
+            with suppress(OSError):  # the disk is full
                 file.close()
             partial.unlink(missing_ok=True)
             raise
@@ -173,26 +174,26 @@ class Parts:
         self.frames += count
 
     def packets(self) -> Iterator[Encoded]:
-        """The packets of all segments, as the encoder gave them."""
+        """Yields the packets of all segments, in the order of the encoder."""
         for path, _ in self._segments():
             with self._working(), path.open("rb") as file:
-                while head := file.read(HEAD.size):
-                    time, duration, size, is_keyframe = HEAD.unpack(head)
+                while head := file.read(PACKET_HEADER.size):
+                    time, duration, size, is_keyframe = PACKET_HEADER.unpack(head)
                     yield Encoded(time, duration, is_keyframe, file.read(size))
 
     def times(self) -> Iterator[list[int]]:
-        """Of each segment the times of its packets, as the encoder gave them."""
+        """Yields the times of each segment's packets, in the order of the encoder."""
         for path, _ in self._segments():
             with self._working():
                 yield _times(path)
 
     def _segments(self) -> Iterator[tuple[Path, int]]:
-        """(file, frames) of the whole segments from the first on."""
+        """Yields (file, frames) of the complete segments, from the first on."""
         done = 0
         found = {path.name.partition(".")[0]: path for path in self.folder.glob("*.packets")}
         while path := found.get(f"{done:09}"):
             count = int(path.suffixes[0][1:])
-            if len(_times(path)) != count:  # a disk that was full, or a power failure
+            if len(_times(path)) != count:  # after a full disk or a power failure
                 return
             yield path, count
             done += count
@@ -201,23 +202,23 @@ class Parts:
         return self.folder / f"{index:09}.npy"
 
     @contextmanager
-    def _working(self) -> Iterator[None]:
-        """Says of an error of the disk that what is done stays."""
+    def _working(self) -> Generator[None]:
+        """Converts an OSError to a RunError; for a full disk it adds that finished work is kept."""
         try:
             yield
         except OSError as error:
             failure = write_error(self.target, error)
             if no_space(self.target, error):
-                failure = RunError(f"{failure}. What is done of it stays")
+                failure = RunError(f"{failure}. The finished part is kept")
             raise failure from error
 
 
 def _times(path: Path) -> list[int]:
-    """The times of a segment's packets up to the first that is not whole."""
+    """Returns the times of a segment's packets up to the first incomplete one."""
     times, end = [], path.stat().st_size
     with path.open("rb") as file:
-        while len(head := file.read(HEAD.size)) == HEAD.size:
-            time, _, size, _ = HEAD.unpack(head)
+        while len(head := file.read(PACKET_HEADER.size)) == PACKET_HEADER.size:
+            time, _, size, _ = PACKET_HEADER.unpack(head)
             if file.seek(size, os.SEEK_CUR) > end:
                 break
             times.append(time)

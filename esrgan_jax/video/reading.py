@@ -1,4 +1,4 @@
-"""The frames of a video in display order, and those that wait for the network's results."""
+"""Reads the frames of a video in display order and queues them for their results."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -13,25 +13,27 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from esrgan_jax.video.frames import Look, to_array
+from esrgan_jax.video.frames import Look, frame_to_array
 from esrgan_jax.video.streams import clock, demuxed, shift_of
 
 
-class Reading:
-    """A video being read: its frames for the network, and what has to follow their results.
+class FrameReader:
+    """Decodes frames to arrays, and keeps each decoded frame until its result is written.
 
-    A context: when it ends, no thread reads any more, and the file can be closed.
+    A context manager: after it, no thread reads any more and the file can be closed.
 
     Attributes:
-        pending: Decoded frames whose arrays were given, oldest first.
-        ended: Whether the last frame was given.
+        pending: Decoded frames without a result yet, oldest first.
+        ended: Whether the last frame was read.
     """
 
     def __init__(self, source: InputContainer, video_stream: VideoStream, look: Look):
         self.source, self.video_stream, self.look = source, video_stream, look
         self.pending: deque[VideoFrame] = deque()
         self.ended = False
-        self.concealed, self.lost, self.resized = 0, [], []
+        self.concealed = 0  # damaged frames that the decoder repaired
+        self.lost: list[float] = []  # times of packets that could not be decoded
+        self.resized: list[float] = []  # times of frames of another size
         self.lock, self.closed = Lock(), False
         self.shift = shift_of(source)
         video_stream.thread_type = "AUTO"
@@ -44,10 +46,10 @@ class Reading:
             self.closed = True
 
     def frames(self, skip: int = 0) -> Iterator[np.ndarray]:
-        """Upright arrays, as `video_frames.to_array` makes them.
+        """Yields upright arrays, as from `frames.frame_to_array`. It may be used in any thread.
 
         Args:
-            skip: How many to leave out at the beginning; they are decoded, and no more.
+            skip: Number of frames at the start that are decoded but not yielded.
         """
         arrays = self._arrays(skip)
         while True:
@@ -58,27 +60,29 @@ class Reading:
             yield array
 
     def notes(self) -> list[str]:
-        """Sentences on what was found in the frames, mostly none."""
+        """Returns notes on damaged and resized frames."""
         notes = []
         if self.concealed:
-            notes.append(f"{self.concealed} frames are damaged; their gaps were guessed")
+            notes.append(f"{self.concealed} frames are damaged, and were repaired by the decoder")
         if self.lost:
             notes.append(
-                f"{len(self.lost)} packets are damaged, the first at {clock(self.lost[0])}; in "
-                "place of their frames the one before is shown for longer"
+                f"{len(self.lost)} packets are damaged, the first at {clock(self.lost[0])}; "
+                "the frame before each is shown longer"
             )
         if self.resized:
             notes.append(
-                f"from {clock(self.resized[0])} on {len(self.resized)} frames are of another size; "
-                "they were brought to the size of the first"
+                f"from {clock(self.resized[0])} on {len(self.resized)} frames have another size; "
+                "they were resized to the size of the first"
             )
         return notes
 
     def _arrays(self, skip: int) -> Iterator[np.ndarray]:
-        scaler, size, last = VideoReformatter(), None, None
+        scaler = VideoReformatter()
+        size: tuple[int, int] | None = None
+        last: int | None = None
         for index, frame in enumerate(self._decoded()):
             time = frame.dts if frame.pts is None else frame.pts
-            if last is not None:  # no two at one time, which no container takes
+            if last is not None:  # containers refuse two frames with one time
                 time = last + self._step(frame) if time is None else max(time, last + 1)
             last = frame.pts = time or 0
             size = size or (frame.width, frame.height)
@@ -86,27 +90,27 @@ class Reading:
                 self.resized.append(float(last * (frame.time_base or 0)))
             self.concealed += frame.is_corrupt
             if index >= skip:
-                array = to_array(frame, self.look, scaler, size)
+                array = frame_to_array(frame, self.look, scaler, size)
                 self.pending.append(frame)
                 yield array
         self.ended = True
 
     def _step(self, frame: VideoFrame) -> int:
-        """From a frame to the next one, in a video that tells no times."""
+        """Returns the time from a frame to the next, for a video without times."""
         rate = self.video_stream.average_rate or self.video_stream.guessed_rate
         step = 1 / (rate * frame.time_base) if rate and frame.time_base else 0
         return max(frame.duration or round(step), 1)
 
     def _decoded(self) -> Iterator[VideoFrame]:
-        begun, now = False, 0.0
+        started, now = False, 0.0
         for packet in demuxed(self.source, self.video_stream):
             shift = round(self.shift / av.time_base / packet.time_base)
             packet.pts = None if packet.pts is None else packet.pts - shift
             packet.dts = None if packet.dts is None else packet.dts - shift
             try:
                 for frame in self.video_stream.decode(packet):
-                    begun, now = True, float((frame.pts or 0) * (frame.time_base or 0))
+                    started, now = True, float((frame.pts or 0) * (frame.time_base or 0))
                     yield frame
             except FFmpegError:
-                if begun:  # a recording may begin with the rest of a frame that is cut off
+                if started:  # a recording may start with the rest of a cut-off frame
                     self.lost.append(now)

@@ -1,4 +1,4 @@
-"""Scans the packets of a video before any work: that it is complete, and where frames change."""
+"""Scans the packets of a video before any work: is it complete, and do its frames change?"""
 
 from contextlib import suppress
 from fractions import Fraction
@@ -8,24 +8,23 @@ import av
 from av.codec.context import ThreadType
 from av.container import InputContainer
 from av.error import FFmpegError
-from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from esrgan_jax.video.frames import look_of, side_data
-from esrgan_jax.video.streams import clock, shift_of
+from esrgan_jax.video.frames import read_look, side_data
+from esrgan_jax.video.streams import AnyPacket, clock, shift_of
 
-CUT_OFF = 1.0  # seconds that may be missing of what a video declares
-LOOKS = 2000  # key frames that are decoded, at most, evenly over a video
+MOST_MISSING = 1.0  # seconds that may be missing of the declared duration
+MOST_KEY_FRAMES = 2000  # that are decoded, evenly over the video
 
 
 class Scan(NamedTuple):
-    """What a look through a video found.
+    """What a scan of a video found.
 
     Attributes:
-        frames: How many there are, by the packets.
-        missing: Seconds that are missing at the end of what a Matroska file declares.
-        side_data: FFmpeg's names of the side data of any key frame.
+        frames: Number of frames, counted by packets.
+        missing: Seconds that a Matroska file is shorter than it declares.
+        side_data: FFmpeg's names of the side data of all key frames.
     """
 
     frames: int
@@ -37,16 +36,17 @@ def scan(source: InputContainer, video_stream: VideoStream) -> Scan:
     """Reads all packets and decodes key frames.
 
     Raises:
-        ValueError: The video is damaged or shorter than it declares, or its frames become such that
-            cannot be enlarged together with the first.
+        ValueError: The video is damaged or shorter than it declares, or its size, aspect, rotation
+            or colours change.
     """
-    frames, end, told = 0, 0.0, set()
-    # Other containers declare no duration, and recordings from the air always have flaws.
+    frames, end = 0, 0.0
+    found: set[str] = set()
+    # Other containers declare no exact duration, and broadcasts always contain errors.
     strict = not {"mov", "matroska"}.isdisjoint(source.format.name.split(","))
-    spacing = (source.duration or 0) / av.time_base / LOOKS
-    begin = shift_of(source) / av.time_base
-    changes = _Changes(video_stream, begin)
-    looked = None
+    spacing = (source.duration or 0) / av.time_base / MOST_KEY_FRAMES
+    start = shift_of(source) / av.time_base
+    changes = _Changes(video_stream, start)
+    last_decoded: float | None = None
     for packet in source.demux():
         ours = packet.stream.index == video_stream.index
         if packet.size == 0 or packet.stream.type in ("attachment", "data"):
@@ -57,47 +57,56 @@ def scan(source: InputContainer, video_stream: VideoStream) -> Scan:
         if strict and packet.is_corrupt:
             raise ValueError(f"it is damaged at {clock(now)}")
         end = max(end, now + float((packet.duration or 0) * packet.time_base))
-        if ours and packet.is_keyframe and (looked is None or now >= looked + spacing):
-            looked = now
-            told |= changes.look(packet, now)
+        due = last_decoded is None or now >= last_decoded + spacing
+        if ours and packet.is_keyframe and due:
+            last_decoded = now
+            found |= changes.check(packet, now)
     last = (source.duration or 0) / av.time_base
-    if strict and end + CUT_OFF < last:
+    if strict and end + MOST_MISSING < last:
         raise ValueError(
-            f"it is cut off: of {clock(last)} it holds {clock(end)}; what is there "
-            "can be made a video with ffmpeg -i VIDEO -c copy NEW"
+            f"it is cut off: of {clock(last)} it contains {clock(end)}; to upscale this part, "
+            "copy it first: ffmpeg -i VIDEO -c copy NEW"
         )
-    # An edit list of MP4 may end before the packets do, so that duration is less exact.
+    # An edit list of MP4 may end before the packets do, so only Matroska's duration is exact.
     exact = "matroska" in source.format.name
-    return Scan(frames, max(last - end, 0.0) if exact else 0.0, frozenset(told))
+    return Scan(frames, max(last - end, 0.0) if exact else 0.0, frozenset(found))
 
 
 class _Changes:
     """Compares key frames with the first one."""
 
-    def __init__(self, video_stream: VideoStream, begin: float):
-        self.video_stream, self.begin = video_stream, begin
+    def __init__(self, video_stream: VideoStream, start: float):
+        self.video_stream, self.start = video_stream, start
         self.first: dict[str, object] | None = None
         context = video_stream.codec_context
         context.skip_frame = "NONKEY"
-        context.thread_type = ThreadType.SLICE  # else frames come out late
+        context.thread_type = ThreadType.SLICE  # else frames are delayed
 
-    def look(self, packet: Packet, now: float) -> set[str]:
-        """Names of the side data of the frame of a packet, which comes at `now`, in seconds."""
-        told: set[str] = set()
+    def check(self, packet: AnyPacket, now: float) -> set[str]:
+        """Decodes and compares a key frame; returns the names of its side data.
+
+        Args:
+            packet: The packet of the key frame.
+            now: Its time in seconds.
+
+        Raises:
+            ValueError: The frame differs from the first one.
+        """
+        found: set[str] = set()
         context = self.video_stream.codec_context
-        with suppress(FFmpegError):  # told when the video is read
+        with suppress(FFmpegError):  # reported when the video is read
             for frame in [*context.decode(packet), *context.decode(None)]:
-                told |= side_data(frame).keys()
-                self._compare(frame, clock(now - self.begin))
+                found |= side_data(frame).keys()
+                self._compare(frame, clock(now - self.start))
         context.flush_buffers()
-        return told
+        return found
 
     def _compare(self, frame: VideoFrame, time: str) -> None:
         try:
-            found = self._about(frame)
+            found = self._properties(frame)
         except ValueError as error:
             if self.first is None:
-                return  # as `video.open_video` says of the first frame
+                return  # `open_video` reports this for the first frame
             raise ValueError(f"from {time} on {error}") from error
         self.first = self.first or found
         for what, value in found.items():
@@ -108,14 +117,14 @@ class _Changes:
                     "-c copy B.mkv"
                 )
 
-    def _about(self, frame: VideoFrame) -> dict[str, object]:
-        look = look_of(frame, self.video_stream)
+    def _properties(self, frame: VideoFrame) -> dict[str, object]:
+        look = read_look(frame, self.video_stream)
         aspect = Fraction(self.video_stream.codec_context.sample_aspect_ratio or 1)
         turn = (look.transpose, look.flip_rows, look.flip_columns)
         return {
             "size": f"{frame.width}×{frame.height}",
             "sample aspect": aspect,
-            "turn": turn,
-            "range of brightness": f"H.273 transfer {look.transfer}",
+            "rotation": turn,
+            "transfer": f"H.273 transfer {look.transfer}",
             "gamut": f"H.273 primaries {look.primaries}",
         }

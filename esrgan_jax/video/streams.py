@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import av
 from av.container import InputContainer
@@ -18,59 +18,74 @@ from av.video.stream import VideoStream
 from esrgan_jax.errors import RunError, listed
 from esrgan_jax.video.subtitles import is_text
 
-# The videos that can be written, and FFmpeg's name for their container.
-CONTAINERS = {".mp4": "mp4", ".mkv": "matroska", ".webm": "webm"}
+# Suffixes of videos that can be written, and FFmpeg's names of their containers.
+OUTPUT_CONTAINERS = {".mp4": "mp4", ".mkv": "matroska", ".webm": "webm"}
 COVERS = {"png": "image/png", "mjpeg": "image/jpeg"}
-# Tags that are not UTF-8 keep their bytes. PyAV 19 has no other way and lacks the argument.
-ANY_TAGS: dict[str, Any] = {"metadata_errors": "surrogateescape"}
-if int(av.__version__.partition(".")[0]) >= 19:
-    ANY_TAGS = {}
-# What a muxer writes anew, or what is true of the source's file or of its images alone.
-STALE = ("_statistics", "alpha_mode", "bps", "compatible_brands", "duration", "encoder")
-STALE = (*STALE, "major_brand", "minor_version", "number_of_", "rotate")
-StreamId = tuple[int, str, str]  # index, kind, codec or name
+# Keeps the bytes of tags that are not UTF-8. PyAV 19 always does so, and has no such argument.
+BEFORE_19 = int(av.__version__.partition(".")[0]) < 19
+TAG_OPTIONS: dict[str, Any] = {"metadata_errors": "surrogateescape"} if BEFORE_19 else {}
+# Starts of the names of tags that the muxer writes itself, or that are true of the source only.
+STALE_TAGS = (
+    *("_statistics", "alpha_mode", "bps", "compatible_brands", "duration", "encoder"),
+    *("major_brand", "minor_version", "number_of_", "rotate"),
+)
+AnyPacket: TypeAlias = "Packet[Any]"  # at run time Packet takes no parameters
 
 
-def open_source(path: str | os.PathLike) -> InputContainer:
-    """Opens a video; tags in strange encodings do not stop it."""
-    return av.open(plain_name(path), "r", **ANY_TAGS)
+class StreamId(NamedTuple):
+    """A stream of a video.
+
+    Attributes:
+        number: Its index in the file.
+        kind: "video", "audio", "subtitle", "data", "attachment" or "cover".
+        codec: FFmpeg's name of the codec, or the name of data or of an attachment.
+    """
+
+    number: int
+    kind: str
+    codec: str
 
 
-def plain_name(path: str | os.PathLike) -> str:
-    """A path as FFmpeg takes no part of it for a protocol, such as 12:30.mp4."""
+def open_container(path: str | os.PathLike[str]) -> InputContainer:
+    """Opens a video. Its tags may have any encoding."""
+    return av.open(plain_name(path), "r", **TAG_OPTIONS)
+
+
+def plain_name(path: str | os.PathLike[str]) -> str:
+    """Returns a path of which FFmpeg takes no part for a protocol, as it would for 12:30.mp4."""
     path = os.fspath(path)
     return os.path.join(".", path) if ":" in path and not os.path.isabs(path) else path
 
 
 def shift_of(source: InputContainer) -> int:
-    """What to take off all times, in microseconds.
+    """Returns the microseconds to subtract from all times.
 
-    A broadcast begins at the hours of its sender's clock; other videos where they are to.
+    A broadcast starts at any time of the sender's clock. Other videos keep their times.
     """
     return (source.start_time or 0) if "mpeg" in source.format.name else 0
 
 
 def find_video(source: InputContainer) -> VideoStream:
-    """The stream to upscale: never a cover image.
+    """Returns the video stream to upscale, never a cover image.
 
     Raises:
-        ValueError: There is none.
+        ValueError: The file contains no such stream.
     """
     covers = Disposition.attached_pic | Disposition.timed_thumbnails
     streams = [s for s in source.streams.video if s.codec_context and not s.disposition & covers]
     if not streams:
-        raise ValueError("there are no moving images in it that can be read")
+        raise ValueError("it contains no video stream that can be read")
     best = source.streams.best("video")
     return next((stream for stream in streams if stream is best), streams[0])
 
 
 def other_streams(source: InputContainer, video_stream: VideoStream) -> tuple[StreamId, ...]:
-    """Every stream but `video_stream`; a cover image is of the kind "cover".
+    """Returns all streams except `video_stream`.
 
-    Time codes and the titles of chapters, which MP4 keeps in streams of their own, are passed
-    over: they are made anew from the tags and chapters.
+    MP4's streams of time codes and chapter titles are left out: the muxer makes them from the tags
+    and chapters.
     """
-    found = []
+    found: list[StreamId] = []
     for stream in source.streams:
         kind = "cover" if stream.disposition & Disposition.attached_pic else stream.type
         codec = stream.codec_context.codec.name if stream.codec_context else ""
@@ -81,38 +96,38 @@ def other_streams(source: InputContainer, video_stream: VideoStream) -> tuple[St
         elif kind == "attachment":
             codec = stream.name or ""
         if stream.index != video_stream.index:
-            found.append((stream.index, kind, codec))
+            found.append(StreamId(stream.index, kind, codec))
     return tuple(found)
 
 
 def holds(suffix: str, stream: StreamId) -> bool:
-    """Whether a stream can be copied into a file of this name."""
+    """Returns whether a stream can be copied to a file with this suffix."""
     _, kind, codec = stream
     if kind == "attachment":
         return suffix == ".mkv"
     if kind == "cover":
         return suffix != ".webm" and codec in COVERS
-    return kind in ("audio", "subtitle", "video") and codec in _codecs(CONTAINERS[suffix])
+    return kind in ("audio", "subtitle", "video") and codec in _codecs(OUTPUT_CONTAINERS[suffix])
 
 
 def loses(suffix: str, stream: StreamId) -> bool:
-    """Whether a file of this name can have a stream neither as it is nor converted."""
+    """Returns whether a file with this suffix can hold a stream neither copied nor converted."""
     return not holds(suffix, stream) and not converts(suffix, stream)
 
 
 def converts(suffix: str, stream: StreamId) -> bool:
-    """Whether a stream of subtitles has to be converted, and can be, for a file of this name."""
+    """Returns whether a stream is text subtitles that must be converted for this suffix."""
     _, kind, codec = stream
     return kind == "subtitle" and not holds(suffix, stream) and is_text(codec)
 
 
-def named(streams: list[StreamId]) -> str:
-    """Streams in a sentence: "stream 1 (audio, aac), stream 2 (data)"."""
+def stream_names(streams: list[StreamId]) -> str:
+    """Names streams for a message: "stream 1 (audio, aac), stream 2 (data)"."""
     return listed([f"stream {i} ({k}{', ' * bool(c)}{c})" for i, k, c in streams])
 
 
-def demuxed(source: InputContainer, *streams: Stream) -> Iterator[Packet]:
-    """The packets of a video that is at work. RunError where its file cannot be read on."""
+def demuxed(source: InputContainer, *streams: Stream) -> Iterator[AnyPacket]:
+    """Yields the packets of a video while it is upscaled; RunError if reading fails."""
     packets = source.demux(*streams)
     while True:
         try:
@@ -127,10 +142,10 @@ def demuxed(source: InputContainer, *streams: Stream) -> Iterator[Packet]:
 
 
 def first_frame(source: InputContainer, video_stream: VideoStream) -> VideoFrame:
-    """Decodes the first frame; a recording may begin with the rest of one that is cut off.
+    """Decodes the first complete frame; a recording may start with the rest of a cut-off one.
 
     Raises:
-        ValueError: There is none.
+        ValueError: No frame can be decoded.
     """
     for packet in source.demux(video_stream):
         with suppress(FFmpegError):
@@ -140,30 +155,31 @@ def first_frame(source: InputContainer, video_stream: VideoStream) -> VideoFrame
 
 
 def still_true(tags: dict[str, str]) -> dict[str, str]:
-    """The tags that are true of a new file as well."""
-    return {key: value for key, value in tags.items() if not key.lower().startswith(STALE)}
+    """Returns the tags that are true of the result too."""
+    return {key: value for key, value in tags.items() if not key.lower().startswith(STALE_TAGS)}
 
 
 def comment_of(tags: dict[str, str]) -> tuple[str, str]:
-    """(name, text) of a video's comment, as its container writes the name; "" where it has none."""
+    """Returns (tag name, text) of a video's comment; the text is "" if it has none."""
     return next(((k, v) for k, v in tags.items() if k.lower() == "comment"), ("comment", ""))
 
 
 def commented(tags: dict[str, str], software: str) -> dict[str, str]:
-    """The tag that says what made a video: a line below its comment, in place of an earlier one."""
+    """Returns the comment tag with the line `software`, which replaces an earlier such line."""
     name, text = comment_of(tags)
-    made = software.partition(" ")[0] + " "  # the program's name
-    lines = [line for line in text.splitlines() if not line.startswith(made)]
+    program = software.partition(" ")[0] + " "
+    lines = [line for line in text.splitlines() if not line.startswith(program)]
     return {name: "\n".join([*lines, software])}
 
 
 def clock(seconds: float) -> str:
-    """A time in a video: 0:01:23.450."""
+    """Formats a time in a video: 0:01:23.450."""
     text = str(timedelta(milliseconds=round(1000 * seconds)))
     return text[:-3] if "." in text else text
 
 
 @cache
 def _codecs(container: str) -> set[str]:
+    """Returns the names of the codecs that a container can hold."""
     with av.open(os.devnull, "w", format=container) as output:
         return output.supported_codecs

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from fractions import Fraction
+from typing import Any
 
 from av.codec.codec import Codec, Properties
 from av.container import OutputContainer
@@ -12,8 +13,8 @@ from av.subtitles.subtitle import AssSubtitle, SubtitleSet
 
 ENCODERS = {".mp4": "mov_text", ".mkv": "srt", ".webm": "webvtt"}
 STYLED = ("ass", "ssa")
-# FFmpeg's subtitle encoders take ASS, which needs a style to refer to.
-HEADER = b"""[Script Info]
+# FFmpeg's subtitle encoders take ASS, which has to define a style.
+ASS_HEADER = b"""[Script Info]
 ScriptType: v4.00+
 
 [V4+ Styles]
@@ -28,7 +29,7 @@ Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
 
 
 def is_text(codec: str) -> bool:
-    """Whether subtitles of a codec are text that can be read, and not images."""
+    """Returns whether subtitles of a codec are text, not images, and can be decoded."""
     try:
         return bool(Codec(codec, "r").properties & Properties.TEXT_SUB.value)
     except ValueError:
@@ -36,7 +37,7 @@ def is_text(codec: str) -> bool:
 
 
 class Conversion:
-    """Adds a stream to `output`, and makes packets for it of those of another one."""
+    """Converts a stream of text subtitles to a new stream of `output`."""
 
     def __init__(self, source: Stream, output: OutputContainer, suffix: str):
         context = source.codec_context
@@ -47,21 +48,21 @@ class Conversion:
         assert isinstance(encoder, SubtitleCodecContext)
         self.encoder = encoder
         styled = context.codec.name in STYLED
-        encoder.subtitle_header = (context.extradata if styled else None) or HEADER
+        encoder.subtitle_header = (context.extradata if styled else None) or ASS_HEADER
         encoder.time_base = self.stream.time_base = source.time_base or Fraction(1, 1000)
 
-    def packets(self, packet: Packet) -> Iterator[Packet]:
-        """None for one that shows nothing."""
+    def packets(self, packet: "Packet[Any]") -> Iterator["Packet[Any]"]:
+        """Yields the converted packet, or nothing if the packet has no text."""
         found = self.decoder.decode2(packet)
         lines = [part.ass for part in found or () if isinstance(part, AssSubtitle)]
         if not lines:
             return
-        first = lines[0].split(b",", 8)  # the text is the last of nine fields
+        first = lines[0].split(b",", 8)  # nine fields, the last one is the text
         text = rb"\N".join(line.split(b",", 8)[-1] for line in lines)
         length = round(1000 * (packet.duration or 0) * packet.time_base)
-        whole = SubtitleSet.create(b",".join([*first[:-1], text]), 0, length, 0)
-        made = self.encoder.encode_subtitle(whole)
-        made.stream, made.time_base = self.stream, packet.time_base
-        made.pts = made.dts = packet.pts
-        made.duration = packet.duration
-        yield made
+        joined = SubtitleSet.create(b",".join([*first[:-1], text]), 0, length, 0)
+        converted = self.encoder.encode_subtitle(joined)
+        converted.stream, converted.time_base = self.stream, packet.time_base
+        converted.pts = converted.dts = packet.pts
+        converted.duration = packet.duration
+        yield converted

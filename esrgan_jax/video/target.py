@@ -2,15 +2,24 @@
 
 import os
 from pathlib import Path
+from typing import TypedDict
 
 from esrgan_jax.errors import InputError
 from esrgan_jax.files import refuse_same
 from esrgan_jax.video.video_file import WRITTEN, Video
 
 
-def check_target(
+class EncodingOptions(TypedDict):
+    """Options of `check_video_target` and `write_video`, as in `write_video`."""
+
+    quality: int | None
+    depth: int | None
+    lossless: bool
+
+
+def check_video_target(
     video: Video,
-    target: str | os.PathLike,
+    target: str | os.PathLike[str],
     *,
     height: int,
     width: int,
@@ -18,18 +27,23 @@ def check_target(
     depth: int | None = None,
     lossless: bool = False,
 ) -> list[str]:
-    """What of a video is lost or unusual in a file of this name, told before any work.
+    """Checks before any work whether a video can be written to `target`.
 
     Args:
-        video: What is upscaled; its aspect is the one of the result's pixels.
-        depth: Bits of a colour.
+        video: Its aspect is that of the result's pixels.
+        target: The file to write.
+        height: Of the result, in pixels.
+        width: Of the result, in pixels.
+        quality: CRF of the encoder.
+        depth: Bits per channel.
+        lossless: Store the results exactly.
 
     Returns:
-        Sentences for the user, mostly none.
+        Notes on what is lost or changed.
 
     Raises:
-        InputError: The video cannot be written so. Sound and subtitles that the container cannot
-            hold are such a reason: who wants them would see only after hours that they are gone.
+        InputError: The video cannot be written so, or the container cannot hold its audio or
+            subtitles.
     """
     from esrgan_jax.video import encoder as video_encoder
     from esrgan_jax.video import streams as video_streams
@@ -38,66 +52,65 @@ def check_target(
     target = Path(target)
     suffix, bits = target.suffix.lower(), depth or video.look.bits
     if suffix not in WRITTEN:
-        raise InputError(f"{target}: let the name of a video end in {', '.join(WRITTEN)}")
+        raise InputError(f"{target}: the name of a video must end in {', '.join(WRITTEN)}")
     refuse_same(video.path, target)
     _check_depth(target, depth, lossless=lossless)
-    coding = video_encoder.coding_of(
+    coding = video_encoder.choose_coding(
         suffix, video.look, height, width, quality=quality, depth=depth, lossless=lossless
     )
     if quality is not None and lossless:
-        raise InputError("--lossless leaves nothing for --quality: give one of both")
-    highest = video_encoder.HIGHEST.get(coding.encoder, 0)
+        raise InputError("--lossless has no quality: leave out --lossless or --quality")
+    highest = video_encoder.HIGHEST_CRF.get(coding.encoder, 0)
     if quality is not None and not 0 <= quality <= highest:
         raise InputError(f"the quality {quality} is not in 0 (best) to {highest}, as for {suffix}")
-    if video_encoder.refuses(coding, height, width):
+    if video_encoder.encoder_refuses(coding, height, width):
         raise InputError(
-            f"{target}: the encoder {coding.encoder} takes no frames of {width}×{height}; give "
+            f"{target}: the encoder {coding.encoder} cannot write frames of {width}×{height}; give "
             "another --scale or --size"
         )
     if suffix == ".webm" and video.aspect != 1:
         raise InputError(
-            f"{target}: a .webm file cannot tell that pixels have the aspect {video.aspect}, as in "
-            f"{video.path}; let the name end in .mp4 or .mkv, or give a --size, which makes them "
-            "square"
+            f"{target}: a .webm file cannot store the pixel aspect ratio {video.aspect} of "
+            f"{video.path}; end the name in .mp4 or .mkv, or give --size for square pixels"
         )
-    lost = {
-        s: [
-            o
-            for o in video.others
-            if not video_streams.holds(s, o) and not video_streams.converts(s, o)
-        ]
-        for s in WRITTEN
-    }
-    grave = {s: [o for o in lost[s] if o[1] in ("audio", "subtitle")] for s in WRITTEN}
-    if grave[suffix]:
-        fit = [s for s in WRITTEN if not grave[s]]
-        instead = f"end the name in {' or '.join(fit)}" if fit else "convert it first"
+    lost = {s: [o for o in video.others if video_streams.loses(s, o)] for s in WRITTEN}
+    needed = {s: [o for o in lost[s] if o.kind in ("audio", "subtitle")] for s in WRITTEN}
+    if needed[suffix]:
+        able = [s for s in WRITTEN if not needed[s]]
+        instead = f"end the name in {' or '.join(able)}" if able else "convert it first"
         raise InputError(
-            f"{target}: a {suffix} file cannot hold {video_streams.named(grave[suffix])} of "
-            f"{video.path}; {instead}"
+            f"{target}: a {suffix} file cannot hold {video_streams.stream_names(needed[suffix])} "
+            f"of {video.path}; {instead}"
         )
-    notes = [*video.notes, *_untold(video, coding.encoder)]
+    notes = [*video.notes, *_side_data_notes(video, coding.encoder)]
     for other in video.others:
-        if video_streams.converts(suffix, other) and other[2] in STYLED:
-            notes.append(
-                f"the styles of {video_streams.named([other])} are left out, its text stays"
-            )
+        if video_streams.converts(suffix, other) and other.codec in STYLED:
+            name = video_streams.stream_names([other])
+            notes.append(f"the styles of {name} are dropped, its text is kept")
     if lost[suffix]:
-        notes.append(f"left out, as no {suffix} holds it: {video_streams.named(lost[suffix])}")
-    if any(other[1] == "video" for other in video.others if other not in lost[suffix]):
-        notes.append("only one of its moving images is upscaled, the others are copied")
-    if "444" in coding.kind:
+        names = video_streams.stream_names(lost[suffix])
+        notes.append(f"dropped, since {suffix} cannot hold it: {names}")
+    if any(other.kind == "video" for other in video.others if other not in lost[suffix]):
+        notes.append("only one of its video streams is upscaled, the others are copied")
+    if "444" in coding.pixel_format:
         notes.append(
             f"{width}×{height} is odd, so its colours are written as 4:4:4, which not all players "
-            "play; they do play .webm"
+            "support; .webm has no such limit"
+        )
+    elif not coding.rgb and video.look.chroma in FINER_CHROMA:
+        notes.append(
+            f"its colours are {video.look.chroma} and are written as 4:2:0, which all players "
+            "support; .mkv with --lossless keeps all of them"
         )
     if bits > 10 and not lossless:
-        notes.append(f"{bits} bits of a colour are written as 10")
+        notes.append(f"{bits} bits per channel are written as 10")
     return notes
 
 
-# Side data of frames: the encoders that keep it, and how messages call it.
-BESIDE = {
+# Chroma that 4:2:0 stores with fewer samples.
+FINER_CHROMA = ("RGB", "4:4:4", "4:2:2", "4:4:0", "4:1:1")
+# Side data of frames: the encoders that keep it, and its name in notes.
+SIDE_DATA_NOTES = {
     "SPHERICAL": ((), "its mark as a spherical video, so that players show it flat,"),
     "STEREO3D": (("libx264",), "its mark as a stereoscopic video"),
     "A53_CC": (("libx264", "libx265"), "the text of its closed captions"),
@@ -106,23 +119,25 @@ BESIDE = {
 }
 
 
-def _untold(video: Video, encoder: str) -> list[str]:
-    told = [
-        (keepers, words) for name, (keepers, words) in BESIDE.items() if name in video.side_data
+def _side_data_notes(video: Video, encoder: str) -> list[str]:
+    """Returns notes on side data that the encoder does not keep."""
+    return [
+        f"{words} is dropped"
+        for name, (encoders, words) in SIDE_DATA_NOTES.items()
+        if name in video.side_data and encoder not in encoders
     ]
-    return [f"{words} is left out" for keepers, words in told if encoder not in keepers]
 
 
 def _check_depth(target: Path, depth: int | None, *, lossless: bool) -> None:
     if lossless and target.suffix.lower() != ".mkv":
         raise InputError(
-            f"{target}: a lossless video is written as FFV1, which players expect in .mkv alone: "
-            "let the name end so, or leave --lossless out"
+            f"{target}: a lossless video is written as FFV1 in .mkv: end the name in .mkv, or "
+            "leave out --lossless"
         )
     depths = (8, 16) if lossless else (8, 10)
     if depth not in (None, *depths):
-        other = "" if lossless else "; 16 need --lossless and a name that ends in .mkv"
+        other = "" if lossless else "; 16 bits need --lossless and .mkv"
         raise InputError(
-            f"{target}: a depth of {depth} bits: {'lossless ' * lossless}videos are written with "
-            f"{' or '.join(map(str, depths))}{other}"
+            f"{target}: a depth of {depth} bits is not supported: {'lossless ' * lossless}videos "
+            f"have {' or '.join(map(str, depths))} bits{other}"
         )

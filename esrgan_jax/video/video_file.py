@@ -1,5 +1,6 @@
-"""Reads the properties of a video before any work."""
+"""Reads the properties of a video, and its comment, before any work."""
 
+import importlib.util
 import os
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,10 +13,11 @@ from esrgan_jax.errors import InputError, missing
 
 if TYPE_CHECKING:
     from esrgan_jax.video.frames import Look
+    from esrgan_jax.video.streams import StreamId
 
 WRITTEN = (".mp4", ".mkv", ".webm")
-# Names that tell a video, also one that cannot be opened; others are found by their content.
-SUFFIXES = (
+# Suffixes of files that always count as videos. Other videos are recognised by content.
+VIDEO_SUFFIXES = (
     *(*WRITTEN, ".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".h264", ".h265"),
     *(".hevc", ".m1v", ".m2t", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mov", ".mpeg"),
     *(".mpg", ".mts", ".mxf", ".nut", ".ogv", ".rm", ".rmvb", ".ts", ".vob", ".wmv", ".y4m"),
@@ -27,13 +29,14 @@ class Video:
     """A video that can be read.
 
     Attributes:
-        height, width: Of the upright frames, in pixels.
-        frames: How many there are.
-        dtype: Of their arrays: uint8, or uint16 where a colour has more than eight bits.
+        path: The file.
+        height, width: Size of the upright frames, in pixels.
+        frames: Number of frames.
+        dtype: dtype of their arrays: uint8, or uint16 for more than 8 bits per channel.
         aspect: Width of a pixel over its height.
-        look: How the frames are turned and coloured.
-        others: (index, kind, codec or name) of the streams beside its images.
-        notes: Sentences on what of it no result will have.
+        look: Colour and orientation of the frames.
+        others: All streams except the upscaled one.
+        notes: Notes on what no result will have.
         side_data: FFmpeg's names of the side data of its frames.
     """
 
@@ -44,20 +47,20 @@ class Video:
     dtype: np.dtype
     aspect: Fraction
     look: "Look"
-    others: tuple[tuple[int, str, str], ...]
+    others: "tuple[StreamId, ...]"
     notes: tuple[str, ...]
     side_data: frozenset[str]
 
 
-MISSING = 0.1  # seconds at the end of a video that are worth a note; durations are rounded
+MISSING_NOTED = 0.1  # seconds; durations are rounded
 
 
-def open_video(path: str | os.PathLike) -> Video:
-    """Reads what a video is, and all its packets, undecoded, to see that it is whole.
+def open_video(path: str | os.PathLike[str]) -> Video:
+    """Reads the properties of a video, and all its packets to check that it is complete.
 
     Raises:
-        InputError: The file is missing, damaged, cut off, interlaced or no video; its colours are
-            of a kind that cannot be converted; or PyAV is not installed.
+        InputError: The file is missing, damaged, cut off, interlaced or not a video; its colours
+            are not supported; or PyAV is not installed.
     """
     _need_pyav()
     from av.error import FFmpegError
@@ -70,16 +73,16 @@ def open_video(path: str | os.PathLike) -> Video:
     if not path.is_file():
         raise InputError(f"{path}: cannot be read as a video: no such file")
     try:
-        with video_streams.open_source(path) as source:
+        with video_streams.open_container(path) as source:
             scanned = scan(source, video_streams.find_video(source))
-        with video_streams.open_source(path) as source:
+        with video_streams.open_container(path) as source:
             video_stream = video_streams.find_video(source)
             others = video_streams.other_streams(source, video_stream)
             frame = video_streams.first_frame(source, video_stream)
-            look = video_frames.look_of(frame, video_stream)
+            look = video_frames.read_look(frame, video_stream)
             aspect = Fraction(video_stream.sample_aspect_ratio or 1)
-            notes = video_frames.left_out(frame, video_stream, scanned.side_data)
-            if scanned.missing > max(MISSING, 3 / float(video_stream.average_rate or 30)):
+            notes = video_frames.frame_notes(frame, video_stream, scanned.side_data)
+            if scanned.missing > max(MISSING_NOTED, 3 / float(video_stream.average_rate or 30)):
                 notes = [*notes, f"its last {scanned.missing:.1f} s are missing: it may be cut off"]
     except FFmpegError as error:
         raise InputError(f"{path}: cannot be read as a video: {error.strerror}") from error
@@ -100,26 +103,24 @@ def open_video(path: str | os.PathLike) -> Video:
     )
 
 
-def read_comment(path: Path) -> str:
-    """The comment of a video, "" where it has none.
+def read_video_comment(path: Path) -> str:
+    """Returns the comment of a video, "" if it has none.
 
     Raises:
-        InputError: It cannot be read.
+        InputError: The video cannot be read.
     """
     _need_pyav()
     from av.error import FFmpegError
 
-    from esrgan_jax.video.streams import comment_of, open_source
+    from esrgan_jax.video.streams import comment_of, open_container
 
     try:
-        with open_source(path) as source:
+        with open_container(path) as source:
             return comment_of(source.metadata)[1]
     except FFmpegError as error:
         raise InputError(f"{path}: cannot be read as a video: {error.strerror}") from error
 
 
 def _need_pyav() -> None:
-    try:
-        import av  # noqa: F401
-    except ImportError as error:
-        raise missing("videos", "PyAV", "av<20") from error
+    if importlib.util.find_spec("av") is None:
+        raise missing("videos", "PyAV", "av<20")
