@@ -1,4 +1,4 @@
-"""Upscales image files: `python -m esrgan_jax.upscale INPUT… --output=PATH [--model=MODEL]`."""
+"""Upscales images and videos: `python -m esrgan_jax.upscale INPUT… --output=PATH`."""
 
 import argparse
 import os
@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from esrgan_jax.batch import made_by
 from esrgan_jax.batch.arguments import check_files, parse_arguments
@@ -18,10 +18,16 @@ from esrgan_jax.batch.report import Report
 from esrgan_jax.errors import InputError, RunError, listed, printable, run_command
 from esrgan_jax.video import parts as video_parts
 
-CLEANING_SECONDS = 5  # in which a second Ctrl-C is not needed; later it ends the process at once
+CLEANING_SECONDS = 5  # a second Ctrl-C after this time ends the process at once
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command.
+
+    Raises:
+        InputError: The arguments are wrong, or no named input can be upscaled.
+        RunError: Some inputs could not be upscaled.
+    """
     args = parse_arguments(argv)
     jobs = plan(
         args.inputs,
@@ -41,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     part, parts = args.share or (jax.process_index(), jax.process_count())
     jobs = jobs[part::parts]
-    _refuse_foreign(args, jobs)
+    _check_existing(args, jobs)
     options = ResultOptions(
         *(args.scale, args.size, args.extension or ".png", args.depth, args.quality, args.lossless),
         settings=args.settings,
@@ -68,11 +74,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.overwrite:
         for _, target in jobs:
             video_parts.remove_parts(target)
-    there = {} if args.overwrite else _there(jobs, stream, upscaler.name, args.settings)
-    done = [job for job, differs in there.items() if differs is None]
-    left = [job for job in jobs if job not in there]
+    existing = {} if args.overwrite else _existing(jobs, stream, upscaler.name, args.settings)
+    done = [job for job, differs in existing.items() if differs is None]
+    left = [job for job in jobs if job not in existing]
     count = len(jobs) - len(done)
-    if len(jobs) == 1 and args.output == jobs[0][1] and (differs := there.get(jobs[0])):
+    if len(jobs) == 1 and args.output == jobs[0][1] and (differs := existing.get(jobs[0])):
         raise _not_replaced(args.output, differs)
     try:
         with Report(args.progress, count, out) as report:
@@ -82,85 +88,83 @@ def main(argv: Sequence[str] | None = None) -> None:
                     report.note(folder, note)
             for job in done:
                 report.skipped(*job)
-            for job, differs in there.items():
+            for job, differs in existing.items():
                 if differs is not None:
                     report.failed(job[0], _not_replaced(job[1], differs))
             upscale_files(upscaler, left, options, report, stream)
     except BrokenPipeError as error:
-        raise RunError("nobody reads the standard output any more: stopped") from error
+        raise RunError("stopped: standard output was closed") from error
     if report.failures:
         names = listed([name for name, _ in report.failures])
-        # As in the other commands, where all that was named is no input, that is what was wrong.
+        # If no named input can be read, the exit code is 2, as in the other commands.
         named = {str(path) for path in args.inputs}.issuperset(name for name, _ in report.failures)
-        wrong = named and report.refused == len(jobs)
-        said = f"{len(report.failures)} of {count} images could not be upscaled: {names}"
-        raise (InputError if wrong else RunError)(said)
+        error_type = InputError if named and report.refused == len(jobs) else RunError
+        raise error_type(f"{len(report.failures)} of {count} images could not be upscaled: {names}")
     if args.progress == "bar":
         plural = "s" if len(left) != 1 else ""
-        skipped = f", {len(done)} skipped as done (--overwrite does them again)" if done else ""
+        skipped = f", {len(done)} skipped as done (--overwrite repeats them)" if done else ""
         shape = f"x{args.scale:g}" if args.scale else f"x{upscaler.scale}"
         if args.size:
             shape = "to {}x{}".format(*args.size)
-        said = f"{len(left)} image{plural} upscaled {shape}: {args.output}{skipped}"
-        print(printable(said), file=out)
+        summary = f"{len(left)} image{plural} upscaled {shape}: {args.output}{skipped}"
+        print(printable(summary), file=out)
 
 
-def _refuse_foreign(args: argparse.Namespace, jobs: Sequence[Job]) -> None:
-    """InputError where the one file to write is there and no result: told before a model loads."""
+def _check_existing(args: argparse.Namespace, jobs: Sequence[Job]) -> None:
+    """Raises InputError, before a model is loaded, if the only target exists and has no record."""
     if args.overwrite or len(jobs) != 1 or args.output != jobs[0][1] or args.output == STREAM:
         return
     if os.path.isfile(args.output) and made_by.find_record(args.output) is None:
         raise _not_replaced(args.output, str(made_by.difference(None, "")))
 
 
-def _there(
-    jobs: Sequence[Job], stream: bytes, networks: str, settings: Mapping[str, Any]
+def _existing(
+    jobs: Sequence[Job], stream: bytes, networks: str, settings: Mapping[str, made_by.Setting]
 ) -> dict[Job, str | None]:
-    """The jobs whose target is there, with how it differs from what they would write, or None."""
-    there: dict[Job, str | None] = {}
+    """Returns the jobs with existing targets, and how each differs from the new result or None."""
+    existing: dict[Job, str | None] = {}
     for source, target in jobs:
         if target == STREAM or not os.path.isfile(target):
             continue
         content = stream if source == STREAM else source
-        with suppress(InputError):  # an unreadable source is reported later, with the others
-            wanted = made_by.make_record(networks, content, settings)
-            there[source, target] = made_by.difference(made_by.find_record(target), wanted)
-    return there
+        with suppress(InputError):  # an unreadable source is reported later
+            record = made_by.make_record(networks, content, settings)
+            existing[source, target] = made_by.difference(made_by.find_record(target), record)
+    return existing
 
 
 def _not_replaced(target: Path, differs: str) -> InputError:
     return InputError(
-        f"{target}: already exists and {differs}. Take another --output, or --overwrite to "
-        "replace it"
+        f"{target}: already exists and {differs}. Choose another --output, or replace it "
+        "with --overwrite"
     )
 
 
 def run() -> NoReturn:
-    """`main` for a shell: it ends soon and without a word of Python's when it is stopped."""
-    first: list[tuple[int, float]] = []  # the signal that stops it, and when it came
+    """Runs `main` for a shell. A signal stops it soon and without a traceback."""
+    received: list[tuple[int, float]] = []  # the first signal and its time
 
-    def stop(number: int, _: Any) -> None:
-        if not first:
-            first.append((number, time.monotonic()))
+    def stop(number: int, _: object) -> None:
+        if not received:
+            received.append((number, time.monotonic()))
             raise KeyboardInterrupt
-        if time.monotonic() - first[0][1] > CLEANING_SECONDS:
+        if time.monotonic() - received[0][1] > CLEANING_SECONDS:
             os._exit(128 + number)
 
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) != signal.SIG_IGN:  # as of nohup
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
             signal.signal(number, stop)
     try:
         run_command(main)
     except SystemExit as end:
-        # Python's own end would wait for the tiles that the device still computes, and speak of
-        # what it could not write to a pipe that is closed.
+        # Python's own exit would wait for tiles on the device, and print errors of a closed pipe.
         try:
             sys.stdout.flush()
         except BrokenPipeError:
             os._exit(int(end.code or 1))
-        if first:
-            os._exit(128 + first[0][0])
+        if received:
+            os._exit(128 + received[0][0])
         raise
 
 

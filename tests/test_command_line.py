@@ -209,7 +209,7 @@ def test_interpolate_takes_as_much_of_the_gan_as_the_others(home):
         ("--depth=16 --output=x.jpg", r"\.jpg holds 8 bits a channel, not 16"),
         ("--depth=32", r"\.png holds 8 or 16 bits a channel, not 32"),
         ("--lossless --output=x.jpg", r"\.jpg is not lossless"),
-        ("--suffix=../x", "would lead to another folder"),
+        ("--suffix=../x", "contains a slash"),
         ("--model=b.npx", "b.npx: no such file or directory.* Did you mean ./b.npz"),
         ("--model=a.npz --then=gone.npz", "gone.npz: no such file or directory"),
         ("--mix a.npz=nan b.npz=1", "is not MODEL=WEIGHT"),
@@ -227,14 +227,14 @@ def test_values_are_checked_before_a_network_is_read(home, unloaded, options, me
     [
         (
             "x.pgn",
-            r"no file is written as \.pgn\. Did you mean \.png\? If it shall be a folder, put",
+            r"\.pgn is not supported\. Did you mean \.png\? For a folder, add a / to the name",
         ),
         ("x.jpgg", r"Did you mean \.jpg\?"),
-        ("x.WEPB", r"no file is written as \.wepb\. Did you mean \.webp\?"),
-        ("x.jxl", r"no file is written as \.jxl\. Choose of \.avif, "),
-        ("x.psd", r"no file is written as \.psd\. Choose of \.avif, "),
+        ("x.WEPB", r"\.wepb is not supported\. Did you mean \.webp\?"),
+        ("x.jxl", r"\.jxl is not supported\. Choose one of \.avif, "),
+        ("x.psd", r"\.psd is not supported\. Choose one of \.avif, "),
         ("x.mp5", r"Did you mean \.mp4\?"),
-        ("x.bmp", r"files end in \.avif"),
+        ("x.bmp", r"a file must end in \.avif"),
     ],
 )
 def test_an_ending_that_is_not_written_makes_no_folder(home, unloaded, output, message):

@@ -145,13 +145,13 @@ def test_no_image_is_overwritten_or_written_twice(photos, tmp_path):
         ([tmp_path / "*.tga"], out, r"no image matches .*\*\.tga"),
         ([photos], tmp_path / "out.png", "is one file; name a folder"),
         ([photos], STREAM, "is one file"),
-        ([other], photos / "notes.txt", "files end in"),
-        ([image], tmp_path / "out.bmp", "files end in"),
-        ([image], image / "out", r"a\.png is a file and no folder"),
-        ([image], image / "out.png", r"a\.png is a file and no folder"),
+        ([other], photos / "notes.txt", "a file must end in"),
+        ([image], tmp_path / "out.bmp", "a file must end in"),
+        ([image], image / "out", r"a\.png is a file, not a folder"),
+        ([image], image / "out.png", r"a\.png is a file, not a folder"),
         ([image], tmp_path / "out.mp4", "is an image and .* would be a video"),
         ([video], out.with_suffix(".png"), "is a video and .* would be an image"),
-        ([video], STREAM, "is a video, which is written to a file"),
+        ([video], STREAM, "is a video: name a file as --output"),
         ([STREAM], out, "standard input becomes one file"),
     ]:
         with pytest.raises(InputError, match=message):

@@ -1,4 +1,4 @@
-"""Results that are there: skipped where the very same command made them, never silently else."""
+"""Existing results: skipped if the same command made them, otherwise an error."""
 
 import io
 import json
@@ -55,8 +55,8 @@ def test_the_same_command_skips_and_says_so(models, photo, tmp_path, capsys, suf
         before = content(output)
         capsys.readouterr()
         upscale(*command)
-        said = f"{output}, 1 skipped as done (--overwrite does them again)"
-        assert said in capsys.readouterr().out
+        summary = f"{output}, 1 skipped as done (--overwrite repeats them)"
+        assert summary in capsys.readouterr().out
         assert content(output) == before
     with pytest.raises(
         InputError, match=r"large\.\w+: already exists and was made with strength=0,"
@@ -100,7 +100,7 @@ def test_one_file_made_otherwise_is_an_error(models, photo, tmp_path, options, d
     with pytest.raises(InputError, match=differs.replace("kode", "k.*de")) as raised:
         upscale(photo, f"--output={output}", *options)
     assert str(raised.value).startswith(f"{output}: already exists and ")
-    assert str(raised.value).endswith("Take another --output, or --overwrite to replace it")
+    assert str(raised.value).endswith("Choose another --output, or replace it with --overwrite")
     assert content(output) == before
     upscale(photo, f"--output={output}", *options, "--overwrite")
     assert content(output) != before

@@ -301,7 +301,7 @@ def test_too_little_room_is_told_before_any_work(jobs, monkeypatch, free, noted)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: types.SimpleNamespace(free=free))
     report = run([(source, target) for source, target in jobs[:4]])
     first = json.loads(report.out.getvalue().splitlines()[0])
-    assert (first["event"] == "note" and "are free there" in first["note"]) == noted
+    assert (first["event"] == "note" and "are free; if" in first["note"]) == noted
     assert report.done_count == 4
 
 
@@ -310,7 +310,7 @@ def test_a_disk_that_is_full_is_told_before_any_work(jobs, monkeypatch, suffix, 
     """Four results of 7,560 bytes, of which Deflate can make 7.3 and JPEG 68.9."""
     jobs = [(source, target.with_suffix(suffix)) for source, target in jobs[:4]]
     monkeypatch.setattr(shutil, "disk_usage", lambda _: types.SimpleNamespace(free=least - 1))
-    with pytest.raises(RunError, match=r"free there, and the results take at least .*; make room"):
+    with pytest.raises(RunError, match=r"free, and the results take at least .*; free some space"):
         run(jobs)
     assert not jobs[0][1].parent.exists()
     monkeypatch.setattr(shutil, "disk_usage", lambda _: types.SimpleNamespace(free=least))
@@ -441,7 +441,7 @@ def test_only_a_few_strips_are_alive(tmp_path, monkeypatch, images):
     )
     image.rows = lambda: (strip() for _ in range(total))
     monkeypatch.setattr(upscale_images, "open_image", lambda _: image)
-    monkeypatch.setattr(upscale_images, "record", lambda *_: "")
+    monkeypatch.setattr(upscale_images, "make_record", lambda *_: "")
 
     class Same(Twice):
         scale = 1

@@ -1,1 +1,1 @@
-"""What the upscale command adds to `upscaling`: which files, in which order, and the report."""
+"""Files of the upscale command: options, jobs, records of how a result was made, and the report."""

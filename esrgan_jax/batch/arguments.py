@@ -5,7 +5,6 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from esrgan_jax.images.output_formats import FORMATS, check_target, output_dtype
 from esrgan_jax.video.video_file import WRITTEN
 
 WORST_CRF = 63  # of any encoder
-# The options that change pixels or files; `made_by` compares them with what a result says.
+# Options that change the result; `made_by` compares them with the record in a result.
 RECORDED = (
     *("scale", "size", "strength", "color", "seamless", "ensemble", "depth", "quality"),
     *("lossless", "overlap", "exact", "dtype"),
@@ -26,11 +25,14 @@ RECORDED = (
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options of a command line, and of them: `inputs` with those of -i, `is_folder` of the
-    output, `models` as `Upscaler.load` takes them, `extension`, and `settings` for `made_by`.
+    """Parses a command line and checks the options that need no file.
+
+    Returns:
+        The options, and these derived from them: `inputs` including those of -i, `is_folder` of the
+        output, `models` as `Upscaler.load` takes them, `extension`, and `settings` for `made_by`.
 
     Raises:
-        InputError: Some cannot be, or not together.
+        InputError: Options are wrong, or do not go together.
     """
     parser = upscale_parser()
     args = parse(parser, argv)
@@ -43,13 +45,13 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if args.extension not in (None, *FORMATS, *WRITTEN):
         endings = ", ".join((*FORMATS, *WRITTEN))
         raise InputError(f"--format={args.format}: choose one of {endings}")
-    asked = {name: getattr(args, name) for name in RECORDED}
-    args.settings = {name: v for name, v in asked.items() if v != parser.get_default(name)}
+    values = {name: getattr(args, name) for name in RECORDED}
+    args.settings = {name: v for name, v in values.items() if v != parser.get_default(name)}
     return args
 
 
 def upscale_parser() -> argparse.ArgumentParser:
-    """All options of the command."""
+    """Creates the parser with all options of the command."""
     parser = argparse.ArgumentParser(
         prog=program("upscale"),
         description="Upscale images, folders of images and videos with an ESRGAN generator.",
@@ -65,15 +67,14 @@ def upscale_parser() -> argparse.ArgumentParser:
         help="image, video, folder, pattern ('photos/**/*.jpg'), or - for standard input",
     )
     add("-i", "--input", metavar="INPUT", nargs="+", action="extend", default=[], type=path_type,
-        help="the same, as other programs have it")  # fmt: skip
+        help="the same, with a flag")  # fmt: skip
     add(
         "-o",
         "--output",
         metavar="PATH",
         required=True,
         type=_output,
-        help="a file for one image, - for standard output, otherwise a folder (folders keep "
-        "their tree)",
+        help="a file for one image, - for standard output, or a folder (subfolders are kept)",
     )
 
     networks = parser.add_argument_group("networks")
@@ -104,8 +105,8 @@ def upscale_parser() -> argparse.ArgumentParser:
     add("--size", metavar="WxH", type=_size, help="size of the result; 1920x0 keeps the aspect")
     add("--strength", metavar="S", type=float, default=1.0, help="0 is bicubic, 1 the network")
     add("--color", choices=["keep"], help="correct colour drift of the network")
-    add("--seamless", choices=["wrap", "mirror"], help="for textures that are repeated")
-    add("--ensemble", action="store_true", help="mean of eight flipped and turned versions")
+    add("--seamless", choices=["wrap", "mirror"], help="for textures that are tiled")
+    add("--ensemble", action="store_true", help="mean of eight flipped and rotated versions")
 
     files = parser.add_argument_group("files")
     add = files.add_argument
@@ -119,41 +120,45 @@ def upscale_parser() -> argparse.ArgumentParser:
         metavar="TEXT",
         default="",
         type=_suffix,
-        help="behind names in a folder, such as _x4",
+        help="added to file names in a folder, such as _x4",
     )
     add(
         "--overwrite",
         action="store_true",
-        help="replace files that are there (default: skip what the same command made, refuse else)",
+        help="replace existing files (default: skip those that the same command made, refuse "
+        "others)",
     )
-    add("--depth", type=int, choices=[8, 10, 16, 32], help="bits a channel (default: the input's)")
+    add("--depth", type=int, choices=[8, 10, 16, 32],
+        help="bits per channel (default: the input's)")  # fmt: skip
     add("--quality", metavar="Q", type=int, help="1 to 100 for JPEG, WebP, AVIF; CRF of videos")
     add("--lossless", action="store_true", help="for WebP, AVIF and videos in .mkv (FFV1)")
 
     work = parser.add_argument_group("work")
     add = work.add_argument
-    add("-t", "--tile", metavar="N", type=int, help="LR pixels of a tile (default: by the memory)")
-    add("--overlap", metavar="N", type=int, help="LR pixels tiles share (default 112 or less)")
-    add("--exact", action="store_true", help="overlap by all that the network sees")
-    add("--dtype", choices=["float32", "bfloat16"], help="default: by the device")
+    add("-t", "--tile", metavar="N", type=int, help="LR pixels of a tile (default: by memory)")
+    add("--overlap", metavar="N", type=int, help="LR pixels tiles share (default: 112 or less)")
+    add("--exact", action="store_true", help="overlap by the whole receptive field")
+    add("--dtype", choices=["float32", "bfloat16"], help="precision (default: by device)")
     add("--spatial", action="store_true", help="split an image over the devices, not its tiles")
-    add("--share", metavar="I/N", type=_share, help="do part I (from 0) of N, one for each host")
+    add("--share", metavar="I/N", type=_share, help="do part I (from 0) of N, for several hosts")
     add("--progress", choices=MODES, default="bar", help="a bar, lines of JSON, or quiet")
     return parser
 
 
 def _output(text: str) -> tuple[Path, bool]:
-    """The path, and whether it is written as that of a folder: Path drops the slash."""
+    """Returns the path, and whether it ends in a slash, which Path drops."""
     return path_type(text), text.endswith(("/", os.sep))
 
 
 def _suffix(text: str) -> str:
+    """Checks --suffix."""
     if "/" in text or os.sep in text:
-        raise argparse.ArgumentTypeError(f"{text!r} would lead to another folder")
+        raise argparse.ArgumentTypeError(f"{text!r} contains a slash")
     return text
 
 
 def _size(text: str) -> tuple[int, int]:
+    """Parses --size to (width, height)."""
     width, cross, height = text.lower().partition("x")
     if not cross or not (width.isdecimal() and height.isdecimal()):
         raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, such as 1920x1080")
@@ -161,6 +166,7 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _weighted(text: str) -> tuple[str, float]:
+    """Parses MODEL=WEIGHT of --mix."""
     model, _, weight = text.rpartition("=")
     try:
         if not math.isfinite(float(weight)):
@@ -172,38 +178,37 @@ def _weighted(text: str) -> tuple[str, float]:
 
 
 def _share(text: str) -> tuple[int, int]:
+    """Parses I/N of --share."""
     part, _, parts = text.partition("/")
     if not (part.isdecimal() and parts.isdecimal() and int(part) < int(parts)):
         raise argparse.ArgumentTypeError(f"{text!r} is not I/N with I from 0 to N - 1")
     return int(part), int(parts)
 
 
-def _models(args: argparse.Namespace) -> list[Any]:
-    """The chain of models, as `Upscaler.load` takes it."""
+def _models(args: argparse.Namespace) -> list[str | dict[str, float] | None]:
+    """Returns the chain of models, as `Upscaler.load` takes it."""
     if args.mix and (args.model, args.psnr_model, args.alpha) != (None, None, None):
-        raise InputError(
-            "--mix names networks and their weights: leave --model, --psnr_model and --alpha out"
-        )
-    mixed = dict(args.mix)
-    if len(mixed) < len(args.mix):
+        raise InputError("--mix replaces --model, --psnr_model and --alpha: leave them out")
+    weights: dict[str, float] = dict(args.mix)
+    if len(weights) < len(args.mix):
         raise InputError("--mix names a network twice")
-    if mixed and abs(sum(mixed.values()) - 1) > 0.005:
-        total = f"{sum(mixed.values()):g}"
-        raise InputError(f"the weights of --mix sum to {total}: let them sum to 1")
-    return [mixed or args.model, *args.then]  # None is the package's own
+    if weights and abs(sum(weights.values()) - 1) > 0.005:
+        total = f"{sum(weights.values()):g}"
+        raise InputError(f"the weights of --mix sum to {total}, not to 1")
+    return [weights or args.model, *args.then]  # None is the package's own
 
 
 def check_files(args: argparse.Namespace, jobs: Sequence[Job]) -> None:
-    """Before a model is loaded: can what is asked for be written?
+    """Checks before a model is loaded whether the results can be written.
 
     Raises:
         InputError: No format of the results has that quality or depth, or is lossless; or --format
-            has no meaning for any of the inputs.
+            fits none of the inputs.
     """
     for_videos, extension = args.extension in WRITTEN, args.extension
     if extension and jobs and all(is_video(source) != for_videos for source, _ in jobs):
-        whose, given = ("videos", "an image") if for_videos else ("images", "a video")
-        raise InputError(f"--format={extension[1:]} is for {whose}, and each input is {given}")
+        format_of, each = ("videos", "an image") if for_videos else ("images", "a video")
+        raise InputError(f"--format={extension[1:]} is for {format_of}, and each input is {each}")
     targets = [target for _, target in jobs]
     quality, videos = args.quality, any(is_video(target) for target in targets)
     if videos:
@@ -220,11 +225,11 @@ def check_files(args: argparse.Namespace, jobs: Sequence[Job]) -> None:
 
 
 def _problem(suffix: str, args: argparse.Namespace) -> str | None:
-    """What keeps any image from being written so."""
+    """Returns why no image can be written with this suffix, or None."""
     try:
         dtype = output_dtype(suffix, np.uint8, args.depth)
-        told = {"quality": args.quality, "lossless": args.lossless}
-        check_target(suffix, height=1, width=1, bands=3, dtype=dtype, **told)
+        options = {"quality": args.quality, "lossless": args.lossless}
+        check_target(suffix, height=1, width=1, bands=3, dtype=dtype, **options)
     except InputError as error:
         return str(error)
     return None

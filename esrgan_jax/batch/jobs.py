@@ -1,4 +1,4 @@
-"""Plans which output file each input becomes, and its size and format."""
+"""Plans the output file of each input, and the size and format of the results."""
 
 import glob
 import os
@@ -7,9 +7,10 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 from esrgan_jax import files
+from esrgan_jax.batch.made_by import Setting
 from esrgan_jax.errors import InputError, did_you_mean
 from esrgan_jax.images.image_file import SUFFIXES, find_images
 from esrgan_jax.images.reader import open_image
@@ -20,23 +21,30 @@ from esrgan_jax.video.detect import is_video
 STREAM = Path("-")  # standard input or output
 MAYBE_ANIMATED = (".gif", ".webp")
 
-FILE_ENDING = re.compile(r"\.[a-z][a-z0-9]{1,4}")  # .jxl, but not .2024 or .d, as of folders
+FILE_SUFFIX = re.compile(r"\.[a-z][a-z0-9]{1,4}")  # .jxl, but not .2024 or .d of a folder
 
-Job = tuple[Path, Path]  # source and target
+Job = tuple[Path, Path]  # (source, target)
+
+
+class Scaling(Protocol):
+    """An `Upscaler`, or anything with its scale."""
+
+    @property
+    def scale(self) -> int: ...
 
 
 @dataclass(frozen=True)
 class ResultOptions:
-    """What the results shall be.
+    """Size and format of the results.
 
     Attributes:
-        scale: Of the result over the input; None for the network's.
-        size: (width, height) instead, a side of 0 follows from the other.
-        suffix: The format of standard output.
-        depth: 8, 16 or 32 (floating point) bits; None for the input's.
-        quality: 1 to 100, for formats that have it.
-        lossless: Where the format can.
-        settings: What else was asked for, with all of the above, as `made_by.make_record` takes it.
+        scale: Size of the result over that of the input; None for the scale of the network.
+        size: (width, height) instead of a scale; a side of 0 keeps the aspect.
+        suffix: Format of standard output.
+        depth: 8, 16 or 32 (floating point) bits per channel; None for those of the input.
+        quality: 1 to 100 for images, a CRF for videos.
+        lossless: Write losslessly if the format can.
+        settings: All options that are not the default, as `made_by.make_record` takes them.
     """
 
     scale: float | None = None
@@ -45,21 +53,21 @@ class ResultOptions:
     depth: int | None = None
     quality: int | None = None
     lossless: bool = False
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Setting] = field(default_factory=dict[str, Setting])
 
-    def result_size(self, height: int, width: int, upscaler: Any) -> tuple[int, int]:
-        """(height, width) of an image's result."""
+    def result_size(self, height: int, width: int, upscaler: Scaling) -> tuple[int, int]:
+        """Returns (height, width) of the result of an image of height x width pixels."""
         from esrgan_jax.upscaling.upscaler import result_size
 
-        wished = result_size((height, width), self.scale, self.size)
-        return wished or (height * upscaler.scale, width * upscaler.scale)
+        size = result_size((height, width), self.scale, self.size)
+        return size or (height * upscaler.scale, width * upscaler.scale)
 
 
 class _Found(NamedTuple):
-    """An image or video, and the folder or the start of the pattern that it was found in."""
+    """An image or video, and the folder or the fixed part of the pattern that it was found in."""
 
     path: Path
-    root: Path | None = None  # none where it was named
+    root: Path | None = None  # None if it was named itself
 
 
 def plan(
@@ -70,25 +78,25 @@ def plan(
     extension: str | None = None,
     is_folder: bool = False,
 ) -> list[Job]:
-    """Which file each input becomes.
+    """Returns the target of each input.
 
     Args:
-        inputs: Images, videos, folders, patterns such as `photos/**/*.png`, or `-`. A folder
-            stands for all images in it; videos are taken where they are named. The tree of a
-            folder, or of what a pattern leaves open, is kept.
-        output: A file, for one image or video, a folder, or `-`.
-        suffix: Behind the name of every file in a folder: "_x4".
-        extension: Of the images, or of the videos, in a folder, such as ".jpg" or ".mkv"; left
-            out, .png, or .webp for animations. A video keeps its own, or becomes .mp4.
-        is_folder: The output is a folder whatever its name looks like.
+        inputs: Images, videos, folders, patterns such as `photos/**/*.png`, or `-`. A folder means
+            all images in it; videos have to be named or match a pattern. Subfolders below a folder
+            or below the fixed part of a pattern are kept.
+        output: A file for one image or video, a folder, or `-`.
+        suffix: Added to the name of every file in a folder: "_x4".
+        extension: Suffix of the images or of the videos in a folder, such as ".jpg" or ".mkv". By
+            default images become .png, animations .webp, and videos keep theirs or become .mp4.
+        is_folder: The output is a folder, whatever its name is.
 
     Returns:
-        (source, target) pairs, no two of one target. What an earlier run wrote into the same
-        folder is no source.
+        (source, target) pairs with different targets. Results of an earlier run in the same folder
+        are no sources.
 
     Raises:
-        InputError: An input is missing, two would become one file, one that is read would be
-            overwritten, or nothing can be written there.
+        InputError: An input is missing, two inputs have the same target, an input would be
+            overwritten, or the output cannot be written.
     """
     for path in (*inputs, output):
         _check_link(path)
@@ -101,7 +109,7 @@ def plan(
         return [_one(found, output)]
     if not suffix and any(os.path.isdir(path) and _same(path, output) for path in inputs):
         raise InputError(
-            f"--output={output} is the input folder; take another one, or a --suffix such as _x4"
+            f"--output={output} is the input folder; choose another one, or a --suffix such as _x4"
         )
     jobs = [
         (item.path, output / _renamed(item, suffix, extension))
@@ -112,16 +120,17 @@ def plan(
     origin: dict[Path, Path] = {}
     for source, target in jobs:
         if target.resolve() in sources:
-            raise _overwriting(target)
+            raise _would_overwrite(target)
         if (other := origin.setdefault(target, source)) != source:
             raise InputError(
                 f"{other} and {source} would both be written to {target}; "
-                "rename one or upscale them into two folders"
+                "rename one or upscale them to two folders"
             )
     return jobs
 
 
 def _matches(path: Path) -> list[_Found]:
+    """Returns the images and videos that an input names."""
     if os.path.isdir(path):
         return [_Found(image, path) for image in find_images(path)]
     if path == STREAM or os.path.exists(path):
@@ -143,7 +152,7 @@ def _matches(path: Path) -> list[_Found]:
 
 
 def _check_link(path: Path) -> None:
-    """InputError if a path is a link that leads nowhere."""
+    """Raises InputError if a path is a broken link."""
     if os.path.islink(path) and not os.path.exists(path):
         raise InputError(
             f"{path} is a link to {os.readlink(path)}, which does not exist or leads back to it"
@@ -151,62 +160,62 @@ def _check_link(path: Path) -> None:
 
 
 def _check_writable(output: Path, is_folder: bool) -> None:
-    """Before the work and not after it."""
+    """Checks that the output can be written."""
     if output == STREAM:
         return
-    places = (output, *output.absolute().parents)[0 if is_folder else 1 :]
+    folders = (output, *output.absolute().parents)[0 if is_folder else 1 :]
     if reason := files.too_long(output):
         raise InputError(f"--output={output}: {reason}")
-    folder = next(place for place in places if os.path.exists(place))
+    folder = next(path for path in folders if os.path.exists(path))
     if not os.path.isdir(folder):
-        raise InputError(f"--output={output}: {folder} is a file and no folder")
+        raise InputError(f"--output={output}: {folder} is a file, not a folder")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"--output={output}: the folder {folder} is not writable")
 
 
 def _is_folder(output: Path, one: bool) -> bool:
-    """Whether an output is a folder, there or to be made, by its name.
+    """Returns whether an output is a folder: an existing one, or by its name.
 
     Args:
-        one: It is for one image or video that was named.
+        one: Whether the only input is an image or video that was named itself.
     """
     if output == STREAM or os.path.isdir(output):
         return output != STREAM
-    ending = output.suffix.lower()
-    if ending in (*WRITABLE, *video_file.WRITTEN):
+    suffix = output.suffix.lower()
+    writable = (*WRITABLE, *video_file.WRITTEN)
+    if suffix in writable:
         return False
-    written = (*WRITABLE, *video_file.WRITTEN)
-    endings = ", ".join(written)
-    if os.path.isfile(output) or ending in (*SUFFIXES, *video_file.VIDEO_SUFFIXES):
-        raise InputError(f"--output={output}: files end in {endings}; or name a folder")
-    meant = did_you_mean(ending, written)
-    if meant or (one and FILE_ENDING.fullmatch(ending)):
-        choose = meant or f" Choose of {endings}."
+    suffixes = ", ".join(writable)
+    if os.path.isfile(output) or suffix in (*SUFFIXES, *video_file.VIDEO_SUFFIXES):
+        raise InputError(f"--output={output}: a file must end in {suffixes}; or name a folder")
+    suggestion = did_you_mean(suffix, writable)
+    if suggestion or (one and FILE_SUFFIX.fullmatch(suffix)):
+        choose = suggestion or f" Choose one of {suffixes}."
         raise InputError(
-            f"--output={output}: no file is written as {ending}.{choose} "
-            "If it shall be a folder, put a / behind it"
+            f"--output={output}: {suffix} is not supported.{choose} "
+            "For a folder, add a / to the name"
         )
     return True
 
 
 def _one(found: Sequence[_Found], output: Path) -> Job:
-    """The job of a single file or stream."""
+    """Returns the job of a single file or stream."""
     if len(found) > 1:
         raise InputError(f"--output={output} is one file; name a folder for several images")
     source = found[0].path
     if output == STREAM:
         if is_video(source):
-            raise InputError(f"{source} is a video, which is written to a file: name one")
+            raise InputError(f"{source} is a video: name a file as --output, not standard output")
     elif is_video(source) != is_video(output):
         kinds = ("a video", "an image") if is_video(source) else ("an image", "a video")
         raise InputError(f"{source} is {kinds[0]} and {output} would be {kinds[1]}")
     elif _same(source, output):
-        raise _overwriting(output)
+        raise _would_overwrite(output)
     return source, output
 
 
 def _without_results(found: Sequence[_Found], output: Path, suffix: str) -> Iterator[_Found]:
-    """All but what an earlier run wrote where it found its images; what is named is meant."""
+    """Yields all but the results of an earlier run, unless they were named themselves."""
     stems = {(item.path.parent, item.path.stem) for item in found}
     for item in found:
         path, stem = item.path, item.path.stem
@@ -220,9 +229,10 @@ def _without_results(found: Sequence[_Found], output: Path, suffix: str) -> Iter
 
 
 def _renamed(item: _Found, suffix: str, extension: str | None) -> Path:
+    """Returns the path of a result below the output folder."""
     path = item.path
     if path == STREAM:
-        raise InputError("standard input becomes one file: name it with --output, or -")
+        raise InputError("standard input becomes one file: name a file as --output, or -")
     if is_video(path):
         own = path.suffix.lower()
         own = own if own in video_file.WRITTEN else ".mp4"
@@ -233,10 +243,10 @@ def _renamed(item: _Found, suffix: str, extension: str | None) -> Path:
     return name.with_name(f"{name.stem}{suffix}{extension}")
 
 
-def _overwriting(target: Path) -> InputError:
+def _would_overwrite(target: Path) -> InputError:
     return InputError(
         f"{target} would overwrite an image to be read; "
-        "take another --output, or a --suffix such as _x4"
+        "choose another --output, or a --suffix such as _x4"
     )
 
 
@@ -253,5 +263,5 @@ def _is_animated(source: Path) -> bool:
         return False
     try:
         return open_image(source).frames > 1
-    except InputError:  # said when its turn comes
+    except InputError:  # reported when it is upscaled
         return False

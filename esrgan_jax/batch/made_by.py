@@ -1,14 +1,15 @@
-"""Records in a result's metadata how it was made, to decide whether it may be kept.
+"""Records in a result's metadata how it was made, so that finished results can be skipped.
 
-The line names the version, the content of the source, the settings, and the networks with their
-hashes: "esrgan_jax 0.1.0, from sha256:0123456789abcdef, scale=2, by RRDB_ESRGAN_x4.npz sha256:…".
+The record is a line with the version, a hash of the source, the settings, and the networks with
+their hashes:
+"esrgan_jax 0.1.0, from sha256:0123456789abcdef, scale=2, by RRDB_ESRGAN_x4.npz sha256:…".
 """
 
 import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 from esrgan_jax import __version__
 from esrgan_jax.errors import InputError
@@ -17,48 +18,50 @@ from esrgan_jax.images.formats.gif import read_comment
 from esrgan_jax.images.reader import open_image
 from esrgan_jax.video import video_file
 
-DIGITS = 16  # of a SHA-256
+Setting: TypeAlias = str | float | tuple[int, int]
+DIGITS = 16  # hexadecimal digits of a SHA-256
 RECORD_LINE = re.compile(
     r"esrgan_jax \S+, from (?P<source>\S+), (?P<settings>(\w+=\S+, )*)by (?P<by>.+)"
 )
-# The text of an EXIF field as libvips gives it: "TEXT (TEXT, ASCII, 5 components, 5 bytes)".
+# An EXIF field as libvips formats it: "TEXT (TEXT, ASCII, 5 components, 5 bytes)".
 EXIF_TEXT = re.compile(r"(?s)(.*) \(\1, ASCII, \d+ components, \d+ bytes\)")
 
 
-def make_record(networks: str, source: Path | bytes, settings: Mapping[str, Any]) -> str:
-    """The line of a result.
+def make_record(networks: str, source: Path | bytes, settings: Mapping[str, Setting]) -> str:
+    """Returns the record of a result.
 
     Args:
         networks: `Upscaler.name`.
-        source: The file that it is made from, or its content.
-        settings: What was asked for beside that, {name: value}, without what is not set.
+        source: The input file, or its content.
+        settings: Options that are not the default, {name: value}.
 
     Returns:
-        A line of ASCII, since that is what EXIF has for it.
+        A line of ASCII, which all metadata formats can store.
 
     Raises:
         InputError: The source cannot be read.
     """
     try:
-        whole = isinstance(source, bytes)
-        digest = hashlib.sha256(source).hexdigest() if whole else sha256(source)
+        in_memory = isinstance(source, bytes)
+        digest = hashlib.sha256(source).hexdigest() if in_memory else sha256(source)
     except OSError as error:
         raise InputError(f"{source}: cannot be read: {error.strerror}") from error
     words = [f"esrgan_jax {__version__}", f"from sha256:{digest[:DIGITS]}"]
-    words += [f"{name}={_shown(value)}" for name, value in sorted(settings.items())]
+    words += [f"{name}={_text(value)}" for name, value in sorted(settings.items())]
     line = f"{', '.join(words)}, by {networks}"
     line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
     return line.encode("ascii", "backslashreplace").decode()
 
 
-def _shown(value: Any) -> str:
+def _text(value: Setting) -> str:
+    """Formats the value of a setting, such as "9x0" for (9, 0)."""
     if isinstance(value, tuple):
         return "x".join(map(str, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def find_record(path: Path) -> str | None:
-    """The line in an image or video that is there; None where it has none or is none."""
+    """Returns the record in an existing image or video, or None if there is none."""
     try:
         if path.suffix.lower() in video_file.WRITTEN:
             texts = video_file.read_video_comment(path).splitlines()
@@ -73,28 +76,28 @@ def find_record(path: Path) -> str | None:
     return next((text for text in texts if RECORD_LINE.fullmatch(text)), None)
 
 
-def difference(found: str | None, wanted: str) -> str | None:
-    """How a result that is there differs from the one that is wanted; None where it does not.
+def difference(found: str | None, record: str) -> str | None:
+    """Returns how an existing result differs from a new one, or None if it does not.
 
-    The version may be another one.
+    The version may differ.
 
     Args:
-        found: Its line, as `find_record` gives it.
-        wanted: The line that it would get.
+        found: The record of the existing result, from `find_record`.
+        record: The record that the new result would get.
 
     Returns:
         The end of a sentence, such as "was made from another image".
     """
-    there, new = RECORD_LINE.fullmatch(found or ""), RECORD_LINE.fullmatch(wanted)
-    if there is None:
+    old, new = RECORD_LINE.fullmatch(found or ""), RECORD_LINE.fullmatch(record)
+    if old is None:
         return "does not say that it was made by this command"
     assert new is not None
-    if there["by"] != new["by"]:
-        return f"was made by {there['by']}, not by {new['by']}"
-    if there["source"] != new["source"]:
+    if old["by"] != new["by"]:
+        return f"was made by {old['by']}, not by {new['by']}"
+    if old["source"] != new["source"]:
         return "was made from another image"
-    if there["settings"] != new["settings"]:
-        return f"was made with {_settings(there)}, not with {_settings(new)}"
+    if old["settings"] != new["settings"]:
+        return f"was made with {_settings(old)}, not with {_settings(new)}"
     return None
 
 

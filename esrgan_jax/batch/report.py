@@ -1,11 +1,11 @@
-"""The output of the upscale command: a progress bar, lines of JSON, or nothing."""
+"""Reports progress, notes and failures: a progress bar, lines of JSON, or failures only."""
 
 import contextlib
 import json
 import threading
 import time
 from pathlib import Path
-from typing import Any, Self, TextIO
+from typing import Self, TextIO
 
 from esrgan_jax.batch.jobs import STREAM
 from esrgan_jax.errors import InputError
@@ -13,31 +13,35 @@ from esrgan_jax.progress import Progress
 
 MODES = ("bar", "json", "quiet")
 PIXEL_UNITS = ((10**9, "GP"), (10**6, "MP"), (10**3, "kP"), (1, "P"))
-JSON_SECONDS = 1.0  # between lines of progress
+JSON_SECONDS = 1.0  # between progress events
 
 
 class Report:
-    """Counts pixels and images; may be used from several threads.
+    """Counts pixels and images, and prints events. It may be used by several threads.
 
     Args:
-        mode: "bar" (a line a minute where there is no terminal), "json" (a line of JSON for each
-            event: progress, note, done, failed, skipped, finished) or "quiet" (failures alone).
-        images: How many there are to do.
-        out: Where lines of JSON go.
+        mode: "bar" (a line per minute without a terminal), "json" (a line of JSON per event:
+            progress, note, done, failed, skipped, finished) or "quiet" (failures only).
+        images: Number of images and videos to upscale.
+        out: Where lines of JSON are printed.
+
+    Attributes:
+        failures: (name, reason) of each failed image.
+        refused: Number of failures that are errors of the input.
     """
 
     def __init__(self, mode: str, images: int, out: TextIO):
         self.mode, self.images, self.out = mode, images, out
-        self.total = self.pixels = self.shown = 0  # of results, in pixels
+        self.total = self.pixels = self.shown = 0  # pixels of the results
         self.done_count = self.skipped_count = 0
-        self.failures: list[tuple[str, str]] = []  # what it was, and why
-        self.refused = 0  # failures that are the input's fault
+        self.failures: list[tuple[str, str]] = []
+        self.refused = 0
         self.lock = threading.RLock()
         self.start = self.last = time.monotonic()
         self.bar: Progress | None = None
 
     def begin(self, pixels: int) -> None:
-        """Work begins, on results of so many pixels."""
+        """Starts the work, on results with this number of pixels."""
         self.total = pixels
         self.start = self.last = time.monotonic()
         if self.mode == "bar" and pixels:
@@ -45,21 +49,21 @@ class Report:
             self.bar = Progress(pixels, unit, "upscaling", size=size)
 
     def done_before(self, pixels: int) -> None:
-        """So many pixels are there from an earlier run: what is left counts."""
+        """Subtracts pixels that an earlier run has finished."""
         with self.lock:
             self.total -= pixels
             if self.bar:
                 self.bar.total -= pixels
 
     def advance(self, pixels: int) -> None:
-        """So many pixels more of the results are computed."""
+        """Counts computed pixels of the results."""
         with self.lock:
             self.pixels += pixels
-            self.total = max(self.total, self.pixels)  # what was estimated may have been too little
+            self.total = max(self.total, self.pixels)  # the estimate may be too low
             ended = self.done_count + len(self.failures) >= self.images
-            if ended and not self.failures:  # or too much
+            if ended and not self.failures:  # or too high
                 self.total = self.pixels
-            # What is computed is not written yet.
+            # Computed pixels are not written yet.
             done = self.pixels if ended else min(self.pixels, self.total - 1)
             more, self.shown = max(done - self.shown, 0), max(done, self.shown)
             if self.bar:
@@ -83,41 +87,41 @@ class Report:
         )
 
     def note(self, source: Path, text: str) -> None:
-        """Something that the user should know of an image."""
-        self._say("note", f"{source}: {text}", source=str(source), note=text)
+        """Prints a note on an image."""
+        self._print("note", f"{source}: {text}", source=str(source), note=text)
 
     def skipped(self, source: Path, target: Path) -> None:
-        """An image was done before."""
+        """Counts an image that an earlier run has finished."""
         self.skipped_count += 1
         if self.mode == "json":
             self._event("skipped", source=str(source), target=str(target))
 
     def done(self, source: Path, target: Path, size: tuple[int, int]) -> None:
-        """An image is written, of (height, width) pixels."""
+        """Counts a written image; size is (height, width)."""
         with self.lock:
             self.done_count += 1
             self.advance(0)
             if self.mode == "json":
-                named = {"source": str(source), "target": str(target)}
-                self._event("done", **named, height=size[0], width=size[1])
+                paths = {"source": str(source), "target": str(target)}
+                self._event("done", **paths, height=size[0], width=size[1])
 
     def failed(self, source: Path, error: BaseException | str) -> None:
-        """An image could not be done; the others go on."""
+        """Counts and prints a failure. The other images are still upscaled."""
         name = "standard input" if source == STREAM else str(source)
         reason = str(error).removeprefix(f"{name}: ")
         with self.lock:
             self.failures.append((name, reason))
             self.refused += isinstance(error, InputError)
-            self._say("failed", f"not done: {name}: {reason}", source=str(source), reason=reason)
+            self._print("failed", f"not done: {name}: {reason}", source=str(source), reason=reason)
 
-    def _say(self, event: str, line: str, **fields: Any) -> None:
+    def _print(self, event: str, line: str, **fields: object) -> None:
         with self.lock:
             if self.mode == "json":
                 self._event(event, **fields)
             elif self.mode == "bar" or event == "failed":
                 Progress.write(line)
 
-    def _event(self, event: str, **fields: Any) -> None:
+    def _event(self, event: str, **fields: object) -> None:
         with self.lock:
             print(json.dumps({"event": event, **fields}), file=self.out, flush=True)
 
@@ -128,7 +132,7 @@ class Report:
         if self.bar:
             self.bar.__exit__(*exception)
         if self.mode == "json":
-            with contextlib.suppress(BrokenPipeError):  # which is why it ends
+            with contextlib.suppress(BrokenPipeError):  # why the run ends
                 self._event(
                     "finished",
                     done=self.done_count,

@@ -1,4 +1,4 @@
-"""Upscales image files: reading, computing and writing overlap."""
+"""Upscales image files; reading, computing and writing run at the same time."""
 
 import itertools
 import os
@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 
@@ -28,25 +28,28 @@ from esrgan_jax.upscaling.planes import result_bands
 from esrgan_jax.upscaling.strips import Strips, prefetched
 from esrgan_jax.upscaling.upscaler import Upscaler
 
-WRITERS = 4  # images that are being compressed at a time
-QUEUED_STRIPS = 2  # strips of one, for the one that compresses
+WRITERS = 4  # images that are compressed at the same time
+QUEUED_STRIPS = 2  # strips of an image that wait for compression
+
+_Item: TypeAlias = np.ndarray | BaseException | None  # a strip, an error, or the end
 
 
 @dataclass(eq=False)
 class _Work:
-    """An image on its way to its file."""
+    """An image that is being upscaled and written."""
 
     job: Job
     image: OpenedImage
     made_by: str
     frames_left: int
-    strips: queue.Queue = field(default_factory=lambda: queue.Queue(QUEUED_STRIPS))
-    saving: Future = field(default_factory=Future)  # until it is started, one that never ends
-    unreadable: bool = False  # its other frames cannot be read either
+    strips: queue.Queue[_Item] = field(default_factory=lambda: queue.Queue(QUEUED_STRIPS))
+    # The writing: (height, width) of the result. Until it starts, one that never ends.
+    saving: Future[tuple[int, int]] = field(default_factory=Future[tuple[int, int]])
+    unreadable: bool = False  # a frame could not be read, so later ones cannot be either
 
 
 def read_stream(jobs: Sequence[Job]) -> bytes:
-    """Standard input, where a job has it; it can be read once."""
+    """Reads standard input if a job needs it, else returns b"". It can be read only once."""
     return sys.stdin.buffer.read() if any(source == STREAM for source, _ in jobs) else b""
 
 
@@ -57,19 +60,19 @@ def upscale_files(
     report: Report,
     stream: bytes | None = None,
 ) -> None:
-    """Upscales files; what cannot be done is reported, and the others are done.
+    """Upscales files. Failures are reported, and the other files are still upscaled.
 
-    Errors that can be known early are reported first. Then strips are read by one thread and
-    compressed by others while this one computes; tiles of several images share batches.
+    All files are checked first. Then strips are read by one thread and compressed by others while
+    this one computes. Tiles of several images share batches.
 
     Args:
         upscaler: The network.
-        jobs: (source, target), as `jobs.plan` gives them.
-        options: What the results shall be.
-        report: Told of everything.
-        stream: What `read_stream` gave, if it was read.
+        jobs: (source, target) pairs, as from `jobs.plan`.
+        options: Size and format of the results.
+        report: Receives progress, notes and failures.
+        stream: The result of `read_stream`, if it was already called.
     """
-    if stream is None:  # not by a thread, which would outlive an interrupt
+    if stream is None:  # not in a thread, which could not be interrupted
         stream = read_stream(jobs)
     images: list[Job] = []
     videos: list[VideoJob] = []
@@ -94,8 +97,8 @@ def upscale_files(
                 images.append(job)
         except (InputError, RunError) as error:
             report.failed(job[0], error)
-    for folder, lack in shortage(sizes).items():
-        report.note(folder, lack)
+    for folder, note in shortage(sizes).items():
+        report.note(folder, note)
     report.begin(total)
     read = prefetched(_opened(images, stream, upscaler, options, report))
     with closing(read):  # type: ignore[arg-type]
@@ -107,7 +110,7 @@ def upscale_files(
 def _open_image(
     job: Job, stream: bytes, upscaler: Upscaler, options: ResultOptions
 ) -> tuple[OpenedImage, tuple[int, int], np.dtype]:
-    """An image whose result can be written, and the result's (height, width) and dtype."""
+    """Opens an image and checks its target; also returns the result's (height, width) and dtype."""
     source, target = job
     image = open_image(stream if source == STREAM else source)
     suffix = options.suffix if target == STREAM else target.suffix
@@ -133,13 +136,13 @@ def _open_image(
 def _opened(
     jobs: Sequence[Job], stream: bytes, upscaler: Upscaler, options: ResultOptions, report: Report
 ) -> Iterator[Strips]:
-    """The images, frame by frame."""
+    """Yields the images, frame by frame."""
     for job in jobs:
         try:
             image, size, dtype = _open_image(job, stream, upscaler, options)
             source = stream if job[0] == STREAM else job[0]
             made_by = make_record(upscaler.name, source, options.settings)
-        except InputError as error:  # it was good when it was looked at
+        except InputError as error:  # the file changed after the check
             report.failed(job[0], error)
             continue
         suffix = options.suffix if job[1] == STREAM else job[1].suffix
@@ -163,6 +166,7 @@ def _opened(
 
 
 def _next_frame(rows: Iterator[np.ndarray], work: _Work) -> Iterator[np.ndarray]:
+    """Yields the strips of one frame."""
     read = 0
     while read < work.image.height:
         try:
@@ -177,12 +181,13 @@ def _next_frame(rows: Iterator[np.ndarray], work: _Work) -> Iterator[np.ndarray]
 def _upscale_images(
     upscaler: Upscaler, read: Iterator[Strips], options: ResultOptions, report: Report
 ) -> None:
+    """Upscales images; up to `WRITERS` threads write them in the background."""
     active: list[_Work] = []
     with ThreadPoolExecutor(WRITERS) as pool:
         try:
             for strips in upscaler.stream(read, progress=report.advance):
                 work: _Work = strips.key
-                if work.frames_left == work.image.frames:  # the first
+                if work.frames_left == work.image.frames:  # its first frame
                     while len(active) >= WRITERS:
                         _wait(active.pop(0), report)
                     active.append(work)
@@ -199,7 +204,7 @@ def _upscale_images(
 
 
 def _hand_over(work: _Work, rows: Iterator[np.ndarray]) -> None:
-    """Gives the strips of a frame to the thread that writes them, or what kept them from coming."""
+    """Passes the strips of a frame, or the error that ends them, to the thread that writes them."""
     work.frames_left -= 1
     try:
         for strip in rows:
@@ -212,8 +217,8 @@ def _hand_over(work: _Work, rows: Iterator[np.ndarray]) -> None:
         _put(work, None)
 
 
-def _put(work: _Work, item: Any) -> bool:
-    """False if nobody writes any more."""
+def _put(work: _Work, item: _Item) -> bool:
+    """Queues an item; returns False if the writing has already ended."""
     while not work.saving.done():
         try:
             work.strips.put(item, timeout=0.1)
@@ -224,6 +229,8 @@ def _put(work: _Work, item: Any) -> bool:
 
 
 def _write(work: _Work, strips: Strips, options: ResultOptions) -> tuple[int, int]:
+    """Writes an image from its queue of strips; returns the result's (height, width)."""
+
     def rows() -> Iterator[np.ndarray]:
         while (item := work.strips.get()) is not None:
             if isinstance(item, BaseException):
@@ -231,7 +238,7 @@ def _write(work: _Work, strips: Strips, options: ResultOptions) -> tuple[int, in
             yield item
 
     to_stream, incoming = work.job[1] == STREAM, rows()
-    first = next(incoming)  # before anything is written
+    first = next(incoming)  # may raise, before a file is made
     write_rows(
         sys.stdout.buffer if to_stream else work.job[1],
         itertools.chain([first], incoming),
@@ -250,6 +257,7 @@ def _write(work: _Work, strips: Strips, options: ResultOptions) -> tuple[int, in
 
 
 def _wait(work: _Work, report: Report) -> None:
+    """Waits until an image is written, and reports it."""
     try:
         report.done(*work.job, work.saving.result())
     except (InputError, RunError) as error:
