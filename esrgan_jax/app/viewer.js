@@ -107,7 +107,7 @@ function makeViewer(root) {
   find('zoom-one').addEventListener('click', () => zoomTo(1));
   new ResizeObserver(room).observe(pane.parentElement);
 
-  function image(url, alt, top = 0, height = 1) {
+  function imageElement(url, alt, top = 0, height = 1) {
     const made = document.createElement('img');
     Object.assign(made, {src: url, alt, draggable: false});
     made.style.top = 100 * top + '%';
@@ -130,14 +130,14 @@ function makeViewer(root) {
     [view.width, view.height] = size;
     view.compared = Boolean(afterUrl);
     if (shown.beforeUrl !== beforeUrl || shown.key !== key) {
-      const next = image(beforeUrl, 'Before');
+      const next = imageElement(beforeUrl, 'Before');
       const old = [...contents[0].children];
       contents[0].append(next); // above the last one, which is seen until it is there
       next.decode().catch(() => {}).finally(() => old.forEach((one) => one.remove()));
     }
     if (afterUrl !== shown.afterUrl || shown.key !== key) {
       if (afterUrl) {
-        const next = image(afterUrl, 'After');
+        const next = imageElement(afterUrl, 'After');
         const old = [...contents[1].children];
         contents[1].append(next);
         next.decode().catch(() => {}).finally(() => old.forEach((one) => one.remove()));
@@ -152,7 +152,7 @@ function makeViewer(root) {
         there = 0;
       }
       for (const [top, height, url] of parts.slice(there)) {
-        const part = image(url, '', top, height);
+        const part = imageElement(url, '', top, height);
         part.className = 'part';
         contents[1].append(part);
       }
