@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.masks import pair
+from esrgan_jax.command_line import parse
 from esrgan_jax.errors import run_command
 from esrgan_jax.imresize import imresize
 from esrgan_jax.upscaling.alpha import enlarged_alpha
@@ -57,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         description="Print a table of errors of enlarged masks, in thousandths.",
     )
     parser.add_argument("models", metavar="MODEL", nargs="*", help="x4 networks to compare with")
-    models = parser.parse_args(argv).models
+    models = parse(parser, argv).models
     methods = {"the package's way": ours, "bicubic": bicubic}
     methods |= {"the package's networks": network(None)}
     methods |= {model.rpartition("/")[2]: network(model) for model in models}

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from esrgan_jax.command_line import parse
 from esrgan_jax.errors import RunError, run_command
 from esrgan_jax.images.writer import write_rows
 
@@ -80,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--side", nargs="+", type=int, default=SIDES, help="LR pixels of a side")
     parser.add_argument("--suffix", nargs="+", default=[".png"], help="of the results")
     parser.add_argument("--tile", type=int, help="as for the command")
-    args = parser.parse_args(argv)
+    args = parse(parser, argv)
     options = [f"--tile={args.tile}"] if args.tile else []
     for suffix in args.suffix:
         for side in args.side:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from esrgan_jax.checkpoint import load_generator
+from esrgan_jax.command_line import parse
 from esrgan_jax.errors import InputError, run_command
 from esrgan_jax.images.image_file import read_image
 from esrgan_jax.upscaling.upscaler import Upscaler
@@ -57,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", nargs="+", required=True, help="runs or weight files")
     parser.add_argument("--image", nargs="+", required=True, type=Path, help="LR images")
     parser.add_argument("--size", type=int, default=160, help="of the square cut out of each")
-    args = parser.parse_args(argv)
+    args = parse(parser, argv)
     for model in args.model:
         module, variables = load_generator(model)
         for path in args.image:

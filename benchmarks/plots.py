@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from esrgan_jax.command_line import parse
 from esrgan_jax.errors import InputError, run_command
 
 
@@ -73,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("files", nargs="+", type=Path, help="lines of JSON of the benchmarks")
     parser.add_argument("--output", type=Path, required=True, help="folder of the plots")
-    args = parser.parse_args(argv)
+    args = parse(parser, argv)
     lines = []
     for path in args.files:
         if not path.is_file():

@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from esrgan_jax.command_line import parse
 from esrgan_jax.errors import run_command
 from esrgan_jax.evaluation.comparison import comparison
 from esrgan_jax.images.image_file import write_image
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.seams", description=__doc__)
     parser.add_argument("--model", required=True, help="a run or weight file of scale 4")
     parser.add_argument("--output", type=Path, required=True, help="the image to write, .png")
-    args = parser.parse_args(argv)
+    args = parse(parser, argv)
     middle = (SIZE, SIZE, 2 * SIZE, 2 * SIZE)  # around the point where four tiles meet
     rows = [comparison(panels(args.model, image), box=middle) for image in (gradient(), texture())]
     width = max(row.shape[1] for row in rows)

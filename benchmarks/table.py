@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from esrgan_jax.command_line import parse
 from esrgan_jax.errors import InputError, run_command
 
 NAMES = {
@@ -97,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         prog="python -m benchmarks.table", description="Print results as markdown tables."
     )
     parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="lines of JSON")
-    print(tables(read_lines(parser.parse_args(argv).files)))
+    print(tables(read_lines(parse(parser, argv).files)))
 
 
 if __name__ == "__main__":

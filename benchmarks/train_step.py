@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from benchmarks import flops, results, timing
 from configs import x4
 from esrgan_jax import sharding
+from esrgan_jax.command_line import parse
 from esrgan_jax.errors import InputError, run_command
 from esrgan_jax.imresize import margin
 from esrgan_jax.interop import discriminator_names, rrdb_names, vgg_names
@@ -244,7 +245,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--vgg", help="converted weights; left out, random ones, which are as fast")
     results.add_common_arguments(parser, PEERS)
-    args = parser.parse_args(argv)
+    args = parse(parser, argv)
     results.check_common_arguments(args, PEERS)
     for key, choices in (
         ("stage", STAGES),

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import flops, results, timing
+from esrgan_jax.command_line import parse
 from esrgan_jax.errors import InputError, run_command
 from esrgan_jax.interop.rrdb_names import to_torch
 from esrgan_jax.models import DTYPES, create_generator
@@ -186,7 +187,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="LR images, such as 64,1920x1080 (default: what suits the device)",
     )
     results.add_common_arguments(parser, PEERS)
-    args = parser.parse_args(argv)
+    args = parse(parser, argv)
     results.check_common_arguments(args, PEERS)
     on_cpu = jax.default_backend() == "cpu"
     defaults = CPU_CASES if on_cpu else ACCELERATOR_CASES

@@ -24,7 +24,7 @@ COMMANDS = (
     ),
     *("esrgan_jax.interop.zoo", "tools.convert_rrdb", "tools.convert_vgg", "tools.export"),
     *("tools.convert_discriminator", "tools.prepare_data", "tools.plot_run", "tools.alpha_strip"),
-    "tools.demo",
+    *("tools.demo", "benchmarks.memory", "benchmarks.upscale", "benchmarks.train_step"),
 )
 
 
@@ -114,6 +114,10 @@ def test_the_flag_that_was_meant(command, flag, meant, monkeypatch):
         ("esrgan_jax.app.command", "--port=abc", "--port=abc: give a whole number"),
         ("esrgan_jax.app.command", "--max_megapixels=x", "--max_megapixels=x: give a number"),
         ("tools.alpha_strip", "--zoom=x", "--zoom=x: give a whole number"),
+        ("benchmarks.overlap", "--size=x", "--size=x: give a whole number"),
+        ("benchmarks.train_step", "--batch=x", "--batch=x: give a whole number"),
+        ("benchmarks.upscale", "--repeats=x", "--repeats=x: give a whole number"),
+        ("benchmarks.memory", "--side x", "--side=x: give a whole number"),
         ("tools.convert_rrdb", "--scale=x", "--scale=x: give a whole number"),
         ("tools.convert_rrdb", "--unshuffle=3", "--unshuffle=3: choose one of 1, 2, 4, 8"),
         ("tools.convert_vgg", "a b c", "there are too many arguments: c"),

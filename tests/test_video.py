@@ -363,7 +363,7 @@ def test_what_the_target_cannot_hold_is_said_before_any_work(tmp_path):
         check_video_target(imaged, tmp_path / "b.mp4", **SAME_SIZE)
     with pytest.raises(InputError, match=r"end in \.mp4, \.mkv, \.webm"):
         check_video_target(video, tmp_path / "b.avi", **SAME_SIZE)
-    with pytest.raises(InputError, match=r"quality 52 is not in 0 \(best\) to 51"):
+    with pytest.raises(InputError, match=r"quality 52 is not from 0 \(best\) to 51"):
         check_video_target(video, tmp_path / "b.mkv", quality=52, **SAME_SIZE)
     with pytest.raises(InputError, match="would overwrite"):
         check_video_target(video, source, **SAME_SIZE)

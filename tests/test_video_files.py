@@ -140,7 +140,7 @@ def test_depth_and_lossless_do_what_they_say(model, tmp_path, options, target, k
         (["--depth=32"], "b.mkv", "a depth of 32 bits"),
         (["--depth=32", "--lossless"], "b.mkv", "lossless videos have 8 or 16"),
         (["--lossless", "--quality=5"], "b.mkv", "leave out --lossless or --quality"),
-        (["--quality=52"], "b.mkv", r"52 is not in 0 \(best\) to 51"),
+        (["--quality=52"], "b.mkv", r"52 is not from 0 \(best\) to 51"),
     ],
 )
 def test_what_a_video_cannot_be_is_refused(model, tmp_path, capsys, options, target, message):

@@ -29,9 +29,8 @@ def is_video(path: Path) -> bool:
 
 
 @lru_cache
-def _opens_as_video(
-    path: Path, size: int, modified: int
-) -> bool:  # size and time are for the cache
+def _opens_as_video(path: Path, size: int, modified: int) -> bool:
+    """Checks the content of a file; its size and time are keys of the cache."""
     from esrgan_jax.images.foreign import VIDEO, foreign
     from esrgan_jax.images.reader import open_image
 

@@ -120,6 +120,7 @@ def encoder_refuses(coding: Coding, height: int, width: int) -> bool:
 
 
 def _options(encoder: str, look: Look, quality: int | None) -> dict[str, str]:
+    """Returns the options of a lossy encoder."""
     crf = str(DEFAULT_CRF[encoder] if quality is None else quality)
     display, light = look.display, look.light
     if encoder == "libvpx-vp9":

@@ -24,7 +24,7 @@ LIMITED_RANGE, FULL_RANGE = 1, 2
 RGB_MATRIX, BT709_MATRIX, BT601_MATRIX = 0, 1, 6
 # Codecs whose frames say whether they are interlaced. For others the container's flag is used.
 FLAGS_INTERLACING = ("dvvideo", "h264", "mpeg1video", "mpeg2video", "prores", "vc1")
-UNSPECIFIED = (2, 3)  # unspecified and reserved, in all three tables of ITU-T H.273
+UNSPECIFIED_CODES = (2, 3)  # unspecified and reserved, in all three tables of ITU-T H.273
 # Matrices that swscale supports: the primaries and the transfer that usually go with each.
 MATRICES = {1: (1, 1), 4: (4, 4), 5: (5, 6), 6: (6, 6), 7: (7, 7), 9: (9, 14)}
 
@@ -78,17 +78,17 @@ def read_look(frame: av.VideoFrame, stream: VideoStream) -> Look:
         )
     side = side_data(frame)
     matrix = BT709_MATRIX if frame.format.is_rgb else frame.colorspace
-    if matrix in UNSPECIFIED and any(name.startswith("DOVI") for name in side):
+    if matrix in UNSPECIFIED_CODES and any(name.startswith("DOVI") for name in side):
         raise ValueError("the colours of this Dolby Vision profile are not supported")
-    if matrix in (RGB_MATRIX, *UNSPECIFIED):
+    if matrix in (RGB_MATRIX, *UNSPECIFIED_CODES):
         large = max(frame.width, frame.height) >= 1280 or min(frame.width, frame.height) >= 720
         matrix = BT709_MATRIX if large else BT601_MATRIX
     if matrix not in MATRICES:
         raise ValueError(f"its colour matrix (H.273 code {matrix}) is not supported")
     primaries, transfer = MATRICES[matrix]
-    if frame.color_primaries not in (0, *UNSPECIFIED):
+    if frame.color_primaries not in (0, *UNSPECIFIED_CODES):
         primaries = frame.color_primaries
-    if frame.color_trc not in (0, *UNSPECIFIED):
+    if frame.color_trc not in (0, *UNSPECIFIED_CODES):
         transfer = frame.color_trc
     stored_full = frame.color_range == FULL_RANGE or frame.format.name.startswith("yuvj")
     full = stored_full and not frame.format.is_rgb

@@ -43,10 +43,17 @@ def join(
     *,
     height: int,
     width: int,
-    aspect: Fraction,
     software: str | None,
 ) -> None:
     """Writes `target` from the packets of its parts and of the other streams of the source.
+
+    Args:
+        video: The source, but with the aspect of the result's pixels.
+        target: The file to write.
+        coding: How the parts are encoded.
+        parts: All frames, in complete segments.
+        height, width: Size of the frames, in pixels.
+        software: A line for the comment of the result.
 
     Raises:
         RunError: It cannot be written. The parts are kept.
@@ -60,7 +67,7 @@ def join(
     ):
         video_stream = find_video(source)
         stream = add_stream(output, coding, video.look, video_stream, height, width)
-        stream.sample_aspect_ratio = aspect
+        stream.sample_aspect_ratio = video.aspect
         copy_tags(video_stream, stream)
         routes = {
             other.number: copy_stream(source.streams[other.number], output)
@@ -79,8 +86,8 @@ def join(
             output.metadata.update(commented(output.metadata, software))
         output.set_chapters(source.chapters())
         output.start_encoding()
-        images = _images(parts, stream, Fraction(video_stream.time_base or 0))
-        pending = next(images, None)
+        frame_packets = _frame_packets(parts, stream, Fraction(video_stream.time_base or 0))
+        pending = next(frame_packets, None)
         copier = Copier(routes, output)
         shift = shift_of(source)
         others = [source.streams[index] for index in (*routes, *conversions)]
@@ -91,7 +98,7 @@ def join(
             time = packet.dts if packet.pts is None else packet.pts
             while pending and time is not None and _seconds(pending) <= time * packet.time_base:
                 output.mux(pending)
-                pending = next(images, None)
+                pending = next(frame_packets, None)
             if packet.stream_index in conversions:
                 for converted in conversions[packet.stream_index].packets(packet):
                     output.mux(converted)
@@ -99,7 +106,7 @@ def join(
                 copier.write(packet)
         while pending:
             output.mux(pending)
-            pending = next(images, None)
+            pending = next(frame_packets, None)
         output.close()
 
 
@@ -132,7 +139,7 @@ def _seconds(packet: AnyPacket) -> Fraction:
     return (packet.dts or 0) * Fraction(packet.time_base)
 
 
-def _images(parts: VideoParts, stream: VideoStream, clock: Fraction) -> Iterator[AnyPacket]:
+def _frame_packets(parts: VideoParts, stream: VideoStream, clock: Fraction) -> Iterator[AnyPacket]:
     """Yields the packets of the upscaled frames, with decoding times that span all segments.
 
     The decoding times are the display times in order, delayed by the largest number of frames
@@ -212,7 +219,7 @@ class Copier:
         self.last: dict[int, int] = {}
 
     def write(self, packet: AnyPacket) -> None:
-        """Writes a packet; one for a stream of None is dropped."""
+        """Writes a packet, or drops it if its stream in `routes` is None."""
         index = packet.stream_index
         copied = self.routes[index]
         if copied is None:

@@ -77,6 +77,7 @@ class FrameReader:
         return notes
 
     def _arrays(self, skip: int) -> Iterator[np.ndarray]:
+        """Yields arrays, and sets the times of their frames so that they increase."""
         scaler = VideoReformatter()
         size: tuple[int, int] | None = None
         last: int | None = None
@@ -102,6 +103,7 @@ class FrameReader:
         return max(frame.duration or round(step), 1)
 
     def _decoded(self) -> Iterator[VideoFrame]:
+        """Yields decoded frames; packets that cannot be decoded are skipped."""
         started, now = False, 0.0
         for packet in demuxed(self.source, self.video_stream):
             shift = round(self.shift / av.time_base / packet.time_base)

@@ -102,6 +102,7 @@ class _Changes:
         return found
 
     def _compare(self, frame: VideoFrame, time: str) -> None:
+        """Raises ValueError if a frame differs from the first one."""
         try:
             found = self._properties(frame)
         except ValueError as error:
@@ -118,6 +119,7 @@ class _Changes:
                 )
 
     def _properties(self, frame: VideoFrame) -> dict[str, object]:
+        """Returns what must not change, by its name in messages."""
         look = read_look(frame, self.video_stream)
         aspect = Fraction(self.video_stream.codec_context.sample_aspect_ratio or 1)
         turn = (look.transpose, look.flip_rows, look.flip_columns)

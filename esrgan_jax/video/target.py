@@ -32,8 +32,7 @@ def check_video_target(
     Args:
         video: Its aspect is that of the result's pixels.
         target: The file to write.
-        height: Of the result, in pixels.
-        width: Of the result, in pixels.
+        height, width: Size of the result, in pixels.
         quality: CRF of the encoder.
         depth: Bits per channel.
         lossless: Store the results exactly.
@@ -62,7 +61,7 @@ def check_video_target(
         raise InputError("--lossless has no quality: leave out --lossless or --quality")
     highest = video_encoder.HIGHEST_CRF.get(coding.encoder, 0)
     if quality is not None and not 0 <= quality <= highest:
-        raise InputError(f"the quality {quality} is not in 0 (best) to {highest}, as for {suffix}")
+        raise InputError(f"the quality {quality} is not from 0 (best) to {highest}")
     if video_encoder.encoder_refuses(coding, height, width):
         raise InputError(
             f"{target}: the encoder {coding.encoder} cannot write frames of {width}×{height}; give "
@@ -129,6 +128,7 @@ def _side_data_notes(video: Video, encoder: str) -> list[str]:
 
 
 def _check_depth(target: Path, depth: int | None, *, lossless: bool) -> None:
+    """Raises InputError if the depth or lossless coding is not supported."""
     if lossless and target.suffix.lower() != ".mkv":
         raise InputError(
             f"{target}: a lossless video is written as FFV1 in .mkv: end the name in .mkv, or "

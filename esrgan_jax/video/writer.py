@@ -92,7 +92,6 @@ def write_video(
             parts,
             height=height,
             width=width,
-            aspect=video.aspect,
             software=software,
         )
         parts.clear()
