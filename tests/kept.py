@@ -1,7 +1,7 @@
-"""The table of docs/formats.md that says what becomes of what is in a file, and a file's way.
+"""Reads the table of docs/formats.md on what is kept, and checks results against it.
 
 A row names its test in a comment that the page does not show: `<!-- gain-map -->`. The test is
-marked `@pytest.mark.kept("gain-map")` and has the fixture `outcome`, which enlarges a file and
+marked `@pytest.mark.kept("gain-map")` and has the fixture `outcome`, which upscales a file and
 checks that it is kept, converted, noted or refused as the row says.
 """
 
@@ -22,7 +22,7 @@ ROW = re.compile(r"^\|.+\| *([a-z, ]+?) *\|[^|]*<!-- *([\w-]+) *--> *\|$", re.M)
 
 
 class Result(NamedTuple):
-    """What became of a file: the notes, the reason why it failed, and the file written."""
+    """The notes on a file, the reason if it failed, and the path of the result."""
 
     notes: list[str]
     failure: str | None
@@ -30,7 +30,7 @@ class Result(NamedTuple):
 
 
 def rows() -> list[tuple[str, str]]:
-    """(name, outcome) of every row of the document."""
+    """Returns (name, outcome) of every row of the document."""
     return [(name, outcome) for outcome, name in ROW.findall(DOC.read_text())]
 
 
@@ -46,7 +46,7 @@ def enlarge(upscaler: Upscaler, source: Path, target: Path, **options) -> Result
 
 
 def check(outcome: str, result: Result) -> None:
-    """Whether the result is what a row calls "kept", "converted", "noted" or "refused"."""
+    """Asserts that a result is as its row says: "kept", "converted", "noted" or "refused"."""
     assert (result.failure is not None) == ("refused" in outcome), (outcome, result)
     assert bool(result.notes) == ("noted" in outcome), (outcome, result)
     assert result.path.exists() != ("refused" in outcome), (outcome, result)

@@ -53,7 +53,7 @@ def unloaded(monkeypatch):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_a_version_and_names_a_flag_it_has_not(command, monkeypatch, capsys):
+def test_every_command_has_a_version_and_names_unknown_flags(command, monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         run(command, ["--version"], monkeypatch)
     assert ended.value.code in (0, None)
@@ -84,7 +84,7 @@ def test_every_command_has_a_version_and_names_a_flag_it_has_not(command, monkey
         ("tools.prepare_data", "--ouptut=x", "--output"),
     ],
 )
-def test_the_flag_that_was_meant(command, flag, meant, monkeypatch):
+def test_similar_flags_are_suggested(command, flag, meant, monkeypatch):
     with pytest.raises(InputError) as raised:
         run(command, [flag, "x"], monkeypatch)
     said = f"there is no flag {flag.partition('=')[0]}. Did you mean {meant}?"
@@ -129,7 +129,7 @@ def test_a_wrong_value_names_the_flag_and_what_it_takes(command, arguments, mess
     assert str(raised.value) == message
 
 
-def test_what_is_no_flag_is_none(home):
+def test_values_and_names_that_look_like_flags(home):
     """A negative number, and names with dashes behind --."""
     (home / "photo.png").rename(home / "-q.png")
     upscale(
@@ -138,7 +138,7 @@ def test_what_is_no_flag_is_none(home):
     assert read_image(home / "x.png").shape == (16, 18, 3)
 
 
-def test_short_flags_as_other_programs_have_them(home):
+def test_short_flags(home):
     upscale(["-i", "photo.png", "-o", "x.png", "-s", "3", "-n", "a.npz", "-t", "64"])
     assert read_image(home / "x.png").shape == (24, 27, 3)
     upscale(["photo.png", "-oout", "-n", "a.npz", "-f", "tif"])
@@ -153,7 +153,7 @@ def test_inputs_may_stand_between_flags(home):
     assert sorted(path.name for path in (home / "out").iterdir()) == ["photo.png", "second.png"]
 
 
-def test_a_tilde_is_the_home_of_every_path(home):
+def test_a_tilde_in_every_path(home):
     plain = read_image(home / "photo.png")
     model = "--model=~/a.npz"
     upscale(["~/photo.png", "--output=~/one.png", model])
@@ -183,7 +183,7 @@ def test_a_tilde_in_the_other_commands(home, monkeypatch, capsys):
     assert "~" not in capsys.readouterr().out
 
 
-def test_interpolate_takes_as_much_of_the_gan_as_the_others(home):
+def test_default_alpha_of_interpolate(home):
     interpolate.main(["--psnr=a.npz", "--gan=b.npz", "--output=mix.npz"])
     a, b, mix = (load_generator(name)[1] for name in ("a.npz", "b.npz", "mix.npz"))
     expected = interpolate_params(a, b, 0.8)
@@ -241,7 +241,7 @@ def test_values_are_checked_before_a_network_is_read(home, unloaded, options, me
         ("x.bmp", r"a file must end in \.avif"),
     ],
 )
-def test_an_ending_that_is_not_written_makes_no_folder(home, unloaded, output, message):
+def test_an_unknown_suffix_of_the_output_is_refused(home, unloaded, output, message):
     with pytest.raises(InputError, match=message):
         upscale(["photo.png", f"--output={output}"])
     assert not (home / output).exists()
@@ -254,14 +254,14 @@ def test_a_folder_may_have_a_dot(home):
     upscale(["photo.png", "--output=x.pgn", "--model=a.npz"])  # a folder that is there
 
 
-def test_a_image_or_network_that_was_perhaps_meant(home):
+def test_similar_names_of_images_and_networks_are_suggested(home):
     with pytest.raises(InputError, match=r"no image or folder phtoo\.png\. Did you mean ./photo"):
         upscale(["phtoo.png", "--output=x.png"])
     with pytest.raises(InputError, match=r"Did you mean realesrgan-x4plus\?$"):
         upscale(["photo.png", "--output=x.png", "--model=realesrgan-x4pluss"])
 
 
-def test_networks_of_two_architectures_are_told_apart_in_a_short_line(home, rng, random_generator):
+def test_different_architectures_are_named_briefly(home, rng, random_generator):
     fields, params, _ = random_generator(rng, num_blocks=3, num_features=8, scale=2)
     save_generator("c.npz", RRDBNet(**fields), {"params": params})
     with pytest.raises(InputError) as raised:

@@ -1,4 +1,4 @@
-"""Which file becomes which, what is left out, and what is refused before any work."""
+"""The target of each input, and inputs and outputs that are refused."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ NOISE = (".DS_Store", "Thumbs.db", "desktop.ini", ".hidden.png", ".cache/a.png",
 
 @pytest.fixture
 def photos(tmp_path):
-    """A folder with two images, one of them below it, and files that are none to upscale."""
+    """A folder with two images, one in a subfolder, and files that are not upscaled."""
     folder = tmp_path / "photos"
     for name in ("a.png", "sub/Ünï köde.v2.png"):
         write_image(folder / name, np.zeros((4, 4, 3), np.uint8))
@@ -50,14 +50,14 @@ def test_folders_keep_their_tree(photos, tmp_path):
         ("**/Ü*.png", ["photos/sub/Ünï köde.v2.png"]),
     ],
 )
-def test_patterns_keep_what_they_leave_open(photos, tmp_path, monkeypatch, pattern, expected):
+def test_patterns_keep_subfolders(photos, tmp_path, monkeypatch, pattern, expected):
     monkeypatch.chdir(tmp_path)
     for output in (Path("out"), tmp_path / "out"):
         assert names(plan([Path(pattern)], output), output) == expected
     assert names(plan([tmp_path / pattern], Path("out")), "out") == expected
 
 
-def test_a_name_with_brackets_is_no_pattern(tmp_path):
+def test_an_existing_name_with_brackets_is_not_a_pattern(tmp_path):
     for name in ("b[1].png", "-c d.png", "x?.png"):
         write_image(tmp_path / name, np.zeros((1, 1, 3), np.uint8))
         job = (tmp_path / name, tmp_path / "out" / name)
@@ -66,7 +66,7 @@ def test_a_name_with_brackets_is_no_pattern(tmp_path):
         plan([tmp_path / "b[2].png"], tmp_path / "out")
 
 
-def test_one_image_becomes_the_file_or_lies_in_the_folder(photos, tmp_path):
+def test_one_image_becomes_a_file_or_a_file_in_a_folder(photos, tmp_path):
     image = photos / "a.png"
     assert plan([image], tmp_path / "big.PNG") == [(image, tmp_path / "big.PNG")]
     assert plan([image], tmp_path / "v1.2") == [(image, tmp_path / "v1.2" / "a.png")]
@@ -99,7 +99,7 @@ def test_formats_and_suffixes(tmp_path):
     assert len(plan([tmp_path], output)) == 4  # videos are taken where they are named
 
 
-def test_what_an_earlier_run_wrote_is_no_input(photos, tmp_path):
+def test_results_of_an_earlier_run_are_not_inputs(photos, tmp_path):
     inside = photos / "out"
     expected = ["a.png", "sub/Ünï köde.v2.png"]
     for source in (photos, photos / "**/*.png"):
@@ -117,11 +117,11 @@ def test_what_an_earlier_run_wrote_is_no_input(photos, tmp_path):
     assert names(jobs, photos) == ["a_x4.png", "b_x4_x4.png"]
 
 
-def test_a_folder_may_be_written_to_its_parent(photos):
+def test_the_output_may_be_the_parent_folder(photos):
     assert names(plan([photos / "sub"], photos), photos) == ["Ünï köde.v2.png"]
 
 
-def test_the_same_image_twice_is_done_once(photos, tmp_path):
+def test_an_image_named_twice_is_upscaled_once(photos, tmp_path):
     jobs = plan([photos, photos, photos / "a.png"], tmp_path / "out")
     assert names(jobs, tmp_path / "out") == ["a.png", "sub/Ünï köde.v2.png"]
 
@@ -163,7 +163,7 @@ def test_no_image_is_overwritten_or_written_twice(photos, tmp_path):
 
 
 @pytest.mark.parametrize("end", ["loop.png", "nothing.png"])
-def test_links_that_lead_nowhere(tmp_path, end):
+def test_broken_links(tmp_path, end):
     link, image = tmp_path / "loop.png", tmp_path / "a.png"
     image.touch()
     link.symlink_to(tmp_path / end)
@@ -174,12 +174,12 @@ def test_links_that_lead_nowhere(tmp_path, end):
     assert link.is_symlink()
 
 
-def test_a_device_is_no_image(tmp_path):
+def test_a_device_is_not_an_image(tmp_path):
     with pytest.raises(InputError, match="/dev/null is a device, not a file; standard input is -"):
         plan([Path("/dev/null")], tmp_path / "out.png")
 
 
-def test_a_folder_that_must_not_be_written_to(photos, tmp_path, monkeypatch):
+def test_a_folder_that_is_not_writable(photos, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda place, _: place != tmp_path)  # root may do anything
     for output in (tmp_path / "new/out", tmp_path / "big.png", tmp_path):
         with pytest.raises(InputError, match=f"the folder {tmp_path} is not writable"):

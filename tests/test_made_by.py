@@ -21,7 +21,7 @@ from esrgan_jax.upscale import main
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory, random_generator):
-    """Two networks of one architecture, x2, under names that are hard to write."""
+    """Two x2 networks of one architecture, with unusual names."""
     folder, paths = tmp_path_factory.mktemp("models"), []
     for seed, name in enumerate(("a, by (1).npz", "Ünï\nköde.npz")):
         rng = np.random.default_rng(seed)
@@ -47,7 +47,7 @@ def content(path: Path) -> tuple[bytes, int]:
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "avif", "gif"])
-def test_the_same_command_skips_and_says_so(models, photo, tmp_path, capsys, suffix):
+def test_the_same_command_skips_existing_results(models, photo, tmp_path, capsys, suffix):
     output = tmp_path / f"large.{suffix}"
     for model in models:
         command = (photo, f"--output={output}", f"--model={model}", "--strength=0")
@@ -83,7 +83,9 @@ def test_the_same_command_skips_and_says_so(models, photo, tmp_path, capsys, suf
         (["--model=A", "text"], "does not say that it was made by this command"),
     ],
 )
-def test_one_file_made_otherwise_is_an_error(models, photo, tmp_path, options, differs):
+def test_an_existing_file_made_in_another_way_is_an_error(
+    models, photo, tmp_path, options, differs
+):
     output = tmp_path / "large.png"
     upscale(photo, f"--output={output}", f"--model={models[0]}")
     *options, last = [o.replace("=A", f"={models[0]}") for o in options]
@@ -107,14 +109,16 @@ def test_one_file_made_otherwise_is_an_error(models, photo, tmp_path, options, d
     upscale(photo, f"--output={output}", *options)  # what it made is skipped
 
 
-def test_how_the_work_is_cut_makes_no_other_result(models, photo, tmp_path, capsys):
+def test_tile_size_does_not_change_the_record(models, photo, tmp_path, capsys):
     command = (photo, f"--output={tmp_path / 'large.png'}", f"--model={models[0]}")
     upscale(*command)
     upscale(*command, "--tile=64", "--spatial", "--progress=json")
     assert '"skipped"' in capsys.readouterr().out
 
 
-def test_in_a_folder_they_are_named_and_kept_and_the_others_done(models, photo, tmp_path, capsys):
+def test_existing_files_of_a_folder_are_kept_and_the_others_upscaled(
+    models, photo, tmp_path, capsys
+):
     for name in ("b.png", "c.png", "d.png"):
         write_image(tmp_path / "in" / name, read_image(photo))
     command = (tmp_path / "in", f"--output={tmp_path / 'out'}", f"--model={models[0]}")
@@ -143,7 +147,7 @@ def test_in_a_folder_they_are_named_and_kept_and_the_others_done(models, photo, 
     assert open_image(tmp_path / "out/c.png").width == 18
 
 
-def test_standard_input_is_a_source_like_others(models, photo, tmp_path, monkeypatch):
+def test_standard_input_is_recorded_like_a_file(models, photo, tmp_path, monkeypatch):
     class Stdin:
         buffer = None
 
@@ -159,7 +163,7 @@ def test_standard_input_is_a_source_like_others(models, photo, tmp_path, monkeyp
     upscale(photo, *command[1:])  # the same image, from its file: skipped
 
 
-def test_a_video_says_it_in_its_comment(models, tmp_path, capsys):
+def test_a_video_has_the_record_in_its_comment(models, tmp_path, capsys):
     av = pytest.importorskip("av")
     for suffix, comment in ((".mp4", ""), (".mkv", "from the attic"), (".webm", "")):
         source, output = tmp_path / f"f{suffix}", tmp_path / f"large{suffix}"
@@ -191,7 +195,7 @@ def test_a_video_says_it_in_its_comment(models, tmp_path, capsys):
         assert made_by.RECORD_LINE.fullmatch(lines[-1])
 
 
-def test_a_result_that_is_upscaled_again_says_the_second_way(models, photo, tmp_path):
+def test_a_result_that_is_upscaled_again_gets_a_new_record(models, photo, tmp_path):
     once, twice = tmp_path / "once.gif", tmp_path / "twice.gif"
     upscale(photo, f"--output={once}", f"--model={models[0]}")
     upscale(once, f"--output={twice}", f"--model={models[1]}")
@@ -200,7 +204,7 @@ def test_a_result_that_is_upscaled_again_says_the_second_way(models, photo, tmp_
         assert image.size == (36, 32)
 
 
-def test_the_line():
+def test_make_record():
     line = made_by.make_record("a.npz x 0.2 + ü\udcff.npz", b"abc", {"size": (9, 0), "scale": 2.5})
     assert line.partition(", ")[2] == (
         r"from sha256:ba7816bf8f01cfea, scale=2.5, size=9x0, by a.npz x 0.2 + \xfc\udcff.npz"

@@ -1,4 +1,4 @@
-"""What of a folder is passed over is said once."""
+"""The note on files of a folder that are not upscaled."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def test_a_folder(tmp_path, names, said):
     assert passed_over(tmp_path, tmp_path / "large") == said
 
 
-def test_the_command_says_it(tmp_path, capsys):
+def test_the_command_prints_the_note(tmp_path, capsys):
     photos = tmp_path / "photos"
     touch(photos, "a.mov", "b.nef")
     Image.new("RGB", (8, 8)).save(photos / "a.png")

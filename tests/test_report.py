@@ -1,4 +1,4 @@
-"""What the command tells: a bar on a terminal, lines without one, JSON, or failures alone."""
+"""Output of the command: a bar on a terminal, lines without one, JSON, or failures only."""
 
 import io
 import json
@@ -42,7 +42,7 @@ def clock(monkeypatch):
 
 
 def work(report, clock):
-    """Two images of 3 and 1 megapixels, one of which fails, and one that was there."""
+    """Reports two images of 3 and 1 megapixels, one of which fails, and a skipped one."""
     with report:
         report.skipped(Path("there.png"), Path("out/there.png"))
         report.begin(4_000_000)
@@ -85,12 +85,12 @@ def test_without_a_terminal(clock, capsys):
     ]
 
 
-def test_quiet_is_silent_but_for_failures(clock, capsys):
+def test_quiet_prints_failures_only(clock, capsys):
     work(Report("quiet", 2, sys.stdout), clock)
     assert tuple(capsys.readouterr()) == ("", "not done: b.png: it is damaged\n")
 
 
-def test_names_reach_no_terminal_with_control_characters(clock, capsys):
+def test_control_characters_in_names_are_escaped(clock, capsys):
     with Report("bar", 1, sys.stdout) as report:
         report.note(Path("a\x1b[31m.png"), "a note")
         report.failed(Path("b\n.png"), ValueError("it is \x07damaged"))
@@ -111,7 +111,7 @@ def test_a_bar_on_a_terminal(clock, monkeypatch):
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_more_pixels_than_were_known_of(clock, monkeypatch, terminal):
+def test_more_pixels_than_estimated(clock, monkeypatch, terminal):
     stderr = Terminal() if terminal else io.StringIO()
     monkeypatch.setattr(sys, "stderr", stderr)
     with Report("bar", 1, sys.stdout) as report:
@@ -125,7 +125,7 @@ def test_more_pixels_than_were_known_of(clock, monkeypatch, terminal):
 
 
 def shown(terminal):
-    """Percent, count, total and unit of each state of the bar."""
+    """Returns percent, count, total and unit of each state of the bar."""
     found = re.findall(r"(\d+)%\|.*?\| ([\d.]+)/([\d.]+) (\w+) \[", terminal.getvalue())
     return [(int(percent), float(n), float(total), unit) for percent, n, total, unit in found]
 
@@ -141,8 +141,10 @@ def shown(terminal):
         (153_600_000_000, 153.6, "GP"),
     ],
 )
-def test_all_is_not_shown_before_it_is_written(clock, monkeypatch, pixels, total, unit):
-    """In many steps, the last of which ends what is computed; then the image is written."""
+def test_one_hundred_percent_is_shown_after_the_file_is_written(
+    clock, monkeypatch, pixels, total, unit
+):
+    """Pixels are computed in 100 steps; the image is written afterwards."""
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setattr(progress.tqdm, "monitor_interval", 0)
@@ -165,7 +167,7 @@ def test_all_is_not_shown_before_it_is_written(clock, monkeypatch, pixels, total
 
 
 def test_json_ends_at_the_total(clock):
-    """Also where an estimate of the pixels was too high."""
+    """The total is corrected if the estimate was too high."""
     out = io.StringIO()
     with Report("json", 1, out) as report:
         report.begin(1000)
@@ -181,13 +183,13 @@ def test_json_ends_at_the_total(clock):
 
 
 @pytest.mark.parametrize("mode", ["bar", "quiet"])
-def test_nothing_to_do_says_nothing(mode, capsys):
+def test_no_work_prints_nothing(mode, capsys):
     with Report(mode, 0, sys.stdout) as report:
         report.begin(0)
     assert tuple(capsys.readouterr()) == ("", "")
 
 
-def test_a_result_without_a_single_pixel_counted_yet(clock):
+def test_progress_before_the_first_pixel(clock):
     out = io.StringIO()
     with Report("json", 1, out) as report:
         report.begin(1)
@@ -196,13 +198,13 @@ def test_a_result_without_a_single_pixel_counted_yet(clock):
     assert json.loads(out.getvalue().splitlines()[0])["seconds_left"] is None
 
 
-def test_standard_input_is_called_so(capsys):
+def test_failures_of_standard_input(capsys):
     report = Report("bar", 1, sys.stdout)
     report.failed(Path("-"), ValueError("standard input: cannot be read"))
     assert capsys.readouterr().err == "not done: standard input: cannot be read\n"
     assert report.failures == [("standard input", "cannot be read")]
 
 
-def test_nobody_reads_the_lines():
+def test_json_to_a_closed_pipe():
     with pytest.raises(BrokenPipeError), Report("json", 1, Closed()) as report:
         report.note(A, "a note")

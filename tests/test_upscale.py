@@ -1,4 +1,4 @@
-"""The command: which file becomes which, what stops it and what does not."""
+"""The upscale command: results, exit codes, signals, pipes and a full disk."""
 
 import io
 import json
@@ -32,7 +32,7 @@ def command(*arguments: object) -> list[str]:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """Two small x4 generators that make visible images: (path, module, variables) of each."""
+    """Two small x4 generators with visible results: (path, module, variables) of each."""
     module = RRDBNet(num_features=8, num_growth=4, num_blocks=1)
     shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 4, 4, 3)))
     rng = np.random.default_rng(0)
@@ -48,7 +48,7 @@ def models(tmp_path_factory):
 
 @pytest.fixture
 def photos(tmp_path, rng):
-    """A folder with two images, one of them below it, and a file that is no image."""
+    """A folder with two images, one in a subfolder, and a file that is not an image."""
     folder = tmp_path / "photos"
     for name in ("a.png", "sub/Ünï köde.v2.png"):
         write_image(folder / name, rng.integers(0, 256, (9, 12, 3), dtype=np.uint8))
@@ -56,7 +56,7 @@ def photos(tmp_path, rng):
     return folder
 
 
-def test_images_become_the_network_of_their_pixels(models, photos, tmp_path, capsys):
+def test_results_are_those_of_the_network(models, photos, tmp_path, capsys):
     path, module, variables = models[0]
     output = tmp_path / "out"
     main([str(photos), f"--output={output}", f"--model={path}"])
@@ -80,7 +80,7 @@ def test_options_reach_the_upscaler(models, photos, tmp_path):
     np.testing.assert_array_equal(read_image(output), upscaler(read_image(source)))
 
 
-def test_a_bad_image_is_named_and_the_others_are_done(models, photos, tmp_path, capsys):
+def test_a_damaged_image_is_reported_and_the_others_are_upscaled(models, photos, tmp_path, capsys):
     (photos / "b.png").write_bytes((photos / "a.png").read_bytes()[:100])
     output = tmp_path / "out"
     with pytest.raises(RunError, match=r"1 of 3 images .*b\.png"):
@@ -90,8 +90,8 @@ def test_a_bad_image_is_named_and_the_others_are_done(models, photos, tmp_path, 
     assert "b.png: cannot be read" in capsys.readouterr().err
 
 
-def test_named_images_of_which_none_can_be_read_are_wrong_input(models, photos, tmp_path):
-    """As for the other commands: exit code 2; where one is done, or from a folder, it is 1."""
+def test_exit_code_2_if_no_named_image_can_be_read(models, photos, tmp_path):
+    """If one image is upscaled, or for images of a folder, the code is 1."""
     raw, cut = photos / "raw.nef", photos / "b.png"
     tifffile.imwrite(raw, np.zeros((8, 8), np.uint16), photometric="cfa")
     cut.write_bytes((photos / "a.png").read_bytes()[:100])
@@ -166,7 +166,7 @@ def leftovers(folder: Path) -> list[str]:
 
 @pytest.fixture
 def large(tmp_path, rng):
-    """A folder of images that take a while in small tiles."""
+    """A folder of images that take some time in small tiles."""
     for name in ("a.png", "b.png"):
         image = rng.integers(0, 256, (700, 700, 3), dtype=np.uint8)
         write_image(tmp_path / "large" / name, image)
@@ -177,7 +177,9 @@ def large(tmp_path, rng):
     ("number", "what", "suffix"),
     [(signal.SIGINT, "", ""), (signal.SIGTERM, "a.png", ".tif")],
 )
-def test_a_signal_ends_it_soon_and_leaves_nothing(models, large, tmp_path, number, what, suffix):
+def test_a_signal_ends_the_command_soon_and_leaves_no_files(
+    models, large, tmp_path, number, what, suffix
+):
     output = tmp_path / f"out{suffix}"
     slow = ["--tile=32", "--overlap=16", "--progress=json"]
     with subprocess.Popen(
@@ -215,7 +217,7 @@ def test_pipes(models, photos):
     assert events[-2:] == ["done", "finished"]
 
 
-def test_a_closed_pipe_is_no_bug(models, photos):
+def test_a_closed_pipe_prints_no_traceback(models, photos):
     with subprocess.Popen(
         command(photos / "a.png", f"--model={models[0][0]}", "--output=-"),
         stdout=subprocess.PIPE,
@@ -232,7 +234,7 @@ def test_a_closed_pipe_is_no_bug(models, photos):
     assert "Exception" not in err
 
 
-def test_nobody_reads_the_lines_of_json(models, photos, monkeypatch, tmp_path):
+def test_a_closed_pipe_of_json(models, photos, monkeypatch, tmp_path):
     class Closed(io.StringIO):
         def write(self, _):
             raise BrokenPipeError
@@ -264,7 +266,7 @@ def test_a_full_disk(models, photos, tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir() if path.is_file()] == ["0.png"]
 
 
-def test_two_at_a_time_on_one_folder(models, photos, tmp_path):
+def test_two_commands_at_the_same_time(models, photos, tmp_path):
     output = tmp_path / "out"
     both = [
         subprocess.Popen(command(photos, f"--output={output}", f"--model={models[0][0]}"))
@@ -275,7 +277,7 @@ def test_two_at_a_time_on_one_folder(models, photos, tmp_path):
     assert leftovers(tmp_path) == []
 
 
-def test_a_second_run_does_what_is_missing(models, photos, tmp_path, capsys):
+def test_a_second_run_upscales_what_is_missing(models, photos, tmp_path, capsys):
     output = tmp_path / "out"
     arguments = [str(photos), f"--output={output}", f"--model={models[0][0]}"]
     main(arguments)
@@ -343,7 +345,7 @@ def test_chains_and_blends(models, photos, tmp_path):
         ("--spatial", {"spatial": True}),
     ],
 )
-def test_ways_of_work_reach_the_upscaler(photos, tmp_path, monkeypatch, option, expected):
+def test_work_options_reach_the_upscaler(photos, tmp_path, monkeypatch, option, expected):
     def load(models, **options):
         assert options | expected == options
         raise InputError(f"{models}")
@@ -371,7 +373,7 @@ def test_ways_of_work_reach_the_upscaler(photos, tmp_path, monkeypatch, option, 
         (["--mix", "MODEL=0.5"], "--mix replaces --model"),
     ],
 )
-def test_options_that_cannot_be(models, photos, tmp_path, options, message):
+def test_wrong_options(models, photos, tmp_path, options, message):
     path = str(models[0][0])
     options = [option.replace("MODEL", path) for option in options]
     with pytest.raises(InputError, match=message):
@@ -383,7 +385,7 @@ def test_options_that_cannot_be(models, photos, tmp_path, options, message):
     ("options", "models", "alpha"),
     [([], [None], None), (["--alpha=0.3"], [None], 0.3), (["--then=n"], [None, "n"], None)],
 )
-def test_the_package_stands_in_for_a_model(photos, tmp_path, monkeypatch, options, models, alpha):
+def test_the_default_model(photos, tmp_path, monkeypatch, options, models, alpha):
     def load(given, **options):
         assert (given, options["psnr_model"], options["alpha"]) == (models, None, alpha)
         raise InputError("loaded")
@@ -393,14 +395,14 @@ def test_the_package_stands_in_for_a_model(photos, tmp_path, monkeypatch, option
         main([str(photos), f"--output={tmp_path / 'out'}", *options])
 
 
-def test_without_a_model_the_image_says_what_made_it(photos, tmp_path):
+def test_the_default_model_is_named_in_the_result(photos, tmp_path):
     main([str(photos / "a.png"), f"--output={tmp_path / 'b.png'}"])
     with Image.open(tmp_path / "b.png") as image:
         assert image.size == (48, 36)
         assert Upscaler.load().name in image.getexif()[305]
 
 
-def test_no_psnr_model_alone(photos, tmp_path):
+def test_psnr_model_without_model(photos, tmp_path):
     with pytest.raises(InputError, match="psnr_model without model"):
         main([str(photos), f"--output={tmp_path / 'out'}", "--psnr_model=p.npz", "--alpha=0.5"])
 
@@ -412,7 +414,7 @@ def test_no_psnr_model_alone(photos, tmp_path):
         (["0=0.5", "0=0.5"], "names a network twice"),
     ],
 )
-def test_blends_that_cannot_be(models, photos, tmp_path, mixed, message):
+def test_wrong_blends(models, photos, tmp_path, mixed, message):
     mixed = [f"{models[int(text[0])][0]}{text[1:]}" for text in mixed]
     with pytest.raises(InputError, match=message):
         main([str(photos), f"--output={tmp_path / 'out'}", "--mix", *mixed])
@@ -422,6 +424,6 @@ def test_blends_that_cannot_be(models, photos, tmp_path, mixed, message):
     "option",
     ["--size=9", "--share=2/2", "--share=a", "--mix=a.pth", "--depth=9", "--color=no", "--alpha=x"],
 )
-def test_what_the_parser_refuses(option):
+def test_wrong_values_name_their_flag(option):
     with pytest.raises(InputError, match=rf"^{option.partition('=')[0]}"):
         main(["a.png", "--output=b.png", option])

@@ -1,4 +1,4 @@
-"""Files through the command: what is read becomes what is written, what goes wrong stays small."""
+"""Image files of all kinds: results, metadata, failures and memory."""
 
 import gc
 import io
@@ -33,7 +33,7 @@ from esrgan_jax.upscaling.upscaler import Upscaler
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A small x4 generator that makes visible images: (path, upscaler of small tiles)."""
+    """A small x4 generator with visible results: (path, upscaler with small tiles)."""
     module = RRDBNet(num_features=8, num_growth=4, num_blocks=1)
     shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 4, 4, 3)))
     rng = np.random.default_rng(0)
@@ -71,7 +71,7 @@ def noise(*shape: int, dtype: np.typing.DTypeLike = np.uint8) -> np.ndarray:
 
 
 def image_file(path: Path, mode: str, size=(21, 30)) -> Path:
-    """An image of a mode of Pillow's, or of RGB16 and so on."""
+    """Writes an image in a mode of Pillow, or in modes such as RGB16."""
     bands = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4}
     if mode[-2:] in ("16", "32"):
         dtype = np.uint16 if mode.endswith("16") else np.float32
@@ -146,7 +146,7 @@ def test_sizes_of_images(model, upscale, tmp_path, size):
 
 
 @pytest.mark.parametrize("value", [0, 128, 255])
-def test_alpha_of_one_value_stays(upscale, tmp_path, value):
+def test_constant_alpha_is_kept(upscale, tmp_path, value):
     array = noise(20, 20, 4)
     array[..., 3] = value
     Image.fromarray(array).save(tmp_path / "a.png")
@@ -155,7 +155,7 @@ def test_alpha_of_one_value_stays(upscale, tmp_path, value):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_images_are_turned_upright(model, upscale, tmp_path, orientation):
+def test_exif_orientation_is_applied(model, upscale, tmp_path, orientation):
     exif = Image.Exif()
     exif[0x112] = orientation
     Image.fromarray(noise(12, 20, 3)).save(tmp_path / "a.png", exif=exif)
@@ -167,7 +167,7 @@ def test_images_are_turned_upright(model, upscale, tmp_path, orientation):
 
 
 @pytest.mark.parametrize("target", ["b.png", "b.jpg", "b.webp", "b.tif", "b.avif"])
-def test_what_is_known_is_carried_and_the_network_named(model, upscale, tmp_path, target):
+def test_metadata_is_kept_and_the_network_is_named(model, upscale, tmp_path, target):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a/></x:xmpmeta>'
     exif = Image.Exif()
@@ -216,7 +216,7 @@ def test_animations(model, upscale, tmp_path, kind, target):
         (["--size=31x7"], (7, 31)),
     ],
 )
-def test_sizes_that_are_wished(model, upscale, tmp_path, options, size):
+def test_scale_and_size(model, upscale, tmp_path, options, size):
     path = image_file(tmp_path / "a.png", "RGB")
     ((written, pixels),) = upscale(path, output="b.png", options=options)
     assert (written.height, written.width) == size
@@ -245,7 +245,7 @@ def test_depths_and_qualities(upscale, tmp_path):
 
 
 class Twice:
-    """An upscaler without a network: each pixel becomes four."""
+    """An upscaler without a network that repeats pixels."""
 
     scale, then, name = 2, None, "twice"
     module = types.SimpleNamespace(in_channels=3, out_channels=3)
@@ -263,7 +263,7 @@ class Twice:
 
 @pytest.fixture
 def jobs(tmp_path):
-    """Six images and what becomes of them."""
+    """Six images and their targets."""
     for index in range(6):
         image_file(tmp_path / f"{index}.png", "RGB")
     return [(tmp_path / f"{i}.png", tmp_path / f"out/{i}.png") for i in range(6)]
@@ -278,7 +278,7 @@ def run(jobs, upscaler=None, **result_options) -> Report:
     return report
 
 
-def test_what_is_known_to_fail_is_told_before_any_work(jobs, tmp_path):
+def test_early_failures_are_reported_before_any_work(jobs, tmp_path):
     jobs = [(source, target.with_suffix(".jpg")) for source, target in jobs]
     image_file(jobs[4][0], "RGBA")
     jobs[2][0].write_text("no image")
@@ -296,7 +296,7 @@ def test_what_is_known_to_fail_is_told_before_any_work(jobs, tmp_path):
 
 
 @pytest.mark.parametrize(("free", "noted"), [(12_100, False), (12_000, True)])
-def test_too_little_room_is_told_before_any_work(jobs, monkeypatch, free, noted):
+def test_too_little_space_is_noted_before_any_work(jobs, monkeypatch, free, noted):
     """Four results of 42x60 RGB pixels have 30,240 bytes, PNGs of photographs 0.4 of that."""
     monkeypatch.setattr(shutil, "disk_usage", lambda _: types.SimpleNamespace(free=free))
     report = run([(source, target) for source, target in jobs[:4]])
@@ -306,7 +306,7 @@ def test_too_little_room_is_told_before_any_work(jobs, monkeypatch, free, noted)
 
 
 @pytest.mark.parametrize(("suffix", "least"), [(".png", 32), (".tif", 32), (".jpg", 276)])
-def test_a_disk_that_is_full_is_told_before_any_work(jobs, monkeypatch, suffix, least):
+def test_a_full_disk_is_reported_before_any_work(jobs, monkeypatch, suffix, least):
     """Four results of 7,560 bytes, of which Deflate can make 7.3 and JPEG 68.9."""
     jobs = [(source, target.with_suffix(suffix)) for source, target in jobs[:4]]
     monkeypatch.setattr(shutil, "disk_usage", lambda _: types.SimpleNamespace(free=least - 1))
@@ -326,7 +326,7 @@ def test_a_disk_that_is_full_is_told_before_any_work(jobs, monkeypatch, suffix, 
         ({"lossless": True}, ".jpg", "is not lossless; choose .png"),
     ],
 )
-def test_formats_that_cannot(jobs, rng, result_options, suffix, message):
+def test_formats_that_cannot_hold_the_result(jobs, rng, result_options, suffix, message):
     for source, _ in jobs[:2]:
         Image.fromarray(rng.integers(0, 256, (1, 200, 3), dtype=np.uint8)).save(source)
     report = run(
@@ -336,7 +336,7 @@ def test_formats_that_cannot(jobs, rng, result_options, suffix, message):
     assert not jobs[0][1].parent.exists()
 
 
-def test_a_damaged_frame_ends_its_animation_alone(jobs, tmp_path, monkeypatch):
+def test_a_damaged_frame_fails_only_its_animation(jobs, tmp_path, monkeypatch):
     def open_damaged(source):
         image = open_image(source)
         if source != jobs[1][0]:
@@ -360,7 +360,7 @@ def test_a_damaged_frame_ends_its_animation_alone(jobs, tmp_path, monkeypatch):
     ]
 
 
-def test_a_network_that_fails_at_a_frame_ends_that_animation_alone(jobs, tmp_path):
+def test_a_failing_frame_fails_only_its_animation(jobs, tmp_path):
     class Failing(Twice):
         seen = 0
 
@@ -394,7 +394,7 @@ def raising(error):
         ("report", KeyboardInterrupt()),
     ],
 )
-def test_what_nobody_expects_ends_everything(jobs, tmp_path, monkeypatch, place, error):
+def test_unexpected_exceptions_are_raised(jobs, tmp_path, monkeypatch, place, error):
     before, upscaler = threading.active_count(), Twice()
     if place == "write":
         monkeypatch.setattr(upscale_images, "write_rows", raising(error))
@@ -414,8 +414,8 @@ def test_what_nobody_expects_ends_everything(jobs, tmp_path, monkeypatch, place,
 
 
 @pytest.mark.parametrize("images", [1, 40])
-def test_only_a_few_strips_are_alive(tmp_path, monkeypatch, images):
-    """However many there are, and however slow the one that writes is."""
+def test_only_a_few_strips_are_in_memory(tmp_path, monkeypatch, images):
+    """For any number of images, and with a slow writer."""
     alive, most, total = weakref.WeakSet(), [0], 800 // images
 
     class Array(np.ndarray):

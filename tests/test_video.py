@@ -1,3 +1,5 @@
+"""Videos that are read and written: times, colours, rotation, failures."""
+
 import os
 import sys
 import threading
@@ -50,7 +52,7 @@ KR_KB = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 6: (0.299, 0.114), 9: (0.2627, 
         ("a.avi", "b.mkv", {"codec": "mpeg4", "time_base": Fraction(1, 25)}),
     ],
 )
-def test_frames_keep_their_times_and_sound_its_bytes(tmp_path, source, target, options, upscale):
+def test_frame_times_and_audio_are_kept(tmp_path, source, target, options, upscale):
     source = make(tmp_path / source, **options)
     target = upscaled(source, tmp_path / target, upscale)
     video, enlarged = open_video(source), open_video(target)
@@ -73,8 +75,8 @@ def test_frames_keep_their_times_and_sound_its_bytes(tmp_path, source, target, o
         assert error.mean() < 2.5
 
 
-def test_a_shift_for_matroska_is_the_same_for_all_streams(tmp_path):
-    """AAC in MP4 begins before zero, and Matroska cannot."""
+def test_all_streams_are_shifted_equally_for_matroska(tmp_path):
+    """AAC in MP4 starts before zero, which Matroska cannot store."""
     source = make(tmp_path / "a.mp4", sound="aac", times=UNSTEADY)
     target = upscaled(source, tmp_path / "b.mkv")
     shift = packets(target, "audio")[0][0] - packets(source, "audio")[0][0]
@@ -83,7 +85,7 @@ def test_a_shift_for_matroska_is_the_same_for_all_streams(tmp_path):
         assert abs(before + shift - after) <= MS
 
 
-def test_sound_that_steps_back_in_time_does_not_stop_the_video(tmp_path):
+def test_audio_that_goes_back_in_time(tmp_path):
     plain = make(tmp_path / "plain.mkv", sound="libopus")
     source = remux(plain, tmp_path / "a.mkv", stutter=True)
     plain.unlink()
@@ -93,7 +95,7 @@ def test_sound_that_steps_back_in_time_does_not_stop_the_video(tmp_path):
     assert [data for *_, data in after] == [data for *_, data in before]
 
 
-def test_a_broadcast_begins_at_zero(tmp_path):
+def test_a_broadcast_starts_at_zero(tmp_path):
     source = make(
         tmp_path / "a.ts", time_base=Fraction(1, 90000), times=[36000000 + t for t in UNSTEADY]
     )
@@ -136,7 +138,7 @@ def test_subtitles_chapters_tags_and_attachments_are_kept(tmp_path):
     assert open_video(target).others[-2:] == open_video(source).others[-2:]
 
 
-def test_tags_in_strange_encodings_keep_their_bytes(tmp_path):
+def test_tags_that_are_not_utf8_keep_their_bytes(tmp_path):
     source = make(tmp_path / "a.mkv", times=STEADY[:3], title="Gr__e")
     source.write_bytes(source.read_bytes().replace(b"Gr__e", "Grüße".encode("latin-1")))
     target = upscaled(source, tmp_path / "b.mp4")
@@ -154,7 +156,7 @@ def test_tags_in_strange_encodings_keep_their_bytes(tmp_path):
         ((90, True, False), lambda a: np.rot90(a)[:, ::-1]),
     ],
 )
-def test_the_turn_of_the_display_is_applied_and_not_written_again(tmp_path, turn, expected):
+def test_rotation_is_applied_and_not_written_again(tmp_path, turn, expected):
     source = make(tmp_path / "a.mp4", turn=turn, times=STEADY[:3], aspect=Fraction(4, 3))
     image = expected(next(images(1))).astype(int)
     video, (first, *_) = arrays_of(source)
@@ -185,7 +187,7 @@ def test_the_turn_of_the_display_is_applied_and_not_written_again(tmp_path, turn
         (9, 2, True, "b.mp4", (24, 32), (9, 2)),
     ],
 )
-def test_colours_and_their_tags_come_back(tmp_path, matrix, range_, deep, target, size, read_as):
+def test_colours_and_their_tags_are_kept(tmp_path, matrix, range_, deep, target, size, read_as):
     bits, most = (10, 65535) if deep else (8, 255)
     kr, kb = KR_KB[read_as[0]]
     rgb = np.array([0.8, 0.25, 0.1])
@@ -222,7 +224,7 @@ def test_colours_and_their_tags_come_back(tmp_path, matrix, range_, deep, target
         assert np.abs(np.frombuffer(plane, f"<u{1 + deep}")[0] - value) <= 2
 
 
-def test_deep_videos_keep_their_ends_and_steps(tmp_path):
+def test_ten_bits_keep_their_range_and_steps(tmp_path):
     ramp = np.tile(np.linspace(0, 1023, 128).round(), (32, 1))
     frame = av.VideoFrame(128, 32, "gray10le")
     frame.planes[0].update(ramp.astype("<u2").tobytes())
@@ -235,7 +237,7 @@ def test_deep_videos_keep_their_ends_and_steps(tmp_path):
     assert np.abs(first[8].mean(-1) - ramp[8] / 1023 * 65535).max() < 70
 
 
-def test_mastering_of_hdr_is_kept(tmp_path):
+def test_static_hdr_metadata_is_kept(tmp_path):
     told = "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)"
     options = {"x265-params": f"log-level=error:{told}:max-cll=1000,400"}
     tags = {"colorspace": 9, "color_primaries": 9, "color_trc": 16, "color_range": 1}
@@ -255,7 +257,7 @@ def test_mastering_of_hdr_is_kept(tmp_path):
 
 
 @pytest.mark.parametrize("threaded", [False, True])
-def test_only_a_few_frames_are_alive(tmp_path, threaded):
+def test_only_a_few_frames_are_in_memory(tmp_path, threaded):
     source = make(tmp_path / "a.mp4", times=[40 * i for i in range(120)], sound="aac")
     video = open_video(source)
     taken, given, most = 0, 0, 0
@@ -288,7 +290,7 @@ def test_only_a_few_frames_are_alive(tmp_path, threaded):
 
 @pytest.mark.parametrize("failure", [RuntimeError("out of memory"), KeyboardInterrupt()])
 @pytest.mark.parametrize("after", [0, 5])
-def test_a_failure_leaves_nothing_and_comes_out_as_it_is(tmp_path, failure, after):
+def test_an_exception_of_upscale_is_passed_on_and_leaves_no_files(tmp_path, failure, after):
     source = make(tmp_path / "a.mp4", sound="aac")
 
     def failing(frames):
@@ -303,7 +305,7 @@ def test_a_failure_leaves_nothing_and_comes_out_as_it_is(tmp_path, failure, afte
     assert os.listdir(tmp_path) == ["a.mp4"]
 
 
-def test_a_thread_that_reads_ahead_ends_with_the_video(tmp_path):
+def test_a_thread_that_reads_ahead_ends_with_write_video(tmp_path):
     source = make(tmp_path / "a.mp4", times=[40 * i for i in range(300)])
     taken, threads = [], []
 
@@ -329,7 +331,7 @@ def test_a_thread_that_reads_ahead_ends_with_the_video(tmp_path):
         (lambda frames: (g for f in doubled(frames) for g in (f, f)), "more"),
     ],
 )
-def test_a_wrong_upscaler_is_named(tmp_path, upscale, message):
+def test_wrong_results_of_upscale_raise(tmp_path, upscale, message):
     source = make(tmp_path / "a.mp4")
     with pytest.raises(ValueError, match=message):
         upscaled(source, tmp_path / "b.mp4", upscale)
@@ -351,7 +353,7 @@ def test_odd_sizes_are_kept(tmp_path):
             assert video_b.streams.video[0].pix_fmt == kind
 
 
-def test_what_the_target_cannot_hold_is_said_before_any_work(tmp_path):
+def test_check_video_target(tmp_path):
     source = make(tmp_path / "a.mkv", sound="aac", subtitles=[(0, 100, "eins")])
     video = open_video(source)
     assert check_video_target(video, tmp_path / "b.mkv", **SAME_SIZE) == []
@@ -373,7 +375,7 @@ def test_what_the_target_cannot_hold_is_said_before_any_work(tmp_path):
     assert ".mkv" in VIDEO_SUFFIXES
 
 
-def test_quality_is_a_trade(tmp_path, rng):
+def test_quality_changes_the_size(tmp_path, rng):
     noise = [rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8) for _ in range(3)]
     source = make(tmp_path / "a.mp4", noise, STEADY[:3])
     sizes = [
@@ -403,7 +405,7 @@ def test_lossless_keeps_every_bit(tmp_path, rng, depth):
     assert times_of(target) == times_of(video.path)
 
 
-def test_mp4_begins_with_its_index(tmp_path):
+def test_mp4_starts_with_its_index(tmp_path):
     data = upscaled(make(tmp_path / "a.mp4"), tmp_path / "b.mp4").read_bytes()
     assert data.index(b"moov") < data.index(b"mdat")
 
@@ -429,7 +431,7 @@ def test_a_damaged_video_is_named_with_the_time(tmp_path):
         open_video(source)
 
 
-def test_what_is_no_video_is_named(tmp_path):
+def test_files_that_are_not_videos_are_refused(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         open_video(tmp_path / "a.mp4")
     (tmp_path / "a.mp4").write_bytes(b"no video at all" * 100)
@@ -453,7 +455,7 @@ def test_what_is_no_video_is_named(tmp_path):
         ({"turn": (45,)}, "angle"),
     ],
 )
-def test_what_cannot_be_honoured_is_refused(tmp_path, options, message):
+def test_unsupported_videos_are_refused(tmp_path, options, message):
     source = make(tmp_path / "a.mp4", times=STEADY[:3], **options)
     with pytest.raises(InputError, match=rf"a\.mp4: cannot be upscaled as a video: .*{message}"):
         open_video(source)
@@ -465,7 +467,7 @@ def test_transparency_is_noted(tmp_path):
     assert open_video(source).notes == ("its transparency is dropped",)
 
 
-def test_a_missing_folder_is_made_and_one_that_cannot_be_is_named(tmp_path):
+def test_missing_folders_are_made(tmp_path):
     video = open_video(make(tmp_path / "a.mp4"))
     write_video(video, tmp_path / "new" / "one" / "b.mp4", iter, **SAME_SIZE)
     assert open_video(tmp_path / "new" / "one" / "b.mp4").frames == video.frames
@@ -475,7 +477,7 @@ def test_a_missing_folder_is_made_and_one_that_cannot_be_is_named(tmp_path):
         check_video_target(video, tmp_path / "b.mp4", height=HEIGHT, width=20000)
 
 
-def test_without_pyav_it_says_what_to_install(tmp_path, monkeypatch):
+def test_without_pyav_the_message_names_the_package(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(InputError, match=r"videos need PyAV, .*: pip install 'av<20'"):
         open_video(tmp_path / "a.mp4")

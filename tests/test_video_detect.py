@@ -1,4 +1,4 @@
-"""What is a video, by its content."""
+"""Which files count as videos, by content."""
 
 from fractions import Fraction
 
@@ -22,7 +22,7 @@ FRAMES = [av.VideoFrame.from_ndarray(frame, format="rgb24") for frame in images(
 
 
 def video_of(path, container, codec, kind="yuv420p", options=None):
-    """12 frames, 25 a second, in a container that the name need not tell."""
+    """Writes 12 frames at 25 fps in a container that may not fit the name."""
     with av.open(str(path), "w", format=container) as output:
         stream = output.add_stream(codec, rate=25, options=options or {})
         stream.width, stream.height, stream.pix_fmt = 64, 48, kind
@@ -57,7 +57,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize(("name", "container", "codec"), KINDS)
-def test_a_video_is_what_opens_as_one(tmp_path, name, container, codec):
+def test_videos_are_recognised_by_content(tmp_path, name, container, codec):
     options = {"x265-params": "log-level=error"} if codec == "libx265" else None
     source = video_of(tmp_path / name, container, codec, options=options)
     assert is_video(source)
@@ -92,7 +92,7 @@ def test_images_and_animations_are_images(tmp_path, kind, named):
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.nfo", "a.ans", "a.dat", "a.srt", "a.m3u8", "a.xmp"])
-def test_texts_are_no_videos(tmp_path, name):
+def test_texts_are_not_videos(tmp_path, name):
     path = tmp_path / name
     path.write_text("#EXTM3U\n1\n00:00:01,000 --> 00:00:02,000\nHello\n" * 40)
     assert not is_video(path)
@@ -103,7 +103,7 @@ def test_texts_are_no_videos(tmp_path, name):
 
 
 @pytest.mark.parametrize("cover", [False, True])
-def test_sound_is_no_video_with_a_cover_neither(tmp_path, cover):
+def test_audio_is_not_a_video_even_with_a_cover(tmp_path, cover):
     path = tmp_path / "a.mka"
     with av.open(str(path), "w", format="matroska") as output:
         stream = output.add_stream("aac", rate=48000)
@@ -117,13 +117,13 @@ def test_sound_is_no_video_with_a_cover_neither(tmp_path, cover):
     assert not is_video(path)
 
 
-def test_a_still_image_in_a_video_s_container_is_no_video(tmp_path):
+def test_a_single_frame_in_a_video_container_is_not_a_video(tmp_path):
     path = make(tmp_path / "a.mkv", times=[0])
     path = path.rename(tmp_path / "a.dat")
     assert not is_video(path)
 
 
-def test_folders_pass_videos_over_and_patterns_take_them(tmp_path):
+def test_videos_are_taken_from_patterns_but_not_from_folders(tmp_path):
     video_of(tmp_path / "a.vob", "vob", "mpeg2video")
     video_of(tmp_path / "clip", "mp4", "libx264")
     (tmp_path / "notes.txt").write_text("Hello")
@@ -146,7 +146,7 @@ def test_folders_pass_videos_over_and_patterns_take_them(tmp_path):
         ("a.vob", "avi", r"--format=avi: choose one of .*\.mkv"),
     ],
 )
-def test_a_format_that_is_for_none_of_the_inputs_is_refused(tmp_path, name, option, message):
+def test_a_format_that_fits_no_input_is_refused(tmp_path, name, option, message):
     video_of(tmp_path / "a.vob", "vob", "mpeg2video")
     Image.fromarray(next(images(1))).save(tmp_path / "c.png")
     with pytest.raises(InputError, match=message):

@@ -1,4 +1,4 @@
-"""Videos by the command: what is asked for is done, or refused."""
+"""Videos with the upscale command: sizes, depths, and continuing after a stop."""
 
 import os
 import re
@@ -21,7 +21,7 @@ from tests.videos import STEADY, make, packets, times_of  # noqa: E402
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory, random_generator):
-    """A network x2."""
+    """The path of an x2 network."""
     fields, params, _ = random_generator(np.random.default_rng(0), num_blocks=1, scale=2)
     params = jax.tree.map(lambda a: a * np.float32(0.2), params)
     path = tmp_path_factory.mktemp("models") / "a.npz"
@@ -29,7 +29,7 @@ def model(tmp_path_factory, random_generator):
     return path
 
 
-def test_the_same_command_goes_on_and_overwrite_starts_anew(model, tmp_path, monkeypatch, capsys):
+def test_the_same_command_continues_and_overwrite_restarts(model, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(parts, "FRAMES", 4)
     source, target = make(tmp_path / "a.mp4", sound="aac"), tmp_path / "b.mp4"
     whole = tmp_path / "whole.mp4"
@@ -95,7 +95,7 @@ def about(path):
         ("--scale=0.5", (36, 29), Fraction(64, 45)),
     ],
 )
-def test_a_size_is_of_square_pixels_and_a_scale_keeps_their_aspect(
+def test_size_makes_square_pixels_and_scale_keeps_their_aspect(
     model, tmp_path, option, size, aspect
 ):
     frames = [np.full((58, 72, 3), 90, np.uint8)] * 2
@@ -105,7 +105,7 @@ def test_a_size_is_of_square_pixels_and_a_scale_keeps_their_aspect(
     assert about(target)[:3] == (*size, aspect)
 
 
-def test_a_video_that_lies_on_its_side_gets_the_size_that_it_is_shown_with(model, tmp_path):
+def test_size_of_a_rotated_video(model, tmp_path):
     frames = [np.full((58, 72, 3), 90, np.uint8)] * 2
     source = make(
         tmp_path / "a.mp4", frames, STEADY[:2], aspect=Fraction(64, 45), turn=(90, False, False)
@@ -125,7 +125,7 @@ def test_a_video_that_lies_on_its_side_gets_the_size_that_it_is_shown_with(model
         (["--lossless", "--depth=16"], "b.mkv", ("ffv1", "gbrp16le")),
     ],
 )
-def test_depth_and_lossless_do_what_they_say(model, tmp_path, options, target, kind):
+def test_depth_and_lossless(model, tmp_path, options, target, kind):
     source, target = make(tmp_path / "a.mp4", times=STEADY[:3]), tmp_path / target
     main([str(source), f"--output={target}", f"--model={model}", "--progress=quiet", *options])
     assert about(target)[3:] == kind
@@ -143,7 +143,9 @@ def test_depth_and_lossless_do_what_they_say(model, tmp_path, options, target, k
         (["--quality=52"], "b.mkv", r"52 is not from 0 \(best\) to 51"),
     ],
 )
-def test_what_a_video_cannot_be_is_refused(model, tmp_path, capsys, options, target, message):
+def test_unsupported_depths_and_qualities_are_refused(
+    model, tmp_path, capsys, options, target, message
+):
     source, target = make(tmp_path / "a.mp4", times=STEADY[:3]), tmp_path / target
     command = [str(source), f"--output={target}", f"--model={model}", "--progress=json", *options]
     with pytest.raises((InputError, RunError)) as caught:

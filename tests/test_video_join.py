@@ -1,4 +1,4 @@
-"""What stands beside the images of a video: cut sound, and subtitles as text."""
+"""Edit lists and text subtitles of videos."""
 
 from fractions import Fraction
 
@@ -15,7 +15,7 @@ WORDS = [(100, 200, "Grüße"), (400, 60, "<i>zwei</i>"), (600, 100, "drei\nvier
 
 
 def trimmed(path, seconds=1):
-    """A video of three seconds whose edit lists hide the first of sound and images."""
+    """Writes a video of three seconds whose edit lists hide the first second of all streams."""
     data = make(path, times=[100 * i for i in range(30)], sound="aac").read_bytes()
     whole = bytearray(data)
     with av.open(str(path)) as video:
@@ -34,7 +34,7 @@ def trimmed(path, seconds=1):
 
 
 @pytest.mark.parametrize("name", ["b.mp4", "b.mkv"])
-def test_what_an_edit_list_cuts_off_stays_cut_off(tmp_path, name):
+def test_parts_that_an_edit_list_cuts_off_stay_cut_off(tmp_path, name):
     source = trimmed(tmp_path / "a.mp4")
     given = packets(source, "audio")
     assert (times_of(source)[0], len(times_of(source))) == (0, 20)
@@ -63,7 +63,7 @@ def test_what_an_edit_list_cuts_off_stays_cut_off(tmp_path, name):
 
 
 def subtitles(path):
-    """(begin, length, text) of the subtitles, as a player reads them."""
+    """Returns codec, (language, disposition), and (start, length, text) of each subtitle."""
     found = []
     with av.open(str(path)) as video:
         stream = video.streams.subtitles[0]
@@ -85,7 +85,7 @@ def plain(text):
     ("between", "target", "codec"),
     [("m.mkv", "b.mp4", "mov_text"), ("m.mp4", "b.mkv", "srt"), ("m.mkv", "b.webm", "webvtt")],
 )
-def test_subtitles_as_text_are_converted(tmp_path, between, target, codec):
+def test_text_subtitles_are_converted(tmp_path, between, target, codec):
     words = [(MS * begin, MS * length, text) for begin, length, text in WORDS]
     source = make(tmp_path / "a.mkv", times=[40 * i for i in range(25)], subtitles=WORDS)
     if between == "m.mp4":

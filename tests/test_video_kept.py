@@ -1,4 +1,4 @@
-"""What a video has beside its images: each row on videos in docs/formats.md."""
+"""The rows on videos of the table in docs/formats.md."""
 
 import re
 from fractions import Fraction
@@ -36,7 +36,7 @@ def test_sample_aspect(outcome, tmp_path, target):
 
 
 @pytest.mark.kept("video-aspect-webm")
-def test_sample_aspect_into_webm(outcome, tmp_path):
+def test_sample_aspect_to_webm(outcome, tmp_path):
     source = make(tmp_path / "a.mp4", times=THREE, aspect=Fraction(4, 3))
     assert "cannot store the pixel aspect ratio 4/3" in outcome(source, "b.webm").failure
 
@@ -76,7 +76,7 @@ def test_audio(outcome, tmp_path):
 
 
 @pytest.mark.kept("video-audio-other")
-def test_audio_that_a_container_cannot_hold(outcome, tmp_path):
+def test_audio_that_the_container_cannot_hold(outcome, tmp_path):
     source = make(tmp_path / "a.mkv", times=THREE, sound="aac")
     said = "a .webm file cannot hold stream 1 (audio, aac)"
     assert said in outcome(source, "b.webm").failure
@@ -212,7 +212,7 @@ def test_static_hdr(outcome, tmp_path, target):
 
 
 def hdr10_plus() -> bytes:
-    """An SEI of H.265 with the least of SMPTE ST 2094-40: one window, one step."""
+    """An SEI of H.265 with minimal SMPTE ST 2094-40 data: one window, one step."""
     fields = [(1, 8), (1, 2), (400, 27), (0, 1), *[(50000, 17)] * 3, (9000, 17), (1, 4), (50, 7)]
     fields += [(40000, 17), (5, 10), (0, 1), (0, 1), (0, 1)]
     bits = "".join(f"{value:0{length}b}" for value, length in fields)
@@ -233,7 +233,7 @@ def test_dynamic_hdr(outcome, tmp_path):
 
 
 def spherical(path):
-    """A box of Spherical Video V1 at the end of the track."""
+    """Writes a video with a box of Spherical Video V1 at the end of its track."""
     data = bytearray(make(path, times=THREE).read_bytes())
     told = {"Spherical": "true", "Stitched": "true", "StitchingSoftware": "none"}
     told["ProjectionType"] = "equirectangular"
@@ -319,7 +319,7 @@ def test_a_damaged_frame(outcome, tmp_path):
 
 
 def test_a_short_video_that_is_cut_off_is_noted(tmp_path):
-    """Durations are not exact enough to refuse what misses less than a second."""
+    """Durations are not exact enough to refuse a video that lacks less than a second."""
     source = make(tmp_path / "a.mkv", times=[40 * i for i in range(15)])
     assert open_video(source).notes == ()
     damage(source, cut=source.stat().st_size * 6 // 10)

@@ -1,3 +1,5 @@
+"""Videos that are stopped and continued."""
+
 import errno
 import os
 import shutil
@@ -26,7 +28,7 @@ def short_segments(monkeypatch):
 
 
 def write(source, target, upscale=doubled, **options):
-    """Writes it, and gives how many frames were done before and the notes."""
+    """Writes a video; returns the calls of `resumed` and the notes."""
     video, resumed = open_video(source), []
     size = {"height": 2 * video.height, "width": 2 * video.width}
     notes = write_video(video, target, upscale, resumed=resumed.append, **size, **options)
@@ -35,7 +37,7 @@ def write(source, target, upscale=doubled, **options):
 
 
 def stopping(after, failure=KeyboardInterrupt):
-    """Stops after so many frames; `taken` counts how many were enlarged."""
+    """Returns an upscaler that raises after some frames; `taken` counts the upscaled ones."""
 
     def upscale(frames):
         for i, frame in enumerate(doubled(frames)):
@@ -57,8 +59,8 @@ def decoded(path):
 @pytest.mark.parametrize(
     ("name", "lossless"), [("b.mp4", False), ("b.mkv", True), ("b.webm", False)]
 )
-def test_a_stopped_video_goes_on_and_equals_one_in_one_piece(tmp_path, name, lossless, times):
-    """Bit for bit."""
+def test_a_continued_video_equals_an_uninterrupted_one(tmp_path, name, lossless, times):
+    """The files agree bit for bit."""
     source = make(tmp_path / "a.mkv", times=times, sound="libopus")
     options = {"software": "s", "lossless": lossless}
     whole, target = tmp_path / f"whole{name}", tmp_path / name
@@ -80,7 +82,7 @@ def test_a_stopped_video_goes_on_and_equals_one_in_one_piece(tmp_path, name, los
     assert sorted(os.listdir(tmp_path)) == sorted([source.name, target.name, whole.name])
 
 
-def test_slow_frames_are_kept_one_by_one(tmp_path, monkeypatch):
+def test_slow_frames_are_stored_one_by_one(tmp_path, monkeypatch):
     monkeypatch.setattr(writer, "SLOW", -1.0)
     source = make(tmp_path / "a.mp4", times=TIMES)
     whole, target = tmp_path / "whole.mp4", tmp_path / "b.mp4"
@@ -96,7 +98,7 @@ def test_slow_frames_are_kept_one_by_one(tmp_path, monkeypatch):
     assert times_of(target) == times_of(whole)
 
 
-def test_a_stop_while_the_parts_are_joined_loses_none(tmp_path, monkeypatch):
+def test_a_stop_while_the_parts_are_joined_loses_nothing(tmp_path, monkeypatch):
     source, target = make(tmp_path / "a.mp4", times=TIMES), tmp_path / "b.mp4"
     with monkeypatch.context() as patch:
         patch.setattr(writer, "join", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -134,7 +136,7 @@ def test_parts_made_with_other_settings_are_not_used(tmp_path, other):
 
 
 @pytest.mark.parametrize("cut", [1, 60])
-def test_a_segment_that_is_not_whole_is_done_again(tmp_path, cut):
+def test_an_incomplete_segment_is_encoded_again(tmp_path, cut):
     source, target = make(tmp_path / "a.mp4", times=TIMES), tmp_path / "b.mp4"
     with pytest.raises(KeyboardInterrupt):
         write(source, target, stopping(17), software="s")
@@ -146,7 +148,7 @@ def test_a_segment_that_is_not_whole_is_done_again(tmp_path, cut):
     assert times_of(target) == times_of(source)
 
 
-def test_a_full_disk_says_so_and_what_is_done_stays(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_and_finished_parts_are_kept(tmp_path, monkeypatch):
     source, target = make(tmp_path / "a.mp4", times=TIMES), tmp_path / "b.mp4"
 
     def full(descriptor):
@@ -169,7 +171,7 @@ def test_a_full_disk_says_so_and_what_is_done_stays(tmp_path, monkeypatch):
     assert rest.taken == len(TIMES) - 10
 
 
-def test_names_that_are_too_long_for_a_folder_get_another(tmp_path):
+def test_long_names_get_a_shorter_folder(tmp_path):
     source, target = make(tmp_path / "a.mp4", times=TIMES), tmp_path / f"{'ü' * 120}.mp4"
     assert len(os.fsencode(parts_folder(target).name)) < 255
     with pytest.raises(KeyboardInterrupt):
@@ -178,8 +180,8 @@ def test_names_that_are_too_long_for_a_folder_get_another(tmp_path):
     shutil.rmtree(parts_folder(target))
 
 
-def test_two_processes_at_one_video_do_not_destroy_each_other_s_parts(tmp_path):
-    """The second is told, also with --overwrite, and may go on when the first was killed."""
+def test_a_second_process_does_not_destroy_the_parts_of_the_first(tmp_path):
+    """The second is refused, also with --overwrite, and continues after the first was killed."""
     source, target = make(tmp_path / "a.mp4", times=TIMES), tmp_path / "b.mp4"
     script = f"""
 import os, signal
@@ -214,7 +216,7 @@ write(Path({str(source)!r}), Path({str(target)!r}), stopping(12, Kill), software
     assert sorted(os.listdir(tmp_path)) == ["a.mp4", "b.mp4"]
 
 
-def test_what_is_not_a_part_stays(tmp_path):
+def test_other_files_in_the_folder_are_kept(tmp_path):
     source, target = make(tmp_path / "a.mp4", times=TIMES), tmp_path / "b.mp4"
     parts_folder(target).mkdir()
     (parts_folder(target) / "letter.txt").write_text("mine")

@@ -1,4 +1,4 @@
-"""What is found in a whole video before any work, and what only on the way."""
+"""Problems of a video that are found before any work, and those found later."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -18,7 +18,7 @@ TICK = Fraction(1, 90000)
 
 
 def two(tmp_path, first, second):
-    """A broadcast that changes after ten frames, one second after its beginning."""
+    """Writes a broadcast that changes after ten frames, at one second."""
     data = b""
     for number, about in enumerate((first, second)):
         times = [4000 + 1000 * number + 100 * i for i in range(10)]
@@ -38,21 +38,21 @@ def two(tmp_path, first, second):
         ({"tags": {"colorspace": 9, "color_primaries": 9, "color_trc": 16}}, "transfer changes"),
     ],
 )
-def test_what_changes_in_the_middle_is_found_before_any_work(tmp_path, second, message):
+def test_changes_in_the_middle_are_found_before_any_work(tmp_path, second, message):
     source = two(tmp_path, {}, second)
     with pytest.raises(InputError, match=message) as caught:
         open_video(source)
     assert "cannot be upscaled as a video" in str(caught.value)
 
 
-def test_what_does_not_matter_may_change(tmp_path):
-    """The matrix and the range of each frame are its own."""
+def test_matrix_and_range_may_change(tmp_path):
+    """Each frame is converted with its own matrix and range."""
     second = {"tags": {"color_range": 2, "colorspace": 1}}
     source = two(tmp_path, {"tags": {"color_range": 1, "colorspace": 1}}, second)
     assert open_video(source).frames == 20
 
 
-def test_a_change_between_the_looks_is_noted_and_brought_to_the_first_size(tmp_path, monkeypatch):
+def test_a_change_that_the_scan_misses_is_resized_with_a_note(tmp_path, monkeypatch):
     source = two(tmp_path, {}, {"frames": list(images(10, 24, 48))})
     monkeypatch.setattr("esrgan_jax.video.scan.MOST_KEY_FRAMES", 0.1)  # one key frame
     video, given = open_video(source), []
@@ -82,7 +82,7 @@ def test_a_change_between_the_looks_is_noted_and_brought_to_the_first_size(tmp_p
         ("ICC_PROFILE", ".mkv", True),
     ],
 )
-def test_what_is_told_beside_the_images_is_kept_or_noted(tmp_path, name, suffix, told):
+def test_side_data_is_kept_or_noted(tmp_path, name, suffix, told):
     video = replace(open_video(make(tmp_path / "a.mp4")), side_data=frozenset({name}))
     notes = check_video_target(video, tmp_path / f"b{suffix}", **SAME_SIZE)
     assert [note.endswith("is dropped") for note in notes] == [True] * told

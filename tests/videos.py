@@ -1,4 +1,4 @@
-"""Small videos, and what is in them."""
+"""Makes small videos and reads their contents."""
 
 import os
 from fractions import Fraction
@@ -20,7 +20,7 @@ SAME_SIZE: dict[str, Any] = {"height": HEIGHT, "width": WIDTH}
 
 
 def images(count, height=HEIGHT, width=WIDTH):
-    """Smooth frames that differ, so that a swap or a turn is seen after lossy coding."""
+    """Yields smooth, different frames; a swap or rotation shows even after lossy coding."""
     y, x = np.mgrid[:height, :width]
     for i in range(count):
         rgb = [255 * x / width, 255 * y / height, np.full((height, width), 20 * i % 256)]
@@ -43,7 +43,7 @@ def make(
     aspect=None,
     **about,
 ):
-    """Writes a small video; `frames` are RGB arrays or ready frames."""
+    """Writes a small video; `frames` are RGB arrays or av.VideoFrames."""
     frames = list(images(len(times)) if frames is None else frames)
     # MB-tree off: it reads memory that x264 has not written, and every video would be another one.
     steady = {"crf": "1", "x264-params": "mbtree=0"}
@@ -98,7 +98,7 @@ def make(
 
 
 def remux(source, target, attachments=(), stutter=False):
-    """Copies a video, with attachments, or with every second packet of sound at the time before."""
+    """Copies a video, with attachments, or with pairs of audio packets at one time."""
     with av.open(str(source)) as given, av.open(str(target), "w") as output:
         routes = [output.add_stream_from_template(s, opaque=True) for s in given.streams]
         for before, after in zip(given.streams, routes, strict=True):
@@ -121,6 +121,7 @@ def remux(source, target, attachments=(), stutter=False):
 
 
 def doubled(frames):
+    """Repeats every pixel, as an upscaler by two."""
     for frame in frames:
         yield frame.repeat(2, 0).repeat(2, 1)
 
@@ -132,6 +133,7 @@ def doubled_in_batches(frames):
 
 
 def upscaled(source, target, upscale=doubled, **options):
+    """Writes `source` at twice the size; returns `target`."""
     video = open_video(source)
     size: dict[str, Any] = {"height": 2 * video.height, "width": 2 * video.width}
     write_video(video, target, upscale, **size, **options)
@@ -140,7 +142,7 @@ def upscaled(source, target, upscale=doubled, **options):
 
 
 def packets(path, kind):
-    """(time, duration, bytes) of every packet of the first stream of a kind; times in seconds."""
+    """Returns (time, duration, bytes) of the packets of the first stream of a kind, in seconds."""
     with av.open(str(path)) as video:
         stream = video.streams.get({kind: 0})[0]
         return [
@@ -151,11 +153,13 @@ def packets(path, kind):
 
 
 def times_of(path):
+    """Returns the times of all frames, in seconds."""
     with av.open(str(path)) as video:
         return [frame.pts * frame.time_base for frame in video.decode(video=0)]
 
 
 def arrays_of(path):
+    """Returns the opened video and the arrays that `write_video` reads from it."""
     frames = []
     video = open_video(path)
 
@@ -171,6 +175,7 @@ def arrays_of(path):
 
 
 def damage(path, cut=None, spoil=None):
+    """Cuts a file to `cut` bytes, or overwrites the video packet with index `spoil`."""
     data = bytearray(path.read_bytes())
     if spoil is not None:
         with av.open(str(path)) as video:

@@ -29,7 +29,7 @@ STALE_TAGS = (
     *("_statistics", "alpha_mode", "bps", "compatible_brands", "duration", "encoder"),
     *("major_brand", "minor_version", "number_of_", "rotate"),
 )
-AnyPacket: TypeAlias = "Packet[Any]"  # at run time Packet takes no parameters
+AnyPacket: TypeAlias = "Packet[Stream]"  # at run time Packet takes no parameters
 
 
 class StreamId(NamedTuple):

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import Any
 
 from av.codec.codec import Codec, Properties
 from av.container import OutputContainer
@@ -51,7 +50,7 @@ class Conversion:
         encoder.subtitle_header = (context.extradata if styled else None) or ASS_HEADER
         encoder.time_base = self.stream.time_base = source.time_base or Fraction(1, 1000)
 
-    def packets(self, packet: "Packet[Any]") -> Iterator["Packet[Any]"]:
+    def packets(self, packet: "Packet[Stream]") -> Iterator["Packet[Stream]"]:
         """Yields the converted packet, or nothing if the packet has no text."""
         found = self.decoder.decode2(packet)
         lines = [part.ass for part in found or () if isinstance(part, AssSubtitle)]
