@@ -105,13 +105,20 @@ def image_subtitles(path, codec):
 
 
 @pytest.mark.kept("video-image-subtitles")
-@pytest.mark.parametrize("codec", ["S_HDMV/PGS", "S_VOBSUB"])
-def test_image_subtitles(outcome, tmp_path, codec):
+@pytest.mark.parametrize(
+    ("codec", "target", "name"),
+    [
+        ("S_HDMV/PGS", "b.mkv", "pgssub"),
+        ("S_VOBSUB", "b.mkv", "dvdsub"),
+        ("S_VOBSUB", "b.mp4", "dvdsub"),
+    ],
+)
+def test_image_subtitles(outcome, tmp_path, codec, target, name):
     source = image_subtitles(tmp_path / "a.mkv", codec)
-    with av.open(str(outcome(source, "b.mkv").path)) as video:
-        names = {"S_HDMV/PGS": "pgssub", "S_VOBSUB": "dvdsub"}
-        assert video.streams.subtitles[0].codec_context.codec.name == names[codec]
-    assert packets(tmp_path / "b.mkv", "subtitles") == packets(source, "subtitles")
+    found = outcome(source, target).path
+    with av.open(str(found)) as video:
+        assert video.streams.subtitles[0].codec_context.codec.name == name
+    assert packets(found, "subtitles") == packets(source, "subtitles")
 
 
 @pytest.mark.kept("video-image-subtitles-other")
@@ -315,7 +322,7 @@ def test_alpha(outcome, tmp_path):
 def test_a_damaged_frame(outcome, tmp_path):
     source = make(tmp_path / "a.webm", codec="libvpx-vp9", times=[40 * i for i in range(40)])
     (note,) = outcome(damage(source, spoil=30), "b.mkv").notes
-    assert "packets are damaged, the first at 0:00:01" in note
+    assert re.match(r"\d+ packets are damaged, the first at 0:00:01", note)  # without the path
 
 
 def test_a_short_video_that_is_cut_off_is_noted(tmp_path):

@@ -22,7 +22,7 @@ from esrgan_jax.video.streams import find_video, open_container
 from esrgan_jax.video.target import EncodingOptions, check_video_target
 from esrgan_jax.video.video_file import Video
 
-SLOW = 1.0  # seconds per frame; if frames take longer, each is stored by itself
+SLOW = 1.0  # seconds per frame; if frames take longer, each is stored when it is done
 
 
 def write_video(
@@ -81,21 +81,13 @@ def write_video(
         frames = reading.frames(skip=parts.frames)
         stored = _stored(parts, frames, (height, width), coding.dtype)
         results = chain(stored, upscale(frames))
-        encoding = _Encoder(video, target, coding, parts, reading, (height, width, 3))
-        while encoding.segment(results):
+        encoder = _Encoder(video, target, coding, parts, reading, (height, width, 3))
+        while encoder.segment(results):
             pass
-        encoding.check_end()
-        join(
-            video,
-            target,
-            coding,
-            parts,
-            height=height,
-            width=width,
-            software=software,
-        )
+        encoder.check_end()
+        join(video, target, coding, parts, height=height, width=width, software=software)
         parts.clear()
-    return [f"{video.path}: {note}" for note in reading.notes()]
+    return reading.notes()
 
 
 def _stored(
@@ -160,6 +152,7 @@ class _Encoder:
             raise ValueError("upscale gave fewer frames than the video has")
 
     def _frame(self, result: np.ndarray, index: int) -> av.VideoFrame:
+        """Converts a result to a frame to encode, and stores it if the work is slow."""
         if result.shape != self.shape or result.dtype != self.coding.dtype:
             raise ValueError(
                 f"upscale gave {result.dtype} {result.shape}, not {self.coding.dtype} {self.shape}"
