@@ -66,8 +66,16 @@ def upscale_parser() -> argparse.ArgumentParser:
         type=path_type,
         help="image, video, folder, pattern ('photos/**/*.jpg'), or - for standard input",
     )
-    add("-i", "--input", metavar="INPUT", nargs="+", action="extend", default=[], type=path_type,
-        help="the same, with a flag")  # fmt: skip
+    add(
+        "-i",
+        "--input",
+        metavar="INPUT",
+        nargs="+",
+        action="extend",
+        default=[],
+        type=path_type,
+        help="the same, with a flag",
+    )
     add(
         "-o",
         "--output",
@@ -128,8 +136,9 @@ def upscale_parser() -> argparse.ArgumentParser:
         help="replace existing files (default: skip those that the same command made, refuse "
         "others)",
     )
-    add("--depth", type=int, choices=[8, 10, 16, 32],
-        help="bits per channel (default: the input's)")  # fmt: skip
+    add(
+        "--depth", type=int, choices=[8, 10, 16, 32], help="bits per channel (default: the input's)"
+    )
     add("--quality", metavar="Q", type=int, help="1 to 100 for JPEG, WebP, AVIF; CRF of videos")
     add("--lossless", action="store_true", help="for WebP, AVIF and videos in .mkv (FFV1)")
 

@@ -1,6 +1,6 @@
 """Reads the properties of a video, and its comment, before any work."""
 
-import importlib.util
+import importlib
 import os
 from dataclasses import dataclass
 from fractions import Fraction
@@ -122,5 +122,8 @@ def read_video_comment(path: Path) -> str:
 
 
 def _need_pyav() -> None:
-    if importlib.util.find_spec("av") is None:
-        raise missing("videos", "PyAV", "av<20")
+    """Raises InputError if PyAV cannot be imported."""
+    try:
+        importlib.import_module("av")
+    except ImportError as error:
+        raise missing("videos", "PyAV", "av<20") from error
