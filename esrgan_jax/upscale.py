@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from esrgan_jax.batch import made_by
 from esrgan_jax.batch.arguments import check_files, parse_arguments
-from esrgan_jax.batch.jobs import STREAM, Job, ResultOptions, plan
+from esrgan_jax.batch.jobs import STREAM, Job, ResultOptions, noun, plan
 from esrgan_jax.batch.passed_over import passed_over
 from esrgan_jax.batch.report import Report
 from esrgan_jax.errors import InputError, RunError, listed, printable, run_command
@@ -77,11 +77,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     existing = {} if args.overwrite else _existing(jobs, stream, upscaler.name, args.settings)
     done = [job for job, differs in existing.items() if differs is None]
     left = [job for job in jobs if job not in existing]
-    count = len(jobs) - len(done)
+    count, kind = len(jobs) - len(done), noun(jobs)
     if len(jobs) == 1 and args.output == jobs[0][1] and (differs := existing.get(jobs[0])):
         raise _not_replaced(args.output, differs)
     try:
-        with Report(args.progress, count, out) as report:
+        with Report(args.progress, count, out, kind) as report:
             folders: list[Path] = [path for path in args.inputs if os.path.isdir(path)]
             for folder in folders:
                 if note := passed_over(folder, args.output):
@@ -99,14 +99,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         # If no named input can be read, the exit code is 2, as in the other commands.
         named = {str(path) for path in args.inputs}.issuperset(name for name, _ in report.failures)
         error_type = InputError if named and report.refused == len(jobs) else RunError
-        raise error_type(f"{len(report.failures)} of {count} images could not be upscaled: {names}")
+        failed = len(report.failures)
+        raise error_type(f"{failed} of {count} {kind}s could not be upscaled: {names}")
     if args.progress == "bar":
         plural = "s" if len(left) != 1 else ""
         skipped = f", {len(done)} skipped as done (--overwrite repeats them)" if done else ""
         shape = f"x{args.scale:g}" if args.scale else f"x{upscaler.scale}"
         if args.size:
             shape = "to {}x{}".format(*args.size)
-        summary = f"{len(left)} image{plural} upscaled {shape}: {args.output}{skipped}"
+        summary = f"{len(left)} {kind}{plural} upscaled {shape}: {args.output}{skipped}"
         print(printable(summary), file=out)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from esrgan_jax.batch.jobs import STREAM, ResultOptions, plan
+from esrgan_jax.batch.jobs import STREAM, ResultOptions, noun, plan
 from esrgan_jax.errors import InputError
 from esrgan_jax.images.image_file import write_image
 
@@ -185,6 +185,19 @@ def test_a_folder_that_is_not_writable(photos, tmp_path, monkeypatch):
         with pytest.raises(InputError, match=f"the folder {tmp_path} is not writable"):
             plan([photos / "a.png"], output)
     assert plan([photos / "a.png"], photos / "new")
+
+
+@pytest.mark.parametrize(
+    ("targets", "expected"),
+    [
+        (["a.png", "-"], "image"),
+        (["a.mp4", "b.MKV"], "video"),
+        (["a.mp4", "b.png"], "file"),
+        ([], "image"),
+    ],
+)
+def test_noun(targets, expected):
+    assert noun([(Path("a"), Path(target)) for target in targets]) == expected
 
 
 @pytest.mark.parametrize(

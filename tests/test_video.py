@@ -1,6 +1,7 @@
 """Videos that are read and written: times, colours, rotation, failures."""
 
 import os
+import re
 import sys
 import threading
 from dataclasses import replace
@@ -417,7 +418,7 @@ def test_a_damaged_video_is_named_with_the_time(tmp_path):
     video = open_video(source)
     notes = write_video(video, tmp_path / "b.mkv", iter, **SAME_SIZE)
     assert len(notes) == 1
-    assert "packets are damaged, the first at 0:00:01" in notes[0]
+    assert re.match(r"\d+ damaged packets?, the first at 0:00:01", notes[0])
     kept = times_of(tmp_path / "b.mkv")
     assert kept[:30] == [time * MS for time in times[:30]]
     assert set(kept) < {time * MS for time in times}

@@ -322,7 +322,7 @@ def test_alpha(outcome, tmp_path):
 def test_a_damaged_frame(outcome, tmp_path):
     source = make(tmp_path / "a.webm", codec="libvpx-vp9", times=[40 * i for i in range(40)])
     (note,) = outcome(damage(source, spoil=30), "b.mkv").notes
-    assert re.match(r"\d+ packets are damaged, the first at 0:00:01", note)  # without the path
+    assert re.match(r"\d+ damaged packets?, the first at 0:00:01", note)  # without the path
 
 
 def test_a_short_video_that_is_cut_off_is_noted(tmp_path):

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from esrgan_jax import files
 from esrgan_jax.batch.made_by import Setting
@@ -127,6 +127,12 @@ def plan(
                 "rename one or upscale them to two folders"
             )
     return jobs
+
+
+def noun(jobs: Sequence[Job]) -> Literal["image", "video", "file"]:
+    """Returns what to call the jobs in messages; "file" if some are images and some videos."""
+    videos = [target.suffix.lower() in video_file.WRITTEN for _, target in jobs]
+    return "image" if not any(videos) else "video" if all(videos) else "file"
 
 
 def _matches(path: Path) -> list[_Found]:

@@ -24,14 +24,15 @@ class Report:
             progress, note, done, failed, skipped, finished) or "quiet" (failures only).
         images: Number of images and videos to upscale.
         out: Where lines of JSON are printed.
+        noun: What to call them on the bar.
 
     Attributes:
         failures: (name, reason) of each failed image.
         refused: Number of failures that are errors of the input.
     """
 
-    def __init__(self, mode: str, images: int, out: TextIO):
-        self.mode, self.images, self.out = mode, images, out
+    def __init__(self, mode: str, images: int, out: TextIO, noun: str = "image"):
+        self.mode, self.images, self.out, self.noun = mode, images, out, noun
         self.total = self.pixels = self.shown = 0  # pixels of the results
         self.done_count = self.skipped_count = 0
         self.failures: list[tuple[str, str]] = []
@@ -68,7 +69,7 @@ class Report:
             more, self.shown = max(done - self.shown, 0), max(done, self.shown)
             if self.bar:
                 self.bar.total = self.total
-                self.bar.update(more, note=f"{self.done_count}/{self.images} images")
+                self.bar.update(more, note=f"{self.done_count}/{self.images} {self.noun}s")
             late = time.monotonic() - self.last >= JSON_SECONDS
             if self.mode == "json" and (late or (ended and self.pixels)):
                 self._progress()

@@ -61,18 +61,18 @@ class FrameReader:
 
     def notes(self) -> list[str]:
         """Returns notes on damaged and resized frames."""
-        notes = []
+        notes: list[str] = []
         if self.concealed:
-            notes.append(f"{self.concealed} frames are damaged, and were repaired by the decoder")
+            notes.append(f"{_count(self.concealed, 'damaged frame')}, repaired by the decoder")
         if self.lost:
             notes.append(
-                f"{len(self.lost)} packets are damaged, the first at {clock(self.lost[0])}; "
+                f"{_count(len(self.lost), 'damaged packet')}, the first at {clock(self.lost[0])}; "
                 "the frame before each is shown longer"
             )
         if self.resized:
             notes.append(
-                f"from {clock(self.resized[0])} on {len(self.resized)} frames have another size; "
-                "they were resized to the size of the first"
+                f"{_count(len(self.resized), 'frame')} of another size, the first at "
+                f"{clock(self.resized[0])}, resized to the size of the first frame"
             )
         return notes
 
@@ -116,3 +116,8 @@ class FrameReader:
             except FFmpegError:
                 if started:  # a recording may start with the rest of a cut-off frame
                     self.lost.append(now)
+
+
+def _count(number: int, noun: str) -> str:
+    """Formats a number of things: "1 frame", "2 frames"."""
+    return f"{number} {noun}{'s' * (number != 1)}"
