@@ -18,7 +18,7 @@ from esrgan_jax.command_line import parse
 from esrgan_jax.errors import InputError, run_command
 from esrgan_jax.imresize import margin
 from esrgan_jax.interop import discriminator_names, rrdb_names, vgg_names
-from esrgan_jax.models import DTYPES
+from esrgan_jax.models import COMPUTATION_DTYPES
 from esrgan_jax.models.discriminator import Discriminator
 from esrgan_jax.models.vgg import VGGFeatures, layer_names
 from esrgan_jax.training import steps
@@ -249,7 +249,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     results.check_common_arguments(args, PEERS)
     for key, choices in (
         ("stage", STAGES),
-        ("dtype", DTYPES),
+        ("dtype", COMPUTATION_DTYPES),
         ("features", layer_names(19)),
     ):
         for value in getattr(args, key):

@@ -15,7 +15,7 @@ from benchmarks import flops, results, timing
 from esrgan_jax.command_line import parse
 from esrgan_jax.errors import InputError, run_command
 from esrgan_jax.interop.rrdb_names import to_torch
-from esrgan_jax.models import DTYPES, create_generator
+from esrgan_jax.models import COMPUTATION_DTYPES, create_generator
 from esrgan_jax.upscaling.tile_step import upscale_step
 from esrgan_jax.upscaling.upscaler import Upscaler
 
@@ -194,8 +194,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for text in args.size or ():
         image_size(text)
     for dtype in args.dtype:
-        if dtype not in DTYPES:
-            raise InputError(f"--dtype={dtype}: choose of {', '.join(DTYPES)}")
+        if dtype not in COMPUTATION_DTYPES:
+            raise InputError(f"--dtype={dtype}: choose of {', '.join(COMPUTATION_DTYPES)}")
     common = {
         "peer": args.peer,
         "repeats": args.repeats or (7 if on_cpu else 20),

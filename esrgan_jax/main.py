@@ -130,11 +130,12 @@ def _parse(argv: list[str]) -> list[str]:
 
 def _clear_paths(config: Any) -> None:
     """Paths that are given as none, None or nothing become None; such a file is ./none."""
-    from esrgan_jax.training.setting_rules import PATH, rules
+    from esrgan_jax.setting_rule import PATH
+    from esrgan_jax.training.setting_rules import rules
 
     what = rules(config)
     for key, value in list(settings(config)):
-        if what.get(key) == PATH[0] and isinstance(value, str) and value.lower() in ("", "none"):
+        if what.get(key) == PATH.what and isinstance(value, str) and value.lower() in ("", "none"):
             config.update_from_flattened_dict({key: None})
 
 

@@ -9,7 +9,7 @@ import esrgan_jax
 PACKAGE = Path(esrgan_jax.__file__).parent
 # Each module or folder imports only from lines above its own.
 ROOMS = (
-    "errors packaged",
+    "errors packaged setting_rule",
     "files progress imresize sharding checksums command_line",
     "compilation folder_lock orbax_setup models",
     "interop",

@@ -14,6 +14,7 @@ from esrgan_jax.models.conv import Conv
 from esrgan_jax.models.discriminator import Discriminator
 from esrgan_jax.models.generator import Generator
 from esrgan_jax.training import run_config
+from esrgan_jax.training.setting_rules import rules
 from esrgan_jax.training.settings import check_settings
 from esrgan_jax.training.stages import create_config_generator
 from esrgan_jax.upscaling.upscaler import Upscaler
@@ -59,6 +60,17 @@ def test_a_third_architecture_is_saved_by_its_name_and_read_again(third, tmp_pat
     jax.tree.map(np.testing.assert_array_equal, read_variables["params"], variables["params"])
     with pytest.raises(InputError, match="only RRDB networks have names for weight files"):
         save_generator(tmp_path / "net.npz", module, variables)
+
+
+@pytest.mark.parametrize("name", models.GENERATORS)
+def test_settings_are_fields(name):
+    network = models.GENERATORS[name]
+    assert network.settings.keys() <= models.field_names(network)
+
+
+def test_a_third_architecture_has_settings(third):
+    del third
+    assert rules({"generator": {"name": "third"}})["generator.dtype"] == "one of float32, bfloat16"
 
 
 def test_a_third_architecture_upscales_as_it_is_applied(third, rng):

@@ -8,14 +8,14 @@ from flax import linen as nn
 
 from esrgan_jax.errors import InputError
 from esrgan_jax.models.discriminator import Discriminator
+from esrgan_jax.models.generator import COMPUTATION_DTYPES as COMPUTATION_DTYPES
 from esrgan_jax.models.generator import Generator as Generator
 from esrgan_jax.models.rrdb import RRDBNet
 from esrgan_jax.models.srresnet import SRResNet
 
-DTYPES = ("float32", "bfloat16")
 # Fields that say how a network is computed and initialised, not what it computes.
 COMPUTATION = ("dtype", "remat", "unroll", "initializer")
-GENERATORS: dict[str, Callable[..., Generator]] = {"rrdb": RRDBNet, "srresnet": SRResNet}
+GENERATORS: dict[str, type[Generator]] = {"rrdb": RRDBNet, "srresnet": SRResNet}
 DISCRIMINATORS: dict[str, Callable[..., nn.Module]] = {"vgg": Discriminator}
 
 
@@ -77,6 +77,6 @@ def _create(
         raise InputError(
             f"{section}: {name} has no {', '.join(unknown)}; it takes {', '.join(sorted(known))}"
         )
-    if dtype not in DTYPES:
-        raise InputError(f"dtype is {dtype!r}: choose {' or '.join(DTYPES)}")
+    if dtype not in COMPUTATION_DTYPES:
+        raise InputError(f"dtype is {dtype!r}: choose {' or '.join(COMPUTATION_DTYPES)}")
     return kinds[name](dtype=jnp.dtype(dtype), **fields)

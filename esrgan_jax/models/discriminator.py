@@ -1,11 +1,16 @@
 """The VGG style discriminator (paper §3.2, after SRGAN)."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from esrgan_jax.errors import InputError
-from esrgan_jax.models.conv import Conv, bias_init, kernel_init, leaky_relu
+from esrgan_jax.models.conv import INITIALIZERS, Conv, bias_init, kernel_init, leaky_relu
+from esrgan_jax.models.generator import COMPUTATION_DTYPES
+from esrgan_jax.setting_rule import FLAG, Rule, one_of, whole
 
 
 class Discriminator(nn.Module):
@@ -25,6 +30,12 @@ class Discriminator(nn.Module):
     devices, where PyTorch's data parallelism takes each device's own.
     """
 
+    settings: ClassVar[Mapping[str, Rule]] = {
+        "num_features": whole(1),
+        "use_bias": FLAG,
+        "initializer": one_of(*INITIALIZERS),
+        "dtype": one_of(*COMPUTATION_DTYPES),
+    }
     num_features: int = 64
     use_bias: bool = True
     initializer: str = "msra"

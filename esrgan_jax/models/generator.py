@@ -1,10 +1,23 @@
 """The protocol of generators, which training and upscaling rely on."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import jax
 import jax.numpy as jnp
+
+from esrgan_jax.setting_rule import Rule, is_whole, one_of, whole
+
+COMPUTATION_DTYPES = ("float32", "bfloat16")
+COMMON_SETTINGS: dict[str, Rule] = {  # of the generators in this folder
+    "num_features": whole(1),
+    "num_blocks": whole(1),
+    **dict.fromkeys(
+        ("in_channels", "out_channels"),
+        Rule("3, since training is on RGB", lambda value: is_whole(value) and value == 3),
+    ),
+    "dtype": one_of(*COMPUTATION_DTYPES),
+}
 
 Params = Any  # a pytree of arrays, which Python's types cannot describe
 Variables = Mapping[str, Params]  # {"params", and "batch_stats" where there are any}
@@ -41,8 +54,11 @@ class Generator(Protocol):
         in_channels: Channels of the LR image.
         out_channels: Channels of the SR image.
         dtype: Computation dtype, a field of the module.
+        settings: What each field may be in a config's `generator` section. `scale` is not among
+            them, since the config has it once for the network and the data.
     """
 
+    settings: ClassVar[Mapping[str, Rule]] = {"dtype": COMMON_SETTINGS["dtype"]}
     scale: int
     in_channels: int
     out_channels: int

@@ -1,19 +1,23 @@
 """The generator: residual-in-residual dense blocks without batch normalisation (paper §3.1)."""
 
 import math
+from collections.abc import Mapping
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from esrgan_jax.errors import InputError
-from esrgan_jax.models.conv import Conv, leaky_relu
-from esrgan_jax.models.generator import Split
+from esrgan_jax.models.conv import INITIALIZERS, Conv, leaky_relu
+from esrgan_jax.models.generator import COMMON_SETTINGS, Split
 from esrgan_jax.models.pixel_shuffle import pixel_shuffle, pixel_unshuffle
+from esrgan_jax.setting_rule import FLAG, Rule, one_of, whole
 
 BETA = 0.2  # residual scaling, at both levels (supplement §2)
 SCALES = (1, 2, 4, 8, 16, 32)
 UNSHUFFLES = (1, 2, 4, 8)
+UPSAMPLERS = ("upconv", "pixelshuffle")
 TAIL_FIELD = 2  # pixels that `tail` sees around one, at its input's size
 
 
@@ -103,6 +107,14 @@ class RRDBNet(nn.Module):
     The default has exactly 16,697,987 parameters.
     """
 
+    settings: ClassVar[Mapping[str, Rule]] = COMMON_SETTINGS | {
+        "num_growth": whole(1),
+        "unshuffle": one_of(*UNSHUFFLES),
+        "plus": FLAG,
+        "upsampler": one_of(*UPSAMPLERS),
+        "initializer": one_of(*INITIALIZERS, "basicsr"),
+        "remat": FLAG,
+    }
     num_features: int = 64
     num_growth: int = 32
     num_blocks: int = 23
@@ -120,7 +132,7 @@ class RRDBNet(nn.Module):
     @property
     def up_factors(self) -> tuple[int, ...]:
         """How much each upsampling step enlarges."""
-        if self.upsampler not in ("upconv", "pixelshuffle"):
+        if self.upsampler not in UPSAMPLERS:
             raise InputError(f"RRDBNet has no upsampler {self.upsampler}: upconv or pixelshuffle")
         if (self.scale, self.unshuffle) == (3, 1):
             return (3,)

@@ -1,12 +1,17 @@
 """SRResNet (arXiv 1609.04802), the network that ESRGAN starts from, for the ablations."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from esrgan_jax.errors import InputError
-from esrgan_jax.models.conv import Conv
+from esrgan_jax.models.conv import INITIALIZERS, Conv
+from esrgan_jax.models.generator import COMMON_SETTINGS
 from esrgan_jax.models.pixel_shuffle import pixel_shuffle
+from esrgan_jax.setting_rule import FLAG, Rule, one_of
 
 
 class SRResNet(nn.Module):
@@ -24,6 +29,10 @@ class SRResNet(nn.Module):
         dtype: Computation dtype of all but the last convolution, which stays float32.
     """
 
+    settings: ClassVar[Mapping[str, Rule]] = COMMON_SETTINGS | {
+        "normalize": FLAG,
+        "initializer": one_of(*INITIALIZERS),
+    }
     num_features: int = 64
     num_blocks: int = 16
     in_channels: int = 3

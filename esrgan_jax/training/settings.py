@@ -10,18 +10,10 @@ import jax
 
 from esrgan_jax.errors import InputError, listed
 from esrgan_jax.imresize import SCALES
-from esrgan_jax.models import rrdb
+from esrgan_jax.models import GENERATORS, rrdb
+from esrgan_jax.setting_rule import LARGEST_INT, Rule, one_of
 from esrgan_jax.training.run_config import Config
-from esrgan_jax.training.setting_rules import (
-    GENERATORS,
-    LARGEST,
-    OPTIONAL,
-    RUN,
-    SECTIONS,
-    STAGES,
-    Rule,
-    one_of,
-)
+from esrgan_jax.training.setting_rules import OPTIONAL, RUN, SECTIONS, STAGES
 
 
 def check_settings(config: Config) -> None:
@@ -37,7 +29,7 @@ def check_settings(config: Config) -> None:
             raise InputError(f"{name} is {given.get(name)!r:.100}: take a section of settings")
     _check_section({k: v for k, v in given.items() if k not in names}, RUN, "")
     _check_name(given["generator"])
-    rules = GENERATORS[given["generator"].pop("name")]
+    rules = GENERATORS[given["generator"].pop("name")].settings
     _check_section(given["generator"], rules, "generator.")
     for name, rules in SECTIONS.items():
         _check_section(given[name], rules, f"{name}.")
@@ -155,7 +147,7 @@ def _check_stage(config: Config, name: str, devices: int) -> None:
 
 
 def _check_cosine(settings: Config, name: str) -> None:
-    if not settings.steps <= sum(settings.periods) <= LARGEST:
+    if not settings.steps <= sum(settings.periods) <= LARGEST_INT:
         raise InputError(
             f"{name}.periods end at step {sum(settings.periods)}, the stage at {settings.steps}: "
             f"let them add up, as by --config.{name}.periods='({settings.steps},)'"
