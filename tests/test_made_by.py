@@ -131,9 +131,9 @@ def test_existing_files_of_a_folder_are_kept_and_the_others_upscaled(
     with pytest.raises(RunError, match=r"2 of 3 images could not .*b\.png, .*c\.png"):
         upscale(*command, "--progress=json")
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    told = [(event["event"], Path(event.get("source", "")).name) for event in events]
-    told = [event for event in told if event[0] != "progress"]
-    assert told == [
+    shown = [(event["event"], Path(event.get("source", "")).name) for event in events]
+    shown = [event for event in shown if event[0] != "progress"]
+    assert shown == [
         *(("skipped", "d.png"), ("failed", "b.png"), ("failed", "c.png")),
         *(("done", "e.png"), ("finished", "")),
     ]

@@ -176,8 +176,8 @@ def test_json_ends_at_the_total(clock):
             report.advance(100)
         report.done(A, OUT, (30, 30))
     events = [json.loads(line) for line in out.getvalue().splitlines()]
-    told = [e["megapixels"] for e in events if e["event"] == "progress"]
-    assert told == [*(n * 100 / 1e6 for n in range(1, 10)), 0.0009]
+    megapixels = [e["megapixels"] for e in events if e["event"] == "progress"]
+    assert megapixels == [*(n * 100 / 1e6 for n in range(1, 10)), 0.0009]
     totals = [e["total_megapixels"] for e in events if e["event"] == "progress"]
     assert totals == [0.001] * 9 + [0.0009]
 

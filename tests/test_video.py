@@ -56,12 +56,12 @@ KR_KB = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 6: (0.299, 0.114), 9: (0.2627, 
 def test_frame_times_and_audio_are_kept(tmp_path, source, target, options, upscale):
     source = make(tmp_path / source, **options)
     target = upscaled(source, tmp_path / target, upscale)
-    video, enlarged = open_video(source), open_video(target)
+    video, upscaled_video = open_video(source), open_video(target)
     assert (video.height, video.width, video.dtype) == (HEIGHT, WIDTH, np.uint8)
-    assert (enlarged.height, enlarged.width) == (2 * HEIGHT, 2 * WIDTH)
+    assert (upscaled_video.height, upscaled_video.width) == (2 * HEIGHT, 2 * WIDTH)
     times = times_of(source)
     assert times_of(target) == times
-    assert video.frames == enlarged.frames == len(times) == len(options.get("times", STEADY))
+    assert video.frames == upscaled_video.frames == len(times) == len(options.get("times", STEADY))
     if "sound" in options:
         sound = [[(p[0], p[2]) for p in packets(video, "audio")] for video in (source, target)]
         assert sound[0] == sound[1]
@@ -239,8 +239,10 @@ def test_ten_bits_keep_their_range_and_steps(tmp_path):
 
 
 def test_static_hdr_metadata_is_kept(tmp_path):
-    told = "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)"
-    options = {"x265-params": f"log-level=error:{told}:max-cll=1000,400"}
+    mastering = (
+        "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)"
+    )
+    options = {"x265-params": f"log-level=error:{mastering}:max-cll=1000,400"}
     tags = {"colorspace": 9, "color_primaries": 9, "color_trc": 16, "color_range": 1}
     deep = {"codec": "libx265", "kind": "yuv420p10le", "tags": tags, "options": options}
     source = make(tmp_path / "a.mkv", times=STEADY[:3], **deep)
@@ -261,15 +263,15 @@ def test_static_hdr_metadata_is_kept(tmp_path):
 def test_only_a_few_frames_are_in_memory(tmp_path, threaded):
     source = make(tmp_path / "a.mp4", times=[40 * i for i in range(120)], sound="aac")
     video = open_video(source)
-    taken, given, most = 0, 0, 0
+    taken, yielded, most = 0, 0, 0
 
     def upscale(frames):
-        nonlocal taken, given, most
+        nonlocal taken, yielded, most
         for frame in frames:
             taken += 1
-            most = max(most, taken - given)
+            most = max(most, taken - yielded)
             yield frame
-            given += 1
+            yielded += 1
 
     def in_threads(frames):
         found = []
@@ -285,7 +287,7 @@ def test_only_a_few_frames_are_in_memory(tmp_path, threaded):
         in_threads if threaded else upscale,
         **SAME_SIZE,
     )
-    assert taken == given == video.frames == 120
+    assert taken == yielded == video.frames == 120
     assert most == 1
 
 
@@ -390,16 +392,20 @@ def test_quality_changes_the_size(tmp_path, rng):
 def test_lossless_keeps_every_bit(tmp_path, rng, depth):
     video = open_video(make(tmp_path / "a.mp4", times=STEADY[:4]))
     dtype, most, kind = (np.uint16, 2**16, "gbrp16le") if depth else (np.uint8, 256, "rgb24")
-    given = rng.integers(0, most, (4, HEIGHT + 1, WIDTH + 3, 3), dtype=dtype)
+    expected_frames = rng.integers(0, most, (4, HEIGHT + 1, WIDTH + 3, 3), dtype=dtype)
     size = {"height": HEIGHT + 1, "width": WIDTH + 3}
     target = tmp_path / "b.mkv"
     options = {"lossless": True, "depth": depth}
     assert check_video_target(video, target, **size, **options) == []
     write_video(
-        video, target, lambda fs: (g for _, g in zip(fs, given, strict=True)), **size, **options
+        video,
+        target,
+        lambda fs: (g for _, g in zip(fs, expected_frames, strict=True)),
+        **size,
+        **options,
     )
     with av.open(str(target)) as written:
-        for frame, expected in zip(written.decode(video=0), given, strict=True):
+        for frame, expected in zip(written.decode(video=0), expected_frames, strict=True):
             found = frame.to_ndarray(format=kind)
             np.testing.assert_array_equal(found, expected)
             assert frame.color_primaries == video.look.primaries

@@ -70,8 +70,8 @@ def test_videos_are_recognised_by_content(tmp_path, name, container, codec):
     times = times_of(target)
     assert [round(25 * (time - times[0]), 2) for time in times] == list(range(12))
     with av.open(str(target)) as written:
-        for frame, given in zip(written.decode(video=0), FRAMES, strict=True):
-            error = frame.to_ndarray(format="rgb24")[::2, ::2] - given.to_ndarray().astype(int)
+        for frame, original in zip(written.decode(video=0), FRAMES, strict=True):
+            error = frame.to_ndarray(format="rgb24")[::2, ::2] - original.to_ndarray().astype(int)
             assert np.abs(error).mean() < 8
 
 
@@ -130,8 +130,8 @@ def test_videos_are_taken_from_patterns_but_not_from_folders(tmp_path):
     Image.fromarray(next(images(1))).save(tmp_path / "c.png")
     found = [source.name for source, _ in plan([tmp_path], tmp_path / "out")]
     assert found == ["c.png"]
-    said = "2 videos are passed over; name videos to upscale them"
-    assert passed_over(tmp_path, tmp_path / "out") == said
+    note = "2 videos are passed over; name videos to upscale them"
+    assert passed_over(tmp_path, tmp_path / "out") == note
     found = [source.name for source, _ in plan([tmp_path / "*"], tmp_path / "out")]
     assert found == ["a.vob", "c.png", "clip"]
     jobs = plan([tmp_path / "*"], tmp_path / "out", extension=".mkv")

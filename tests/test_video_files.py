@@ -35,16 +35,16 @@ def test_the_same_command_continues_and_overwrite_restarts(model, tmp_path, monk
     whole = tmp_path / "whole.mp4"
     command = [str(source), f"--output={target}", f"--model={model}", "--progress=json"]
     main([*command[:1], f"--output={whole}", *command[2:]])
-    array_to_frame, given = writer.array_to_frame, []
+    array_to_frame, calls = writer.array_to_frame, []
 
     def stop(*arguments):
-        given.append(arguments)
-        if len(given) > 9:  # two segments and a frame
+        calls.append(arguments)
+        if len(calls) > 9:  # two segments and a frame
             raise KeyboardInterrupt
         return array_to_frame(*arguments)
 
     def stopped(*more):
-        given.clear()
+        calls.clear()
         with monkeypatch.context() as patch:
             patch.setattr(writer, "array_to_frame", stop)
             with pytest.raises(KeyboardInterrupt):
@@ -55,9 +55,9 @@ def test_the_same_command_continues_and_overwrite_restarts(model, tmp_path, monk
     assert not target.exists()
     capsys.readouterr()
     main(command)
-    said = capsys.readouterr().out
-    assert '"note": "continues after ' in said
-    assert " of its 12 frames" in said
+    output = capsys.readouterr().out
+    assert '"note": "continues after ' in output
+    assert " of its 12 frames" in output
     assert times_of(target) == times_of(source)
     assert packets(target, "audio") == packets(source, "audio")
     assert not parts_folder(target).exists()

@@ -36,9 +36,9 @@ def trimmed(path, seconds=1):
 @pytest.mark.parametrize("name", ["b.mp4", "b.mkv"])
 def test_parts_that_an_edit_list_cuts_off_stay_cut_off(tmp_path, name):
     source = trimmed(tmp_path / "a.mp4")
-    given = packets(source, "audio")
+    audio = packets(source, "audio")
     assert (times_of(source)[0], len(times_of(source))) == (0, 20)
-    assert given[0][0] < -0.9  # it is in the file
+    assert audio[0][0] < -0.9  # it is in the file
     target = upscaled(source, tmp_path / name)
     times, sound = times_of(target), packets(target, "audio")
     packet = Fraction(1024, 48000)
@@ -46,7 +46,7 @@ def test_parts_that_an_edit_list_cuts_off_stay_cut_off(tmp_path, name):
     assert times[0] <= packet + MS
     begin = times[0] - sound[0][0]
     assert 0 <= begin <= (2 if name == "b.mp4" else 1) * packet + MS
-    assert [data for *_, data in sound] == [data for *_, data in given[-len(sound) :]]
+    assert [data for *_, data in sound] == [data for *_, data in audio[-len(sound) :]]
     with av.open(str(target)) as video:  # the same samples at the same time as the first image
         heard = np.concatenate(
             [f.to_ndarray()[0] for f in video.decode(audio=0) if f.pts * f.time_base >= times[0]]

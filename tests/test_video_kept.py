@@ -78,8 +78,8 @@ def test_audio(outcome, tmp_path):
 @pytest.mark.kept("video-audio-other")
 def test_audio_that_the_container_cannot_hold(outcome, tmp_path):
     source = make(tmp_path / "a.mkv", times=THREE, sound="aac")
-    said = "a .webm file cannot hold stream 1 (audio, aac)"
-    assert said in outcome(source, "b.webm").failure
+    message = "a .webm file cannot hold stream 1 (audio, aac)"
+    assert message in outcome(source, "b.webm").failure
 
 
 def image_subtitles(path, codec):
@@ -140,8 +140,8 @@ def test_image_subtitles_elsewhere(outcome, tmp_path, codec, target, name):
 def test_styled_subtitles(outcome, tmp_path):
     plain = make(tmp_path / "a.mkv", times=THREE, subtitles=[(40, 80, "one")])
     source = tmp_path / "c.mkv"
-    with av.open(str(plain)) as given, av.open(str(source), "w") as output:
-        video_stream = output.add_stream_from_template(given.streams.video[0])
+    with av.open(str(plain)) as original, av.open(str(source), "w") as output:
+        video_stream = output.add_stream_from_template(original.streams.video[0])
         text = output.add_stream("ass")
         text.codec_context.subtitle_header = b"[Script Info]\nScriptType: v4.00+\n\n[Events]\n"
         text.time_base = text.codec_context.time_base = Fraction(1, 1000)
@@ -150,7 +150,7 @@ def test_styled_subtitles(outcome, tmp_path):
         words.stream, words.time_base, words.pts = text, Fraction(1, 1000), 40
         words.dts, words.duration = 40, 80
         output.mux(words)
-        for packet in given.demux(video=0):
+        for packet in original.demux(video=0):
             if packet.size:
                 packet.stream = video_stream
                 output.mux(packet)
@@ -242,9 +242,9 @@ def test_dynamic_hdr(outcome, tmp_path):
 def spherical(path):
     """Writes a video with a box of Spherical Video V1 at the end of its track."""
     data = bytearray(make(path, times=THREE).read_bytes())
-    told = {"Spherical": "true", "Stitched": "true", "StitchingSoftware": "none"}
-    told["ProjectionType"] = "equirectangular"
-    tags = "".join(f"<GSpherical:{k}>{v}</GSpherical:{k}>" for k, v in told.items())
+    fields = {"Spherical": "true", "Stitched": "true", "StitchingSoftware": "none"}
+    fields["ProjectionType"] = "equirectangular"
+    tags = "".join(f"<GSpherical:{k}>{v}</GSpherical:{k}>" for k, v in fields.items())
     xml = f"<rdf:SphericalVideo>{tags}</rdf:SphericalVideo>".encode()
     box = b"uuid" + bytes.fromhex("ffcc8263f8554a938814587a02521fdd") + xml
     box = (len(box) + 4).to_bytes(4, "big") + box

@@ -195,8 +195,8 @@ class Kill(BaseException):
 parts.FRAMES = 5
 write(Path({str(source)!r}), Path({str(target)!r}), stopping(12, Kill), software="s")
 """
-    command, there = [sys.executable, "-c", script], Path(__file__).parents[1]
-    first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=there)
+    command, root = [sys.executable, "-c", script], Path(__file__).parents[1]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root)
     try:
         assert first.stdout is not None
         assert first.stdout.readline() == "half\n"

@@ -56,24 +56,24 @@ def test_matrix_and_range_may_change(tmp_path):
 def test_a_change_that_the_scan_misses_is_resized_with_a_note(tmp_path, monkeypatch):
     source = two(tmp_path, {}, {"frames": list(images(10, 24, 48))})
     monkeypatch.setattr("esrgan_jax.video.scan.MOST_KEY_FRAMES", 0.1)  # one key frame
-    video, given = open_video(source), []
+    video, frames_read = open_video(source), []
 
     def keep(frames):
         for frame in frames:
-            given.append(frame)
+            frames_read.append(frame)
             yield frame
 
     notes = write_video(video, tmp_path / "b.mp4", keep, **SAME_SIZE)
     assert len(notes) == 1
     assert re.match(r"10 frames of another size, the first at \S+, resized to", notes[0])
-    assert [frame.shape for frame in given] == [(HEIGHT, WIDTH, 3)] * 20
-    error = np.abs(given[15].astype(int) - list(images(6))[5])
+    assert [frame.shape for frame in frames_read] == [(HEIGHT, WIDTH, 3)] * 20
+    error = np.abs(frames_read[15].astype(int) - list(images(6))[5])
     assert error.mean() < 8
     assert len(times_of(tmp_path / "b.mp4")) == 20
 
 
 @pytest.mark.parametrize(
-    ("name", "suffix", "told"),
+    ("name", "suffix", "dropped"),
     [
         ("SPHERICAL", ".mp4", True),
         ("STEREO3D", ".mp4", False),
@@ -83,10 +83,10 @@ def test_a_change_that_the_scan_misses_is_resized_with_a_note(tmp_path, monkeypa
         ("ICC_PROFILE", ".mkv", True),
     ],
 )
-def test_side_data_is_kept_or_noted(tmp_path, name, suffix, told):
+def test_side_data_is_kept_or_noted(tmp_path, name, suffix, dropped):
     video = replace(open_video(make(tmp_path / "a.mp4")), side_data=frozenset({name}))
     notes = check_video_target(video, tmp_path / f"b{suffix}", **SAME_SIZE)
-    assert [note.endswith("is dropped") for note in notes] == [True] * told
+    assert [note.endswith("is dropped") for note in notes] == [True] * dropped
 
 
 def test_frames_without_times_get_them_from_the_rate(tmp_path):

@@ -99,17 +99,17 @@ def make(
 
 def remux(source, target, attachments=(), stutter=False):
     """Copies a video, with attachments, or with pairs of audio packets at one time."""
-    with av.open(str(source)) as given, av.open(str(target), "w") as output:
-        routes = [output.add_stream_from_template(s, opaque=True) for s in given.streams]
-        for before, after in zip(given.streams, routes, strict=True):
+    with av.open(str(source)) as original, av.open(str(target), "w") as output:
+        routes = [output.add_stream_from_template(s, opaque=True) for s in original.streams]
+        for before, after in zip(original.streams, routes, strict=True):
             after.metadata.update(before.metadata)
             after.disposition = before.disposition
-        output.metadata.update(given.metadata)
-        output.set_chapters(given.chapters())
+        output.metadata.update(original.metadata)
+        output.set_chapters(original.chapters())
         for name in attachments:
             output.add_attachment(name, attachments[name], name.encode())
         last, count = 0, 0
-        for packet in given.demux():
+        for packet in original.demux():
             if packet.size:
                 if stutter and packet.stream.type == "audio":
                     count += 1
@@ -163,8 +163,8 @@ def arrays_of(path):
     frames = []
     video = open_video(path)
 
-    def keep(given):
-        for frame in given:
+    def keep(original):
+        for frame in original:
             frames.append(frame)
             yield frame
 
