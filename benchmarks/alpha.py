@@ -14,7 +14,7 @@ from benchmarks.masks import pair
 from esrgan_jax.command_line import parse
 from esrgan_jax.errors import run_command
 from esrgan_jax.imresize import imresize
-from esrgan_jax.upscaling.alpha import enlarged_alpha
+from esrgan_jax.upscaling.alpha import upscale_alpha
 from esrgan_jax.upscaling.upscaler import Upscaler
 
 KINDS, EDGES = ("circle", "text", "hair"), ("hard", "harder", "soft", "blurred")
@@ -26,7 +26,7 @@ Method = Callable[[np.ndarray], np.ndarray]
 def ours(lr: np.ndarray, scale: int = SCALE) -> np.ndarray:
     """(h, w) in [0, 1] -> (scale h, scale w), as alpha is enlarged."""
     sizes = jnp.array([lr.shape], jnp.int32)
-    return np.asarray(enlarged_alpha(jnp.asarray(lr)[None, ..., None], sizes, scale, "zero"))[
+    return np.asarray(upscale_alpha(jnp.asarray(lr)[None, ..., None], sizes, scale, "zero"))[
         0, ..., 0
     ]
 

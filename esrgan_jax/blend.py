@@ -20,7 +20,7 @@ PSNR_ALONE = (
 )
 
 
-def blend(
+def weighted_models(
     model: Model | Mapping[Model, float] | None = None,
     psnr_model: Model | None = None,
     alpha: float | None = None,

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-SCALES = (1, 2, 3, 4, 8)
+EXACT_SCALES = (1, 2, 3, 4, 8)
 
 
 def imresize(image: np.ndarray, scale: float | Fraction) -> np.ndarray:
@@ -73,13 +73,13 @@ def degrade(hr: jax.Array | np.ndarray, scale: int) -> jax.Array:
 
     Args:
         hr: (N, P + 2m, P + 2m, C) uint8, m = margin(scale), P a multiple of `scale`.
-        scale: One of `SCALES`; static under jit.
+        scale: One of `EXACT_SCALES`; static under jit.
 
     Returns:
         (N, P/scale, P/scale, C) float32 in [0, 1]: multiples of 1/255.
     """
-    if scale not in SCALES:
-        raise ValueError(f"scale is {scale}: LR is made exactly for {SCALES} only")
+    if scale not in EXACT_SCALES:
+        raise ValueError(f"scale is {scale}: LR is made exactly for {EXACT_SCALES} only")
     m = margin(scale)
     for size in hr.shape[1:3]:
         if size <= 2 * m or size % scale:

@@ -35,10 +35,10 @@ def interpolate_params(psnr: Tree, gan: Tree, alpha: float) -> Tree:
         InputError: alpha is not finite, the trees differ (the first differences are named), or
             leaves that are no floating-point numbers would have to be mixed.
     """
-    return mix_params([psnr, gan], [1 - alpha, alpha])
+    return blend_params([psnr, gan], [1 - alpha, alpha])
 
 
-def mix_params(trees: Sequence[Tree], weights: Sequence[float]) -> Tree:
+def blend_params(trees: Sequence[Tree], weights: Sequence[float]) -> Tree:
     """Σ weight · tree over any number of equally shaped pytrees; raises as `interpolate_params`.
 
     A tree of weight 0 has no part in it, and one left alone with weight 1 is returned bit for bit.
@@ -107,7 +107,7 @@ def load_models(
     The name has every model's hash in it, see `describe_model`.
 
     Raises:
-        InputError: as `load_generator` and `mix_params`, the architectures differ, or two are one
+        InputError: as `load_generator` and `blend_params`, the architectures differ, or two are one
             and the same.
     """
     from esrgan_jax.checkpoint import load_generator  # not for those who mix parameters alone
@@ -138,7 +138,7 @@ def load_models(
         if weight
     ]
     try:
-        mixed = mix_params([variables for _, variables in loaded], [w for _, w in weighted])
+        mixed = blend_params([variables for _, variables in loaded], [w for _, w in weighted])
     except InputError as error:
         names = " and ".join(str(model) for model, _ in weighted)
         raise InputError(f"{names}: {error}") from None

@@ -9,7 +9,7 @@ from PIL import Image
 
 from esrgan_jax.errors import InputError
 from esrgan_jax.models.generator import Generator
-from esrgan_jax.upscaling.arrays import from_array, to_array
+from esrgan_jax.upscaling.arrays import checked_array, like_source
 from esrgan_jax.upscaling.upscaler import Upscaler
 
 
@@ -91,7 +91,7 @@ def test_a_photograph_is_set_upright(upscaler):
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_pillow_modes_without_a_white_are_explained(mode):
     with pytest.raises(InputError, match=f"mode {mode} has no known white"):
-        to_array(Image.new(mode, (4, 4)))
+        checked_array(Image.new(mode, (4, 4)))
 
 
 def test_a_list_gives_a_list_each_of_its_kind(upscaler, rng):
@@ -103,7 +103,7 @@ def test_a_list_gives_a_list_each_of_its_kind(upscaler, rng):
 
 
 def test_from_array_does_not_squeeze_what_was_three_dimensional():
-    assert from_array(np.zeros((4, 4, 1), np.uint8), np.zeros((2, 2, 1), np.uint8)).ndim == 3
+    assert like_source(np.zeros((4, 4, 1), np.uint8), np.zeros((2, 2, 1), np.uint8)).ndim == 3
 
 
 @pytest.mark.parametrize("library", [np, jnp])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from esrgan_jax.blend import ALPHA, GAN, PSNR, blend
+from esrgan_jax.blend import ALPHA, GAN, PSNR, weighted_models
 from esrgan_jax.errors import InputError
 from esrgan_jax.interop.zoo import fetch
 
@@ -19,7 +19,7 @@ from esrgan_jax.interop.zoo import fetch
     ],
 )
 def test_the_package_stands_in_where_no_model_is_named(given, expected):
-    assert blend(**given) == list(expected.items())
+    assert weighted_models(**given) == list(expected.items())
 
 
 @pytest.mark.parametrize(
@@ -38,4 +38,4 @@ def test_the_package_stands_in_where_no_model_is_named(given, expected):
 )
 def test_what_does_not_fit_together(given, message):
     with pytest.raises(InputError, match=message):
-        blend(**given)
+        weighted_models(**given)

@@ -38,7 +38,7 @@ CASES = [
 @pytest.mark.parametrize("strip", [1, 24, 10**6])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_gradients_are_xla_s_own(case, strip, rng, monkeypatch):
-    monkeypatch.setattr(conv, "STRIP", strip)  # a row at a time, some rows, all at once
+    monkeypatch.setattr(conv, "STRIP_PIXELS", strip)  # a row at a time, some rows, all at once
     (n, h, w), inputs, outputs, size, stride = case
     x = rng.normal(size=(n, h, w, inputs)).astype(np.float32)
     kernel = rng.normal(size=(size, size, inputs, outputs)).astype(np.float32)

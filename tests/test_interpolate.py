@@ -10,7 +10,7 @@ from esrgan_jax.errors import InputError
 from esrgan_jax.images.image_blend import blend
 from esrgan_jax.images.image_file import read_image, write_image
 from esrgan_jax.interpolate import main
-from esrgan_jax.interpolation import interpolate_params, load_blend, mix_params
+from esrgan_jax.interpolation import blend_params, interpolate_params, load_blend
 from esrgan_jax.models.rrdb import RRDBNet
 
 SMALL = {"num_features": 8, "num_growth": 4, "num_blocks": 2}
@@ -30,7 +30,7 @@ def test_every_leaf_is_the_weighted_sum(rng):
         mixed = interpolate_params(a, b, alpha)
         np.testing.assert_allclose(mixed["x"], (1 - alpha) * a["x"] + alpha * b["x"], rtol=1e-14)
         np.testing.assert_allclose(mixed["y"][0], b["y"][0] * alpha + a["y"][0] * (1 - alpha))
-    mixed = mix_params([a, b, c], [0.5, 0.75, -0.25])
+    mixed = blend_params([a, b, c], [0.5, 0.75, -0.25])
     np.testing.assert_allclose(mixed["x"], 0.5 * a["x"] + 0.75 * b["x"] - 0.25 * c["x"])
 
 
@@ -51,7 +51,7 @@ def test_ends_are_exact_bit_for_bit_whatever_the_other_network_holds():
         assert mixed["x"].dtype == np.float32
         assert mixed["x"].tobytes() == tree["x"].tobytes()
         assert mixed["n"] == 3
-    unused = mix_params([tree["x"], other["x"], tree["x"]], [0.5, 0, 0.5])
+    unused = blend_params([tree["x"], other["x"], tree["x"]], [0.5, 0, 0.5])
     assert unused.tobytes() == tree["x"].tobytes()
 
 
@@ -92,7 +92,7 @@ def test_differing_trees_name_the_places():
 )
 def test_unusable_weights_are_explained(count, weights, message):
     with pytest.raises(InputError, match=message):
-        mix_params([{"x": np.ones(2)}] * count, weights)
+        blend_params([{"x": np.ones(2)}] * count, weights)
 
 
 def test_integers_are_not_truncated():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from esrgan_jax.upscaling.tiles import SMALLEST, plan_axis, rounded, spans
+from esrgan_jax.upscaling.tiles import SHORTEST_TILE, plan_axis, rounded, spans
 
 
 @pytest.mark.parametrize("multiple", [1, 2, 4])
@@ -60,7 +60,7 @@ def test_lengths_are_few_and_little_is_wasted(steps, most):
     lengths = {size: rounded(size, 1, steps) for size in range(1, 1025)}
     assert len(set(lengths.values())) <= most
     assert all(length >= size for size, length in lengths.items())
-    waste = [length / size for size, length in lengths.items() if size >= SMALLEST]
+    waste = [length / size for size, length in lengths.items() if size >= SHORTEST_TILE]
     assert max(waste) < 1 + 1 / steps
 
 

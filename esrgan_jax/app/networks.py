@@ -17,7 +17,7 @@ from esrgan_jax.checkpoint import find_checkpoint, load_generator
 from esrgan_jax.errors import InputError
 from esrgan_jax.interop import zoo
 from esrgan_jax.interop.weight_file import SUFFIXES, is_read
-from esrgan_jax.interpolation import describe_model, mix_params
+from esrgan_jax.interpolation import blend_params, describe_model
 
 SHOWN = 512  # LR pixels of the largest tile, so that parts of a large image are seen early
 KEPT = 4  # networks in memory, 67 MB each of the full size
@@ -169,7 +169,7 @@ def make_upscaler(
             )
         weights = (1 - alpha, alpha)
         try:
-            variables = mix_params([others, variables], weights)
+            variables = blend_params([others, variables], weights)
         except InputError as error:
             raise InputError(f"{names}: {error}") from None
         terms = zip((other_name, name), weights, strict=True)

@@ -9,8 +9,7 @@ from PIL import Image
 
 from esrgan_jax.images.reader import OpenedImage
 from esrgan_jax.images.writer import write_rows
-from esrgan_jax.upscaling.strips import Strips, quantized, resized
-from esrgan_jax.upscaling.tile_step import peak
+from esrgan_jax.upscaling.strips import Strips, quantized, resized, white_level
 
 LONGEST = 2560  # pixels of a preview's longer side: enough to zoom into, little to send
 PARTS = 24  # that a result is shown in while it is made
@@ -49,7 +48,7 @@ def write_preview(image: OpenedImage, target: Path, size: tuple[int, int]) -> Pa
 
 def opaque(strip: np.ndarray) -> np.ndarray:
     """(n, width, bands) of any kind as float32 in [0, 1], on white where it is transparent."""
-    pixels = strip.astype(np.float32) / np.float32(peak(strip.dtype))
+    pixels = strip.astype(np.float32) / np.float32(white_level(strip.dtype))
     if strip.shape[2] in (2, 4):
         alpha = pixels[..., -1:]
         pixels = pixels[..., :-1] * alpha + (1 - alpha)

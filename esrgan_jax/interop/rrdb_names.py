@@ -15,7 +15,7 @@ from esrgan_jax.interop.look_alikes import find_look_alike
 from esrgan_jax.interop.namings import NAMINGS
 from esrgan_jax.interop.rrdb_dialects import DIALECTS, find_dialect, in_basicsr, without_prefix
 from esrgan_jax.interop.weight_file import check_tensors
-from esrgan_jax.models.rrdb import SCALES, UNSHUFFLES, RRDBNet
+from esrgan_jax.models.rrdb import RRDB_SCALES, UNSHUFFLES, RRDBNet
 
 
 class _Layer(NamedTuple):
@@ -257,8 +257,10 @@ def _fields(
             f"{source}: a network of {columns} inputs and {steps} upsampling steps "
             f"does not unshuffle by {unshuffle}"
         )
-    if 2**steps > SCALES[-1] * unshuffle:
-        raise InputError(f"{source}: enlarges 2^{steps} times; RRDBNet up to {SCALES[-1]} times")
+    if 2**steps > RRDB_SCALES[-1] * unshuffle:
+        raise InputError(
+            f"{source}: enlarges 2^{steps} times; RRDBNet up to {RRDB_SCALES[-1]} times"
+        )
     return {
         "num_features": num_features,
         "num_growth": kernel_shape(names["block"].format(k=0, r=1, c=1))[0],

@@ -11,7 +11,7 @@ from flax.traverse_util import flatten_dict
 
 from esrgan_jax.errors import InputError
 from esrgan_jax.interop import caffe_file, keras_file, safetensors_file, weight_file
-from esrgan_jax.models.vgg import STAGES, WIDTHS, layer_names
+from esrgan_jax.models.vgg import STAGE_CONVOLUTIONS, WIDTHS, layer_names
 
 FORMAT = "esrgan_jax.vgg/1"  # in the header of our files
 CAFFE_SUFFIX = ".caffemodel"
@@ -47,7 +47,7 @@ def convolutions(depth: int) -> dict[str, tuple[int, tuple[int, int, int, int]]]
     """All convolutions of a VGG in order: name -> (index in torchvision's features, OIHW shape)."""
     layers = {}
     index, columns = 0, 3
-    for stage, (count, rows) in enumerate(zip(STAGES[depth], WIDTHS, strict=True), 1):
+    for stage, (count, rows) in enumerate(zip(STAGE_CONVOLUTIONS[depth], WIDTHS, strict=True), 1):
         for number in range(1, count + 1):
             layers[f"conv{stage}_{number}"] = (index, (rows, columns, 3, 3))
             index, columns = index + 2, rows  # a ReLU behind each convolution

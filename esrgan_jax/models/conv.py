@@ -19,7 +19,7 @@ _KERNEL_INIT = {
 }
 INITIALIZERS = tuple(_KERNEL_INIT)
 
-STRIP = 2048  # pixels that a strip of `_kernel_gradient` takes, the best of 512 to 8192
+STRIP_PIXELS = 2048  # pixels that a strip of `_kernel_gradient` takes, the best of 512 to 8192
 
 
 def kernel_init(initializer: str) -> nn.initializers.Initializer:
@@ -129,7 +129,7 @@ def _kernel_gradient(x: jax.Array, g: jax.Array, size: int) -> jax.Array:
         return _kernel_gradient(g, x, size)[::-1, ::-1].swapaxes(2, 3)
     pad = size // 2
     padded = jnp.pad(g, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-    most = max(1, STRIP // (len(x) * width))
+    most = max(1, STRIP_PIXELS // (len(x) * width))
     rows = next(rows for rows in range(min(most, height), 0, -1) if height % rows == 0)
 
     def add(total: jax.Array, top: jax.Array) -> tuple[jax.Array, None]:

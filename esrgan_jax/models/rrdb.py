@@ -15,7 +15,7 @@ from esrgan_jax.models.pixel_shuffle import pixel_shuffle, pixel_unshuffle
 from esrgan_jax.setting_rule import FLAG, Rule, one_of, whole
 
 BETA = 0.2  # residual scaling, at both levels (supplement §2)
-SCALES = (1, 2, 4, 8, 16, 32)
+RRDB_SCALES = (1, 2, 4, 8, 16, 32)
 UNSHUFFLES = (1, 2, 4, 8)
 UPSAMPLERS = ("upconv", "pixelshuffle")
 TAIL_FIELD = 2  # pixels that `tail` sees around one, at its input's size
@@ -136,9 +136,9 @@ class RRDBNet(nn.Module):
             raise InputError(f"RRDBNet has no upsampler {self.upsampler}: upconv or pixelshuffle")
         if (self.scale, self.unshuffle) == (3, 1):
             return (3,)
-        if self.scale not in SCALES or self.unshuffle not in UNSHUFFLES:
+        if self.scale not in RRDB_SCALES or self.unshuffle not in UNSHUFFLES:
             raise InputError(
-                f"RRDBNet has scales {', '.join(map(str, SCALES))} with unshuffle "
+                f"RRDBNet has scales {', '.join(map(str, RRDB_SCALES))} with unshuffle "
                 f"{', '.join(map(str, UNSHUFFLES))}, and scale 3 without; "
                 f"not scale {self.scale} with unshuffle {self.unshuffle}"
             )

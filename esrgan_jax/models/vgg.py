@@ -10,7 +10,7 @@ from esrgan_jax.errors import InputError
 from esrgan_jax.models.conv import Conv
 
 # Convolutions in each of the five stages; a 2x2 max-pool ends every stage.
-STAGES = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
+STAGE_CONVOLUTIONS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 WIDTHS = (64, 128, 256, 512, 512)
 
 
@@ -18,7 +18,7 @@ def layer_names(depth: int) -> list[str]:
     """All layers that can be asked for, in order: conv1_1, relu1_1, conv1_2, …, relu5_4."""
     return [
         f"{kind}{stage}_{index}"
-        for stage, count in enumerate(STAGES[depth], 1)
+        for stage, count in enumerate(STAGE_CONVOLUTIONS[depth], 1)
         for index in range(1, count + 1)
         for kind in ("conv", "relu")
     ]

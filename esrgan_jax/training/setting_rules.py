@@ -36,7 +36,7 @@ RUN: dict[str, Rule] = {
     "recipe": TEXT,
     "stage": one_of(*STAGES),
     "seed": whole(0, LARGEST_INT),  # says its end: long seeds are common
-    "scale": whole(1, max(rrdb.SCALES)),
+    "scale": whole(1, max(rrdb.RRDB_SCALES)),
     "vgg": PATH,
     **dict.fromkeys(("log_every", "eval_every", "checkpoint_every", "keep"), whole(1)),
 }

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from esrgan_jax.errors import InputError, listed
-from esrgan_jax.imresize import SCALES
+from esrgan_jax.imresize import EXACT_SCALES
 from esrgan_jax.models import GENERATORS, rrdb
 from esrgan_jax.setting_rule import LARGEST_INT, Rule, one_of
 from esrgan_jax.training.run_config import Config
@@ -112,13 +112,13 @@ def _check_name(generator: dict[str, Any]) -> None:
 def _check_scale(config: Config) -> None:
     scale, unshuffle = config.scale, config.generator.get("unshuffle", 1)
     triple = config.generator.name == "rrdb" and unshuffle == 1
-    scales = sorted({*rrdb.SCALES, *([3] if triple else [])})
+    scales = sorted({*rrdb.RRDB_SCALES, *([3] if triple else [])})
     if scale not in scales:
         network = config.generator.name + (f" with unshuffle {unshuffle}" if unshuffle > 1 else "")
         raise InputError(f"scale is {scale}: {network} takes one of {', '.join(map(str, scales))}")
-    if scale not in SCALES and not config.data.train_lr:
+    if scale not in EXACT_SCALES and not config.data.train_lr:
         raise InputError(
-            f"scale is {scale}: LR is made for {', '.join(map(str, SCALES))}; "
+            f"scale is {scale}: LR is made for {', '.join(map(str, EXACT_SCALES))}; "
             "for another scale give LR images by --config.data.train_lr"
         )
 

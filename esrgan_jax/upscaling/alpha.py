@@ -18,13 +18,13 @@ from esrgan_jax.upscaling.color import blur
 CONTINUED = 24  # LR pixels that colours go on under what is transparent
 REACH = 8  # LR pixels that alpha is continued at the image's border, more than is looked at
 STEEP = 0.7  # steepness that a further unit of scale adds to an antialiased edge
-FULL = 0.85  # of the whole range, which 5x5 pixels must span before an edge is made steep
+FULL_CONTRAST = 0.85  # of the whole range, which 5x5 pixels must span before an edge is made steep
 BLUR = 0.015  # of the whole range: an edge with so much evidence of blur stays as it is
 THIN = 0.3  # steepness that a unit of scale beyond 2 adds to thin hard shapes
 SIGMAS = (0.5, 0.7, 1.1, 1.6)  # LR pixels, of filters that even out the stairs of hard edges
 
 
-def enlarged_alpha(
+def upscale_alpha(
     alpha: jax.Array, sizes: jax.Array, scale: int, border: str, strength: Any = None
 ) -> jax.Array:
     """Alpha at the size of the result; what is one value around a pixel stays exactly that value.
@@ -52,7 +52,7 @@ def enlarged_alpha(
         jnp.minimum(alpha - wide_low, wide_high - high),
     )
     sharp = 1 - ((_around(blurred, 3, jax.lax.max) - 1 / 255) / BLUR).clip(0, 1)
-    sharp *= ((wide_high - wide_low - FULL) / (1 - FULL)).clip(0, 1)
+    sharp *= ((wide_high - wide_low - FULL_CONTRAST) / (1 - FULL_CONTRAST)).clip(0, 1)
     hard = _around((alpha > 0) & (alpha < 1), 5, jax.lax.max) == 0
     middle = (wide_low + wide_high) / 2
     middle, hard, thin, low, high = (

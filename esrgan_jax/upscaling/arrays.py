@@ -13,7 +13,7 @@ from esrgan_jax.upscaling.strips import Strips
 PILLOW_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
-def to_array(image: Any) -> Any:
+def checked_array(image: Any) -> Any:
     """An image as (H, W, bands), 1 to 4 bands, uint8, uint16 or float32 in [0, 1].
 
     JAX arrays stay on their device; all else becomes a NumPy array.
@@ -58,7 +58,7 @@ def to_array(image: Any) -> Any:
 
 
 def to_strips(array: Any, result_size: tuple[int, int] | None) -> Strips:
-    """The array of `to_array` as one strip; `result_size` as of `Strips`."""
+    """The array of `checked_array` as one strip; `result_size` as of `Strips`."""
     return Strips(
         *array.shape,
         dtype=array.dtype,
@@ -68,8 +68,8 @@ def to_strips(array: Any, result_size: tuple[int, int] | None) -> Strips:
     )
 
 
-def from_array(result: Any, source: Any) -> Any:
-    """The result in the form of the image that `to_array` was given."""
+def like_source(result: Any, source: Any) -> Any:
+    """The result in the form of the image that `checked_array` was given."""
     if _is_pillow(source):
         from PIL import Image
 

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from esrgan_jax.upscaling.image_tiles import ImageProgress, plan_image, separate_opacity
+from esrgan_jax.upscaling.image_tiles import ImageProgress, plan_image, separate_constant_alpha
 from esrgan_jax.upscaling.planes import result_bands
-from esrgan_jax.upscaling.strips import peak
+from esrgan_jax.upscaling.strips import white_level
 from esrgan_jax.upscaling.tile import Tile
 from esrgan_jax.upscaling.tile_runner import TileRunner
 from esrgan_jax.upscaling.tiles import Axis, Span
@@ -22,7 +22,7 @@ def upscale_on_device(
     overlap: int,
     progress: Callable[[int], None] | None = None,
 ) -> list[jax.Array]:
-    """Upscales images that are on a device, equal to `image_tiles.enlarged` bit for bit.
+    """Upscales images that are on a device, equal to `image_tiles.upscale_strips` bit for bit.
 
     Only flags and single values are copied to the host: whether results are finite, and the range
     of alpha. If memory runs out, a tile is split on the host.
@@ -55,7 +55,7 @@ def upscale_on_device(
             for part in _cut(image, *plan):
                 part.image = index
                 part.progress = counter.of_tile(_area(part.row, part.column) / _area(*_ends(plan)))
-                separate_opacity(part, runner)
+                separate_constant_alpha(part, runner)
                 yield part
 
     results = []
@@ -109,9 +109,9 @@ def _joined(tiles: Iterator[Tile], scale: int, image: jax.Array) -> jax.Array:
                 for span in (tile.row, tile.column)
             )
             part = jax.device_put(tile.result[inner], device)
-            if tile.opacity is not None:
-                full = peak(part.dtype)
-                value = tile.opacity if full == 1 else np.rint(tile.opacity * full)
+            if tile.constant_alpha is not None:
+                full = white_level(part.dtype)
+                value = tile.constant_alpha if full == 1 else np.rint(tile.constant_alpha * full)
                 alpha = jnp.full((*part.shape[:2], 1), value, part.dtype, device=device)
                 part = jnp.concatenate([part, alpha], -1)
             assert tile.progress

@@ -10,7 +10,7 @@ from esrgan_jax.models.borders import take
 TURNS = list(itertools.product((False, True), repeat=3))  # rows flipped, columns, transposed
 
 
-def turned(x: jax.Array, sizes: jax.Array) -> tuple[jax.Array, jax.Array]:
+def all_versions(x: jax.Array, sizes: jax.Array) -> tuple[jax.Array, jax.Array]:
     """All eight flipped and transposed versions, in one batch, and their sizes."""
     inputs, input_sizes = [], []
     for rows, columns, transposed in TURNS:
@@ -20,7 +20,7 @@ def turned(x: jax.Array, sizes: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.concatenate(inputs), jnp.concatenate(input_sizes)
 
 
-def turned_back(results: jax.Array, sizes: jax.Array) -> jax.Array:
+def mean_of_versions(results: jax.Array, sizes: jax.Array) -> jax.Array:
     """The mean of eight versions' results, of the sizes that they have before turning."""
     total = jnp.float32(0)
     parts = jnp.split(results, len(TURNS))

@@ -9,12 +9,12 @@ import numpy as np
 
 from esrgan_jax.errors import InputError
 from esrgan_jax.upscaling.planes import result_bands
-from esrgan_jax.upscaling.strips import Strips, peak, quantized, resized
+from esrgan_jax.upscaling.strips import Strips, quantized, resized, white_level
 from esrgan_jax.upscaling.tile import Tile, cut_row, paste, rows_of
 from esrgan_jax.upscaling.tile_runner import TileRunner
 from esrgan_jax.upscaling.tiles import Axis, Span
 
-STRIP_BYTES = 192 * 2**20  # of a result's rows that are put together at a time
+RESULT_STRIP_BYTES = 192 * 2**20  # of a result's rows that are put together at a time
 SLICE_BYTES = 8 * 2**20  # of them that are yielded at a time
 
 
@@ -66,7 +66,7 @@ class ImageProgress:
         return tell
 
 
-def enlarged(
+def upscale_strips(
     runner: TileRunner,
     images: Iterable[Strips],
     tile: int,
@@ -162,22 +162,22 @@ def plan_image(
         overlap: What neighbouring tiles share.
     """
     row_bytes = width * runner.module.scale**2 * bands * np.dtype(dtype).itemsize
-    tallest = max(STRIP_BYTES // row_bytes // 32 * 32, 32) + overlap
+    tallest = max(RESULT_STRIP_BYTES // row_bytes // 32 * 32, 32) + overlap
     if runner.border != "wrap":  # a texture has no sides
         height, width = (n + -n % runner.multiple for n in (height, width))
     return runner.plan(height, width, tile, overlap, tallest)
 
 
-def separate_opacity(tile: Tile, runner: TileRunner) -> None:
-    """Takes constant alpha out of a tile: it stays what it is, see `alpha.enlarged_alpha`."""
+def separate_constant_alpha(tile: Tile, runner: TileRunner) -> None:
+    """Takes constant alpha out of a tile: it stays what it is, see `alpha.upscale_alpha`."""
     if tile.lr.shape[2] not in (2, 4) or runner.module.in_channels == 4:
         return
     alpha = tile.lr[: tile.size[0], : tile.size[1], -1]
     low, high = jax.device_get((alpha.min(), alpha.max()))
     if low == high:
-        tile.opacity = low / peak(alpha.dtype)
+        tile.constant_alpha = low / white_level(alpha.dtype)
         tile.lr = tile.lr[..., :-1]
-        if not tile.opacity:
+        if not tile.constant_alpha:
             shape = (n * runner.module.scale for n in tile.lr.shape[:2])
             bands = result_bands(tile.lr.shape[2] + 1, runner.module) - 1
             tile.result = np.zeros((*shape, bands), tile.dtype)
@@ -207,7 +207,7 @@ def _cut(image: _Image, runner: TileRunner) -> Iterator[Tile]:
             tile.image = image
             share = _length(tile.row) * _length(tile.column) / pixels
             tile.progress = image.progress.of_tile(share)
-            separate_opacity(tile, runner)
+            separate_constant_alpha(tile, runner)
             yield tile
             if image.abandoned:
                 return

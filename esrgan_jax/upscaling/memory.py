@@ -8,7 +8,7 @@ import jax
 
 from esrgan_jax.models.generator import Generator
 
-LARGEST_TILE = 1024  # beyond it the overlap costs little
+LARGEST_DEFAULT_TILE = 1024  # beyond it the overlap costs little
 MOST_ON_CPU = 2**30  # a laptop shares its memory with other programs
 CGROUPS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
@@ -55,7 +55,7 @@ def bytes_per_pixel(module: Generator) -> int:
 
 
 def tile_side(module: Generator, device: Any, planes: int = 1) -> int:
-    """The side of the square tiles that `device` holds, a multiple of 32 from 64 to `LARGEST_TILE`.
+    """Returns the side of a tile for the memory of `device`: a multiple of 32, from 64 to 1024.
 
     Args:
         module: The generator.
@@ -63,4 +63,4 @@ def tile_side(module: Generator, device: Any, planes: int = 1) -> int:
         planes: Images the network is shown for one tile (flipped versions).
     """
     pixels = budget(device) / (bytes_per_pixel(module) * planes)
-    return int(min(max(pixels**0.5 // 32 * 32, 64), LARGEST_TILE))
+    return int(min(max(pixels**0.5 // 32 * 32, 64), LARGEST_DEFAULT_TILE))

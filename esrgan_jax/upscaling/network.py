@@ -15,7 +15,7 @@ from esrgan_jax.models.generator import Generator
 from esrgan_jax.upscaling.tiles import Span, spans
 
 PART = 32  # rows of features that are enlarged at a time
-STEP = 0.1  # of the work, about, between two reports of progress
+REPORT_STEP = 0.1  # of the work, about, between two reports of progress
 
 
 def apply(
@@ -77,7 +77,7 @@ def apply_in_parts(
     first = y = _method_alone(module, variables, sizes, border, "head", x)
     sizes = sizes // module.size_multiple
     # Not one by one, since every program takes its memory anew from the system.
-    some = max(int(STEP * total / block), 1)
+    some = max(int(REPORT_STEP * total / block), 1)
     for start in range(0, num_blocks, some):
         end = min(start + some, num_blocks)
         y = count((end - start) * block, _blocks(module, variables, y, sizes, border, start, end))
@@ -85,7 +85,7 @@ def apply_in_parts(
     parts = _parts(module, x.shape[1], border)
     if not parts:
         return [count(tail, _method_alone(module, variables, sizes, border, "tail", features))]
-    some = -(-len(parts) // math.ceil(tail / total / STEP))
+    some = -(-len(parts) // math.ceil(tail / total / REPORT_STEP))
     results = []
     for index in range(0, len(parts), some):
         starts = np.zeros(some, np.int32)

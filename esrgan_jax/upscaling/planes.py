@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from esrgan_jax.errors import InputError
 from esrgan_jax.models.generator import Generator
-from esrgan_jax.upscaling.alpha import bounded_alpha, continued_colors, enlarged_alpha
+from esrgan_jax.upscaling.alpha import bounded_alpha, continued_colors, upscale_alpha
 
 LUMA = (0.299, 0.587, 0.114)
 
@@ -33,7 +33,7 @@ def result_bands(bands: int, module: Generator) -> int:
 def to_planes(lr: jax.Array, sizes: jax.Array, module: Generator, step: float) -> jax.Array:
     """What the network is shown of an image: (N, h, w, bands) -> (N, planes, h, w, in_channels).
 
-    Alpha is shown to networks of four channels alone, see `alpha.enlarged_alpha`; to others colours
+    Alpha is shown to networks of four channels alone, see `alpha.upscale_alpha`; to others colours
     go on under what is transparent, see `alpha.continued_colors`. A network from one channel to one
     sees band by band. `step` is that of the levels.
     """
@@ -74,7 +74,7 @@ def from_planes(
     if bands in (1, 3):
         alpha = made if channels != 4 else None
     elif channels != 4:
-        alpha = enlarged_alpha(lr[..., -1:], sizes, module.scale, border, strength)
+        alpha = upscale_alpha(lr[..., -1:], sizes, module.scale, border, strength)
     else:
         alpha = None if made is None else bounded_alpha(made, lr[..., -1:], sizes, border)
     return color if alpha is None else jnp.concatenate([color, alpha], -1)

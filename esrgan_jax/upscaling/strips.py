@@ -39,7 +39,7 @@ class Strips:
     key: Any = None
 
 
-def peak(dtype: Any) -> int:
+def white_level(dtype: Any) -> int:
     """The value that stands for 1 in an image of that dtype."""
     dtype = np.dtype(dtype)
     return 1 if np.issubdtype(dtype, np.floating) else int(np.iinfo(dtype).max)
@@ -104,7 +104,7 @@ def quantized(rows: Iterator[np.ndarray], dtype: np.dtype) -> Iterator[np.ndarra
     for strip in rows:
         strip = strip.clip(0, 1)
         if not np.issubdtype(dtype, np.floating):
-            strip = np.rint(strip * np.float32(peak(dtype)))
+            strip = np.rint(strip * np.float32(white_level(dtype)))
         yield strip.astype(dtype)
 
 

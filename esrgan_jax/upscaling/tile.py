@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from esrgan_jax.upscaling.strips import peak
+from esrgan_jax.upscaling.strips import white_level
 from esrgan_jax.upscaling.tiles import Axis, Span
 
 
@@ -22,7 +22,7 @@ class Tile:
         row: The rows of the image that the tile reads and fills.
         column: Its columns, likewise.
         image: The image it belongs to. The network does not look at it.
-        opacity: The value of alpha, in [0, 1], where alpha is constant and not part of `lr`.
+        constant_alpha: The value of alpha, in [0, 1], where alpha is constant and not part of `lr`.
         progress: Called with the finished part of the tile, in (0, 1], while it is computed.
         result: (scale h, scale w, bands) once it is done.
         error: Why it could not be done.
@@ -34,7 +34,7 @@ class Tile:
     row: Span
     column: Span
     image: Any = None
-    opacity: float | None = None
+    constant_alpha: float | None = None
     progress: Callable[[float], None] | None = None
     result: Any = None
     error: Exception | None = None
@@ -82,9 +82,9 @@ def paste(tile: Tile, target: np.ndarray, scale: int, top: int = 0) -> None:
     inner = _scaled(row, scale, row.start), _scaled(column, scale, column.start)
     place = target[_scaled(row, scale, top), _scaled(column, scale)]
     place[..., : tile.result.shape[-1]] = tile.result[inner]
-    if tile.opacity is not None:
-        full = peak(target.dtype)
-        place[..., -1] = tile.opacity if full == 1 else np.rint(tile.opacity * full)
+    if tile.constant_alpha is not None:
+        full = white_level(target.dtype)
+        place[..., -1] = tile.constant_alpha if full == 1 else np.rint(tile.constant_alpha * full)
 
 
 def _scaled(span: Span, scale: int, start: int = 0) -> slice:

@@ -13,9 +13,9 @@ from esrgan_jax.models.borders import continued, take
 from esrgan_jax.models.generator import Generator
 from esrgan_jax.upscaling import network
 from esrgan_jax.upscaling.color import color_drift
-from esrgan_jax.upscaling.ensemble import turned, turned_back
+from esrgan_jax.upscaling.ensemble import all_versions, mean_of_versions
 from esrgan_jax.upscaling.planes import from_planes, to_planes
-from esrgan_jax.upscaling.strips import peak
+from esrgan_jax.upscaling.strips import white_level
 
 
 @partial(
@@ -93,7 +93,7 @@ def _seen(
     """All that the network sees of tiles as one batch, (M, h, w, in_channels), and its sizes."""
     planes = _planes(module, tiles, sizes)
     flat, flat_sizes = planes.reshape(-1, *planes.shape[2:]), sizes.repeat(planes.shape[1], axis=0)
-    return turned(flat, flat_sizes) if ensemble else (flat, flat_sizes)
+    return all_versions(flat, flat_sizes) if ensemble else (flat, flat_sizes)
 
 
 def _planes(module: Generator, tiles: jax.Array, sizes: jax.Array) -> jax.Array:
@@ -107,7 +107,7 @@ def _unit(tiles: jax.Array) -> jax.Array:
         return tiles.astype(jnp.float32)
     # XLA divides by multiplying with a rounded 1/255, and the same image in 16 bits would be
     # another one.
-    full = peak(tiles.dtype)
+    full = white_level(tiles.dtype)
     return jnp.asarray(np.arange(full + 1, dtype=np.float32) / np.float32(full))[tiles]
 
 
@@ -127,7 +127,7 @@ def _finished(
     planes = _planes(module, tiles, sizes)
     n, count = planes.shape[:2]
     flat, flat_sizes = planes.reshape(-1, *planes.shape[2:]), sizes.repeat(count, axis=0)
-    sr = turned_back(sr, flat_sizes * module.scale) if ensemble else sr
+    sr = mean_of_versions(sr, flat_sizes * module.scale) if ensemble else sr
     finite = jnp.isfinite(sr).all((1, 2, 3)).reshape(n, count).all(1)
     if keep_color:
         sr += color_drift(flat, sr, flat_sizes, module.scale)
@@ -136,7 +136,7 @@ def _finished(
     sr = sr.reshape(n, count, *sr.shape[1:])
     sr = from_planes(sr, _unit(tiles), sizes, module, border, strength).clip(0, 1)
     if dtype != "float32":
-        sr = jnp.rint(sr * peak(dtype)).astype(dtype)
+        sr = jnp.rint(sr * white_level(dtype)).astype(dtype)
     return sr, finite
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 # What neighbouring tiles share by default. The released networks see up to 349 pixels far, but with
 # 56 on each side results differ from untiled ones by a tenth of a level (docs/upscaling.md).
 OVERLAP = 112
-SMALLEST = 32
+SHORTEST_TILE = 32
 
 
 class Span(NamedTuple):
@@ -69,12 +69,16 @@ def plan_axis(
 
 
 def rounded(size: int, multiple: int = 1, steps: int = 4) -> int:
-    """The next of few lengths: `steps` between two powers of two, from `SMALLEST` on."""
+    """The next of few lengths: `steps` between two powers of two, from `SHORTEST_TILE` on."""
     if not steps:
         return size
-    unit = max(SMALLEST, 2 ** ((size - 1).bit_length() - 1)) // steps if size > 1 else SMALLEST
+    unit = (
+        max(SHORTEST_TILE, 2 ** ((size - 1).bit_length() - 1)) // steps
+        if size > 1
+        else SHORTEST_TILE
+    )
     unit = max(unit // multiple, 1) * multiple
-    return max(-(-size // unit) * unit, SMALLEST)
+    return max(-(-size // unit) * unit, SHORTEST_TILE)
 
 
 def spans(size: int, tile: int, overlap: int, multiple: int = 1) -> list[Span]:

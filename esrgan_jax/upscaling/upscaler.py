@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 import jax
 import numpy as np
 
-from esrgan_jax.blend import Model, blend
+from esrgan_jax.blend import Model, weighted_models
 from esrgan_jax.errors import InputError
 from esrgan_jax.interop import zoo
 from esrgan_jax.models.generator import Generator, Variables
-from esrgan_jax.upscaling.arrays import from_array, to_array, to_strips
+from esrgan_jax.upscaling.arrays import checked_array, like_source, to_strips
 from esrgan_jax.upscaling.color import COLOR_FIELD
 from esrgan_jax.upscaling.device_images import upscale_on_device
-from esrgan_jax.upscaling.image_tiles import enlarged
+from esrgan_jax.upscaling.image_tiles import upscale_strips
 from esrgan_jax.upscaling.memory import tile_side
 from esrgan_jax.upscaling.network import macs
 from esrgan_jax.upscaling.options import best_dtype, check_options, result_size
@@ -155,7 +155,7 @@ class Upscaler:
 
         Raises:
             InputError: A model cannot be used, models do not match, or `model`, `psnr_model` and
-                `alpha` do not fit together, see `blend`.
+                `alpha` do not fit together, see `blend.weighted_models`.
         """
         from esrgan_jax.interpolation import load_models
 
@@ -163,7 +163,7 @@ class Upscaler:
         links: list[Any] = list(model) if isinstance(model, list | tuple) else [model]
         if not links:
             raise InputError("no model: name one or more")
-        blends = [blend(links[0], psnr_model, alpha), *map(blend, links[1:])]
+        blends = [weighted_models(links[0], psnr_model, alpha), *map(weighted_models, links[1:])]
         for name in (name for networks in blends for name, _ in networks):
             zoo.require(name)
         upscaler = None
@@ -249,7 +249,7 @@ class Upscaler:
         """
         several = isinstance(images, list | tuple)
         sources = list(images) if several else [images]
-        arrays = [to_array(image) for image in sources]
+        arrays = [checked_array(image) for image in sources]
         on_device = all(isinstance(array, jax.Array) for array in arrays)
         if on_device and scale is size is self.then is None:
             results = upscale_on_device(self.runner, arrays, self.tile, self.overlap, progress)
@@ -258,7 +258,7 @@ class Upscaler:
             done = self.stream(given, progress=progress)
             results = [np.concatenate(list(strips.rows)) for strips in done]
         finished = [
-            from_array(result, source) for result, source in zip(results, sources, strict=True)
+            like_source(result, source) for result, source in zip(results, sources, strict=True)
         ]
         return finished if several else finished[0]
 
@@ -282,7 +282,7 @@ class Upscaler:
         work = [link.macs * (self.scale // link.scale) ** 2 for link in links]
         ends = [sum(work[:count]) / sum(work) for count in range(len(links) + 1)]
         for link, *part in zip(links, ends, ends[1:], strict=False):
-            images = enlarged(
+            images = upscale_strips(
                 *(link.runner, images, link.tile, link.overlap),
                 last=link.then is None,
                 progress=progress,
