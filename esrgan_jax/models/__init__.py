@@ -1,5 +1,6 @@
 """The networks: pure Flax Linen modules, NHWC."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -63,8 +64,8 @@ def generator_name(module: Generator) -> str:
 
 
 def field_names(kind: Any) -> set[str]:
-    """The attributes that a Linen module's constructor takes."""
-    return set(kind.__dataclass_fields__) - {"parent", "name"}
+    """Returns the names of the fields that a Linen module's constructor takes."""
+    return {field.name for field in dataclasses.fields(kind)} - {"parent", "name"}
 
 
 def _create(
