@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from esrgan_jax.errors import InputError
 from esrgan_jax.images.image_file import image_size, read_image
 from esrgan_jax.images.inputs import sniff
-from esrgan_jax.images.metadata.xmp import turned
+from esrgan_jax.images.metadata.xmp import upright_point
 from esrgan_jax.images.reader import open_image
 from tests.test_image_color import HEIC
 
@@ -465,11 +465,11 @@ def test_a_heif_is_turned_by_itself_and_not_by_exif(outcome, lying):
         assert abs(np.asarray(image).astype(int) - shown).mean() < 12
         assert image.getexif().get(0x112, 1) == 1
         if lying in (1, 3, 6, 8):
-            x, y = turned((5 / 48, 6 / 32), lying)
+            x, y = upright_point((5 / 48, 6 / 32), lying)
             place = round(x * image.width), round(y * image.height)
             assert image.getexif().get_ifd(0x8769)[37396] == place
     text = open_image(result.path).metadata["xmp-data"][1]
     assert b'tiff:Orientation="1"' in text
     if lying in (1, 3, 6, 8):
         found = re.findall(rb'stArea:[xy]="([\d.]+)"', text)
-        assert tuple(map(float, found)) == turned((0.25, 0.125), lying)
+        assert tuple(map(float, found)) == upright_point((0.25, 0.125), lying)

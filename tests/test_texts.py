@@ -13,7 +13,7 @@ from esrgan_jax.images.metadata.exif import Field
 from esrgan_jax.images.metadata.exif_edit import edited_exif
 from esrgan_jax.images.metadata.insertion import insert
 from esrgan_jax.images.metadata.png_text import Text, chunks
-from esrgan_jax.images.metadata.texts import decoded_comment, encoded_comment, placed
+from esrgan_jax.images.metadata.texts import decoded_comment, encoded_comment, place_texts
 from esrgan_jax.images.reader import open_image
 from tests.test_structure import IMAGE, segment
 
@@ -127,13 +127,13 @@ def test_comments_of_every_code(text):
 def test_a_field_that_is_taken_is_not_overwritten():
     camera = Image.Exif()
     camera[MAKE] = "Nikon"
-    place = placed((Text("workflow", "{}"),), camera.tobytes(), "webp")
+    place = place_texts((Text("workflow", "{}"),), camera.tobytes(), "webp")
     exif = Image.Exif()
     exif.load(place.exif)
     assert exif[MAKE] == "Nikon"
     assert decoded_comment(exif.get_ifd(EXIF)[USER_COMMENT]) == "workflow: {}"
     both = (Text("parameters", PROMPT), Text("workflow", "{}"))
-    assert placed(both, camera.tobytes(), "webp").left_out == ("workflow",)
+    assert place_texts(both, camera.tobytes(), "webp").left_out == ("workflow",)
 
 
 @pytest.mark.kept("text-left-out")

@@ -9,8 +9,13 @@ import pytest
 from PIL import Image
 
 from esrgan_jax.images.metadata.exif import Field
-from esrgan_jax.images.metadata.exif_edit import edited_exif, scaled_exif, turned_exif
-from esrgan_jax.images.metadata.xmp import scaled_xmp, turned, turned_xmp, without_other_parts
+from esrgan_jax.images.metadata.exif_edit import edited_exif, scaled_exif, upright_exif
+from esrgan_jax.images.metadata.xmp import (
+    scaled_xmp,
+    upright_point,
+    upright_xmp,
+    without_other_parts,
+)
 from esrgan_jax.images.reader import open_image
 
 NAMESPACES = {
@@ -135,14 +140,14 @@ def test_regions_grow_and_turn():
     data = xmp("", REGIONS)
     scaled = scaled_xmp(data, (8000, 6000), (2, 2))
     assert values(scaled, *AREA) == ["0.25", "0.75", "0.1", "0.2", "8000", "6000"]
-    upright = turned_xmp(data, 6, (4000, 3000))
+    upright = upright_xmp(data, 6, (4000, 3000))
     assert values(upright, *AREA) == ["0.25", "0.25", "0.2", "0.1", "3000", "4000"]
     bare = xmp('stDim:w="20" stDim:h="24"')
     assert values(scaled_xmp(bare, (40, 48), (2, 2)), "stDim:w", "stDim:h") == ["40", "48"]
     inches = xmp('stDim:w="20" stDim:unit="inch"')
     assert scaled_xmp(inches, (40, 48), (2, 2)) == inches
     inside = "<MPReg:Rectangle>0.2, 0.65, 0.1, 0.2</MPReg:Rectangle>"
-    upright = turned_xmp(xmp("", inside), 6, (4000, 3000))
+    upright = upright_xmp(xmp("", inside), 6, (4000, 3000))
     assert values(upright, "MPReg:Rectangle") == ["0.15, 0.2, 0.2, 0.1"]
     region = xmp('Iptc4xmpExt:rbUnit="pixel" Iptc4xmpExt:rbX="10" Iptc4xmpExt:rbH="7"')
     scaled = scaled_xmp(region, (1, 1), (2, 3))
@@ -165,17 +170,17 @@ def test_regions_of_iptc_follow():
     )
     scaled = scaled_xmp(xmp("", inside), (200, 120), (2, 3))
     assert corners(scaled) == [(b"20", b"60"), (b"60", b"60")]
-    lay = turned_xmp(xmp("", inside), 6, (100, 40))  # a quarter turn with the clock
+    lay = upright_xmp(xmp("", inside), 6, (100, 40))  # a quarter turn with the clock
     assert corners(lay) == [(b"20", b"10"), (b"20", b"30")]
     names = [f"Iptc4xmpExt:{name}" for name in ("rbX", "rbY", "rbW", "rbH")]
     numbers = zip(names, ("0.2", "0.1", "0.3", "0.4"), strict=True)
     box = " ".join(f'{name}="{number}"' for name, number in numbers)
-    lay = turned_xmp(xmp(f'Iptc4xmpExt:rbUnit="relative" {box}'), 6, (100, 40))
+    lay = upright_xmp(xmp(f'Iptc4xmpExt:rbUnit="relative" {box}'), 6, (100, 40))
     assert values(lay, *names) == ["0.5", "0.2", "0.4", "0.3"]
     names[2:] = ["Iptc4xmpExt:rbRx"]
     numbers = zip(names, ("0.2", "0.1", "0.1"), strict=True)
     circle = " ".join(f'{name}="{number}"' for name, number in numbers)
-    assert values(turned_xmp(xmp(circle), 8, (100, 40)), *names) == ["0.1", "0.8", "0.25"]
+    assert values(upright_xmp(xmp(circle), 8, (100, 40)), *names) == ["0.1", "0.8", "0.25"]
 
 
 @pytest.mark.kept("rating")
@@ -201,7 +206,7 @@ def test_places_turn_as_images_do(orientation):
     file = io.BytesIO()
     Image.fromarray(array).save(file, "png", exif=exif)
     upright = np.concatenate(list(open_image(file.getvalue()).rows()))[..., 0]
-    x, y = turned((10.5 / 50, 21.5 / 30), orientation)
+    x, y = upright_point((10.5 / 50, 21.5 / 30), orientation)
     height, width = upright.shape
     assert upright[int(y * height), int(x * width)] == 255
 
@@ -248,7 +253,7 @@ def test_other_images_described_within_stay():
 )
 def test_damaged_xmp_is_left_as_it_is(data):
     assert scaled_xmp(data, (2, 2), (2, 2)) == data
-    assert turned_xmp(data, 6, (2, 2)) == data
+    assert upright_xmp(data, 6, (2, 2)) == data
     assert without_other_parts(data) == data
 
 
@@ -282,7 +287,7 @@ def test_exif_grows_turns_and_is_added_to(order):
     assert about[271] == "Ada"
     assert detail[37396] == (10, 54, 8)
     assert detail[41486] == 10368000 / 886
-    _, detail = read(turned_exif(block, 6, (20, 24)))
+    _, detail = read(upright_exif(block, 6, (20, 24)))
     assert detail[37396] == (6, 5, 4)
     added = edited_exif(block, {315: Field(2, b"Ada Lovelace\0")}, {})
     assert read(added)[0][315] == "Ada Lovelace"

@@ -1,6 +1,6 @@
 """Lists what the output format cannot hold of an image, before it is written."""
 
-from esrgan_jax.images.metadata.texts import placed
+from esrgan_jax.images.metadata.texts import place_texts
 from esrgan_jax.images.output_formats import FORMATS
 from esrgan_jax.images.reader import OpenedImage
 
@@ -16,7 +16,7 @@ def lost(image: OpenedImage, suffix: str) -> tuple[str, ...]:
     """
     saver = FORMATS[suffix.lower()].saver
     known = {name: value for name, (_, value) in image.metadata.items()}
-    place = placed(image.texts, known.get("exif-data"), saver)
+    place = place_texts(image.texts, known.get("exif-data"), saver)
     parts = []
     if saver != "tiff" and image.geo is not None and image.geo.placed:
         parts.append("georeference")

@@ -23,11 +23,11 @@ from esrgan_jax.images.metadata.fields import (
     BLOB,
     Metadata,
     carried,
+    dropped_description,
     exif_fields,
     field,
-    left_out,
-    of_heif,
-    of_result,
+    heif_metadata,
+    upright_metadata,
 )
 from esrgan_jax.images.metadata.geotiff import Geo, nodata_of, read_geo
 from esrgan_jax.images.metadata.png_text import Text
@@ -131,10 +131,10 @@ def _open_vips(name: str, source: Path | bytes, kind: str, found: Structure) -> 
         return load(source, kind, access=access, **found.options)
 
     raw = opened("sequential")
-    notes = found.notes + left_out(raw)
-    lying = field(raw, "orientation", 1)
+    notes = found.notes + dropped_description(raw)
+    orientation = field(raw, "orientation", 1)
     # Turning needs the end of the file first: libvips then unpacks to memory or a temporary file.
-    access = "sequential" if lying in (1, 2) else "random"
+    access = "sequential" if orientation in (1, 2) else "random"
     frames = field(raw, "n-pages", 1) if kind in ("webp", "gif") else 1
     pages = field(raw, "n-pages", 1)
     if pages > frames and kind != "tiff":
@@ -146,7 +146,7 @@ def _open_vips(name: str, source: Path | bytes, kind: str, found: Structure) -> 
         samples = samples_of(
             tiff, opened, nodata_of(geo, np.dtype(DTYPES.get(str(raw.format), np.float32)))
         )
-    if geo is not None and lying != 1:
+    if geo is not None and orientation != 1:
         geo, notes = None, (*notes, "it lies on its side, so its georeference is dropped")
 
     def frame_at(index: int) -> pyvips.Image:
@@ -166,12 +166,12 @@ def _open_vips(name: str, source: Path | bytes, kind: str, found: Structure) -> 
             more += said
     height, width = raw.height // frames, raw.width
     if kind == "heif":
-        metadata = of_heif(metadata, found.lying, (width, height))
+        metadata = heif_metadata(metadata, found.orientation, (width, height))
     else:
-        metadata = of_result(metadata, lying, (width, height), found.blobs)
+        metadata = upright_metadata(metadata, orientation, (width, height), found.blobs)
     image = OpenedImage(
         name,
-        *((width, height) if lying >= 5 else (height, width)),
+        *((width, height) if orientation >= 5 else (height, width)),
         still.bands,
         np.dtype(DTYPES[str(still.format)]),
         lambda: (strip for i in range(count) for strip in image_rows(frame_at(i), frames)),
@@ -257,5 +257,5 @@ def _open_heic(name: str, source: Path | bytes, found: Structure) -> OpenedImage
         file.dtype,
         lambda: _array_rows(file.pixels()),
         notes=notes + said,
-        metadata=of_heif(metadata, found.lying, (file.width, file.height)),
+        metadata=heif_metadata(metadata, found.orientation, (file.width, file.height)),
     )

@@ -8,8 +8,8 @@ from typing import BinaryIO, NamedTuple
 
 from esrgan_jax.images.foreign import SAVE
 from esrgan_jax.images.formats.gif import read_comments
-from esrgan_jax.images.formats.heif_structure import LIGHT_LEVELS, look_beside
-from esrgan_jax.images.formats.jpeg_structure import parts_beside, read_segments
+from esrgan_jax.images.formats.heif_structure import LIGHT_LEVELS, read_heif_structure
+from esrgan_jax.images.formats.jpeg_structure import further_parts, read_segments
 from esrgan_jax.images.formats.tiff_structure import choose_page
 from esrgan_jax.images.metadata.png_text import Text, blobs_of, chunks, plain_text, read_text
 
@@ -40,14 +40,14 @@ class Structure(NamedTuple):
         notes: What is left out, each a sentence without its stop.
         texts: Text beside EXIF and XMP: of PNG, and comments.
         blobs: What is in a place of its own, as libvips' fields: {"iptc-data": …}.
-        lying: The orientation of a HEIF's image as EXIF numbers it; None to take EXIF's.
+        orientation: The orientation of a HEIF's image as EXIF numbers it; None to take EXIF's.
     """
 
     options: Mapping[str, int] = MappingProxyType({})
     notes: tuple[str, ...] = ()
     texts: tuple[Text, ...] = ()
     blobs: Mapping[str, bytes] = MappingProxyType({})
-    lying: int | None = 1
+    orientation: int | None = 1
 
 
 def examined(source: Path | bytes, file: BinaryIO, kind: str) -> Structure:
@@ -86,7 +86,7 @@ def _jpeg(source: Path | bytes) -> Structure:
 
 def _jpeg_of(data: bytes | mmap.mmap) -> Structure:
     segments = read_segments(data)
-    parts, alike = parts_beside(data, segments)
+    parts, alike = further_parts(data, segments)
     about = [(number, content) for number, _, content in segments.application]
     if any(number == 11 and b"c2pa" in content for number, content in about):
         parts.append(CREDENTIALS)
@@ -104,7 +104,7 @@ def _comments(found: list[bytes]) -> tuple[Text, ...]:
 
 
 def _heif(file: BinaryIO) -> Structure:
-    beside = look_beside(file)
+    beside = read_heif_structure(file)
     if beside.coding in RARE_CODINGS:
         what = RARE_CODINGS[beside.coding]
         raise ValueError(f"the image in it is coded as {what}, which is not read in HEIF: {SAVE}")
@@ -115,7 +115,7 @@ def _heif(file: BinaryIO) -> Structure:
     if beside.aspect is not None:
         across, down = beside.aspect
         notes += (f"its pixels are {across}:{down} and not square, which the result does not say",)
-    return Structure({}, notes, lying=beside.lying)
+    return Structure({}, notes, orientation=beside.orientation)
 
 
 def _dropped(parts: list[str] | tuple[str, ...]) -> tuple[str, ...]:

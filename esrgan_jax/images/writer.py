@@ -17,12 +17,12 @@ from esrgan_jax.images.bands import beside, extra_of, filled, interleaved
 from esrgan_jax.images.formats.gif import add_comment
 from esrgan_jax.images.formats.tiff_kind import EXTRA
 from esrgan_jax.images.metadata.exif import Field, append_exif
-from esrgan_jax.images.metadata.fields import dressed, enlarged, exif_fields
-from esrgan_jax.images.metadata.geotiff import enlarged_geo, nodata_of
+from esrgan_jax.images.metadata.fields import exif_fields, scaled_metadata, with_metadata
+from esrgan_jax.images.metadata.geotiff import nodata_of, scaled_geo
 from esrgan_jax.images.metadata.insertion import insert_jpeg_comments, insert_png_text
 from esrgan_jax.images.metadata.photoshop import iptc_for
 from esrgan_jax.images.metadata.png_text import iptc_text
-from esrgan_jax.images.metadata.texts import Placed, placed
+from esrgan_jax.images.metadata.texts import Placed, place_texts
 from esrgan_jax.images.output_formats import FORMATS, WRITABLE, check_target, output_dtype
 from esrgan_jax.images.reader import OpenedImage
 from esrgan_jax.images.row_source import RowSource
@@ -107,7 +107,7 @@ def write_rows(
             strips, bands = filled(strips, value), bands - 1
         if like.geo is not None:
             scale = (width / like.width, height / like.height)
-            further = enlarged_geo(like.geo, scale, keep_nodata=value is not None)
+            further = scaled_geo(like.geo, scale, keep_nodata=value is not None)
         if like.extra:
             extra = extra_of(like.extra, bands)
             strips = interleaved(strips, (height, width, bands), dtype, extra, folder)
@@ -117,14 +117,14 @@ def write_rows(
     metadata, place = {}, Placed()
     if like is not None:
         scale = (width / like.width, height / like.height)
-        metadata = enlarged(like.metadata, (width, height), scale)
+        metadata = scaled_metadata(like.metadata, (width, height), scale)
         _, exif = metadata.get("exif-data", (0, None))
-        place = placed(like.texts, exif, saver)
+        place = place_texts(like.texts, exif, saver)
         metadata |= exif_fields(place.exif) if place.exif != exif else {}
 
     def write(path: Path) -> None:
         rows = RowSource(height * frames, width, bands, dtype, extra)
-        image, keep = dressed(
+        image, keep = with_metadata(
             rows.image.copy(interpretation=_interpretation(bands - len(extra), dtype)),
             saver,
             metadata,

@@ -7,7 +7,7 @@ from typing import BinaryIO, NamedTuple
 from esrgan_jax.images.formats.heif_items import Items, read_items
 from esrgan_jax.images.formats.isobmff import Box, boxes, content, inner
 
-LYING = (1, 8, 3, 6)  # EXIF's orientation for each number of quarter turns against the clock
+ORIENTATIONS = (1, 8, 3, 6)  # EXIF's orientation for each number of quarter turns against the clock
 C2PA = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
 # What the type of an auxiliary image ends in or contains (ISO 23008-12, Apple's own names).
 AUXILIARY = {
@@ -21,14 +21,14 @@ LIGHT_LEVELS = "HDR light levels"  # of the screen it was made on, and of its br
 LIGHT = (b"mdcv", b"clli", b"cclv", b"amve")
 
 
-class Beside(NamedTuple):
+class HeifStructure(NamedTuple):
     """What is there beside the image.
 
     Attributes:
         parts: Such as "gain map (HDR)", "depth map", "video", in the order found, each once.
         frames: Of an animation or a burst; 0 where it is none.
         aspect: (across, down) of a pixel that is not square.
-        lying: How the image lies before it is shown, as EXIF's orientation; None where it is
+        orientation: How the image lies before it is shown, as EXIF's orientation; None where it is
             mirrored, too, which EXIF has to tell.
         coding: The kind of the shown image, such as b"av01", or of its first tile.
     """
@@ -36,11 +36,11 @@ class Beside(NamedTuple):
     parts: tuple[str, ...] = ()
     frames: int = 0
     aspect: tuple[int, int] | None = None
-    lying: int | None = 1
+    orientation: int | None = 1
     coding: bytes = b""
 
 
-def look_beside(file: BinaryIO) -> Beside:
+def read_heif_structure(file: BinaryIO) -> HeifStructure:
     """Looks through the boxes of an open file; what is damaged is left to the decoder."""
     parts, frames, own, coding = [], 0, {}, b""
     with suppress(struct.error, IndexError):
@@ -59,8 +59,8 @@ def look_beside(file: BinaryIO) -> Beside:
             parts.append(LIGHT_LEVELS)
     across, down = struct.unpack(">II", own.get(b"pasp", b"")[:8].ljust(8, b"\0"))
     aspect = (across, down) if across != down else None
-    lying = None if b"imir" in own else LYING[own.get(b"irot", b"\0")[0] & 3]
-    return Beside(tuple(dict.fromkeys(parts)), frames, aspect, lying, coding)
+    orientation = None if b"imir" in own else ORIENTATIONS[own.get(b"irot", b"\0")[0] & 3]
+    return HeifStructure(tuple(dict.fromkeys(parts)), frames, aspect, orientation, coding)
 
 
 def _auxiliary(items: Items) -> list[str]:

@@ -69,7 +69,7 @@ def read_segments(data: Bytes, start: int = 0) -> Segments:
     return Segments(application, comments, at + 2 if whole else None)
 
 
-def parts_beside(data: Bytes, segments: Segments) -> tuple[list[str], int]:
+def further_parts(data: Bytes, segments: Segments) -> tuple[list[str], int]:
     """What a JPEG file holds beside its image.
 
     Returns:

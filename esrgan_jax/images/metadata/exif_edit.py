@@ -17,7 +17,7 @@ from esrgan_jax.images.metadata.exif import (
     read_entries,
     read_fields,
 )
-from esrgan_jax.images.metadata.xmp import scaled_subject, turned_subject
+from esrgan_jax.images.metadata.xmp import scaled_subject, upright_subject
 
 HEADER = b"Exif\0\0"
 ORIENTATION = 274
@@ -53,7 +53,7 @@ def edited_exif(exif: bytes, about: Fields, detail: Fields) -> bytes:
     return HEADER + data[:4] + place + data[8:] + pack(about, {}, layout, len(data), own)
 
 
-def orientation(exif: bytes) -> int:
+def read_orientation(exif: bytes) -> int:
     """The orientation in an EXIF block, 1 to 8; 1 if there is none."""
     value = first_number(exif, ORIENTATION)
     return value if 1 <= value <= 8 else 1
@@ -127,11 +127,11 @@ def _overwrite(data: bytearray, layout: Layout, directory: int, values: Mapping[
             struct.pack_into(f"{layout.order}HHII", data, at, tag, 4, 1, values[tag])
 
 
-def turned_exif(exif: bytes, orientation: int, size: tuple[int, int]) -> bytes:
+def upright_exif(exif: bytes, orientation: int, size: tuple[int, int]) -> bytes:
     """An EXIF block of an image of (width, height) that has been turned upright."""
     return _detailed(
         exif,
-        lambda detail: _subject(detail, lambda n: turned_subject(n, orientation, size)),
+        lambda detail: _subject(detail, lambda n: upright_subject(n, orientation, size)),
     )
 
 

@@ -13,13 +13,18 @@ from PIL import Image
 
 from esrgan_jax.images.color.icc import fitted
 from esrgan_jax.images.metadata.exif import OF_PIXELS
-from esrgan_jax.images.metadata.exif_edit import first_number, orientation, scaled_exif, turned_exif
-from esrgan_jax.images.metadata.photoshop import iptc_for, true_of_result
+from esrgan_jax.images.metadata.exif_edit import (
+    first_number,
+    read_orientation,
+    scaled_exif,
+    upright_exif,
+)
+from esrgan_jax.images.metadata.photoshop import iptc_for, iptc_of_result
 from esrgan_jax.images.metadata.xmp import (
-    rated,
     scaled_xmp,
-    turned_xmp,
-    upright,
+    upright_xmp,
+    with_rating,
+    with_upright_tag,
     without_other_parts,
 )
 
@@ -55,7 +60,7 @@ def carried(image: pyvips.Image) -> Metadata:
     return found
 
 
-def left_out(image: pyvips.Image) -> tuple[str, ...]:
+def dropped_description(image: pyvips.Image) -> tuple[str, ...]:
     """Notes on what `carried` leaves out that others may miss."""
     kind = {b"I": "ImageJ", b"<": "OME"}.get(_description_of_pixels(image)[:1])
     return (f"its description by {kind} is dropped, since it is of other pixels",) if kind else ()
@@ -78,13 +83,13 @@ def exif_fields(exif: bytes | None) -> Metadata:
     return {name: value for name, value in found.items() if name.startswith("exif-")}
 
 
-def of_result(
-    metadata: Metadata, lying: int, size: tuple[int, int], blobs: Mapping[str, bytes]
+def upright_metadata(
+    metadata: Metadata, orientation: int, size: tuple[int, int], blobs: Mapping[str, bytes]
 ) -> Metadata:
     """The metadata of an image that has been turned upright and taken out of its file.
 
     Args:
-        lying: Its EXIF orientation, 1 to 8.
+        orientation: Its EXIF orientation, 1 to 8.
         size: (width, height) as it lay.
         blobs: More of it, taken where there is nothing of the kind.
     """
@@ -92,33 +97,37 @@ def of_result(
     if "exif-data" in missing:
         metadata = exif_fields(missing.pop("exif-data")[1]) | metadata
     metadata = missing | metadata
-    if "exif-data" in metadata and lying != 1:
+    if "exif-data" in metadata and orientation != 1:
         _, exif = metadata["exif-data"]
-        turned = turned_exif(exif, lying, size)
+        turned = upright_exif(exif, orientation, size)
         metadata = metadata | (exif_fields(turned) if turned != exif else {})
     if "xmp-data" not in metadata:
         return metadata
     gtype, xmp = metadata.pop("xmp-data")
-    xmp = turned_xmp(without_other_parts(xmp), lying, size)
+    xmp = upright_xmp(without_other_parts(xmp), orientation, size)
     return metadata | ({"xmp-data": (gtype, xmp)} if xmp else {})
 
 
-def of_heif(metadata: Metadata, lying: int | None, size: tuple[int, int]) -> Metadata:
+def heif_metadata(metadata: Metadata, orientation: int | None, size: tuple[int, int]) -> Metadata:
     """The metadata of a HEIF, whose own properties turn it and not EXIF.
 
     Args:
-        lying: Its orientation as EXIF numbers it; None to take EXIF's.
+        orientation: Its orientation as EXIF numbers it; None to take EXIF's.
         size: (width, height) as it is shown.
     """
-    if lying is None:
-        lying = orientation(metadata["exif-data"][1]) if "exif-data" in metadata else 1
+    if orientation is None:
+        orientation = read_orientation(metadata["exif-data"][1]) if "exif-data" in metadata else 1
     if "xmp-data" in metadata:
         gtype, xmp = metadata["xmp-data"]
-        metadata = metadata | {"xmp-data": (gtype, upright(xmp))}
-    return of_result(metadata, lying, (size[1], size[0]) if lying >= 5 else size, {})
+        metadata = metadata | {"xmp-data": (gtype, with_upright_tag(xmp))}
+    return upright_metadata(
+        metadata, orientation, (size[1], size[0]) if orientation >= 5 else size, {}
+    )
 
 
-def enlarged(metadata: Metadata, size: tuple[int, int], scale: tuple[float, float]) -> Metadata:
+def scaled_metadata(
+    metadata: Metadata, size: tuple[int, int], scale: tuple[float, float]
+) -> Metadata:
     """The metadata of a result: what speaks of pixels follows.
 
     Args:
@@ -128,7 +137,7 @@ def enlarged(metadata: Metadata, size: tuple[int, int], scale: tuple[float, floa
     metadata = dict(metadata)
     if "iptc-data" in metadata:
         gtype, iptc = metadata.pop("iptc-data")
-        metadata |= {"iptc-data": (gtype, kept)} if (kept := true_of_result(iptc)) else {}
+        metadata |= {"iptc-data": (gtype, kept)} if (kept := iptc_of_result(iptc)) else {}
     if "xmp-data" in metadata:
         gtype, xmp = metadata["xmp-data"]
         metadata["xmp-data"] = (gtype, scaled_xmp(xmp, size, scale))
@@ -138,11 +147,11 @@ def enlarged(metadata: Metadata, size: tuple[int, int], scale: tuple[float, floa
         metadata |= exif_fields(scaled) if scaled != exif else {}
         if 0 < (stars := first_number(exif, RATING)) <= 5:  # libexif, which writes EXIF, has none
             _, xmp = metadata.get("xmp-data", (BLOB, b""))
-            metadata["xmp-data"] = (BLOB, rated(xmp, stars))
+            metadata["xmp-data"] = (BLOB, with_rating(xmp, stars))
     return metadata
 
 
-def dressed(
+def with_metadata(
     image: pyvips.Image,
     saver: str,
     metadata: Metadata,

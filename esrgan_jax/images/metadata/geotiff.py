@@ -61,7 +61,7 @@ def nodata_of(geo: Geo | None, dtype: np.dtype) -> float | None:
     return geo.nodata if whole and 0 <= geo.nodata <= np.iinfo(dtype).max else None
 
 
-def enlarged_geo(geo: Geo, scale: tuple[float, float], keep_nodata: bool) -> Fields:
+def scaled_geo(geo: Geo, scale: tuple[float, float], keep_nodata: bool) -> Fields:
     """The tags of the enlarged image, which covers the same land.
 
     Args:

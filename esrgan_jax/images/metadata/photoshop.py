@@ -34,7 +34,7 @@ def resources(data: bytes) -> Iterator[Resource]:
         at = end
 
 
-def true_of_result(data: bytes) -> bytes:
+def iptc_of_result(data: bytes) -> bytes:
     """IPTC, by itself or among resources, without what is true of the read file alone."""
     if not data.startswith(PHOTOSHOP):
         return data

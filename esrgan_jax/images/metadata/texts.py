@@ -73,7 +73,7 @@ def texts_of_exif(exif: bytes) -> tuple[Text, ...]:
     return tuple(texts)
 
 
-def placed(texts: tuple[Text, ...], exif: bytes | None, saver: str) -> Placed:
+def place_texts(texts: tuple[Text, ...], exif: bytes | None, saver: str) -> Placed:
     """Finds the places of texts in a format.
 
     Args:

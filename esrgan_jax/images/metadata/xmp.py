@@ -78,7 +78,7 @@ def without_other_parts(xmp: bytes) -> bytes:
     return serialised(document) if _says_something(document) else b""
 
 
-def turned_xmp(xmp: bytes, orientation: int, size: tuple[int, int]) -> bytes:
+def upright_xmp(xmp: bytes, orientation: int, size: tuple[int, int]) -> bytes:
     """XMP of an image that has been turned upright: regions lie elsewhere in it.
 
     Args:
@@ -96,7 +96,7 @@ def turned_xmp(xmp: bytes, orientation: int, size: tuple[int, int]) -> bytes:
             and text_at(own, (namespace, "unit")) != "pixel"
         ):
             place = float(text_at(own, name)), float(text_at(own, (namespace, "y")))
-            for side, value in zip("xy", turned(place, orientation), strict=True):
+            for side, value in zip("xy", upright_point(place, orientation), strict=True):
                 set_text(own[namespace, side], f"{value:.6g}")
         if namespace.endswith((AREA, DIMENSIONS)) and local == "w" and orientation >= 5:
             across, down = text_at(own, name), text_at(own, (namespace, "h"))
@@ -104,15 +104,15 @@ def turned_xmp(xmp: bytes, orientation: int, size: tuple[int, int]) -> bytes:
             set_text(own[namespace, "h"], across)
         if name == (MICROSOFT, "Rectangle"):
             x, y, w, h = map(float, NUMBER.findall(text_at(own, name)))
-            x, y = turned((x + w / 2, y + h / 2), orientation)
+            x, y = upright_point((x + w / 2, y + h / 2), orientation)
             w, h = (h, w) if orientation >= 5 else (w, h)
             set_text(own[name], ", ".join(f"{v:.6g}" for v in (x - w / 2, y - h / 2, w, h)))
 
         if namespace.startswith(IPTC) and local == "rbX":
             _turn_boundary(own, namespace, orientation, size)
 
-    subject = partial(turned_subject, orientation=orientation, size=size)
-    return _changed(upright(xmp), change, subject)
+    subject = partial(upright_subject, orientation=orientation, size=size)
+    return _changed(with_upright_tag(xmp), change, subject)
 
 
 def _in_pixels(node: minidom.Attr | minidom.Element) -> bool:
@@ -137,7 +137,7 @@ def _turn_boundary(
     names = ("rbX", "rbY", "rbW", "rbH", "rbRx")
     x, y, w, h, r = (float(text_at(own, (namespace, local)) or 0) for local in names)
     across, down = size if (pixels := _in_pixels(own[namespace, "rbX"])) else (1, 1)
-    x, y = turned(((x + w / 2) / across, (y + h / 2) / down), orientation)
+    x, y = upright_point(((x + w / 2) / across, (y + h / 2) / down), orientation)
     if orientation >= 5:
         across, down, w, h = down, across, h, w
         r *= 1 if pixels else size[0] / size[1]  # it is a part of the width
@@ -146,12 +146,12 @@ def _turn_boundary(
             set_text(own[namespace, local], f"{value:.6g}")
 
 
-def upright(xmp: bytes) -> bytes:
+def with_upright_tag(xmp: bytes) -> bytes:
     """XMP that calls its image upright where it says how it lay."""
     return re.sub(rb"(tiff:Orientation(?:\s*=\s*[\"']|>))[2-8]", rb"\g<1>1", xmp)
 
 
-def turned(place: tuple[float, float], orientation: int) -> tuple[float, float]:
+def upright_point(place: tuple[float, float], orientation: int) -> tuple[float, float]:
     """Where a place (x, y), both from 0 to 1, is after turning an image upright."""
     x, y = place
     x = 1 - x if orientation in (2, 3, 7, 8) else x
@@ -159,10 +159,10 @@ def turned(place: tuple[float, float], orientation: int) -> tuple[float, float]:
     return (y, x) if orientation >= 5 else (x, y)
 
 
-def turned_subject(numbers: list[float], orientation: int, size: tuple[int, int]) -> list[float]:
+def upright_subject(numbers: list[float], orientation: int, size: tuple[int, int]) -> list[float]:
     """EXIF's SubjectArea, (x, y), (x, y, diameter) or (x, y, width, height), in pixels."""
     across, down = size
-    x, y = turned((numbers[0] / across, numbers[1] / down), orientation)
+    x, y = upright_point((numbers[0] / across, numbers[1] / down), orientation)
     sides = numbers[2:][::-1] if orientation >= 5 else numbers[2:]
     across, down = (down, across) if orientation >= 5 else (across, down)
     return [x * across, y * down, *sides]
@@ -250,7 +250,7 @@ def _says_something(document: minidom.Document) -> bool:
     return False
 
 
-def rated(xmp: bytes, rating: int) -> bytes:
+def with_rating(xmp: bytes, rating: int) -> bytes:
     """XMP with a rating in stars, if it has none yet; it may be empty."""
     document = parsed(xmp or EMPTY)
     if document is None:

@@ -7,7 +7,7 @@ from xml.dom import minidom
 from xml.parsers.expat import ExpatError
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
-STRANGERS = ("Pantry", "Ingredients", "DerivedFrom")  # they describe other images than this one
+OTHER_IMAGES = ("Pantry", "Ingredients", "DerivedFrom")  # they describe other images than this one
 NUMBER = re.compile(r"[-+]?\d*\.?\d+")
 
 Name = tuple[str, str]  # namespace and local name
@@ -32,7 +32,7 @@ def serialised(document: minidom.Document) -> bytes:
 def elements(node: minidom.Node) -> Iterator[minidom.Element]:
     """All elements below a node that are about this image."""
     for child in node.childNodes:
-        if isinstance(child, minidom.Element) and child.localName not in STRANGERS:
+        if isinstance(child, minidom.Element) and child.localName not in OTHER_IMAGES:
             yield child
             yield from elements(child)
 
