@@ -270,6 +270,8 @@ def test_element_types_of_torch(tmp_path, random_generator, rng, dtype):
     assert_is(tmp_path / "a.pth", fields, rounded)
 
 
+# PyTorch announces the end of torch.jit, but people have such files.
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace:DeprecationWarning")
 def test_a_torchscript_is_refused(tmp_path):
     torch = pytest.importorskip("torch", reason="needs torch: make peers")
     torch.jit.trace(torch.nn.Conv2d(3, 3, 3), torch.zeros(1, 3, 8, 8)).save(tmp_path / "a.pt")

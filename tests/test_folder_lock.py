@@ -64,6 +64,10 @@ def test_a_killed_run_leaves_no_lock_though_its_children_live(tmp_path):
         os.kill(child, 9)
 
 
+# JAX warns of os.fork in general; this child only ends.
+@pytest.mark.filterwarnings(
+    "ignore:os.fork:RuntimeWarning", "ignore:.*multi-threaded.*fork:DeprecationWarning"
+)
 def test_a_child_that_ends_leaves_the_lock_to_its_parent(tmp_path):
     with hold(epath.Path(tmp_path)):
         if (child := os.fork()) == 0:
