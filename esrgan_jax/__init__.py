@@ -2,7 +2,7 @@
 
 import importlib
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from esrgan_jax import models as models
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from esrgan_jax.training.train_state import TrainState as TrainState
     from esrgan_jax.upscaling.upscaler import Upscaler as Upscaler
 
-# XLA logs messages such as "Very slow compile?", which are for its authors. It reads the level when
-# it is imported; TF_CPP_MIN_LOG_LEVEL=0 shows all.
+# XLA logs messages for its authors, such as "Very slow compile?". It reads the level when it is
+# imported; TF_CPP_MIN_LOG_LEVEL=0 shows all.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 __version__ = "0.1.0"
@@ -48,7 +48,7 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Imports a public name on first use, so that `import esrgan_jax` takes no time."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Resolves --model, --psnr_model and --alpha to networks and their weights."""
+"""Turns --model, --psnr_model and --alpha into networks and their weights."""
 
 import argparse
 import math
@@ -13,7 +13,7 @@ Model = str | Path
 
 PSNR, GAN = "lite-x4-psnr", "lite-x4-gan"  # the networks of the package
 ALPHA = 0.8  # how much of their blend is the GAN network
-DEFAULT = f"default: the package's {PSNR} and {GAN}, mixed by --alpha, {ALPHA} if not given"
+DEFAULT = f"default: the package's {PSNR} and {GAN}, interpolated by --alpha, by default {ALPHA}"
 PSNR_ALONE = (
     "psnr_model without model: name the network that was trained from it as well, "
     "or leave both out for the package's"
@@ -25,32 +25,32 @@ def weighted_models(
     psnr_model: Model | None = None,
     alpha: float | None = None,
 ) -> list[tuple[Model, float]]:
-    """The networks to interpolate and their weights, as `interpolation.load_models` takes them.
+    """Returns the networks to interpolate and their weights, for `interpolation.load_models`.
 
     Args:
         model: A network, {network: weight} for a blend of any number, or None for the package's
-            two, of which `alpha`, if not ALPHA, says how much is the GAN network.
+            two, for which `alpha` is ALPHA by default.
         psnr_model: With `alpha`, (1 - alpha) · psnr_model + alpha · model.
         alpha: 0 is `psnr_model`, 1 is `model`.
 
     Raises:
-        InputError: The three do not fit together.
+        InputError: The arguments do not fit together.
         RunError: The package's networks are missing or damaged.
     """
     if model is None:
         if psnr_model is not None:
             raise InputError(PSNR_ALONE)
-        # Not by their names: a path of that name would come before the zoo.
+        # Not by their names, since a path of that name has precedence over the zoo.
         model, psnr_model = zoo.fetch(GAN), zoo.fetch(PSNR)
         alpha = ALPHA if alpha is None else alpha
-    mixed = psnr_model is not None or alpha is not None
+    has_partner = psnr_model is not None or alpha is not None
     if isinstance(model, Mapping):
-        if mixed or not model:
+        if has_partner or not model:
             raise InputError(
                 "give weights of one or more models, or psnr_model and alpha: not both"
             )
         return [*model.items()]
-    if not mixed:
+    if not has_partner:
         return [(model, 1.0)]
     if alpha is None:
         raise InputError(
@@ -58,8 +58,8 @@ def weighted_models(
         )
     if psnr_model is None:
         raise InputError(
-            "alpha without psnr_model: name the network to mix the model with as well, "
-            "or leave the model out to mix the package's"
+            "alpha without psnr_model: name the network to blend the model with as well, "
+            "or leave the model out to blend the package's"
         )
     if not math.isfinite(alpha):
         raise InputError(f"alpha is {alpha}: give a finite number, such as 0.8")
@@ -67,7 +67,7 @@ def weighted_models(
 
 
 def add_blend_arguments(parser: argparse._ActionsContainer) -> None:
-    """--psnr_model and --alpha, for commands whose --model can be mixed on the fly."""
+    """Adds --psnr_model and --alpha, for commands that interpolate networks on the fly."""
     parser.add_argument(
         "--psnr_model",
         metavar="MODEL",
@@ -78,6 +78,6 @@ def add_blend_arguments(parser: argparse._ActionsContainer) -> None:
         "--alpha",
         metavar="A",
         type=float,
-        help="0 is the PSNR network, 1 the GAN network, between (or beyond) a blend: of the two "
-        "models, or of the package's where none is given",
+        help="weight of the GAN network: 0 is the PSNR network, 1 the GAN network; of the two models, "
+        "or of the package's if none is given",
     )

@@ -1,7 +1,7 @@
 """Loads and saves generators and discriminators: Orbax v1 checkpoints and weight files.
 
-A generator saved alone is a checkpoint of its parameters and architecture; `run_checkpoints.py` has
-the checkpoints of runs.
+A generator that is saved alone is a checkpoint of its parameters and architecture. The checkpoints
+of runs are in `training/run_checkpoints.py`.
 """
 
 import os
@@ -34,25 +34,25 @@ FOLDER = "checkpoints"
 def load_generator(
     model: str | os.PathLike, *, key: str = "", scale: int = 0, unshuffle: int = 0
 ) -> tuple[Generator, dict[str, Params]]:
-    """A generator from anywhere.
+    """Loads a generator from a run, a checkpoint, a weight file or the zoo.
 
     Args:
         model: The directory of a run, of one stage or of one checkpoint (the newest step; averaged
-            weights where there are any), or a weight file: .safetensors, .npz, .pth, .pt, .ckpt,
-            .pth.tar or .bin in any naming; or, where there is no such path, a name of the zoo,
-            whose file is downloaded once.
-        key: Which network of a weight file; left out, averaged weights are preferred.
-        scale: 3 for a weight file that enlarges three times. Its tensors do not tell that from
-            doubling; left out, it does if the file's name has 3x in it.
-        unshuffle: By how much a weight file's network folds its input, where that is not what
-            `rrdb_names.from_torch` takes it for.
+            weights if it has them), or a weight file: .safetensors, .npz, .pth, .pt, .ckpt,
+            .pth.tar or .bin in any naming; or, if no such path exists, a name of the zoo, whose
+            file is downloaded once.
+        key: Name of the network in a weight file; by default, averaged weights are preferred.
+        scale: 3 for a weight file of an x3 network, whose tensors look like those of an x2
+            network; by default, 3 if the file's name contains 3x.
+        unshuffle: Factor of the pixel unshuffle of a weight file's network, if
+            `rrdb_names.from_torch` detects a wrong one.
 
     Returns:
         The module, with the architecture and the scale read from the file, and its variables:
         {"params": tree, "batch_stats": tree or {}} of NumPy arrays.
 
     Raises:
-        InputError: There is nothing that can be read, or not a generator.
+        InputError: The path does not exist, cannot be read, or is not a generator.
         RunError: A file of the zoo cannot be downloaded.
     """
     path = epath.Path(model).expanduser()
@@ -80,17 +80,17 @@ def save_generator(
     wrap: str = "",
     dtype: str = "float32",
 ) -> None:
-    """Writes a generator alone.
+    """Saves a generator without training state.
 
     Args:
         path: A weight file, .safetensors, .npz or .pth (RRDBNet only), or, without a suffix, an
             Orbax directory, which must not exist.
         module: The generator.
         variables: Its variables, {"params", "batch_stats"}.
-        naming: Of a weight file's tensors: "basicsr", "bsrgan" or "old".
-        wrap: The key above the tensors of a .pth: "params_ema", "params" or "none"; left out,
-            "params_ema", which Real-ESRGAN wants and all else accepts. Other files have none.
-        dtype: Of a weight file's elements: "float32", "float16", "bfloat16" or "float64".
+        naming: Naming of a weight file's tensors: "basicsr", "bsrgan" or "old".
+        wrap: The key above the tensors of a .pth: "params_ema", "params" or "none"; by default
+            "params_ema", which Real-ESRGAN needs and others accept. Other files have no such key.
+        dtype: Dtype of a weight file's tensors: "float32", "float16", "bfloat16" or "float64".
 
     Raises:
         InputError: The path cannot be used, or the network has no published naming.
@@ -113,7 +113,7 @@ def save_generator(
     items = {"state": {"generator": network}, "config": {"generator": _architecture(module)}}
     sums = checksums.record(items["state"], {"config": items["config"]})
     try:
-        # Orbax's threads would hang if they cannot make the directory.
+        # Orbax's threads hang if they cannot make the directory.
         path.mkdir(parents=True)
         path.rmtree()
         with orbax_context():
@@ -123,9 +123,9 @@ def save_generator(
 
 
 def find_checkpoint(path: epath.Path) -> epath.Path | None:
-    """The newest checkpoint in the directory of a checkpoint, a stage or a run (GAN first).
+    """Finds the newest checkpoint in the directory of a checkpoint, a stage or a run (GAN first).
 
-    A checkpoint with missing files is found too; reading it raises DamagedError.
+    It may lack files; then reading it raises DamagedError.
     """
     if _is_checkpoint(path):
         return path.resolve()
@@ -140,7 +140,7 @@ def find_checkpoint(path: epath.Path) -> epath.Path | None:
 
 
 def verify(path: epath.Path) -> None:
-    """DamagedError where the newest checkpoint in a directory is not as it was saved."""
+    """Raises DamagedError if the newest checkpoint in a directory is not as it was saved."""
     step, _, saved = _describe(path)
     _load_part(step, saved, ("",))
 
@@ -152,25 +152,25 @@ def _is_checkpoint(path: epath.Path) -> bool:
 def load_discriminator(
     model: str | os.PathLike, *, key: str = ""
 ) -> tuple[dict[str, Any], dict[str, Params]]:
-    """The VGG style discriminator of a run's GAN stage or of a weight file with BasicSR's names.
+    """Loads the discriminator of a run's GAN stage or of a weight file with BasicSR's names.
 
     Args:
         model: The directory of a run, of its GAN stage or of one checkpoint, or a weight file.
-        key: Which network of a weight file, where there are several.
+        key: Name of the network in a weight file that has several.
 
     Returns:
         in_channels, num_features, use_bias and hr_patch, read from the shapes, and the variables
         {"params", "batch_stats"} of `Discriminator`.
 
     Raises:
-        InputError: There is nothing that can be read, or no discriminator.
+        InputError: The path does not exist, cannot be read, or is not a discriminator.
     """
     path = epath.Path(model).expanduser()
     if not path.is_dir():
         return discriminator_names.from_torch(weight_file.read_tensors(path, key), str(path))
     step, _, saved = _describe(path)
     if saved.get("discriminator") is None:
-        raise InputError(f"{step}: has no discriminator; the checkpoints of a GAN stage have one")
+        raise InputError(f"{step}: has no discriminator; give a checkpoint of a GAN stage")
     places = ("discriminator/params/", "discriminator/batch_stats/")
     network = _load_part(step, saved, places)["discriminator"]
     variables = {name: network[name] for name in ("params", "batch_stats")}
@@ -178,12 +178,12 @@ def load_discriminator(
 
 
 def save_discriminator(path: str | os.PathLike, variables: Variables, wrap: str = "") -> None:
-    """Writes a discriminator as a weight file with BasicSR's names.
+    """Saves a discriminator as a weight file with BasicSR's names.
 
     Args:
         path: .safetensors, .npz or .pth.
         variables: Its variables, {"params", "batch_stats"}.
-        wrap: The key above the tensors of a .pth; left out, "params", as BasicSR has it.
+        wrap: The key above the tensors of a .pth; by default "params", as in BasicSR.
 
     Raises:
         InputError: The path cannot be used.
@@ -207,7 +207,7 @@ def _load_directory(path: epath.Path) -> tuple[Generator, dict[str, Params]]:
 
 
 def _describe(path: epath.Path) -> tuple[epath.Path, dict[str, Any], Any]:
-    """The newest checkpoint in a directory, its config, and the tree of its arrays' metadata."""
+    """Returns a directory's newest checkpoint, its config, and the metadata of its arrays."""
     step = find_checkpoint(path)
     if step is None:
         raise InputError(f"{path}: holds no checkpoint of a run or of a generator")
@@ -221,11 +221,11 @@ def _describe(path: epath.Path) -> tuple[epath.Path, dict[str, Any], Any]:
         assert isinstance(config["generator"], Mapping)
         return step, config, saved
     except Exception as error:  # Orbax raises nearly every kind
-        raise checksums.DamagedError(step, "what it holds cannot be read") from error
+        raise checksums.DamagedError(step, "its content cannot be read") from error
 
 
 def _load_part(step: epath.Path, saved: Any, places: tuple[str, ...]) -> Any:
-    """Reads only the arrays below `places`; others, such as Adam's moments, are not read."""
+    """Reads only the arrays whose paths start with one of `places`, not Adam's moments."""
 
     def target(keys: Any, leaf: Any) -> Any:
         name = jax.tree_util.keystr(keys, simple=True, separator="/")
@@ -234,7 +234,7 @@ def _load_part(step: epath.Path, saved: Any, places: tuple[str, ...]) -> Any:
     try:
         wanted = jax.tree_util.tree_map_with_path(target, saved)
     except Exception as error:  # shapes and types of any kind
-        raise checksums.DamagedError(step, "what it holds cannot be read") from error
+        raise checksums.DamagedError(step, "its content cannot be read") from error
     state = read_items(step, {"state": wanted})["state"]
     read = jax.tree.map(lambda leaf: None if leaf is ocp.PLACEHOLDER else leaf, state)
     checksums.verify_arrays(step, checksums.read(step), read)
@@ -242,6 +242,6 @@ def _load_part(step: epath.Path, saved: Any, places: tuple[str, ...]) -> Any:
 
 
 def _architecture(module: Generator) -> dict[str, Any]:
-    """The arguments of `create_generator` that make this module's architecture."""
+    """Returns the arguments of `create_generator` for this module's architecture."""
     names = sorted(field_names(type(module)) - {*COMPUTATION})
     return {"name": generator_name(module), **{name: getattr(module, name) for name in names}}

@@ -1,8 +1,8 @@
 """MATLAB's bicubic `imresize`, on the host in float64 and on the device in exact integers.
 
-Every published x4 image set was made small by MATLAB's imresize: Keys' cubic with a = -0.5,
-widened by 1/scale when shrinking, symmetric borders, one rounding at the end. Numbers measured
-against another kernel (OpenCV, Pillow, jax.image at the borders) do not compare.
+The LR images of every published x4 set are from MATLAB's imresize: Keys' cubic with a = -0.5,
+widened by 1/scale for reduction, symmetric borders, one rounding at the end. Scores on LR images
+of another kernel (OpenCV, Pillow, jax.image at the borders) are not comparable.
 """
 
 from fractions import Fraction
@@ -20,7 +20,7 @@ def imresize(image: np.ndarray, scale: float | Fraction) -> np.ndarray:
 
     Args:
         image: (H, W) or (H, W, C), uint8 or float of any range.
-        scale: Output pixels for one input pixel, 1/4 or `Fraction(1, 3)` as well as 2.
+        scale: Output pixels per input pixel, such as 2, 1/4 or `Fraction(1, 3)`.
 
     Returns:
         (ceil(H·scale), ceil(W·scale), …): uint8 (clipped, halves away from zero) from uint8, else
@@ -61,15 +61,15 @@ def resize(image: jax.Array | np.ndarray, scale: float | Fraction) -> jax.Array:
 
 
 def degrade(hr: jax.Array | np.ndarray, scale: int) -> jax.Array:
-    """Makes the LR patches of HR patches: to the level what MATLAB writes into a PNG.
+    """Makes LR patches from HR patches, exactly as MATLAB writes them into a PNG.
 
-    The kernel reaches over the edge of a patch, so a patch brings `margin(scale)` pixels of its
-    image on every side; the result is then the crop of the LR of the whole image.
+    The kernel reaches over the edge of a patch. So a patch has `margin(scale)` more pixels of its
+    image on every side, and the result is the crop of the LR of the whole image.
 
-    Weights are multiples of 1/D, so the sums are integers. Each is kept below 2**24 and is exact
-    in float32, in whatever order a device adds: levels around 128, and between the two passes the
-    integer split into digits that are summed one by one and carried in int32. Exact for
-    scales 1, 2, 3, 4 and 8; for others (16 overflows) bring LR images of your own.
+    Weights are multiples of 1/D, so the sums are integers. All sums are below 2**24 and so exact
+    in float32, in any order of addition: levels are centred at 128, and between the two passes the
+    integers are split into digits, which are summed separately and carried in int32. Exact for
+    scales 1, 2, 3, 4 and 8; other scales need LR images from elsewhere (16 overflows).
 
     Args:
         hr: (N, P + 2m, P + 2m, C) uint8, m = margin(scale), P a multiple of `scale`.
@@ -99,30 +99,30 @@ def degrade(hr: jax.Array | np.ndarray, scale: int) -> jax.Array:
     carry = jnp.int32(0)
     for digit, radix in zip(digits, radices, strict=True):
         carry = (_columns(columns, digit).astype(jnp.int32) + carry) // radix
-    # Half a unit more, then down: halves go up, which is away from zero as levels are positive.
+    # Rounds halves up, which is away from zero, as levels are not negative.
     level = (_columns(columns, first).astype(jnp.int32) + carry + unit // 2) // unit + 128
     return jnp.clip(level, 0, 255).astype(jnp.float32) / 255
 
 
 def margin(scale: int) -> int:
-    """HR pixels that a patch needs on every side for `degrade`: the kernel's half width."""
+    """Returns the HR pixels that `degrade` needs on every side of a patch, half the kernel."""
     return 2 * scale
 
 
 def mod_crop(image: np.ndarray, scale: int) -> np.ndarray:
-    """Cuts (H, W, …) to multiples of `scale`, from the bottom and the right."""
+    """Crops (H, W, …) at the bottom and the right to multiples of `scale`."""
     height, width = image.shape[:2]
     return image[: height - height % scale, : width - width % scale]
 
 
 def output_size(size: int, scale: float | Fraction) -> int:
-    """ceil(size·scale), where 1/3 means a third and not the float below it."""
+    """Returns ceil(size·scale), where the float 1/3 is taken for the exact fraction."""
     exact = _exact(scale)
     return -(-size * exact.numerator // exact.denominator)
 
 
 def resize_matrix(in_size: int, out_size: int, scale: float | Fraction) -> np.ndarray:
-    """The resize of one axis as a matrix, the symmetric border folded into it.
+    """Returns the matrix that resizes one axis, the symmetric border included.
 
     Returns:
         (out_size, in_size) float64; every row sums to 1.
@@ -134,7 +134,7 @@ def resize_matrix(in_size: int, out_size: int, scale: float | Fraction) -> np.nd
 
 
 def taps(in_size: int, out_size: int, scale: float | Fraction) -> tuple[np.ndarray, np.ndarray]:
-    """Which input pixels make each output pixel, and their weights: two of (out_size, taps)."""
+    """Returns the input pixels of each output pixel and their weights, both (out_size, taps)."""
     scale = float(_exact(scale))
     shrink = min(scale, 1.0)  # antialiasing: the kernel covers four output pixels
     width = 4 / shrink
@@ -148,7 +148,7 @@ def taps(in_size: int, out_size: int, scale: float | Fraction) -> tuple[np.ndarr
 
 
 def mirror(index: np.ndarray, size: int) -> np.ndarray:
-    """Indices of the symmetric continuation … 1 0 | 0 1 2 … n-1 | n-1 n-2 … of an axis."""
+    """Maps indices to those of the symmetric continuation … 1 0 | 0 1 2 … n-1 | n-1 n-2 …"""
     index = index % (2 * size)
     return np.where(index < size, index, 2 * size - 1 - index)
 
@@ -167,13 +167,13 @@ def _exact(scale: float | Fraction) -> Fraction:
 
 
 def _unit(scale: int) -> int:
-    """D: the weights of 1/scale are multiples of 1/D, as distances are halves / scale, cubed."""
+    """Returns D: weights for 1/scale are multiples of 1/D (cubes of halves / scale)."""
     return 2 * scale**4 if scale % 2 else 16 * scale**4
 
 
 @lru_cache(maxsize=32)
 def _integer_matrix(size: int, scale: int) -> np.ndarray:
-    """The weights times D, (size/scale - 4, size): rows that would see the border are left out."""
+    """Returns the weights times D, (size/scale - 4, size), without rows that see the border."""
     matrix = resize_matrix(size, size // scale, Fraction(1, scale))[2:-2] * _unit(scale)
     return np.round(matrix).astype(np.float32)
 

@@ -22,7 +22,7 @@ Tree = TypeVar("Tree")  # a pytree of arrays
 
 
 def interpolate_params(psnr: Tree, gan: Tree, alpha: float) -> Tree:
-    """(1 - alpha) · psnr + alpha · gan over every leaf (§3.4, equation 4).
+    """Returns (1 - alpha) · psnr + alpha · gan for every leaf (§3.4, equation 4).
 
     Only a GAN generator that was trained from that PSNR generator gives a sensible blend.
 
@@ -33,18 +33,20 @@ def interpolate_params(psnr: Tree, gan: Tree, alpha: float) -> Tree:
 
     Raises:
         InputError: alpha is not finite, the trees differ (the first differences are named), or
-            leaves that are no floating-point numbers would have to be mixed.
+            leaves that would be blended are not floating-point numbers.
     """
     return blend_params([psnr, gan], [1 - alpha, alpha])
 
 
 def blend_params(trees: Sequence[Tree], weights: Sequence[float]) -> Tree:
-    """Σ weight · tree over any number of equally shaped pytrees; raises as `interpolate_params`.
+    """Returns Σ weight · tree of pytrees of one structure; raises as `interpolate_params`.
 
-    A tree of weight 0 has no part in it, and one left alone with weight 1 is returned bit for bit.
+    Trees of weight 0 are ignored. A single remaining tree of weight 1 is returned unchanged.
     """
     if len(trees) != len(weights) or not trees:
-        raise InputError(f"{len(trees)} networks and {len(weights)} weights: give each its weight")
+        raise InputError(
+            f"{len(trees)} networks and {len(weights)} weights: give one weight for each network"
+        )
     if not all(math.isfinite(weight) for weight in weights):
         raise InputError(f"weights must be finite numbers, got {list(weights)}")
     for tree in trees[1:]:
@@ -53,22 +55,22 @@ def blend_params(trees: Sequence[Tree], weights: Sequence[float]) -> Tree:
     # 0 · inf would be NaN, and a sum with 0 turns -0.0 into 0.0.
     parts = [(weight, tree) for weight, tree in zip(weights, trees, strict=True) if weight]
     if not parts:
-        raise InputError("all weights are 0: there is no network to mix")
+        raise InputError("all weights are 0: give one network another weight")
     if len(parts) == 1 and parts[0][0] == 1:
         return parts[0][1]
 
-    def mix(*leaves: Any) -> Any:
+    def blend(*leaves: Any) -> Any:
         dtype = leaves[0].dtype
         if not jnp.issubdtype(dtype, jnp.floating):
             raise InputError(f"a leaf of {dtype} cannot be interpolated, only floating-point ones")
         terms = (weight * leaf for (weight, _), leaf in zip(parts, leaves, strict=True))
         return functools.reduce(operator.add, terms).astype(dtype)  # NumPy widens, JAX does not
 
-    return jax.tree.map(mix, *(tree for _, tree in parts))
+    return jax.tree.map(blend, *(tree for _, tree in parts))
 
 
 def check_same_shapes(first: Params, second: Params) -> None:
-    """InputError naming the leaves (path and shape) that the two trees do not share."""
+    """Raises InputError with the leaves (path and shape) in which two trees differ."""
     a, b = _shapes(first), _shapes(second)
     differences = [
         f"{path}: {a.get(path, 'absent')} and {b.get(path, 'absent')}"
@@ -85,7 +87,7 @@ def check_same_shapes(first: Params, second: Params) -> None:
         )
 
 
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+def _shapes(tree: Params) -> dict[str, tuple[int, ...]]:
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
@@ -95,22 +97,25 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 def load_blend(
     psnr_model: str | Path, gan_model: str | Path, alpha: float
 ) -> tuple[Generator, dict[str, Params]]:
-    """(module, variables) of (1 - alpha) · psnr_model + alpha · gan_model; as `load_models`."""
+    """Returns (module, variables) of (1 - alpha) · psnr_model + alpha · gan_model."""
     return load_models([(psnr_model, 1 - alpha), (gan_model, alpha)])[:2]
 
 
 def load_models(
     weighted: Sequence[tuple[str | Path, float]],
 ) -> tuple[Generator, dict[str, Params], str]:
-    """(module, variables, name) of Σ weight · model: runs, checkpoints, files or zoo names.
+    """Returns (module, variables, name) of Σ weight · model.
 
-    The name has every model's hash in it, see `describe_model`.
+    Args:
+        weighted: (model, weight) pairs; a model is what `load_generator` takes.
+
+    The name contains every model's hash, see `describe_model`.
 
     Raises:
-        InputError: as `load_generator` and `blend_params`, the architectures differ, or two are one
-            and the same.
+        InputError: as `load_generator` and `blend_params`; or the architectures differ, or a
+            network is given twice.
     """
-    from esrgan_jax.checkpoint import load_generator  # not for those who mix parameters alone
+    from esrgan_jax.checkpoint import load_generator  # lazily: Orbax takes seconds to import
 
     loaded = [load_generator(model) for model, _ in weighted]
     first, module = weighted[0][0], loaded[0][0]
@@ -119,7 +124,7 @@ def load_models(
         if same := places.get(_place(model)):
             raise InputError(
                 f"{same} and {model} are the same network; "
-                "of a run name the two stages, WORKDIR/psnr and WORKDIR/gan"
+                "for the two stages of a run give WORKDIR/psnr and WORKDIR/gan"
             )
         places[_place(model)] = model
         if architecture(other) != architecture(module):
@@ -138,15 +143,15 @@ def load_models(
         if weight
     ]
     try:
-        mixed = blend_params([variables for _, variables in loaded], [w for _, w in weighted])
+        blended = blend_params([variables for _, variables in loaded], [w for _, w in weighted])
     except InputError as error:
         names = " and ".join(str(model) for model, _ in weighted)
         raise InputError(f"{names}: {error}") from None
-    return loaded[-1][0], mixed, " + ".join(terms)
+    return loaded[-1][0], blended, " + ".join(terms)
 
 
 def describe_model(model: str | Path, variables: Variables) -> str:
-    """A model's name and what identifies it: the SHA-256 of its file, or of a folder's parameters.
+    """Returns a model's file name and the SHA-256 of its file, or of a folder's parameters.
 
     Such as "RRDB_ESRGAN_x4.npz sha256:0123456789abcdef", the first 16 digits.
     """
@@ -160,7 +165,7 @@ def describe_model(model: str | Path, variables: Variables) -> str:
 
 
 def _place(model: str | Path) -> Path:
-    """The checkpoint or file of a model; of a run, the one of its newest stage."""
+    """Returns the path of a model's checkpoint or file, links resolved."""
     from esrgan_jax.checkpoint import find_checkpoint
 
     # Path resolves links, which epath.Path does not.
@@ -169,7 +174,7 @@ def _place(model: str | Path) -> Path:
 
 
 def _differences(first: Generator, second: Generator) -> str:
-    """The fields of two modules of one class that differ, with both values; "" where none does."""
+    """Describes the fields in which two modules of one class differ; "" if none."""
     fields = {k: v for k, v in vars(first).items() if isinstance(v, int | str) and k != "name"}
     return ", ".join(
         f"{name} is {value} and {other}"
@@ -179,7 +184,7 @@ def _differences(first: Generator, second: Generator) -> str:
 
 
 def architecture(module: Generator) -> str:
-    """What the shapes of the parameters need not tell: unshuffling looks like more channels."""
+    """Describes a network's class, scale and unshuffling, which shapes alone do not always tell."""
     multiple = module.size_multiple
     folded = f" on multiples of {multiple} px" if multiple > 1 else ""
     return f"a x{module.scale} {type(module).__name__}{folded}"

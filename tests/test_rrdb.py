@@ -77,7 +77,7 @@ def test_other_scales_are_refused(fields):
 
 
 def test_unknown_initializer_is_refused():
-    with pytest.raises(InputError, match="no initializer 'msar'"):
+    with pytest.raises(InputError, match="initializer is 'msar'"):
         abstract_params(RRDBNet(**TINY, initializer="msar"))
 
 

@@ -1,8 +1,8 @@
-"""The networks: pure Flax Linen modules, NHWC."""
+"""Generators and discriminators by name: pure Flax Linen modules, NHWC."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -14,52 +14,53 @@ from esrgan_jax.models.generator import Generator as Generator
 from esrgan_jax.models.rrdb import RRDBNet
 from esrgan_jax.models.srresnet import SRResNet
 
-# Fields that say how a network is computed and initialised, not what it computes.
+# Fields that do not change what a trained network computes.
 COMPUTATION = ("dtype", "remat", "unroll", "initializer")
 GENERATORS: dict[str, type[Generator]] = {"rrdb": RRDBNet, "srresnet": SRResNet}
+Module = TypeVar("Module")
 DISCRIMINATORS: dict[str, Callable[..., nn.Module]] = {"vgg": Discriminator}
 
 
 def create_generator(name: str = "rrdb", dtype: str = "float32", **fields: Any) -> Generator:
-    """The generator that a config's `generator` section describes.
+    """Creates the generator that a config's `generator` section describes.
 
     Args:
-        name: Of GENERATORS: "rrdb" or "srresnet".
+        name: A key of GENERATORS: "rrdb" or "srresnet".
         dtype: Computation dtype, "float32" or "bfloat16".
         **fields: Attributes of `RRDBNet` or `SRResNet`.
 
     Raises:
-        InputError: There is no such name, field or dtype.
+        InputError: The name, a field or the dtype is unknown.
     """
     return _create(GENERATORS, "generator", name, dtype, fields)
 
 
 def create_discriminator(name: str = "vgg", dtype: str = "float32", **fields: Any) -> nn.Module:
-    """The discriminator that a config's `discriminator` section describes.
+    """Creates the discriminator that a config's `discriminator` section describes.
 
     Args:
-        name: Of DISCRIMINATORS: "vgg".
+        name: A key of DISCRIMINATORS: "vgg".
         dtype: Computation dtype, "float32" or "bfloat16".
         **fields: Attributes of `Discriminator`.
 
     Raises:
-        InputError: There is no such name, field or dtype.
+        InputError: The name, a field or the dtype is unknown.
     """
     return _create(DISCRIMINATORS, "discriminator", name, dtype, fields)
 
 
 def generator_name(module: Generator) -> str:
-    """The name by which `create_generator` makes a module of this class.
+    """Returns the name under which `create_generator` creates modules of this class.
 
     Raises:
-        InputError: It makes none.
+        InputError: The class is not in GENERATORS.
     """
     for name, kind in GENERATORS.items():
         if type(module) is kind:
             return name
     raise InputError(
-        f"{type(module).__name__} is no generator of create_generator, which has "
-        f"{' and '.join(GENERATORS)}: add it to GENERATORS"
+        f"{type(module).__name__} is not in models.GENERATORS, which has "
+        f"{' and '.join(GENERATORS)}: add it there"
     )
 
 
@@ -69,8 +70,12 @@ def field_names(kind: Any) -> set[str]:
 
 
 def _create(
-    kinds: Mapping[str, Callable[..., Any]], section: str, name: str, dtype: str, fields: Any
-) -> Any:
+    kinds: Mapping[str, Callable[..., Module]],
+    section: str,
+    name: str,
+    dtype: str,
+    fields: dict[str, Any],
+) -> Module:
     if name not in kinds:
         raise InputError(f"{section}.name is {name!r}: choose {' or '.join(kinds)}")
     known = field_names(kinds[name])

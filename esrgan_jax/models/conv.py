@@ -1,41 +1,47 @@
 """The convolution of all networks: NHWC, PyTorch's zero padding, three initialisers."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
+from jax.typing import DTypeLike
 
 from esrgan_jax.errors import InputError
 
 _KERNEL_INIT = {
     # Kaiming He's "MSRA": normal with variance 2 / fan_in.
     "msra": nn.initializers.variance_scaling(2.0, "fan_in", "normal"),
-    # That times 0.1, hence 0.01 in the variance (ESRGAN, supplement §2).
+    # MSRA times 0.1, so the variance is times 0.01 (ESRGAN, supplement §2).
     "msra_tenth": nn.initializers.variance_scaling(0.02, "fan_in", "normal"),
     # torch's default, kaiming_uniform with a = sqrt(5): uniform within 1 / sqrt(fan_in).
     "torch": nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"),
 }
 INITIALIZERS = tuple(_KERNEL_INIT)
 
-STRIP_PIXELS = 2048  # pixels that a strip of `_kernel_gradient` takes, the best of 512 to 8192
+STRIP_PIXELS = 2048  # pixels of a strip in `_kernel_gradient`; the fastest of 512 to 8192
 
 
 def kernel_init(initializer: str) -> nn.initializers.Initializer:
-    """ "msra", "msra_tenth" or "torch", for the kernels of convolutions and dense layers."""
+    """Returns the initialiser of kernels: "msra", "msra_tenth" or "torch"."""
     if initializer not in _KERNEL_INIT:
-        raise InputError(f"no initializer {initializer!r}: choose {', '.join(_KERNEL_INIT)}")
+        raise InputError(f"initializer is {initializer!r}: choose {', '.join(_KERNEL_INIT)}")
     return _KERNEL_INIT[initializer]
 
 
 def bias_init(initializer: str, fan_in: int) -> nn.initializers.Initializer:
-    """The bias initialiser: zeros, or for "torch" uniform within 1 / sqrt(fan_in)."""
+    """Returns the initialiser of biases: zeros, or for "torch" uniform within 1 / sqrt(fan_in)."""
     if initializer != "torch":
         return nn.initializers.zeros_init()
 
-    def uniform(key, shape, dtype=jnp.float32, out_sharding=None):
-        return jax.random.uniform(key, shape, dtype, -(fan_in**-0.5), fan_in**-0.5)
+    def uniform(
+        key: jax.Array,
+        shape: Sequence[int],
+        dtype: DTypeLike | None = jnp.float32,
+        out_sharding: object = None,
+    ) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype or jnp.float32, -(fan_in**-0.5), fan_in**-0.5)
 
     return uniform
 
@@ -75,10 +81,10 @@ class Conv(nn.Module):
 
 
 def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
-    """(N, H, W, C) by a kernel (K, K, C, O), with zero padding of (K - 1) // 2.
+    """Convolves (N, H, W, C) with a kernel (K, K, C, O), with zero padding of (K - 1) // 2.
 
-    The kernel's gradient has a form of its own on CPUs, where XLA's is several times slower than
-    the forward pass. So it is differentiated backward (`jax.grad`), not forward (`jax.jvp`).
+    On CPUs the kernel's gradient is computed by `_kernel_gradient`, since XLA's is several times
+    slower than the forward pass. So only reverse mode works (`jax.grad`), not `jax.jvp`.
     """
     return _with_gradient(x, kernel, stride)
 
@@ -94,11 +100,15 @@ def _convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     )
 
 
-def _forward(x: jax.Array, kernel: jax.Array, stride: int) -> Any:
+def _forward(
+    x: jax.Array, kernel: jax.Array, stride: int
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     return _convolve(x, kernel, stride), (x, kernel)
 
 
-def _backward(stride: int, saved: Any, g: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _backward(
+    stride: int, saved: tuple[jax.Array, jax.Array], g: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
 
     def by_xla(x: jax.Array, kernel: jax.Array, g: jax.Array) -> jax.Array:
@@ -114,18 +124,18 @@ def _backward(stride: int, saved: Any, g: jax.Array) -> tuple[jax.Array, jax.Arr
     return jax.vjp(lambda x: _convolve(x, kernel, stride), x)[1](g)[0], of_kernel
 
 
-_with_gradient: Any = jax.custom_vjp(_convolve, nondiff_argnums=(2,))
+_with_gradient = jax.custom_vjp(_convolve, nondiff_argnums=(2,))
 _with_gradient.defvjp(_forward, _backward)
 
 
 def _kernel_gradient(x: jax.Array, g: jax.Array, size: int) -> jax.Array:
-    """The gradient of a (size, size, C, O) kernel, size odd, stride 1, as matrix products.
+    """Computes the gradient of a (size, size, C, O) kernel as matrix products; size odd, stride 1.
 
-    Row strips of x, (pixels, C) transposed, times the size² shifts of g side by side, (pixels,
-    size² O): a strip at a time, so that the shifts stay in the processor's cache.
+    Strips of rows of x, (pixels, C) transposed, are multiplied with the size² shifts of g,
+    concatenated to (pixels, size² O). A strip is so small that its shifts fit in the cache.
     """
     (_, height, width, inputs), outputs = x.shape, g.shape[-1]
-    if inputs < outputs:  # shifting the narrower of the two is less work, and the mirror image
+    if inputs < outputs:  # shifting the narrower array is less work; the result is flipped
         return _kernel_gradient(g, x, size)[::-1, ::-1].swapaxes(2, 3)
     pad = size // 2
     padded = jnp.pad(g, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
@@ -153,5 +163,5 @@ def _kernel_gradient(x: jax.Array, g: jax.Array, size: int) -> jax.Array:
 
 
 def leaky_relu(x: jax.Array) -> jax.Array:
-    """The slope of 0.2 that generator and discriminator share."""
+    """Leaky ReLU with the slope of 0.2 that generator and discriminator share."""
     return nn.leaky_relu(x, 0.2)

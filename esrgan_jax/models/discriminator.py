@@ -14,20 +14,20 @@ from esrgan_jax.setting_rule import FLAG, Rule, one_of, whole
 
 
 class Discriminator(nn.Module):
-    """HR or SR patches to one raw logit each.
+    """Maps each HR or SR patch to one raw logit.
 
     Five pairs of convolutions, 3x3 and 4x4 with stride 2, then two dense layers. At 128x128 it has
-    exactly 14,502,281 parameters (14,499,401 without the biases in front of normalisation).
+    exactly 14,502,281 parameters (14,499,401 without the biases before normalisation).
 
     Attributes:
         num_features: Channels of the first pair; they double up to eight times that.
-        use_bias: Biases in front of batch normalisation, as in the 2019 code; today's BasicSR has
+        use_bias: Biases before batch normalisation, as in the 2019 code; today's BasicSR has
             none.
         initializer: "msra" (the 2019 code) or "torch" (today's BasicSR).
         dtype: Computation dtype; the dense layers stay float32.
 
-    Batch statistics are those of the call's whole batch, also when it is sharded over many
-    devices, where PyTorch's data parallelism takes each device's own.
+    Batch statistics are those of the whole batch, also when it is sharded over devices. PyTorch's
+    data parallelism uses those of each device.
     """
 
     settings: ClassVar[Mapping[str, Rule]] = {

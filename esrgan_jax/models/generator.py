@@ -1,4 +1,4 @@
-"""The protocol of generators, which training and upscaling rely on."""
+"""The protocol of generators: what training and upscaling need from a network."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
@@ -20,22 +20,23 @@ COMMON_SETTINGS: dict[str, Rule] = {  # of the generators in this folder
 }
 
 Params = Any  # a pytree of arrays, which Python's types cannot describe
-Variables = Mapping[str, Params]  # {"params", and "batch_stats" where there are any}
+Variables = Mapping[str, Params]  # {"params": …}, and "batch_stats" if the network has them
 
 
 class Split(NamedTuple):
-    """How a generator is computed in steps, for progress and with less memory.
+    """How a generator can be computed in steps, to report progress and to need less memory.
 
     Such a generator has the methods `head`, `blocks`, `join` and `tail`, see `RRDBNet`:
     `first = head(lr)`, `features = join(blocks(first), first)`, the result is `tail(features)`.
-    `trunk` is all but the tail. Features have the LR size divided by `size_multiple`. The
-    parameters of the blocks are stacked under "body", and `clone(num_blocks=1)` has one of them.
+    `trunk` computes the features from the LR image. Features have the LR size divided by
+    `size_multiple`. The parameters of the blocks are stacked under "body", and
+    `clone(num_blocks=1)` has one of them.
 
     Attributes:
-        num_blocks: The blocks.
-        tail_field: Pixels that `tail` sees around one, at its input's size.
-        block_macs: Multiply-accumulates of one block for a pixel of features.
-        tail_macs: Likewise of `tail`.
+        num_blocks: Number of blocks.
+        tail_field: Receptive field of `tail`: pixels of its input on each side of a pixel.
+        block_macs: Multiply-accumulates of one block per pixel of features.
+        tail_macs: Multiply-accumulates of `tail` per pixel of features.
     """
 
     num_blocks: int
@@ -47,7 +48,7 @@ class Split(NamedTuple):
 class Generator(Protocol):
     """A Linen module from LR images to SR images.
 
-    Inherit it, `class Mine(nn.Module, Generator)`, for defaults of what a network does not say.
+    Inherit it, `class Mine(nn.Module, Generator)`, for the defaults of properties and `settings`.
 
     Attributes:
         scale: SR size over LR size.
@@ -66,33 +67,33 @@ class Generator(Protocol):
 
     @property
     def size_multiple(self) -> int:
-        """What LR height and width must be multiples of."""
+        """The number that LR height and width must be multiples of."""
         return 1
 
     @property
     def receptive_field(self) -> int | None:
-        """LR pixels that a result can depend on, on each side of its own.
+        """LR pixels on each side of a pixel that its result can depend on.
 
-        None where it is not known, or where layers pad by other means than `models.borders`
-        reaches. Tiles are then cut with the usual overlap and never filled up.
+        None if it is not known, or if a layer pads other than by `models.conv.Conv`. Tiles then
+        have the usual overlap, and are never padded to a common size.
         """
         return None
 
     @property
     def feature_bytes(self) -> int:
-        """Memory of the features that are held at a time, for an LR pixel, about."""
+        """Approximate memory of the features that exist at the same time, in bytes per LR pixel."""
         return 2 * self.dtype.itemsize * 64 * self.scale**2
 
     @property
     def split(self) -> Split | None:
-        """How it is computed in steps; None where it is computed in one go."""
+        """How it can be computed in steps; None if only as a whole."""
         return None
 
     def __call__(self, lr: jax.Array, train: bool = False) -> jax.Array:
         """(N, H, W, in_channels) in [0, 1] -> (N, scale H, scale W, out_channels), unclamped."""
         ...
 
-    # Of `nn.Module`.
+    # Methods of `nn.Module`.
     def init(self, *args: Any, **kwargs: Any) -> Any: ...
     def apply(self, variables: Variables, *args: Any, **kwargs: Any) -> Any: ...
     def clone(self, **updates: Any) -> Self: ...

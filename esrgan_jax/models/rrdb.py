@@ -18,7 +18,7 @@ BETA = 0.2  # residual scaling, at both levels (supplement §2)
 RRDB_SCALES = (1, 2, 4, 8, 16, 32)
 UNSHUFFLES = (1, 2, 4, 8)
 UPSAMPLERS = ("upconv", "pixelshuffle")
-TAIL_FIELD = 2  # pixels that `tail` sees around one, at its input's size
+TAIL_FIELD = 2  # receptive field of `tail`, in pixels of its input on each side
 
 
 class RDB(nn.Module):
@@ -80,7 +80,7 @@ class RRDB(nn.Module):
 
 
 class RRDBNet(nn.Module):
-    """LR images to SR images.
+    """The generator of ESRGAN: LR images to SR images.
 
     Attributes:
         num_features: Channels of the trunk (nf).
@@ -94,12 +94,11 @@ class RRDBNet(nn.Module):
         plus: ESRGAN+'s extra residuals.
         upsampler: "upconv", nearest neighbour and a convolution as everywhere, or "pixelshuffle",
             a convolution to factor² times the channels, rearranged, as in some early models.
-        initializer: "msra_tenth" is the paper's (MSRA times 0.1 everywhere), "basicsr" that of
-            today's BasicSR (that in the dense blocks alone, torch's default elsewhere).
-        unroll: Write the loop over the blocks out. The parameters are the same (stacked along a
-            leading axis under "body"), and so is the result; it compiles longer. XLA's CPU
-            backend runs the gradients of a rolled loop several times slower, so training there
-            wants it.
+        initializer: "msra_tenth" is the paper's (MSRA times 0.1 everywhere). "basicsr" is that of
+            today's BasicSR: the same in dense blocks, and torch's default elsewhere.
+        unroll: Unrolls the loop over the blocks. The parameters (stacked along a leading axis
+            under "body") and the result are the same; compiling takes longer. For training on
+            CPUs, where XLA runs the gradients of a rolled loop several times slower.
         remat: Recompute each block in the backward pass: about a sixth of the memory for a third
             more computation.
         dtype: Computation dtype of all but the last convolution, which stays float32.
@@ -131,7 +130,7 @@ class RRDBNet(nn.Module):
 
     @property
     def up_factors(self) -> tuple[int, ...]:
-        """How much each upsampling step enlarges."""
+        """The scale factor of each upsampling step."""
         if self.upsampler not in UPSAMPLERS:
             raise InputError(f"RRDBNet has no upsampler {self.upsampler}: upconv or pixelshuffle")
         if (self.scale, self.unshuffle) == (3, 1):
@@ -150,12 +149,12 @@ class RRDBNet(nn.Module):
 
     @property
     def receptive_field(self) -> int:
-        """LR pixels that a result can depend on, on each side of its own: 349 for 23 blocks."""
+        """LR pixels on each side of a pixel that its result can depend on: 349 for 23 blocks."""
         return self.unshuffle * (15 * self.num_blocks + 2 + TAIL_FIELD)
 
     @property
     def feature_bytes(self) -> int:
-        """XLA keeps two of the growing features and two of a block's; `tail` is done in parts."""
+        """XLA keeps two dense blocks' features and two of the trunk's; `tail` is done in parts."""
         f, itemsize = self.num_features, self.dtype.itemsize
         return (2 * itemsize * (2 * f + 4 * self.num_growth) + itemsize * f) // self.unshuffle**2
 
@@ -196,34 +195,34 @@ class RRDBNet(nn.Module):
         return self.tail(self.trunk(lr))
 
     def trunk(self, lr: jax.Array) -> jax.Array:
-        """All that is done at LR size: (N, H, W, in_channels) -> (N, H/u, W/u, num_features)."""
+        """Computes the features: (N, H, W, in_channels) -> (N, H/u, W/u, num_features)."""
         first = self.head(lr)
         return self.join(self.blocks(first), first)
 
     def head(self, lr: jax.Array) -> jax.Array:
-        """What is in front of the blocks: (N, H, W, in_channels) -> (N, H/u, W/u, num_features)."""
+        """The layers before the blocks: (N, H, W, in_channels) -> (N, H/u, W/u, num_features)."""
         return self.conv_first(pixel_unshuffle(lr, self.unshuffle))
 
     def blocks(self, x: jax.Array) -> jax.Array:
-        """All blocks, (N, h, w, num_features) -> the same."""
+        """Applies all blocks: (N, h, w, num_features) -> the same shape."""
         loop = nn.scan(
             lambda module, carry, _: (module(carry), None),
             variable_axes={"params": 0},
             split_rngs={"params": True},
             length=self.num_blocks,
-            # One more than the length, since a single block would still be a loop of one turn.
+            # One more than the length, since a single block would otherwise still be a loop.
             unroll=self.num_blocks + 1 if self.unroll else 1,
         )
         return loop(self.body, x, None)[0]
 
     def join(self, x: jax.Array, first: jax.Array) -> jax.Array:
-        """The end of the trunk: the blocks' result and `head`'s, of the same shape, to one."""
+        """The last convolution of the trunk, added to the result of `head`; one shape for all."""
         return self.conv_body(x) + first
 
     def tail(self, x: jax.Array) -> jax.Array:
-        """All that enlarges: (N, H/u, W/u, num_features) -> (N, scale H, scale W, out_channels).
+        """Upsampling layers: (N, H/u, W/u, num_features) -> (N, scale H, scale W, out_channels).
 
-        It sees no further than `TAIL_FIELD` pixels of its input.
+        Its receptive field is `TAIL_FIELD` pixels of its input on each side.
         """
         for index, factor in enumerate(self.up_factors, 1):
             conv = getattr(self, f"conv_up{index}")
@@ -236,5 +235,5 @@ class RRDBNet(nn.Module):
 
 
 def nearest(x: jax.Array, factor: int) -> jax.Array:
-    """Each pixel factor² times: (N, H, W, C) -> (N, fH, fW, C)."""
+    """Nearest neighbour upsampling: (N, H, W, C) -> (N, fH, fW, C)."""
     return x.repeat(factor, axis=1).repeat(factor, axis=2)

@@ -15,7 +15,7 @@ from esrgan_jax.setting_rule import FLAG, Rule, one_of
 
 
 class SRResNet(nn.Module):
-    """LR images to SR images: residual blocks, then sub-pixel convolutions.
+    """LR images to SR images by residual blocks and sub-pixel convolutions.
 
     Attributes:
         num_features: Channels of the trunk.
@@ -52,7 +52,7 @@ class SRResNet(nn.Module):
 
     @property
     def feature_bytes(self) -> int:
-        """XLA keeps two of the features of the result."""
+        """XLA keeps two feature maps at the size of the result."""
         return 2 * self.dtype.itemsize * self.num_features * self.scale**2
 
     @property

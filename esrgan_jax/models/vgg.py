@@ -15,7 +15,7 @@ WIDTHS = (64, 128, 256, 512, 512)
 
 
 def layer_names(depth: int) -> list[str]:
-    """All layers that can be asked for, in order: conv1_1, relu1_1, conv1_2, …, relu5_4."""
+    """Returns the names of all layers in order: conv1_1, relu1_1, conv1_2, …, relu5_4."""
     return [
         f"{kind}{stage}_{index}"
         for stage, count in enumerate(STAGE_CONVOLUTIONS[depth], 1)
@@ -28,15 +28,15 @@ class VGGFeatures(nn.Module):
     """Features of named layers; `conv5_4` is before its activation, `relu5_4` after it.
 
     Attributes:
-        layers: The layers wanted. Nothing behind the deepest of them is computed, nor are its
-            parameters needed.
+        layers: Names of the layers. What is deeper than the deepest of them is not computed and
+            needs no parameters.
         depth: 16 or 19.
         dtype: Computation dtype of the convolutions.
 
-    How an image is brought to the network belongs to the weights: the parameters hold `input`
+    The weights say how an image is preprocessed. The parameters contain `input`
     (channel `order`, `scale`, `mean`, `std`: x = (rgb * scale)[order], then (x - mean) / std) and
-    `feature_scale`, which the features are multiplied with, so that one perceptual weight means
-    the same with torchvision's, Caffe's or the MINC weights. `tools/convert_vgg.py` writes them.
+    `feature_scale`, by which the features are multiplied, so that a perceptual weight means the
+    same with torchvision's, Caffe's and the MINC weights. `tools/convert_vgg.py` writes them.
     """
 
     layers: Sequence[str] = ("conv5_4",)
@@ -72,7 +72,7 @@ class VGGFeatures(nn.Module):
 
 
 def _plain_input(_: jax.Array) -> dict[str, jax.Array]:
-    """RGB as it comes, for networks that were not converted from anywhere."""
+    """Preprocessing that changes nothing, for networks without converted weights."""
     return {
         "order": jnp.arange(3),
         "scale": jnp.ones(()),
