@@ -78,6 +78,6 @@ def add_blend_arguments(parser: argparse._ActionsContainer) -> None:
         "--alpha",
         metavar="A",
         type=float,
-        help="weight of the GAN network: 0 is the PSNR network, 1 the GAN network; of the two models, "
+        help="0 is the PSNR network, 1 the GAN network, other values a blend: of the two models, "
         "or of the package's if none is given",
     )

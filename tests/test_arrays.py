@@ -90,7 +90,7 @@ def test_a_photograph_is_set_upright(upscaler):
 
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_pillow_modes_without_a_white_are_explained(mode):
-    with pytest.raises(InputError, match=f"mode {mode} has no known white"):
+    with pytest.raises(InputError, match=f"mode {mode} has no defined range"):
         checked_array(Image.new(mode, (4, 4)))
 
 

@@ -84,7 +84,7 @@ def test_a_third_architecture_upscales_as_it_is_applied(third, rng):
 
 def test_a_network_that_is_in_no_table_is_not_saved(tmp_path):
     """It was saved as "srresnet", and could not be read again."""
-    with pytest.raises(InputError, match="Third is not in models.GENERATORS, which has"):
+    with pytest.raises(InputError, match=r"Third is not in models\.GENERATORS, which has"):
         save_generator(tmp_path / "net", Third(), {"params": {}})
 
 

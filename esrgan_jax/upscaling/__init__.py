@@ -1,1 +1,1 @@
-"""Applies a generator to images: tiles, batches, and the step on the device."""
+"""Upscales images with a generator: tiles, batches, and the step on the device."""

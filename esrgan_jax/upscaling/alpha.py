@@ -1,11 +1,11 @@
 """Upscales alpha without the network, and continues colours under transparent pixels.
 
-What makes photographs sharp follows the stairs of a hard mask and leaves holes beside its edge
-(`benchmarks/alpha.py` compares). Here the result is bicubic, and sharper only where the pixels
-around show that the edge is sharp, so that no tested mask comes out worse than with it.
+Networks for photographs reproduce the stairs of a hard mask and leave holes along its edge
+(`benchmarks/alpha.py` compares). Here the result is bicubic, and sharper only where the
+surrounding pixels show a sharp edge, so that no tested mask becomes worse than by bicubic.
 """
 
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -15,26 +15,30 @@ from esrgan_jax.imresize import resize
 from esrgan_jax.models.borders import continued, inside, take
 from esrgan_jax.upscaling.color import blur
 
-CONTINUED = 24  # LR pixels that colours go on under what is transparent
-REACH = 8  # LR pixels that alpha is continued at the image's border, more than is looked at
-STEEP = 0.7  # steepness that a further unit of scale adds to an antialiased edge
-FULL_CONTRAST = 0.85  # of the whole range, which 5x5 pixels must span before an edge is made steep
-BLUR = 0.015  # of the whole range: an edge with so much evidence of blur stays as it is
-THIN = 0.3  # steepness that a unit of scale beyond 2 adds to thin hard shapes
-SIGMAS = (0.5, 0.7, 1.1, 1.6)  # LR pixels, of filters that even out the stairs of hard edges
+CONTINUED = 24  # LR pixels that colours are continued under transparent ones
+REACH = 8  # LR pixels that alpha is continued beyond the image, more than any filter reads
+STEEP = 0.7  # added steepness of an antialiased edge per unit of scale above 1
+FULL_CONTRAST = 0.85  # part of the range that 5x5 pixels must span for an edge to be made steeper
+BLUR = 0.015  # part of the range: an edge with that much evidence of blur is not changed
+THIN = 0.3  # added steepness of thin hard shapes per unit of scale above 2
+SIGMAS = (0.5, 0.7, 1.1, 1.6)  # in LR pixels, of the filters that smooth the stairs of hard edges
 
 
 def upscale_alpha(
-    alpha: jax.Array, sizes: jax.Array, scale: int, border: str, strength: Any = None
+    alpha: jax.Array,
+    sizes: jax.Array,
+    scale: int,
+    border: str,
+    strength: float | jax.Array | None = None,
 ) -> jax.Array:
-    """Alpha at the size of the result; what is one value around a pixel stays exactly that value.
+    """Upscales alpha; where it is constant around a pixel, it keeps exactly that value.
 
     Args:
         alpha: (N, h, w, 1) in [0, 1].
-        sizes: (N, 2) int, the height and width that is image.
-        scale: Of the result; 1 changes nothing.
-        border: What lies beyond an image: itself for "wrap", otherwise its mirror image.
-        strength: 0 is bicubic enlargement within what is around, 1 (or None) all of the above.
+        sizes: (N, 2) int, height and width of each image within the array.
+        scale: Scale of the result; 1 returns `alpha`.
+        border: How an image is continued: "wrap" by itself, all others by its mirror image.
+        strength: 0 is bicubic, clipped to the surrounding values; 1 (or None) is all of the above.
 
     Returns:
         (N, scale h, scale w, 1).
@@ -45,8 +49,8 @@ def upscale_alpha(
     alpha = _beyond(alpha, sizes, border)
     low, high = _extremes(alpha, 3)
     wide_low, wide_high = _extremes(alpha, 5)
-    # An antialiased edge is so narrow that from each pixel that it crosses, 3x3 pixels reach both
-    # sides. Those of a blurred edge are some way off one side, and do not reach the other.
+    # An antialiased edge is narrow: 3x3 pixels around a pixel on it reach both sides. In a blurred
+    # edge they do not reach one of the sides.
     blurred = jnp.maximum(
         jnp.minimum(wide_high - alpha, low - wide_low),
         jnp.minimum(alpha - wide_low, wide_high - high),
@@ -62,7 +66,7 @@ def upscale_alpha(
     more = jnp.where(hard, THIN * (scale - 2), STEEP * (scale - 1))
     steep = middle + (bicubic - middle) * (1 + more)
     steep = jnp.where(hard & ~thin, 0.5 + scale * resize(_distance(alpha, scale), scale), steep)
-    # Bicubic rises by a quarter of a step at most above what is around.
+    # Bicubic overshoots the surrounding values by a quarter of a step at most.
     slack = 0.3 * (high - low)
     bicubic = bicubic.clip(jnp.maximum(low - slack, 0), jnp.minimum(high + slack, 1))
     result = bicubic + strength * part * (steep.clip(low, high) - bicubic)
@@ -71,13 +75,13 @@ def upscale_alpha(
 
 
 def bounded_alpha(made: jax.Array, alpha: jax.Array, sizes: jax.Array, border: str) -> jax.Array:
-    """A network's own alpha, within what is around: opaque stays opaque and hidden hidden.
+    """Clips a network's own alpha to the surrounding values: opaque and hidden areas stay so.
 
     Args:
-        made: (N, scale h, scale w, 1), of a network of four channels.
-        alpha: (N, h, w, 1), what it was made of.
-        sizes: (N, 2) int, the height and width that is image.
-        border: What lies beyond an image.
+        made: (N, scale h, scale w, 1), the alpha of a network of four channels.
+        alpha: (N, h, w, 1), the alpha of its input.
+        sizes: (N, 2) int, height and width of each image within the array.
+        border: How an image is continued, see `upscale_alpha`.
     """
     scale = made.shape[1] // alpha.shape[1]
     extremes = _extremes(_beyond(alpha, sizes, border), 3)
@@ -88,24 +92,30 @@ def bounded_alpha(made: jax.Array, alpha: jax.Array, sizes: jax.Array, border: s
 def continued_colors(
     color: jax.Array, alpha: jax.Array, sizes: jax.Array, step: float
 ) -> jax.Array:
-    """Colours as they are seen, and under what is not, those of what is seen around.
+    """Replaces colours under transparent pixels by those of the visible pixels around them.
 
-    What is hidden then bleeds nowhere, and the network sees no edge where colour ends but alpha
-    does: sharpened each for itself, the two would not fit, and leave a fringe. Premultiplied
-    means, of ever smaller surroundings; where nothing is seen within `CONTINUED` pixels, zero.
+    Hidden colours then do not bleed, and the network sees no edge of colour where alpha has one:
+    two edges that are sharpened separately leave a fringe. The colours are premultiplied means
+    over smaller and smaller surroundings, and zero if no pixel within `CONTINUED` is visible.
+
+    Args:
+        color: (N, h, w, C) in [0, 1].
+        alpha: (N, h, w, 1) in [0, 1].
+        sizes: (N, 2) int, height and width of each image within the array.
+        step: Difference of two levels, 1/255 or 1/65535.
     """
     premultiplied, filled = color * alpha, jnp.zeros_like(color)
     for sigma in (8, 3, 1):
         around = blur(alpha, sigma, CONTINUED)
         filled = (blur(premultiplied, sigma, CONTINUED) + 1e-3 * filled) / (around + 1e-3)
-    trust = (1 - alpha) * step  # in the fill: the colour of an alpha of few levels is rounded
+    trust = (1 - alpha) * step  # in the fill: colours of a low alpha are rounded
     seen = (premultiplied + trust * filled) / (alpha + trust)
     height, width = color.shape[1:3]
     return jnp.where(inside(height, width, sizes[:, :1], sizes[:, 1:]), seen, 0)
 
 
 def _beyond(alpha: jax.Array, sizes: jax.Array, border: str) -> jax.Array:
-    """Alpha with `REACH` pixels more on all sides, and the same beyond each image's own size."""
+    """Continues alpha by `REACH` pixels on all sides, and beyond each image's own size."""
     border = "wrap" if border == "wrap" else "mirror"
     positions = [jnp.arange(-REACH, alpha.shape[axis] + REACH)[None] for axis in (1, 2)]
     indices = [continued(p, sizes[:, i : i + 1], border) for i, p in enumerate(positions)]
@@ -113,12 +123,12 @@ def _beyond(alpha: jax.Array, sizes: jax.Array, border: str) -> jax.Array:
 
 
 def _distance(alpha: jax.Array, scale: int) -> jax.Array:
-    """The distance of a hard mask's pixels from its smoothed edge, in LR pixels, positive inside.
+    """Returns the distance from a hard mask's smoothed edge, in LR pixels, positive inside.
 
-    A straight edge that is blurred tells its distance. The wider the blur the smoother the edge,
-    but corners and curves move: so each pixel takes the widest that leaves what is around alone.
+    The value of a blurred straight edge gives the distance. A wider blur smooths more, but moves
+    corners and curves: so each pixel takes the widest blur that changes nothing around it.
     """
-    # Where pixels of the result are small, stairs are worse than edges that move.
+    # At large scales, stairs are worse than edges that move.
     sigmas, moved = (SIGMAS[1:], 0.15) if scale >= 4 else (SIGMAS, 0.1)
     chosen = near = jnp.zeros_like(alpha)
     for index, sigma in enumerate(sigmas):
@@ -133,22 +143,22 @@ def _distance(alpha: jax.Array, scale: int) -> jax.Array:
 
 
 def _thin(alpha: jax.Array) -> jax.Array:
-    """Where a hard shape, or a gap of it, is a pixel wide: what holds no square of 2x2 pixels."""
+    """Returns where a hard shape, or a gap in it, is a pixel wide: without a 2x2 square."""
     opened = _around(_around(alpha, 2, jax.lax.min, 1), 2, jax.lax.max)
     closed = _around(_around(alpha, 2, jax.lax.max, 1), 2, jax.lax.min)
     return _around(opened != closed, 5, jax.lax.max) > 0
 
 
 def _extremes(x: jax.Array, side: int) -> tuple[jax.Array, jax.Array]:
-    """The lowest and the highest value in a square around each pixel."""
+    """Returns the lowest and the highest value in a square around each pixel."""
     return _around(x, side, jax.lax.min), _around(x, side, jax.lax.max)
 
 
-def _around(x: jax.Array, side: int, reduce: Any, after: int = 0) -> jax.Array:
-    """Reduces a square around each pixel; an even one begins at it, or with `after` ends there.
+def _around(x: jax.Array, side: int, reduce: Callable[..., jax.Array], after: int = 0) -> jax.Array:
+    """Reduces a square around each pixel; an even one begins there, or with `after` ends there.
 
-    Values are within -1 and 1. Infinities, in the padding of an image that is split over devices,
-    would become NaN.
+    Values are within -1 and 1. Infinite padding would become NaN in images that are split over
+    devices.
     """
     start = -2.0 if reduce is jax.lax.max else 2.0
     pad = ((side - 1) // 2 + after, side // 2 - after)

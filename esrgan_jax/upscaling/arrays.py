@@ -1,6 +1,6 @@
 """Converts between arrays of NumPy and JAX, Pillow images, and the upscaler's form."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -10,20 +10,23 @@ from jax.core import Tracer
 from esrgan_jax.errors import InputError
 from esrgan_jax.upscaling.strips import Strips
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 PILLOW_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
-def checked_array(image: Any) -> Any:
-    """An image as (H, W, bands), 1 to 4 bands, uint8, uint16 or float32 in [0, 1].
+def checked_array(image: object) -> np.ndarray | jax.Array:
+    """Returns an image as (H, W, bands), 1 to 4 bands, uint8, uint16 or float32 in [0, 1].
 
-    JAX arrays stay on their device; all else becomes a NumPy array.
+    JAX arrays stay on their device; others become NumPy arrays.
 
     Args:
-        image: A NumPy or JAX array (H, W) or (H, W, bands), or a Pillow image: upright, its
-            palette, bits and CMYK converted to RGB or gray.
+        image: A NumPy or JAX array (H, W) or (H, W, bands), or a Pillow image, which is
+            turned upright and converted to RGB or gray if it has a palette, bits or CMYK.
 
     Raises:
-        InputError: The dtype, the shape or the range is another.
+        InputError: The dtype, the shape or the range is not one of these.
     """
     if _is_pillow(image):
         return _from_pillow(image)
@@ -43,22 +46,22 @@ def checked_array(image: Any) -> Any:
         raise InputError(
             f"an image has 1 to 4 channels, the last axis, got {array.shape[2]} of {array.shape}"
         )
-    if array.dtype in (np.uint8, np.uint16):
+    if array.dtype.name in ("uint8", "uint16"):
         return array
     if not is_float(array.dtype):
         raise InputError(f"an image is uint8, uint16 or float, got {array.dtype}; convert it")
     low, high = (float(value) for value in jax.device_get((array.min(), array.max())))
-    slack = max(1e-5, float(jnp.finfo(array.dtype).eps))  # what rounding leaves of a computed 1
-    if not (low >= -slack and high <= 1 + slack):  # false for NaN as well
+    slack = max(1e-5, float(jnp.finfo(array.dtype).eps))  # the rounding error of a computed 1
+    if not (low >= -slack and high <= 1 + slack):  # false for NaN too
         raise InputError(
-            f"a float image lies in [0, 1], got values from {low:g} to {high:g}; "
+            f"a float image has values in [0, 1], got values from {low:g} to {high:g}; "
             "divide by its white or clip it"
         )
     return array.astype(np.float32).clip(0, 1)
 
 
-def to_strips(array: Any, result_size: tuple[int, int] | None) -> Strips:
-    """The array of `checked_array` as one strip; `result_size` as of `Strips`."""
+def to_strips(array: np.ndarray | jax.Array, result_size: tuple[int, int] | None) -> Strips:
+    """Returns an array of `checked_array` as one strip; `result_size` as in `Strips`."""
     return Strips(
         *array.shape,
         dtype=array.dtype,
@@ -69,7 +72,7 @@ def to_strips(array: Any, result_size: tuple[int, int] | None) -> Strips:
 
 
 def like_source(result: Any, source: Any) -> Any:
-    """The result in the form of the image that `checked_array` was given."""
+    """Returns a result as the type and dtype of its source, the argument of `checked_array`."""
     if _is_pillow(source):
         from PIL import Image
 
@@ -86,16 +89,16 @@ def like_source(result: Any, source: Any) -> Any:
     return jnp.asarray(result)
 
 
-def is_float(dtype: Any) -> bool:
-    """Whether it is a floating-point dtype, bfloat16 among them."""
+def is_float(dtype: np.dtype) -> bool:
+    """Whether a dtype is of floating point, bfloat16 included."""
     return jnp.issubdtype(dtype, jnp.floating)
 
 
-def _is_pillow(image: Any) -> bool:
+def _is_pillow(image: object) -> "TypeGuard[Image]":
     return hasattr(image, "getbands") and hasattr(image, "convert")
 
 
-def _from_pillow(image: Any) -> np.ndarray:
+def _from_pillow(image: "Image") -> np.ndarray:
     from PIL import ImageOps
 
     image = ImageOps.exif_transpose(image)
@@ -103,7 +106,7 @@ def _from_pillow(image: Any) -> np.ndarray:
         return np.asarray(image).astype(np.uint16)[..., None]
     if image.mode in ("I", "F"):
         raise InputError(
-            f"a Pillow image of mode {image.mode} has no known white: "
+            f"a Pillow image of mode {image.mode} has no defined range: "
             "give it as an array, uint16 or float in [0, 1]"
         )
     if image.mode not in PILLOW_MODES.values():

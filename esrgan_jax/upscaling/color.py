@@ -11,18 +11,18 @@ COLOR_SIGMA, COLOR_FIELD = 4.0, 12  # of the low-pass filter of `keep_color`, in
 
 
 def color_drift(lr: jax.Array, sr: jax.Array, sizes: jax.Array, scale: int) -> jax.Array:
-    """What is missing in the low frequencies of the result: (N, H, W, C)."""
+    """Returns what to add to a result for the low frequencies of its input: (N, H, W, C)."""
     n, height, width, channels = lr.shape
     small = sr.reshape(n, height, scale, width, scale, channels).mean((2, 4))
     weight = inside(height, width, sizes[:, :1], sizes[:, 1:]).astype(jnp.float32)
-    # Normalised by what is image, so that nothing beyond the border takes part.
+    # Normalised by the image area, so that pixels beyond the border do not count.
     around = partial(blur, sigma=COLOR_SIGMA, reach=COLOR_FIELD)
     low = around((lr - small) * weight) / jnp.maximum(around(weight), 1e-6)
     return jax.image.resize(low, (*sr.shape[:3], channels), "linear")
 
 
 def blur(x: jax.Array, sigma: float, reach: int) -> jax.Array:
-    """Gaussian means of (N, H, W, C), cut off at `reach` pixels, with zeros beyond the array."""
+    """Gaussian blur of (N, H, W, C), cut off at `reach` pixels, with zeros beyond the array."""
     kernel = jnp.exp(-((jnp.arange(-reach, reach + 1) / sigma) ** 2) / 2)
     kernel = kernel / kernel.sum()
     planes = jnp.moveaxis(x, -1, 0).reshape(-1, *x.shape[1:3], 1)

@@ -1,4 +1,4 @@
-"""Upscales images that are JAX arrays on their device: tiles are cut and joined there."""
+"""Upscales JAX arrays on their device: tiles are cut and joined there."""
 
 from collections.abc import Callable, Iterator
 from itertools import groupby
@@ -24,21 +24,21 @@ def upscale_on_device(
 ) -> list[jax.Array]:
     """Upscales images that are on a device, equal to `image_tiles.upscale_strips` bit for bit.
 
-    Only flags and single values are copied to the host: whether results are finite, and the range
-    of alpha. If memory runs out, a tile is split on the host.
+    Only single values are copied to the host: whether results are finite, and the range of alpha.
+    If memory runs out, a tile is split on the host.
 
     Args:
-        runner: The network.
+        runner: Runs the network.
         images: (H, W, bands) each, uint8, uint16 or float32 in [0, 1].
-        tile: Longest side of a tile.
-        overlap: What neighbouring tiles share.
-        progress: Called with the pixels of the result whenever some are done.
+        tile: Longest side of a tile in LR pixels.
+        overlap: LR pixels that neighbouring tiles share.
+        progress: Called with the number of newly finished pixels of the results.
 
     Returns:
         (scale H, scale W, `result_bands`) each, of the same dtype, on the device of the image.
 
     Raises:
-        InputError: The network does not take images of so many bands.
+        InputError: The network does not take images with this number of bands.
         RunError: The network's result is not finite.
     """
     scale = runner.module.scale
@@ -67,7 +67,7 @@ def upscale_on_device(
 
 
 def _ends(plan: tuple[Axis, Axis]) -> tuple[Span, Span]:
-    """Spans that fill all of an image."""
+    """Returns spans that fill the whole image."""
     rows, columns = (Span(0, 0, 0, axis.spans[-1].keep_end) for axis in plan)
     return rows, columns
 
@@ -77,13 +77,13 @@ def _area(row: Span, column: Span) -> int:
 
 
 def _cut(image: jax.Array, rows: Axis, columns: Axis) -> Iterator[Tile]:
-    """The tiles of an image, from the top left to the bottom right."""
+    """Cuts the tiles of an image, from the top left to the bottom right."""
     wraps = [axis.spans[0].start < 0 for axis in (rows, columns)]
     for axis, (plan, wrap) in enumerate(zip((rows, columns), wraps, strict=True)):
         before, after = -plan.spans[0].start, plan.spans[-1].end - image.shape[axis]
         padding = [(0, 0)] * 3
         padding[axis] = before, after
-        # Mirrored as Real-ESRGAN does it: the pixel grid stays in place.
+        # Mirrored as in Real-ESRGAN, so that the pixel grid stays in place.
         image = jnp.pad(image, padding, mode="wrap" if wrap else "reflect")
     top, left = (min(axis.spans[0].start, 0) for axis in (rows, columns))
     for row in rows.spans:
@@ -96,7 +96,7 @@ def _cut(image: jax.Array, rows: Axis, columns: Axis) -> Iterator[Tile]:
 
 
 def _joined(tiles: Iterator[Tile], scale: int, image: jax.Array) -> jax.Array:
-    """The result of one image's tiles, put together on the image's device."""
+    """Joins the results of one image's tiles on the image's device."""
     device = min(image.devices(), key=lambda device: device.id)
     strips = []
     for _, row in groupby(tiles, key=lambda tile: tile.row):

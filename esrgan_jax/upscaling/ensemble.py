@@ -1,4 +1,4 @@
-"""The eight flipped and transposed versions of tiles, and the mean of their results."""
+"""Self-ensemble: the eight flipped and transposed versions of tiles, and their mean."""
 
 import itertools
 
@@ -11,7 +11,7 @@ TURNS = list(itertools.product((False, True), repeat=3))  # rows flipped, column
 
 
 def all_versions(x: jax.Array, sizes: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """All eight flipped and transposed versions, in one batch, and their sizes."""
+    """Returns the eight flipped and transposed versions in one batch, and their sizes."""
     inputs, input_sizes = [], []
     for rows, columns, transposed in TURNS:
         version = _flipped(x, sizes, rows, columns)
@@ -21,7 +21,7 @@ def all_versions(x: jax.Array, sizes: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def mean_of_versions(results: jax.Array, sizes: jax.Array) -> jax.Array:
-    """The mean of eight versions' results, of the sizes that they have before turning."""
+    """Returns the mean of the eight results, flipped back; `sizes` are those of the first."""
     total = jnp.float32(0)
     parts = jnp.split(results, len(TURNS))
     for result, (rows, columns, transposed) in zip(parts, TURNS, strict=True):
@@ -31,7 +31,7 @@ def mean_of_versions(results: jax.Array, sizes: jax.Array) -> jax.Array:
 
 
 def _flipped(x: jax.Array, sizes: jax.Array, rows: bool, columns: bool) -> jax.Array:
-    """What is image is flipped, and left in the corner."""
+    """Flips the image area of each array, which stays at the top left."""
     indices = []
     for axis, flip in ((1, rows), (2, columns)):
         index = jnp.broadcast_to(jnp.arange(x.shape[axis]), (len(x), x.shape[axis]))

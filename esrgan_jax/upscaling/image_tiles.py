@@ -1,4 +1,4 @@
-"""Upscales images that come as strips of rows: cut into tiles, and put together again."""
+"""Upscales images as strips of rows: cuts them into tiles, and joins the results."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -14,8 +14,8 @@ from esrgan_jax.upscaling.tile import Tile, cut_row, paste, rows_of
 from esrgan_jax.upscaling.tile_runner import TileRunner
 from esrgan_jax.upscaling.tiles import Axis, Span
 
-RESULT_STRIP_BYTES = 192 * 2**20  # of a result's rows that are put together at a time
-SLICE_BYTES = 8 * 2**20  # of them that are yielded at a time
+RESULT_STRIP_BYTES = 192 * 2**20  # of a result's rows that are joined at a time
+SLICE_BYTES = 8 * 2**20  # of a result's rows that are yielded at a time
 
 
 @dataclass(eq=False)
@@ -28,17 +28,17 @@ class _Image:
     rows: Axis
     columns: Axis
     progress: "ImageProgress"
-    abandoned: bool = False  # the rest of it is not wanted
+    abandoned: bool = False  # the rest of its tiles is skipped
 
 
 class ImageProgress:
-    """Counts the finished pixels of an image's result by the finished parts of its tiles.
+    """Reports the finished pixels of an image's result from the progress of its tiles.
 
     Args:
-        report: Called with the pixels.
-        pixels: Of the result.
-        start: The part of the whole work that is done before this network's.
-        end: The part that is done after it.
+        report: Called with the number of newly finished pixels.
+        pixels: Number of pixels of the result.
+        start: Part of the work on the image, in [0, 1], that earlier networks do.
+        end: The same after this network.
     """
 
     def __init__(self, report: Callable[[int], None], pixels: int, start: float, end: float):
@@ -46,14 +46,14 @@ class ImageProgress:
         self.done, self.reported = 0.0, 0
 
     def of_tile(self, share: float) -> Callable[[float], None]:
-        """What to call with the finished part of a tile, in (0, 1]; less than before is ignored.
+        """Returns a function to call with the finished part of a tile, in (0, 1].
 
         Args:
             share: The part of the image that the tile fills.
         """
         before = 0.0
 
-        def tell(done: float) -> None:
+        def report(done: float) -> None:
             nonlocal before
             self.done = min(self.done + share * max(done - before, 0), 1)
             before = max(done, before)
@@ -63,7 +63,7 @@ class ImageProgress:
                 self.report(now - self.reported)
                 self.reported = now
 
-        return tell
+        return report
 
 
 def upscale_strips(
@@ -77,35 +77,35 @@ def upscale_strips(
     part: tuple[float, float] = (0, 1),
     total_scale: int | None = None,
 ) -> Iterator[Strips]:
-    """Upscales images in order; an error of one comes out of its rows.
+    """Upscales images in order; an error of one is raised while its rows are read.
 
     Args:
-        runner: The network.
-        images: Read ahead of what is yielded, so that tiles of several share batches.
-        tile: Longest side of a tile.
-        overlap: What neighbouring tiles share.
-        last: Whether the results are finished images, of the wished size and dtype; otherwise
-            they are float32 for the next network.
-        progress: Called with the pixels of the finished image whenever some are done.
-        part: Of the work on an image, from 0 to 1, which this network does.
-        total_scale: Of this network and those behind it; None if it is the last.
+        runner: Runs the network.
+        images: Images, which are read ahead, so that tiles of several share batches.
+        tile: Longest side of a tile in LR pixels.
+        overlap: LR pixels that neighbouring tiles share.
+        last: Whether the results get their final size and dtype; otherwise they are float32 for
+            the next network.
+        progress: Called with the number of newly finished pixels of the final images.
+        part: (start, end) of this network's part of the work on an image, within 0 and 1.
+        total_scale: Scale of this network and all later ones; None if it is the last.
     """
     scale: int = runner.module.scale
 
     def progress_of(source: Strips) -> ImageProgress:
-        made = total_scale or scale
-        height, width = source.result_size or (source.height * made, source.width * made)
+        factor = total_scale or scale
+        height, width = source.result_size or (source.height * factor, source.width * factor)
         return ImageProgress(progress or (lambda _: None), height * width, *part)
 
     tiles = runner.run(_tiles(runner, images, tile, overlap, last, progress_of))
     for image, own in groupby(tiles, key=lambda tile: tile.image):
         source = image.source
         size = source.height * scale, source.width * scale
-        wanted = source.result_size or size
+        final_size = source.result_size or size
         rows, dtype = _rows(image, own, scale), np.dtype(image.dtype)
-        if last and wanted != size:
-            rows = quantized(resized(rows, size, wanted), source.result_dtype)
-            size, dtype = wanted, source.result_dtype
+        if last and final_size != size:
+            rows = quantized(resized(rows, size, final_size), source.result_dtype)
+            size, dtype = final_size, source.result_dtype
         yield replace(
             source, height=size[0], width=size[1], bands=image.bands, dtype=dtype, rows=rows
         )
@@ -120,9 +120,9 @@ def _tiles(
     last: bool,
     progress_of: Callable[[Strips], ImageProgress],
 ) -> Iterator[Tile]:
-    """The tiles of each image from the top left to the bottom right.
+    """Cuts the tiles of each image, from the top left to the bottom right.
 
-    If an image cannot be read or upscaled, its last tile is one that holds the error.
+    If an image cannot be read or upscaled, its last tile carries the error.
     """
     scale = runner.module.scale
     for source in images:
@@ -141,7 +141,7 @@ def _tiles(
             if error is not None:
                 raise error
             yield from _cut(image, runner)
-        except Exception as reason:  # whoever reads the image's rows gets it
+        except Exception as reason:  # raised where the image's rows are read
             nothing = np.zeros((0, 0, bands), source.dtype)
             place = rows.spans[-1], columns.spans[-1]
             yield Tile(nothing, (0, 0), dtype, *place, image=image, error=reason)
@@ -150,26 +150,26 @@ def _tiles(
 def plan_image(
     runner: TileRunner, height: int, width: int, bands: int, dtype: str, tile: int, overlap: int
 ) -> tuple[Axis, Axis]:
-    """The tiles of an image: rows and columns, see `TileRunner.plan`.
+    """Plans the tiles of an image, rows and columns, see `TileRunner.plan`.
 
     Args:
-        runner: Of the network.
-        height: Of the image in pixels. It is padded to a multiple of what the network folds.
-        width: Likewise.
-        bands: Of the result.
-        dtype: Of the result.
-        tile: Longest side of a tile.
-        overlap: What neighbouring tiles share.
+        runner: Runs the network.
+        height: Height of the LR image, which is padded to a multiple of `size_multiple`.
+        width: Width of the LR image, likewise.
+        bands: Bands of the result.
+        dtype: Dtype of the result.
+        tile: Longest side of a tile in LR pixels.
+        overlap: LR pixels that neighbouring tiles share.
     """
     row_bytes = width * runner.module.scale**2 * bands * np.dtype(dtype).itemsize
     tallest = max(RESULT_STRIP_BYTES // row_bytes // 32 * 32, 32) + overlap
-    if runner.border != "wrap":  # a texture has no sides
+    if runner.border != "wrap":  # a seamless texture needs no padding
         height, width = (n + -n % runner.multiple for n in (height, width))
     return runner.plan(height, width, tile, overlap, tallest)
 
 
 def separate_constant_alpha(tile: Tile, runner: TileRunner) -> None:
-    """Takes constant alpha out of a tile: it stays what it is, see `alpha.upscale_alpha`."""
+    """Removes constant alpha from a tile, since upscaling does not change it."""
     if tile.lr.shape[2] not in (2, 4) or runner.module.in_channels == 4:
         return
     alpha = tile.lr[: tile.size[0], : tile.size[1], -1]
@@ -184,13 +184,13 @@ def separate_constant_alpha(tile: Tile, runner: TileRunner) -> None:
 
 
 def _cut(image: _Image, runner: TileRunner) -> Iterator[Tile]:
-    """The tiles of an image."""
+    """Cuts the tiles of an image."""
     source, rows, columns = image.source, image.rows, image.columns
     # Columns that are added on the right.
     right = max(columns.spans[-1].keep_end - source.width, 0)
     pixels = rows.spans[-1].keep_end * columns.spans[-1].keep_end
     held, top, strips = np.zeros((0, source.width, source.bands), source.dtype), 0, source.rows
-    if wraps := rows.spans[0].start < 0:  # a texture, whose first rows need its last
+    if wraps := rows.spans[0].start < 0:  # a seamless texture, whose first rows need its last ones
         strips = iter([np.concatenate(list(strips))])
     for row in rows.spans:
         while top + len(held) < min(row.end, source.height):
@@ -200,7 +200,7 @@ def _cut(image: _Image, runner: TileRunner) -> Iterator[Tile]:
         else:
             held, top = held[row.start - top :], row.start
             strip = held[: row.end - top]
-            # Mirrored as Real-ESRGAN does it: the pixel grid stays in place.
+            # Mirrored as in Real-ESRGAN, so that the pixel grid stays in place.
             below = row.end - row.start - len(strip)
             strip = np.pad(strip, [(0, below), (0, right), (0, 0)], "reflect")
         for tile in cut_row(strip, row, rows, columns, image.dtype):
@@ -218,7 +218,7 @@ def _length(span: Span) -> int:
 
 
 def _rows(image: _Image, tiles: Iterator[Tile], scale: int) -> Iterator[np.ndarray]:
-    """The strips of an image's result, row of tiles by row of tiles."""
+    """Yields the strips of an image's result, one row of tiles after the other."""
     source, columns = image.source, image.columns.spans
     last = image.rows.spans[-1]
     strip = np.zeros(0)
@@ -237,10 +237,10 @@ def _rows(image: _Image, tiles: Iterator[Tile], scale: int) -> Iterator[np.ndarr
             continue
         height = min(source.height, row.keep_end) - row.keep_start
         done, strip = strip[: height * scale, : source.width * scale], np.zeros(0)
-        some = max(SLICE_BYTES // done[:1].nbytes, 1)
-        for top in range(0, len(done), some):
-            # A copy, as a view would keep all rows alive for as long as it waits.
-            yield done[top : top + some].copy()
+        step = max(SLICE_BYTES // done[:1].nbytes, 1)
+        for top in range(0, len(done), step):
+            # A copy, since a view would keep all rows in memory.
+            yield done[top : top + step].copy()
         del done
         if row is last:
-            return  # and not wait for the first tile of the next image
+            return  # without waiting for the first tile of the next image

@@ -1,4 +1,4 @@
-"""Free memory, and how much of it a tile takes."""
+"""Free memory, the memory that a tile takes, and the tile size that follows."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ import jax
 
 from esrgan_jax.models.generator import Generator
 
-LARGEST_DEFAULT_TILE = 1024  # beyond it the overlap costs little
+LARGEST_DEFAULT_TILE = 1024  # larger tiles save little overlap
 MOST_ON_CPU = 2**30  # a laptop shares its memory with other programs
 CGROUPS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
@@ -20,7 +20,7 @@ CGROUPS = (
 
 
 def free_host_bytes() -> int:
-    """Host memory that can be had without swapping, within the container's limit."""
+    """Returns the host memory that is free without swapping, within the container's limit."""
     free = _meminfo() or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     for limit, usage in CGROUPS:
         try:
@@ -40,7 +40,7 @@ def _meminfo() -> int | None:
 
 
 def budget(device: Any) -> int:
-    """Bytes that tiles may take on one device: what is free, less a reserve."""
+    """Returns the bytes that tiles may take on a device: its free memory, less a reserve."""
     if device.platform == "cpu":
         # Several simulated devices share one memory.
         return min(free_host_bytes() // 4, MOST_ON_CPU) // jax.local_device_count()
@@ -50,7 +50,7 @@ def budget(device: Any) -> int:
 
 
 def bytes_per_pixel(module: Generator) -> int:
-    """What `upscale_step` takes for one LR pixel of a tile, about: features, and two results."""
+    """Returns about the bytes of `upscale_step` per LR pixel: features, and two results."""
     return module.feature_bytes + 4 * 2 * module.out_channels * module.scale**2
 
 
@@ -60,7 +60,7 @@ def tile_side(module: Generator, device: Any, planes: int = 1) -> int:
     Args:
         module: The generator.
         device: Where it runs.
-        planes: Images the network is shown for one tile (flipped versions).
+        planes: Inputs of the network per tile: 8 for the ensemble.
     """
     pixels = budget(device) / (bytes_per_pixel(module) * planes)
     return int(min(max(pixels**0.5 // 32 * 32, 64), LARGEST_DEFAULT_TILE))

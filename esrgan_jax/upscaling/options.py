@@ -7,7 +7,7 @@ from esrgan_jax.models.borders import BORDERS
 
 LARGEST_SCALE = 100
 LARGEST_SIDE = 1_000_000  # px of a result
-LARGEST_TILE, LARGEST_OVERLAP = 16_384, 4_096  # LR px; no network sees so far
+LARGEST_TILE, LARGEST_OVERLAP = 16_384, 4_096  # LR px; beyond all receptive fields
 
 
 def check_options(
@@ -19,9 +19,9 @@ def check_options(
     strength: float = 1.0,
     color: str | None = None,
     dtype: str | None = None,
-    **_: Any,
+    **_: object,
 ) -> None:
-    """InputError where an option of `Upscaler` cannot be with any network."""
+    """Raises InputError if an option of `Upscaler` is invalid whatever the network."""
     if tile is not None and not 1 <= tile <= LARGEST_TILE:
         raise InputError(f"a tile of {tile} px must be 1 px or more, and at most {LARGEST_TILE}")
     if overlap is not None and overlap < 0:
@@ -29,12 +29,12 @@ def check_options(
     if overlap is not None and overlap > LARGEST_OVERLAP:
         raise InputError(f"an overlap of {overlap} px is too large; the most is {LARGEST_OVERLAP}")
     if exact and overlap is not None:
-        raise InputError("exact chooses the overlap: leave one of both out")
+        raise InputError("exact chooses the overlap: give exact or overlap, not both")
     if tile is not None and overlap is not None and tile < overlap:
         raise InputError(f"a tile of {tile} px must be more than the overlap, {overlap}")
     if seamless not in (None, *BORDERS[1:]):
         raise InputError(f"seamless is {seamless!r}: choose {' or '.join(BORDERS[1:])}")
-    if not 0 <= strength <= 1:  # nor what is no number
+    if not 0 <= strength <= 1:  # false for NaN too
         raise InputError(f"a strength of {strength:g} is not within 0 (bicubic) to 1 (network)")
     if dtype not in (None, "float32", "bfloat16"):
         raise InputError(f"dtype is {dtype!r}: choose float32 or bfloat16")
@@ -45,11 +45,11 @@ def check_options(
 def result_size(
     shape: tuple[int, ...], scale: float | None, size: tuple[int, int] | None
 ) -> tuple[int, int] | None:
-    """(height, width) of a result from --scale or --size, None where neither is given.
+    """Returns (height, width) of a result from --scale or --size, None if neither is given.
 
     Args:
         shape: (height, width) of the LR image.
-        scale: Result over LR size, any positive number.
+        scale: Size of the result over that of the LR image, a positive number.
         size: (width, height); a side of 0 follows from the other.
 
     Raises:
@@ -59,7 +59,7 @@ def result_size(
         raise InputError("scale and size both say how large the result is: give one")
     if scale is not None:
         if not 0 < scale < float("inf"):
-            raise InputError(f"a scale of {scale:g} is no positive number")
+            raise InputError(f"a scale of {scale:g} is not a positive number")
         if scale > LARGEST_SCALE:
             raise InputError(f"a scale of {scale:g} is too large; the most is {LARGEST_SCALE}")
         height, width = (max(round(side * scale), 1) for side in shape)
@@ -83,7 +83,7 @@ def result_size(
 
 
 def best_dtype(device: Any) -> str:
-    """bfloat16 on TPUs and on GPUs with the units for it (from Ampere on), else float32."""
+    """Returns bfloat16 on TPUs and on GPUs with units for it (from Ampere on), else float32."""
     if device.platform == "tpu":
         return "bfloat16"
     capability = str(getattr(device, "compute_capability", "0"))  # of NVIDIA: "8.0"

@@ -1,7 +1,5 @@
 """Converts images with any bands to network inputs, and results back to images."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
@@ -13,14 +11,16 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 def result_bands(bands: int, module: Generator) -> int:
-    """Bands of an image's result: as many, unless the network makes or takes away colour or alpha.
+    """Returns the bands of a result: as many, unless the network adds or removes colour or alpha.
 
     Raises:
-        InputError: The network takes or makes images of another kind.
+        InputError: The network's input or output channels are not 1, 3 or 4.
     """
     channels, made = module.in_channels, module.out_channels
     if channels not in (1, 3, 4) or made not in (1, 3, 4):
-        raise InputError(f"the network makes {made} channels of {channels}: not one of 1, 3 and 4")
+        raise InputError(
+            f"the network has {channels} input and {made} output channels: they must be 1, 3 or 4"
+        )
     if channels == made == 1:  # band by band
         return bands
     gray = made == 1 or (bands < 3 and channels != 1)
@@ -31,11 +31,11 @@ def result_bands(bands: int, module: Generator) -> int:
 
 
 def to_planes(lr: jax.Array, sizes: jax.Array, module: Generator, step: float) -> jax.Array:
-    """What the network is shown of an image: (N, h, w, bands) -> (N, planes, h, w, in_channels).
+    """Makes the network's inputs from images: (N, h, w, bands) -> (N, planes, h, w, in_channels).
 
-    Alpha is shown to networks of four channels alone, see `alpha.upscale_alpha`; to others colours
-    go on under what is transparent, see `alpha.continued_colors`. A network from one channel to one
-    sees band by band. `step` is that of the levels.
+    Only networks of four channels get alpha. For others, colours are continued under transparent
+    pixels, see `alpha.continued_colors`, where `step` is explained. A network from one channel to
+    one gets each band separately.
     """
     channels, has_alpha = module.in_channels, lr.shape[-1] in (2, 4)
     color, alpha = (lr[..., :-1], lr[..., -1:]) if has_alpha else (lr, None)
@@ -49,17 +49,22 @@ def to_planes(lr: jax.Array, sizes: jax.Array, module: Generator, step: float) -
 
 
 def from_planes(
-    sr: jax.Array, lr: jax.Array, sizes: jax.Array, module: Generator, border: str, strength: Any
+    sr: jax.Array,
+    lr: jax.Array,
+    sizes: jax.Array,
+    module: Generator,
+    border: str,
+    strength: float | None,
 ) -> jax.Array:
-    """The image of the network's results, the inverse of `to_planes`.
+    """Makes images from the network's results, the inverse of `to_planes`.
 
     Args:
         sr: (N, planes, H, W, out_channels).
-        lr: (N, h, w, bands), what `to_planes` was given.
-        sizes: Likewise.
+        lr: (N, h, w, bands), the images.
+        sizes: (N, 2) int, height and width of each image within the array.
         module: The network.
-        border: What lies beyond an image, see `models.borders`.
-        strength: As for `upscale_step`, of alpha.
+        border: How images are continued, see `models.borders`.
+        strength: For alpha, as in `upscale_step`.
 
     Returns:
         (N, H, W, `result_bands`), unclamped.

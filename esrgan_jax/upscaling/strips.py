@@ -1,4 +1,4 @@
-"""Images as strips of rows from top to bottom, so that none is in memory as a whole."""
+"""Images as strips of rows from top to bottom, so that no whole image is in memory."""
 
 import contextlib
 import queue
@@ -8,15 +8,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from esrgan_jax.imresize import taps
 
-LARGEST_STRIP = 2**24  # values of a resized strip, as the rows of one tile may become very many
+LARGEST_STRIP = 2**24  # values of a resized strip, since a tile may have many rows
 
 
 @dataclass(frozen=True)
 class Strips:
-    """An image as strips.
+    """An image as strips of rows.
 
     Attributes:
         height: Pixels.
@@ -24,9 +25,9 @@ class Strips:
         bands: 1 (gray), 2 (gray and alpha), 3 (RGB) or 4 (RGB and alpha).
         dtype: Of the rows: uint8, uint16, or float32 in [0, 1].
         rows: Arrays (n, width, bands) of any n, from top to bottom, to be read once.
-        result_dtype: What the finished image shall be.
-        result_size: (height, width) that it shall have; None for what the networks make of it.
-        key: Whatever its owner knows it by.
+        result_dtype: Dtype of the final result.
+        result_size: (height, width) of the final result; None for that of the networks.
+        key: Anything by which the caller identifies the image.
     """
 
     height: int
@@ -39,14 +40,16 @@ class Strips:
     key: Any = None
 
 
-def white_level(dtype: Any) -> int:
-    """The value that stands for 1 in an image of that dtype."""
+def white_level(dtype: DTypeLike) -> int:
+    """Returns the value of white in an image of a dtype: 1 for floats, else the largest."""
     dtype = np.dtype(dtype)
     return 1 if np.issubdtype(dtype, np.floating) else int(np.iinfo(dtype).max)
 
 
-def resized(rows: Iterator[np.ndarray], from_size: Any, to_size: Any) -> Iterator[np.ndarray]:
-    """Resizes as `data.resize.imresize` does, antialiased bicubic, in float32.
+def resized(
+    rows: Iterator[np.ndarray], from_size: tuple[int, int], to_size: tuple[int, int]
+) -> Iterator[np.ndarray]:
+    """Resizes like `imresize.imresize`, antialiased bicubic, in float32.
 
     Args:
         rows: Strips (n, from_size[1], bands) float32.
@@ -62,12 +65,12 @@ def resized(rows: Iterator[np.ndarray], from_size: Any, to_size: Any) -> Iterato
     )
     indices, weights = tall
     first, last = indices.min(axis=1), indices.max(axis=1)
-    # Mirrored borders: a row is done with when no later one needs it.
+    # Mirrored borders: a row is dropped when no later row of the result needs it.
     needed = np.minimum.accumulate(first[::-1])[::-1]
     complete = np.maximum.accumulate(last)
     held: np.ndarray | None = None
     top = done = 0
-    for strip in _low(rows, to_size[1]):
+    for strip in _split(rows, to_size[1]):
         strip = _weighted(strip.swapaxes(0, 1), *wide).swapaxes(0, 1)
         held = strip if held is None else np.concatenate([held, strip])
         ready = int(np.searchsorted(complete, top + len(held)))
@@ -80,8 +83,8 @@ def resized(rows: Iterator[np.ndarray], from_size: Any, to_size: Any) -> Iterato
         held, top = held[cut:], top + cut
 
 
-def _low(strips: Iterator[np.ndarray], width: int) -> Iterator[np.ndarray]:
-    """The same rows in strips that stay small when they become `width` wide."""
+def _split(strips: Iterator[np.ndarray], width: int) -> Iterator[np.ndarray]:
+    """Splits strips so that they are small even when resized to `width`."""
     for strip in strips:
         step = _rows(width, strip.shape[2])
         yield from (strip[top : top + step] for top in range(0, len(strip), step))
@@ -92,7 +95,7 @@ def _rows(width: int, bands: int) -> int:
 
 
 def _weighted(x: np.ndarray, indices: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Σ weight · x[index] along the first axis, tap by tap."""
+    """Returns Σ weight · x[index] along the first axis, computed tap by tap."""
     result = np.zeros((len(indices), *x.shape[1:]), np.float32)
     for index, weight in zip(indices.T, weights.T.astype(np.float32), strict=True):
         result += weight[:, None, None] * x[index]
@@ -100,7 +103,7 @@ def _weighted(x: np.ndarray, indices: np.ndarray, weights: np.ndarray) -> np.nda
 
 
 def quantized(rows: Iterator[np.ndarray], dtype: np.dtype) -> Iterator[np.ndarray]:
-    """float32 to `dtype`: clamped to [0, 1] and, for integers, rounded half to even."""
+    """Converts float32 to `dtype`: clamped to [0, 1] and, for integers, rounded half to even."""
     for strip in rows:
         strip = strip.clip(0, 1)
         if not np.issubdtype(dtype, np.floating):
@@ -109,14 +112,14 @@ def quantized(rows: Iterator[np.ndarray], dtype: np.dtype) -> Iterator[np.ndarra
 
 
 def prefetched(images: Iterable[Strips], ahead: int = 32) -> Iterator[Strips]:
-    """The same images, read by a thread of their own, up to `ahead` strips before they are used.
+    """Reads images in a thread, up to `ahead` strips before they are used.
 
-    An error of an image's rows comes out of its rows, one of the images out of the iterator.
+    An error of an image's rows is raised while they are read, others by the iterator itself.
     """
     line: queue.Queue[Any] = queue.Queue(ahead)
     stop = threading.Event()
 
-    def put(item: Any) -> bool:
+    def put(item: object) -> bool:
         while not stop.is_set():
             try:
                 line.put(item, timeout=0.1)
@@ -152,7 +155,7 @@ def prefetched(images: Iterable[Strips], ahead: int = 32) -> Iterator[Strips]:
         for image in rows():
             inner = rows()
             yield replace(image, rows=inner)
-            with contextlib.suppress(Exception):  # what was not read, so that the next comes next
+            with contextlib.suppress(Exception):  # skips the rows that were not read
                 for _ in inner:
                     pass
     finally:

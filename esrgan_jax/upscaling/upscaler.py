@@ -1,4 +1,4 @@
-"""Upscaler: applies a generator to arrays, or to strips of images larger than memory."""
+"""Upscaler: applies a generator to arrays, or to images in strips, of any size."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Array = TypeVar("Array", bound=np.ndarray | jax.Array)
 
-# With these, results depend neither on the device nor on its memory: for scores to be compared.
+# For scores: with these options, results do not depend on the device and its memory.
 SCORED: dict[str, Any] = {"dtype": "float32", "tile": 512, "batch": 1}
 
 
@@ -34,29 +34,29 @@ class Upscaler:
     """Upscales images.
 
     Args:
-        module: The generator, such as `RRDBNet`; of one of your own see `models.Generator`.
+        module: The generator, such as `RRDBNet`, or another `models.Generator`.
         variables: Its variables, {"params": …}.
         tile: Longest side of the tiles in LR pixels; None chooses it from the memory. An image
-            that fits is done whole.
+            that fits into one tile is not cut.
         batch: Most tiles of a batch on each device; None chooses it from the memory.
-        overlap: LR pixels that neighbouring tiles share; each result is cut in the middle. None
-            takes `tiles.OVERLAP`, or what the network sees where that is less.
-        exact: Takes as much overlap as the network sees, for results equal to the untiled ones.
+        overlap: LR pixels that neighbouring tiles share; results are cut in its middle. None takes
+            `tiles.OVERLAP`, or less if the receptive field is smaller.
+        exact: Takes the whole receptive field as overlap, for results equal to the untiled ones.
         seamless: "wrap" or "mirror" continue the image beyond its edges, in every convolution,
-            for textures; None as the network was trained, with zeros.
+            for textures; None pads with zeros, as in training.
         ensemble: The mean over the eight flipped and turned versions: somewhat better, eight times
             the work.
-        strength: 1 is the network's result, 0 the bicubic enlargement, between a blend.
+        strength: 1 is the network's result, 0 bicubic upscaling, other values a blend.
         color: "keep" corrects drift of the low frequencies, such as a yellow cast.
-        dtype: Computation, "float32", also where a device by itself rounds its products to fewer
-            bits, or "bfloat16"; None takes bfloat16 on devices made for it.
-        devices: Where to run; None are all of this process. Tiles are spread over them.
+        dtype: Computation dtype: "float32", with products of full precision on every device, or
+            "bfloat16"; None takes bfloat16 on devices with units for it.
+        devices: Where to run, by default on all of this process. Tiles are spread over them.
         spatial: Splits the rows of one image over the devices, instead of tiles.
-        then: Upscales what this one makes, in float.
-        name: What made the images, for their metadata.
+        then: Upscales this one's results, which are passed on in float32.
+        name: Name of the networks, for the metadata of images.
 
     Raises:
-        InputError: Options do not fit together, or not the generator.
+        InputError: Options do not fit together, or do not fit the generator.
     """
 
     def __init__(
@@ -114,25 +114,25 @@ class Upscaler:
     def _sides(
         self, tile: int | None, overlap: int | None, exact: bool, device: Any
     ) -> tuple[int, int]:
-        """The tile's side and the overlap, whole multiples of what the network folds."""
+        """Returns the tile's side and the overlap, multiples of the network's `size_multiple`."""
         multiple = self.multiple
         field = self.module.receptive_field
         field = 2 * (OVERLAP if field is None else field)
         least = field if exact else min(field, OVERLAP)
         least += 2 * COLOR_FIELD if self.keep_color else 0
-        asked = exact or overlap is not None  # so memory, or the tile, has to do
+        fixed = exact or overlap is not None  # otherwise the overlap may shrink
         shared = least if overlap is None else overlap
-        wanted = -(-shared // multiple) * multiple
+        rounded = -(-shared // multiple) * multiple
         if tile is None:
             side = tile_side(self.module, device, 8 if self.ensemble else 1)
-            tile = max(side, -(-2 * wanted // 32) * 32) if asked else side
-        lowest = multiple + (shared if asked else 1)
+            tile = max(side, -(-2 * rounded // 32) * 32) if fixed else side
+        lowest = multiple + (shared if fixed else 1)
         if tile < lowest or tile % multiple:
-            must = f"{lowest} px or more" + (f" (the overlap is {shared})" if asked else "")
+            must = f"{lowest} px or more" + (f" (the overlap is {shared})" if fixed else "")
             if multiple > 1:
-                must += f" and a multiple of {multiple}, which this network folds"
+                must += f" and a multiple of {multiple}, the size_multiple of this network"
             raise InputError(f"a tile of {tile} px must be {must}")
-        return tile, wanted if asked else min(wanted, tile // 2 // multiple * multiple)
+        return tile, rounded if fixed else min(rounded, tile // 2 // multiple * multiple)
 
     @classmethod
     def load(
@@ -143,15 +143,15 @@ class Upscaler:
         alpha: float | None = None,
         **options: Any,
     ) -> Self:
-        """The upscaler of a model: a run, a checkpoint directory, a weight file or a zoo's name.
+        """Loads an upscaler from a run, a checkpoint directory, a weight file or a name of the zoo.
 
         Args:
-            model: The model. A list of models is a chain, each upscaling what the one before made;
-                a mapping {model: weight} is the interpolation of networks of one architecture. None
-                are the two networks of the package, interpolated with `alpha`, if given.
+            model: The model. A list of models is a chain, each upscaling the last one's result; a
+                mapping {model: weight} is the interpolation of networks of one architecture. None
+                is the two networks of the package, interpolated with `alpha`, if given.
             psnr_model: With `alpha`, the blend (1 - alpha) · psnr_model + alpha · model.
-            alpha: 0 is `psnr_model`, 1 is `model`. In a chain both are of the first link.
-            **options: As for `Upscaler`, for every link of a chain.
+            alpha: 0 is `psnr_model`, 1 is `model`. In a chain both are for the first model.
+            **options: Options of `Upscaler`, for every model of a chain.
 
         Raises:
             InputError: A model cannot be used, models do not match, or `model`, `psnr_model` and
@@ -162,7 +162,7 @@ class Upscaler:
         check_options(**options)  # before files of many megabytes are read
         links: list[Any] = list(model) if isinstance(model, list | tuple) else [model]
         if not links:
-            raise InputError("no model: name one or more")
+            raise InputError("the list of models is empty: give one or more")
         blends = [weighted_models(links[0], psnr_model, alpha), *map(weighted_models, links[1:])]
         for name in (name for networks in blends for name, _ in networks):
             zoo.require(name)
@@ -233,29 +233,29 @@ class Upscaler:
             images: NumPy or JAX arrays, (H, W) or (H, W, 1 to 4) with gray, gray and alpha, RGB or
                 RGB and alpha, uint8, uint16 or float in [0, 1], of any size from 1 x 1; or Pillow
                 images. JAX arrays stay on their device, unless `scale`, `size` or `then` is given
-                or other images are in the list.
-            scale: Of the results, if not the network's: they are resized (antialiased bicubic)
-                before they are rounded.
+                or the list has other images too.
+            scale: Scale of the results instead of the network's: they are resized (antialiased
+                bicubic) before they are rounded.
             size: (width, height) of the results, instead of `scale`.
-            progress: Called with the pixels of the result whenever some are done.
+            progress: Called with the number of newly finished pixels of the results.
 
         Returns:
-            The same kind and dtype, (scale H, scale W, …), or a list of them; clamped to [0, 1]
-            and, for integers, rounded half to even.
+            Images of the same type and dtype, (scale H, scale W, …); clamped to [0, 1] and, for
+            integers, rounded half to even.
 
         Raises:
-            InputError: The dtype, the shape or the range is another.
+            InputError: The dtype, the shape or the range is not one of these.
             RunError: The network's result is not finite.
         """
         several = isinstance(images, list | tuple)
         sources = list(images) if several else [images]
         arrays = [checked_array(image) for image in sources]
-        on_device = all(isinstance(array, jax.Array) for array in arrays)
-        if on_device and scale is size is self.then is None:
-            results = upscale_on_device(self.runner, arrays, self.tile, self.overlap, progress)
+        on_device = [array for array in arrays if isinstance(array, jax.Array)]
+        if len(on_device) == len(arrays) and scale is size is self.then is None:
+            results = upscale_on_device(self.runner, on_device, self.tile, self.overlap, progress)
         else:
-            given = [to_strips(x, result_size(x.shape[:2], scale, size)) for x in arrays]
-            done = self.stream(given, progress=progress)
+            inputs = [to_strips(x, result_size(x.shape[:2], scale, size)) for x in arrays]
+            done = self.stream(inputs, progress=progress)
             results = [np.concatenate(list(strips.rows)) for strips in done]
         finished = [
             like_source(result, source) for result, source in zip(results, sources, strict=True)
@@ -265,20 +265,20 @@ class Upscaler:
     def stream(
         self, images: Iterable[Strips], *, progress: Callable[[int], None] | None = None
     ) -> Iterator[Strips]:
-        """Upscales images on their way, in order.
+        """Upscales images one after the other, as a stream.
 
-        Tiles of several images share batches, so images are read ahead of what is yielded. The
-        rows of an image are to be read before the next image is asked for; an error of one, of
-        reading or of the network, comes out of its rows and does not touch the others.
+        Tiles of several images share batches, so images are read ahead of what is yielded. Read
+        the rows of an image before the next image. An error of an image, from reading or from the
+        network, is raised while its rows are read, and does not affect other images.
 
         Args:
             images: Their rows are read once.
-            progress: Called with the pixels of the result whenever some are done.
+            progress: Called with the number of newly finished pixels of the results.
         """
         links: list[Upscaler] = [self]
         while (then := links[-1].then) is not None:
             links.append(then)
-        # Each network's work for a pixel of the first one's input, which tells how far they are.
+        # Each network's work per pixel of the first input, to weight their progress.
         work = [link.macs * (self.scale // link.scale) ** 2 for link in links]
         ends = [sum(work[:count]) / sum(work) for count in range(len(links) + 1)]
         for link, *part in zip(links, ends, ends[1:], strict=False):
