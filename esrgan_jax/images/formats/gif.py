@@ -1,4 +1,4 @@
-"""GIF: checks that all blocks are there, which decoders do not, and reads comments."""
+"""Checks that a GIF is complete, which decoders do not, and reads and writes its comments."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,22 +9,22 @@ COMMENT = 0xFE
 
 
 def require_whole_gif(file: BinaryIO) -> None:
-    """Walks through the blocks of an open GIF.
+    """Checks that an open GIF has all of its blocks.
 
     Raises:
-        ValueError: The file ends within one of them.
+        ValueError: The file ends within a block.
     """
     for _ in _blocks(file):
         pass
 
 
 def read_comments(file: BinaryIO) -> list[bytes]:
-    """All comments of an open file; ValueError where it is truncated."""
+    """Returns all comments of an open file; ValueError if it is truncated."""
     return [data for kind, data in _blocks(file) if kind == COMMENT]
 
 
 def read_comment(path: Path) -> str:
-    """The last comment in a file, "" where there is none; ValueError where it is truncated."""
+    """Returns the last comment of a file, or ""; ValueError if it is truncated."""
     text = b""
     with path.open("rb") as file:
         for kind, data in _blocks(file):
@@ -33,7 +33,7 @@ def read_comment(path: Path) -> str:
 
 
 def add_comment(path: Path, text: str) -> None:
-    """Puts a comment at the end of a finished file."""
+    """Adds a comment at the end of a finished file."""
     data = text.encode()
     parts = [data[i : i + 255] for i in range(0, len(data), 255)]
     blocks = b"".join(bytes([len(part)]) + part for part in parts)
@@ -48,12 +48,12 @@ def _blocks(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
     """Yields (label, data) of extensions and (FRAME, b"") of frames."""
     screen = _exactly(file, 13)
     _exactly(file, _palette_bytes(screen[10]))
-    # The byte at the end is missing in some files of old that are otherwise whole.
+    # Some old files lack the last byte and are complete otherwise.
     while (kind := file.read(1)) and kind[0] != END:
         if kind[0] == FRAME:
             _exactly(file, _palette_bytes(_exactly(file, 9)[8]))
         elif kind[0] != EXTENSION:
-            return  # what comes after is for the decoder to judge
+            return  # the decoder reports what is wrong here
         first = _exactly(file, 1)[0]  # the label of an extension, the first code size of a frame
         label = first if kind[0] == EXTENSION else FRAME
         data = []

@@ -1,4 +1,4 @@
-"""Decodes HEIC through pi-heif, because libvips' wheel has no HEVC decoder."""
+"""Decodes HEIC with pi-heif, because the wheel of libvips has no HEVC decoder."""
 
 import io
 from collections.abc import Callable
@@ -11,12 +11,12 @@ from esrgan_jax.errors import InputError
 
 
 class Heic(NamedTuple):
-    """An open HEIC file, turned upright by its own orientation.
+    """An open HEIC file; sizes and pixels are of the upright image.
 
     Attributes:
         dtype: uint8, or uint16 with white at 65535.
-        images: How many it holds; the one meant to be shown is opened.
-        pixels: Decodes it: (height, width, bands).
+        images: Number of images in the file; the primary one is opened.
+        pixels: Decodes the image: (height, width, bands).
     """
 
     height: int
@@ -55,7 +55,7 @@ def open_heic(source: Path | bytes) -> Heic:
 
     def pixels() -> np.ndarray:
         file = decoder()
-        array = np.atleast_3d(np.array(file))  # a copy: the memory goes with the file
+        array = np.atleast_3d(np.array(file))  # a copy: the memory is freed with the file
         if deep and bits < 16:  # shifted up, but white is 65535
             scale = np.float32(65535 / (65536 - (1 << (16 - bits))))
             array = np.rint(array * scale).astype(np.uint16)

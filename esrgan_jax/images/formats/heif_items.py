@@ -9,18 +9,18 @@ from esrgan_jax.images.formats.isobmff import Box, boxes, content, inner
 
 Property = tuple[bytes, bytes]  # kind and content
 NONE: Mapping[int, Any] = MappingProxyType({})
-FIRST_BYTES = 4096  # of an item that are read
+ITEM_BYTES = 4096  # the most that is read of an item
 
 
 class Items(NamedTuple):
-    """What the box of metadata lists.
+    """The items that the "meta" box lists.
 
     Attributes:
-        primary: The number of the image that is meant to be shown.
+        primary: The number of the primary image.
         kinds: The kind of each item, such as b"av01".
-        properties: All that are in the file, whichever item they belong to.
-        owned: Those of each item, in order.
-        sources: The items that an item is put together from, such as the tiles of a grid.
+        properties: All properties in the file.
+        owned: The properties of each item, in order.
+        sources: The items that an item is composed of, such as the tiles of a grid.
         places: Where the first piece of each item begins in the file, and its length.
     """
 
@@ -32,12 +32,12 @@ class Items(NamedTuple):
     places: Mapping[int, tuple[int, int]] = NONE
 
     def of(self, item: int) -> dict[bytes, bytes]:
-        """The properties of an item; of two of a kind, the last."""
+        """Returns the properties of an item; the last one of each kind."""
         return dict(self.owned.get(item, ()))
 
     @property
     def coded(self) -> int:
-        """The shown image, or the first of those that it is put together from."""
+        """The primary image, or the first coded image that it is composed of."""
         item = self.primary
         for _ in range(8):  # deeper is a damaged file
             if not self.sources.get(item):
@@ -47,7 +47,7 @@ class Items(NamedTuple):
 
 
 def read_items(file: BinaryIO) -> Items:
-    """The items of an open file; none of one without them.
+    """Reads the items of an open file; empty if it has no "meta" box.
 
     Raises:
         struct.error, IndexError: The boxes are damaged.
@@ -80,10 +80,10 @@ def read_items(file: BinaryIO) -> Items:
 
 
 def first_bytes(file: BinaryIO, items: Items, item: int) -> bytes:
-    """The first bytes of an item, FIRST_BYTES at most."""
+    """Returns the first bytes of an item, at most ITEM_BYTES."""
     start, length = items.places.get(item, (0, 0))
     file.seek(start)
-    return file.read(min(length, FIRST_BYTES))
+    return file.read(min(length, ITEM_BYTES))
 
 
 def _kinds(file: BinaryIO, iinf: Box) -> dict[int, bytes]:
@@ -98,7 +98,7 @@ def _kinds(file: BinaryIO, iinf: Box) -> dict[int, bytes]:
 
 
 def _associations(data: bytes) -> dict[int, list[int]]:
-    """ipma: {item: numbers of its properties, from 1}."""
+    """Parses ipma: {item: numbers of its properties, from 1}."""
     version, wide = data[0], data[3] & 1
     (count,), at, found = struct.unpack_from(">I", data, 4), 8, {}
     for _ in range(count):
@@ -122,10 +122,10 @@ def _sources(file: BinaryIO, iref: Box) -> dict[int, tuple[int, ...]]:
 
 
 def _places(data: bytes, idat: int) -> dict[int, tuple[int, int]]:
-    """iloc: {item: (byte of the file at which its first piece begins, length of that)}.
+    """Parses iloc: {item: (offset of its first piece in the file, length of the piece)}.
 
     Args:
-        idat: Where the content of the box of small items begins.
+        idat: Offset of the content of the "idat" box.
     """
     if not data:
         return {}
@@ -135,7 +135,7 @@ def _places(data: bytes, idat: int) -> dict[int, tuple[int, int]]:
     def number(size: int) -> int:
         nonlocal at
         if at + size > len(data):
-            raise IndexError("a box that is cut off")
+            raise IndexError("a truncated box")
         at += size
         return int.from_bytes(data[at - size : at])
 
@@ -149,5 +149,5 @@ def _places(data: bytes, idat: int) -> dict[int, tuple[int, int]]:
             pieces.append((number(sizes[0]), number(sizes[1])))
         if pieces and method < 2:
             offset, length = pieces[0]
-            found[item] = (start + offset + (idat if method else 0), length or FIRST_BYTES)
+            found[item] = (start + offset + (idat if method else 0), length or ITEM_BYTES)
     return found

@@ -1,4 +1,4 @@
-"""Finds what a HEIF or AVIF file contains besides its main image."""
+"""Finds what a HEIF or AVIF file contains in addition to its primary image."""
 
 import struct
 from contextlib import suppress
@@ -22,15 +22,15 @@ LIGHT = (b"mdcv", b"clli", b"cclv", b"amve")
 
 
 class HeifStructure(NamedTuple):
-    """What is there beside the image.
+    """What a file contains in addition to its primary image, and how that is stored.
 
     Attributes:
         parts: Such as "gain map (HDR)", "depth map", "video", in the order found, each once.
-        frames: Of an animation or a burst; 0 where it is none.
-        aspect: (across, down) of a pixel that is not square.
-        orientation: How the image lies before it is shown, as EXIF's orientation; None where it is
-            mirrored, too, which EXIF has to tell.
-        coding: The kind of the shown image, such as b"av01", or of its first tile.
+        frames: Number of frames of an animation or a burst; 0 without one.
+        aspect: (across, down) of a pixel; None if it is square.
+        orientation: Of the stored image, as an EXIF orientation; None if the image is also
+            mirrored: then the EXIF block has to be used.
+        coding: The kind of the primary image or of its first tile, such as b"av01".
     """
 
     parts: tuple[str, ...] = ()
@@ -41,7 +41,7 @@ class HeifStructure(NamedTuple):
 
 
 def read_heif_structure(file: BinaryIO) -> HeifStructure:
-    """Looks through the boxes of an open file; what is damaged is left to the decoder."""
+    """Reads the boxes of an open file; damaged ones are left to the decoder."""
     parts, frames, own, coding = [], 0, {}, b""
     with suppress(struct.error, IndexError):
         for box in boxes(file):
@@ -64,7 +64,7 @@ def read_heif_structure(file: BinaryIO) -> HeifStructure:
 
 
 def _auxiliary(items: Items) -> list[str]:
-    """What there is beside the shown image, by its names."""
+    """Returns the names of the auxiliary images."""
     parts = [AUXILIARY["hdrgainmap"]] if b"tmap" in items.kinds.values() else []
     for kind, data in items.properties:
         if kind == b"auxC":
@@ -74,7 +74,7 @@ def _auxiliary(items: Items) -> list[str]:
 
 
 def _samples(file: BinaryIO, moov: Box) -> int:
-    """The most images of a track of images."""
+    """Returns the number of images in the longest image track."""
     most = 0
     for trak in inner(file, moov):
         if trak.kind != b"trak":

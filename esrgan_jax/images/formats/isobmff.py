@@ -5,7 +5,7 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-LARGEST = 1 << 24  # bytes of a box that is read: damaged lengths are not believed
+LARGEST = 1 << 24  # bytes read of a box, whose length may be damaged
 CONTAINERS = {b"meta": 4, b"iprp": 0, b"ipco": 0, b"moov": 0, b"trak": 0, b"mdia": 0}
 
 
@@ -18,14 +18,14 @@ class Box(NamedTuple):
 
 
 def brands(head: bytes) -> set[bytes]:
-    """The brands in the first bytes of a file; none where it is not of this family."""
+    """Returns the brands in the first bytes of a file; empty for other formats."""
     if head[4:8] != b"ftyp":
         return set()
     return {head[8:12], *re.findall(b"(?s)....", head[16 : int.from_bytes(head[:4])])}
 
 
 def boxes(file: BinaryIO, start: int = 0, end: int | None = None) -> Iterator[Box]:
-    """The boxes between two places of a file, without what is in them."""
+    """Yields the boxes between two offsets of a file, without descending into them."""
     end = file.seek(0, 2) if end is None else end
     while start + 8 <= end:
         file.seek(start)
@@ -35,13 +35,13 @@ def boxes(file: BinaryIO, start: int = 0, end: int | None = None) -> Iterator[Bo
             size, head = int.from_bytes(file.read(8)), 16
         size = end - start if size == 0 else size
         if size < head or start + size > end:
-            return  # damaged, which the decoder judges
+            return  # damaged: the decoder reports it
         yield Box(kind, start + head, start + size)
         start += size
 
 
 def inner(file: BinaryIO, box: Box) -> list[Box]:
-    """What is in a box that holds others."""
+    """Returns the boxes inside a box."""
     return list(boxes(file, box.start + CONTAINERS.get(box.kind, 0), box.end))
 
 

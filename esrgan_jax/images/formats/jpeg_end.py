@@ -1,4 +1,4 @@
-"""Checks that a JPEG file is complete: not cut off, no damaged data."""
+"""Checks that a JPEG file is neither truncated nor damaged."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,15 +12,15 @@ from esrgan_jax.images.formats.jpeg_structure import START_OF_SCAN, read_segment
 from esrgan_jax.images.vips import load
 
 END = b"\xff\xd9"
-SEQUENTIAL, PROGRESSIVE = (0xC0, 0xC1), 0xC2  # of the frames with Huffman's codes
+SEQUENTIAL, PROGRESSIVE = (0xC0, 0xC1), 0xC2  # frames with Huffman codes
 LOSSLESS = 0xC3
 TABLES, RESTARTS = 0xC4, 0xDD
-NO_SIZE = (0x00, 0x01, *range(0xD0, 0xD9))  # markers that are alone
-ABOUT = (*range(0xE0, 0xF0), 0xFE)  # markers of what the pixels do without
+NO_SIZE = (0x00, 0x01, *range(0xD0, 0xD9))  # markers without content
+ABOUT = (*range(0xE0, 0xF0), 0xFE)  # markers of metadata
 HIGHEST = 65500  # of libjpeg
 STEP = 8  # rows
 GAP = bytes(32)
-EARLY = "premature end"  # in libjpeg's words
+EARLY = "premature end"  # part of the warning of libjpeg
 NO_END = "the mark at its end is missing, and nothing else is"
 NO_DETAILS = "it is cut off or damaged: its finer details are missing"
 FEW_SCANS = "its last scans are missing, and with them its finer details"
@@ -28,15 +28,15 @@ DAMAGED = "it is damaged, so parts of it may be wrong"
 
 
 class Coded(NamedTuple):
-    """What a decoder needs for the pixels of a JPEG, and nothing it could stumble over.
+    """A JPEG reduced to what a decoder needs for its pixels.
 
     Attributes:
-        data: A JPEG of it.
-        frame: Where the frame's header is in it.
-        scan: Where the first scan is in it.
-        restarts: A decoder finds its place again at marks.
-        one_scan: All colors are in one piece.
-        gaps: A long row of zeros can be pixels: many blocks of one color.
+        data: The bytes of the reduced JPEG.
+        frame: Offset of the frame header in `data`.
+        scan: Offset of the first scan in `data`.
+        restarts: Whether it has restart markers.
+        one_scan: Whether all components are in one scan.
+        gaps: Whether a long run of zeros can be valid data: many blocks of one color.
     """
 
     data: bytes
@@ -58,7 +58,7 @@ class Coded(NamedTuple):
 
     @property
     def unit(self) -> tuple[int, int]:
-        """Height and width of what is coded at once."""
+        """Height and width of a minimum coded unit, in pixels."""
         count = self.data[self.frame + 9]
         samplings = self.data[self.frame + 11 : self.frame + 11 + 3 * count : 3]
         if count == 1:
@@ -72,9 +72,9 @@ class Coded(NamedTuple):
         return -(-height // tall) * tall
 
     def taller(self) -> bytes | None:
-        """The JPEG of two more rows of units; None where a decoder could not begin them.
+        """Returns the JPEG with two more rows of units; None where a decoder could not begin them.
 
-        Of these it has to make up all, and in one color.
+        The decoder has no data for these rows and fills them with one color.
         """
         height = self.top + 2 * self.unit[0]
         if self.kind not in SEQUENTIAL or not self.one_scan or height > HIGHEST:
@@ -84,16 +84,16 @@ class Coded(NamedTuple):
 
 
 def with_end(source: Path | bytes) -> tuple[Path | bytes, tuple[str, ...]]:
-    """A JPEG to be read, with its end in place, and notes on what is wrong with it.
+    """Returns a JPEG with its end marker, and notes on what is wrong with it.
 
-    For this it is decoded twice.
+    The check decodes the image up to twice.
 
     Raises:
-        ValueError: Rows are missing, or it is of a kind that no decoder here knows.
+        ValueError: Rows are missing, or no decoder here supports this kind of JPEG.
     """
     data = source if isinstance(source, bytes) else source.read_bytes()
     coded = coded_part(data)
-    if coded is None:  # which the decoder will say better
+    if coded is None:  # the decoder reports it better
         return source, ()
     if (bits := coded.data[coded.frame + 4]) != 8:
         raise ValueError(
@@ -127,13 +127,13 @@ def with_end(source: Path | bytes) -> tuple[Path | bytes, tuple[str, ...]]:
 
 
 def _ended(data: bytes) -> bytes:
-    """A JPEG with its end, without what fills up a file that was not written to its end."""
+    """Returns a JPEG with its end marker, without the padding of a partly written file."""
     filled = data.rstrip(b"\0")
     return (filled if data.endswith(GAP) else data).rstrip(b"\xff") + END
 
 
 def coded_part(data: bytes) -> Coded | None:
-    """A JPEG without what is about it; None if it has no frame or no scan."""
+    """Returns a JPEG without its metadata; None if it has no frame or no scan."""
     parts, frame, restarts, gaps, at = [data[:2]], None, False, True, 2
     while 0 <= (at := data.find(b"\xff", at)) < len(data) - 4:
         marker = data[at + 1]
@@ -162,9 +162,9 @@ def coded_part(data: bytes) -> Coded | None:
 
 
 def _first_symbols(tables: bytes) -> Iterator[int]:
-    """What a row of zeros means in each of Huffman's tables for the details of a block.
+    """Yields the symbol of an all-zero code in each Huffman table of AC coefficients.
 
-    That is 0 where the block ends with it.
+    The symbol 0 ends a block.
     """
     while len(tables) > 17:
         if tables[0] >> 4:
@@ -173,9 +173,9 @@ def _first_symbols(tables: bytes) -> Iterator[int]:
 
 
 def _first_warning(coded: Coded) -> tuple[int | None, str]:
-    """The row where the decoder first has to make up something, and its words.
+    """Returns the first row for which the decoder lacks data, and its warning.
 
-    It is told of when the next rows are read, for which there have to be some.
+    The warning comes when the rows after it are read, so `taller` adds some.
     """
     taller = coded.taller()
     image = load(taller or coded.data, "jpeg", access="sequential", fail_on="warning")
@@ -191,7 +191,7 @@ def _first_warning(coded: Coded) -> tuple[int | None, str]:
 
 
 def _has_more(coded: Coded) -> bool:
-    """Whether there are data behind the last pixel, as after codes that were taken for others."""
+    """Returns whether data follow the last pixel, as after codes that were misread."""
     taller = coded.taller()
     if taller is None:
         return False

@@ -6,16 +6,16 @@ COEFFICIENTS = 64  # of a block
 
 
 def all_scans(data: bytes, frame: int, scan: int) -> bool:
-    """Whether the scans bring every coefficient of every component down to its last bit.
+    """Returns whether the scans contain every bit of every coefficient of all components.
 
     Args:
         data: A progressive JPEG.
-        frame: Where its frame's header is.
-        scan: Where its first scan is.
+        frame: Offset of the frame header.
+        scan: Offset of the first scan.
     """
     count, at = data[frame + 9], scan
     bits = {
-        (component, k): 1  # a bit below that is missing, as long as no scan brings it
+        (component, k): 1  # until a scan brings the lowest bit
         for component in data[frame + 10 : frame + 10 + 3 * count : 3]
         for k in range(COEFFICIENTS)
     }

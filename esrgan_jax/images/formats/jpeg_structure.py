@@ -1,4 +1,4 @@
-"""Parses the segments of a JPEG file and finds images, gain maps and videos behind it."""
+"""Parses the segments of a JPEG file and finds images, gain maps and videos after it."""
 
 import io
 import mmap
@@ -24,12 +24,12 @@ Bytes = bytes | mmap.mmap
 
 
 class Segments(NamedTuple):
-    """A JPEG image.
+    """The segments of a JPEG image.
 
     Attributes:
-        application: (number, place of the content, content) of its segments APP0 to APP15.
-        comments: What is in its COM segments.
-        end: Where the image ends in the file; None where its end is missing.
+        application: (number, offset of the content, content) of the segments APP0 to APP15.
+        comments: The contents of the COM segments.
+        end: Offset of the end of the image; None if the end marker is missing.
     """
 
     application: list[tuple[int, int, bytes]]
@@ -38,7 +38,7 @@ class Segments(NamedTuple):
 
 
 def read_segments(data: Bytes, start: int = 0) -> Segments:
-    """The segments of the image that begins at `start`.
+    """Reads the segments of the image that begins at the offset `start`.
 
     Args:
         data: The file.
@@ -48,7 +48,7 @@ def read_segments(data: Bytes, start: int = 0) -> Segments:
         if data[at] != 0xFF:
             break
         marker = data[at + 1]
-        if marker == 0xFF:  # a byte that fills up
+        if marker == 0xFF:  # padding
             at += 1
             continue
         if marker == END:
@@ -70,11 +70,11 @@ def read_segments(data: Bytes, start: int = 0) -> Segments:
 
 
 def further_parts(data: Bytes, segments: Segments) -> tuple[list[str], int]:
-    """What a JPEG file holds beside its image.
+    """Finds what a JPEG file contains in addition to its image.
 
     Returns:
-        Such as "gain map (HDR)", "depth map", "video", and how many images of equal standing
-        the file has, the first one included. Previews do not count.
+        Names such as "gain map (HDR)", "depth map", "video", and the number of full images in
+        the file, the first one included. Previews do not count.
     """
     if segments.end is None:
         return [], 1
@@ -106,7 +106,7 @@ def further_parts(data: Bytes, segments: Segments) -> tuple[list[str], int]:
 
 
 def _multi_image(segments: Segments) -> dict[int, int]:
-    """The kinds of the images in the index of a multi image file, by their places."""
+    """Returns {offset: kind} of the images in the index of a Multi-Picture Format file."""
     for number, place, content in segments.application:
         if number != 2 or not content.startswith(b"MPF\0"):
             continue

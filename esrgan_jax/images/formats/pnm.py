@@ -13,12 +13,12 @@ _MAXVAL = re.compile(_GAP + rb"(\d+)")
 
 
 class PnmHeader(NamedTuple):
-    """What stands before the pixels.
+    """The header of a PNM file.
 
     Attributes:
         kind: 1 to 6, the digit of the magic number.
         maxval: The value of white, 1 to 65535; 1 for a bitmap.
-        offset: The byte at which the pixels begin.
+        offset: Offset of the pixels in the file, in bytes.
     """
 
     kind: int
@@ -40,7 +40,7 @@ def read_pnm_header(file: BinaryIO) -> PnmHeader:
     """Reads the header at the start of `file`.
 
     Raises:
-        ValueError: It is none, or says what no image has.
+        ValueError: The header is damaged or gives an impossible size or maxval.
     """
     head = file.read(LONGEST_HEADER)
     match = _HEADER.match(head)
@@ -64,11 +64,11 @@ def pnm_rows(
     """Yields strips (n, width, bands) of `strip` rows, white being 255 or 65535.
 
     Raises:
-        ValueError: The file is truncated, or a number in it is none.
+        ValueError: The file is truncated, or it contains an invalid number.
     """
     with open_file() as file:
         file.seek(header.offset)
-        # The text forms are small and rare: their numbers are read in one go.
+        # Text files are small and rare: their numbers are read at once.
         text = _text_samples(header, file) if header.kind <= 3 else None
         for top in range(0, header.height, strip):
             shape = (min(strip, header.height - top), header.width, header.bands)

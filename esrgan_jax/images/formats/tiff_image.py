@@ -1,4 +1,4 @@
-"""Opens TIFF files of all kinds, with libvips or tifffile."""
+"""Decodes TIFF files with libvips or tifffile."""
 
 import importlib.util
 import io
@@ -20,10 +20,10 @@ FROM_YCBCR: Any = [[1, 0, 1.402], [1, -0.344136, -0.714136], [1, 1.772, 0]]
 
 
 def tiff_kind(source: Path | bytes, where: Any) -> TiffKind | None:
-    """The kind of a TIFF, or None where it is too damaged to say.
+    """Returns the kind of a TIFF; None if its tags are damaged.
 
     Raises:
-        ValueError: It is one that is not read; the message says why, and what to do.
+        ValueError: The kind is not supported; the message says why, and what to do.
     """
     with _open(source) as file:
         kind = read_kind(file, where)
@@ -34,12 +34,12 @@ def tiff_kind(source: Path | bytes, where: Any) -> TiffKind | None:
 
 
 def load_tiff(source: Path | bytes, kind: TiffKind, access: str) -> pyvips.Image:
-    """All samples of a TIFF; what is neither gray, RGB nor CMYK comes as Lab."""
+    """Returns all samples of a TIFF; CIELAB and ICCLAB as Lab, YCbCr as RGB."""
     if kind.foreign:
         image = _by_tifffile(source, kind)
     elif kind.raw:
         options = {"fail_on": "error", **LOADERS["tiff"], "access": access}
-        # Unlike tiffload_source, this keeps the source as long as any image that is made of it.
+        # Unlike tiffload_source, this keeps the source alive as long as any image made from it.
         image = pyvips.Image.new_from_source(_patched(source, kind), "", **options, **kind.where)
     else:
         return load(source, "tiff", access=access, **kind.where)
@@ -55,7 +55,7 @@ def _has_codecs() -> bool:
 
 
 def _patched(source: Path | bytes, kind: TiffKind) -> pyvips.SourceCustom:
-    """A file in which some bytes are others, for libvips to read."""
+    """Returns the file with the bytes of `as_rgb` replaced, as a source for libvips."""
     file = _open(source)
     changes = as_rgb(file, kind)
     file.seek(0)
@@ -76,7 +76,7 @@ def _patched(source: Path | bytes, kind: TiffKind) -> pyvips.SourceCustom:
 
 
 def _named(image: pyvips.Image, kind: TiffKind) -> pyvips.Image:
-    """Samples that came as they are, in the colours that they are of."""
+    """Returns samples that were decoded unchanged, with their colour space set or converted."""
     deep, real = image.format == "ushort", image.format == "float"
     match kind.photometric:
         case 8 | 9 if not real:
@@ -96,11 +96,11 @@ def _named(image: pyvips.Image, kind: TiffKind) -> pyvips.Image:
 
 
 def _lab(image: pyvips.Image, kind: TiffKind) -> pyvips.Image:
-    """Lab in its own units: L in [0, 100], a and b around 0."""
+    """Converts coded samples to Lab: L in [0, 100], a and b around 0."""
     wide = kind.bits == 16
     image = image.copy(format="ushort" if wide else "uchar")
     unit = 256 if wide else 1
-    if kind.photometric == ICCLAB:  # of ICC's second version, whose white of 16 bits is 0xFF00
+    if kind.photometric == ICCLAB:  # of ICC version 2, whose 16-bit white is 0xFF00
         lab = (image - [0, 128 * unit, 128 * unit]) / [2.55 * unit, unit, unit]
     else:
         signed = image[1:].copy(format="short" if wide else "char") / unit
@@ -109,7 +109,7 @@ def _lab(image: pyvips.Image, kind: TiffKind) -> pyvips.Image:
 
 
 def _by_tifffile(source: Path | bytes, kind: TiffKind) -> pyvips.Image:
-    """The samples of a TIFF that libvips cannot read, at once."""
+    """Decodes a whole TIFF that libvips cannot read."""
     import tifffile
 
     with _open(source) as file:
@@ -120,7 +120,7 @@ def _by_tifffile(source: Path | bytes, kind: TiffKind) -> pyvips.Image:
                     page = page.pages[kind.where["subifd"]]
                 array = np.asarray(page.asarray())
                 colormap = page.colormap
-        except Exception as error:  # tifffile and its codecs raise whatever they like
+        except Exception as error:  # tifffile and its codecs raise many types
             raise ValueError("its pixels are damaged or cut off") from error
         tags = read_tags(file, (ORIENTATION, ACROSS, DOWN, UNIT, *BLOBS), **kind.where)
     if kind.planar and kind.samples > 1:
@@ -142,11 +142,11 @@ def _by_tifffile(source: Path | bytes, kind: TiffKind) -> pyvips.Image:
 
 
 def _full_scale(array: np.ndarray, kind: TiffKind, colormap: Any) -> np.ndarray:
-    """(H, W, samples) of uint8, uint16 or float32, whose white is that of its type."""
+    """Scales samples (H, W, samples) to the full range of uint8 or uint16, or to float32."""
     if kind.photometric == 3 and colormap is not None:
         return (np.moveaxis(colormap, 0, -1)[array[..., 0]] >> 8).astype(np.uint8)
     if kind.format == FLOAT:
-        with np.errstate(over="ignore"):  # what is infinite is refused later
+        with np.errstate(over="ignore"):  # infinite values are refused later
             return array.astype(np.float32)
     dtype = np.uint8 if kind.bits <= 8 else np.uint16
     if kind.bits not in (8, 16):

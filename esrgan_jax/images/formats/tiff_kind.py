@@ -1,4 +1,4 @@
-"""Classifies the samples of a TIFF, and who can decode them."""
+"""Classifies the samples of a TIFF and finds out which library can decode them."""
 
 import struct
 from collections.abc import Mapping
@@ -36,17 +36,17 @@ BY_TIFFFILE = {1, 8, 32946, 32773, 34925}  # the others need imagecodecs
 
 
 class TiffKind(NamedTuple):
-    """What a TIFF says of its samples.
+    """The format of the samples of a TIFF.
 
     Attributes:
-        photometric: As TIFF numbers it.
-        bits: Of each sample.
-        format: Of a sample: UNSIGNED, SIGNED, FLOAT, …
-        samples: Of a pixel.
-        planar: Whether each has a plane of its own.
-        extra: What the samples beyond the colours are: UNSPECIFIED, ASSOCIATED, UNASSOCIATED.
-        subsampled: Whether its chroma, if it has any, is of fewer pixels.
-        where: libvips' options to find it in the file.
+        photometric: The value of PhotometricInterpretation.
+        bits: Bits of each sample.
+        format: UNSIGNED, SIGNED, FLOAT, …
+        samples: Samples per pixel.
+        planar: Whether each sample has a separate plane.
+        extra: Kinds of the samples after the colours: UNSPECIFIED, ASSOCIATED, UNASSOCIATED.
+        subsampled: Whether the chroma, if any, has fewer pixels.
+        where: Options of libvips' loader that select the image.
     """
 
     compression: int
@@ -67,9 +67,9 @@ class TiffKind(NamedTuple):
 
     @property
     def raw(self) -> bool:
-        """Whether libvips has to be told that its samples are RGB, and they are put right here.
+        """Whether libvips has to read the samples as RGB, to be converted afterwards.
 
-        It takes planes of gray for one, and does not know all kinds of Lab, nor YCbCr.
+        libvips reads only one of several gray planes, and not all kinds of Lab and YCbCr.
         """
         lab = self.photometric in (CIELAB, ICCLAB) and self.format != FLOAT
         ycbcr = self.photometric == YCBCR and self.compression not in JPEGS
@@ -78,7 +78,7 @@ class TiffKind(NamedTuple):
 
     @property
     def foreign(self) -> bool:
-        """Whether libvips cannot read it."""
+        """Whether libvips cannot read the image."""
         return (
             self.compression not in BY_LIBVIPS
             or self.bits == 64
@@ -89,7 +89,7 @@ class TiffKind(NamedTuple):
 
 
 def read_kind(file: BinaryIO, where: Mapping[str, int]) -> TiffKind | None:
-    """What an open TIFF says of its samples; None where it is too damaged to say."""
+    """Reads the format of the samples of an open TIFF; None if its tags are damaged."""
     wanted = (BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANAR)
     tags = read_tags(
         file, (*wanted, PREDICTOR, TILE_WIDTH, EXTRA, FORMAT, SUBSAMPLING, INK), **where
@@ -125,10 +125,10 @@ def read_kind(file: BinaryIO, where: Mapping[str, int]) -> TiffKind | None:
 
 
 def refusal(kind: TiffKind, codecs: bool) -> str | None:
-    """Why a TIFF is not read, and what to do; None if it is.
+    """Returns why a TIFF is not supported and what to do; None if it is supported.
 
     Args:
-        codecs: Whether there is imagecodecs.
+        codecs: Whether imagecodecs is installed.
     """
     if kind.format in (COMPLEX_INT, COMPLEX):
         return "its values are complex numbers; save their magnitude as 32-bit floats"
@@ -164,7 +164,7 @@ INSTALL = "pip install imagecodecs"
 
 
 def as_rgb(file: BinaryIO, kind: TiffKind) -> dict[int, bytes]:
-    """What has to stand in an open TIFF for libvips to take its samples as they are."""
+    """Returns {offset: bytes} to replace in an open TIFF so that libvips reads it as RGB."""
     order = "<" if file.seek(0) == 0 and file.read(2) == b"II" else ">"
     at = place_of_value(file, PHOTOMETRIC, **kind.where)
     return {at: struct.pack(f"{order}H", RGB)}

@@ -1,4 +1,4 @@
-"""Walks the directories of a TIFF to find the main image and what is derived from it."""
+"""Finds the main image among the directories of a TIFF."""
 
 import struct
 from typing import BinaryIO, NamedTuple
@@ -15,7 +15,7 @@ MOST = 1 << 16  # directories
 
 
 class Page(NamedTuple):
-    """A directory: where libvips finds it, and what it says of itself."""
+    """A directory: options of libvips that select it, and the values of some of its tags."""
 
     options: dict[str, int]
     kind: int
@@ -25,16 +25,16 @@ class Page(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Whether it is an image of its own, and no smaller copy or mask of another."""
+        """Whether it is a full image, not a smaller copy or a mask of another one."""
         return not self.kind & (REDUCED | MASK) and self.photometric != TRANSPARENCY
 
 
 class Pages(NamedTuple):
-    """Which image of a TIFF is meant.
+    """The chosen image of a TIFF.
 
     Attributes:
         options: Options of libvips' loader that select it.
-        notes: What is left out, each a sentence without its stop.
+        notes: What is dropped, each a sentence without a full stop.
     """
 
     options: dict[str, int]
@@ -42,16 +42,16 @@ class Pages(NamedTuple):
 
 
 def choose_page(file: BinaryIO) -> Pages:
-    """The first image of an open TIFF that is no smaller copy of another one, and no mask.
+    """Chooses the first image of an open TIFF that is not a smaller copy or a mask.
 
     Raises:
-        ValueError: It is a raw file, in which there are images for its preview alone.
+        ValueError: It is a camera raw file.
     """
     try:
         layout, first = open_tiff(file)
         pages, raw, layers = _pages(file, layout, first)
     except (struct.error, ValueError, InputError):
-        return Pages({})  # libvips judges it
+        return Pages({})  # libvips reports what is wrong
     if raw:
         raise ValueError(raw_sentence(raw))
     whole = [page for page in pages if page.whole]
@@ -71,7 +71,7 @@ def _left_out(count: int) -> tuple[str, ...]:
 
 
 def _pages(file: BinaryIO, layout: Layout, offset: int) -> tuple[list[Page], str | None, bool]:
-    """All directories, of what raw format they are, and whether there are Photoshop's layers."""
+    """Returns all directories, the raw format if any, and whether Photoshop layers exist."""
     pages, dng, maker, layers, seen = [], False, "", False, set()
     while offset and offset not in seen and len(seen) < MOST:
         seen.add(offset)

@@ -12,7 +12,7 @@ SUB_DIRECTORIES = 330
 
 
 def directory(file: BinaryIO, page: int = 0, subifd: int = -1) -> tuple[Layout, int, Entries]:
-    """A directory of an open TIFF, by libvips' options: its place and its entries.
+    """Returns the layout, the offset and the entries of a directory, by libvips' options.
 
     Raises:
         struct.error, ValueError: The file is damaged.
@@ -30,16 +30,16 @@ def directory(file: BinaryIO, page: int = 0, subifd: int = -1) -> tuple[Layout, 
 
 
 def read_tags(file: BinaryIO, wanted: Iterable[int], page: int = 0, subifd: int = -1) -> Fields:
-    """The wanted tags that are there, low bytes first; none of a TIFF too damaged to say."""
+    """Returns those of the wanted tags that exist, little-endian; empty if the TIFF is damaged."""
     try:
         layout, _, entries = directory(file, page, subifd)
         return _read_fields(file, layout, {t: entries[t] for t in wanted if t in entries})
     except (struct.error, ValueError, IndexError):
-        return {}  # libvips judges it
+        return {}  # libvips reports what is wrong
 
 
 def place_of_value(file: BinaryIO, wanted: int, page: int = 0, subifd: int = -1) -> int:
-    """The byte of the file at which the value of a tag is, one that has room in its entry."""
+    """Returns the offset of the value of a tag that is stored in its entry."""
     layout, offset, entries = directory(file, page, subifd)
     many, word, size = layout.counts
     index = list(entries).index(wanted)
@@ -47,7 +47,7 @@ def place_of_value(file: BinaryIO, wanted: int, page: int = 0, subifd: int = -1)
 
 
 def numbers(tags: Fields, tag: int) -> tuple[float, ...]:
-    """The numbers of a tag; none where it is not there or is no number."""
+    """Returns the numbers of a tag; empty if it is missing or not numeric."""
     if tag not in tags:
         return ()
     kind, data = tags[tag]

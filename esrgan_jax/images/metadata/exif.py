@@ -1,7 +1,7 @@
 """Reads and writes EXIF as TIFF directories.
 
-An EXIF block is a small TIFF file. libvips carries it from and to the other formats, but neither
-reads nor writes these fields of a TIFF; here they become a block, and a block becomes fields.
+An EXIF block is a small TIFF file. libvips reads and writes it in other formats, but ignores these
+fields in a TIFF; this module converts the fields of a TIFF to a block and back.
 """
 
 import io
@@ -13,23 +13,23 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-EXIF, GPS = 34665, 34853  # the two fields that point at further fields
+EXIF, GPS = 34665, 34853  # the two tags that point to further directories
 IPTC = 33723
 SOFTWARE, USER_COMMENT, PIXEL_WIDTH, PIXEL_HEIGHT = 305, 37510, 40962, 40963
 # Title, maker, model, software, time, artist, computer, rating, copyright, and Windows' own.
 ABOUT = {270, 271, 272, SOFTWARE, 306, 315, 316, 18246, 18249, 33432, *range(40091, 40096)}
 NOT_CARRIED = {40965}  # points at a third level that says only "R98"
 DESCRIPTION = 270
-# Descriptions that programs read as how the pixels lie: tifffile's, ImageJ's and OME-TIFF's.
+# Descriptions that programs read as the layout of the pixels: tifffile's, ImageJ's and OME-TIFF's.
 OF_PIXELS = re.compile(rb'\s*(\{"shape"|ImageJ=|(<\?xml.{,4000}?)?<OME\b)', re.DOTALL)
-LARGEST = 1 << 24  # bytes of one field: a damaged length is not believed
+LARGEST = 1 << 24  # bytes of one field, whose length may be damaged
 # Bytes of a value of each type, and of the numbers in it (a rational is two).
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
 UNITS = {**SIZES, 5: 4, 10: 4}
 
 
 class Field(NamedTuple):
-    """A value of a TIFF: its type's number and its bytes, the low byte first."""
+    """A value of a TIFF: the number of its type and its bytes, little-endian."""
 
     type: int
     data: bytes
@@ -39,7 +39,7 @@ Fields = dict[int, Field]
 
 
 class Layout(NamedTuple):
-    """How a TIFF writes numbers: `order` is "<" or ">", and a BigTIFF has long ones."""
+    """The byte order of a TIFF, "<" or ">", and whether it is a BigTIFF."""
 
     order: str
     big: bool
@@ -55,11 +55,11 @@ class Layout(NamedTuple):
 
 
 def read_tiff_exif(file: BinaryIO) -> bytes | None:
-    """The EXIF block that says the same as the fields of an open TIFF; None if it has none."""
+    """Returns the fields of an open TIFF as an EXIF block; None if it has none."""
     try:
         about, below = _read(file)
     except (struct.error, ValueError):
-        return None  # the pixels may still be good, and libvips judges them
+        return None  # the pixels may still be readable
     if not about and not any(below.values()):
         return None
     header = struct.pack("<2sHI", b"II", 42, 8)
@@ -73,7 +73,7 @@ def append_exif(
     iptc: bytes | None,
     further: Fields | None = None,
 ) -> None:
-    """Gives a finished TIFF the fields of an EXIF block, at its end; the pixels stay in place.
+    """Appends the fields of an EXIF block to a finished TIFF; the pixels are not moved.
 
     Args:
         exif: As `read_tiff_exif` returns it; PixelXDimension and PixelYDimension, where it has
@@ -84,7 +84,7 @@ def append_exif(
     """
     about, below = {}, {}
     if exif is not None:
-        with suppress(struct.error, ValueError):  # a damaged block is not worth an image
+        with suppress(struct.error, ValueError):  # a damaged block is dropped
             about, below = _read(io.BytesIO(exif.removeprefix(b"Exif\0\0")))
     if software is not None:
         about[SOFTWARE] = Field(2, software.encode() + b"\0")
@@ -109,12 +109,12 @@ def append_exif(
 
 
 def open_tiff(file: BinaryIO) -> tuple[Layout, int]:
-    """The layout of a TIFF, and where its first directory is."""
+    """Returns the layout of a TIFF and the offset of its first directory."""
     file.seek(0)
     head = file.read(16)
     order = {b"II": "<", b"MM": ">"}.get(head[:2])
     if order is None:
-        raise ValueError("no TIFF")
+        raise ValueError("not a TIFF")
     big = struct.unpack_from(f"{order}H", head, 2)[0] == 43
     layout = Layout(order, big)
     return layout, struct.unpack_from(layout.counts[1], head, 8 if big else 4)[0]
@@ -124,7 +124,7 @@ Entries = dict[int, tuple[int, int, bytes]]
 
 
 def read_entries(file: BinaryIO, layout: Layout, offset: int) -> tuple[Entries, bytes]:
-    """The entries of a directory: {tag: (type, count, value or offset)}, and what follows it."""
+    """Returns {tag: (type, count, value or offset)} and the pointer to the next directory."""
     many, word, size = layout.counts
     file.seek(offset)
     (count,) = struct.unpack(many, file.read(struct.calcsize(many)))
@@ -143,12 +143,12 @@ def number(layout: Layout, kind: int, count: int, value: bytes) -> int:
 
 
 def _read(file: BinaryIO) -> tuple[Fields, dict[int, Fields]]:
-    """The fields that are about the image, and those below: {EXIF: …, GPS: …}."""
+    """Returns the fields about the image, and its directories {EXIF: …, GPS: …}."""
     layout, first = open_tiff(file)
     entries, _ = read_entries(file, layout, first)
     about = read_fields(file, layout, {tag: entries[tag] for tag in ABOUT if tag in entries})
     if OF_PIXELS.match(about.get(DESCRIPTION, Field(2, b"")).data):
-        del about[DESCRIPTION]  # not true of a result
+        del about[DESCRIPTION]  # does not apply to a result
     below = {}
     for tag in (EXIF, GPS):
         if tag in entries:
@@ -190,11 +190,11 @@ def pack(
     own: Entries | None = None,
     after: bytes = b"",
 ) -> bytes:
-    """A directory that begins at the byte `start` of its file, with all that it points at.
+    """Returns the bytes of a directory for the offset `start`, with all values it points to.
 
     Args:
-        own: Entries taken over as they are.
-        after: The pointer to the directory that comes after it; nothing is none.
+        own: Existing entries, which are copied unchanged.
+        after: The pointer to the next directory; empty for none.
     """
     many, word, size = layout.counts
     place = struct.calcsize(word)

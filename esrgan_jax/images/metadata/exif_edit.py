@@ -1,4 +1,4 @@
-"""Edits an EXIF block in place, so that makers' notes stay valid."""
+"""Edits an EXIF block in place, so that maker notes stay valid."""
 
 import io
 import struct
@@ -27,7 +27,7 @@ PLANE_X, PLANE_Y = 41486, 41487  # pixels of the sensor in a unit of length
 
 
 def edited_exif(exif: bytes, about: Fields, detail: Fields) -> bytes:
-    """An EXIF block with fields added or replaced, and without its thumbnail.
+    """Returns an EXIF block with fields added or replaced, without its thumbnail.
 
     Args:
         exif: The block; empty makes a new one.
@@ -37,7 +37,7 @@ def edited_exif(exif: bytes, about: Fields, detail: Fields) -> bytes:
     Raises:
         ValueError: The block is damaged; also struct.error.
     """
-    # A new one has the high byte first: so do the comments of others, who ignore what it says.
+    # A new block is big-endian: other programs write and expect UserComment so in any block.
     data = exif.removeprefix(HEADER) or struct.pack(">2sHIHI", b"MM", 42, 8, 0, 0)
     layout, first = open_tiff(io.BytesIO(data))
     own, _ = read_entries(io.BytesIO(data), layout, first)
@@ -54,13 +54,13 @@ def edited_exif(exif: bytes, about: Fields, detail: Fields) -> bytes:
 
 
 def read_orientation(exif: bytes) -> int:
-    """The orientation in an EXIF block, 1 to 8; 1 if there is none."""
+    """Returns the orientation in an EXIF block, 1 to 8; 1 if it is missing."""
     value = first_number(exif, ORIENTATION)
     return value if 1 <= value <= 8 else 1
 
 
 def first_number(exif: bytes, tag: int) -> int:
-    """A whole number in the first directory of an EXIF block; 0 where it is not there."""
+    """Returns an integer in the first directory of an EXIF block; 0 if it is missing."""
     with suppress(struct.error, ValueError):
         file = io.BytesIO(exif.removeprefix(HEADER))
         layout, first = open_tiff(file)
@@ -70,11 +70,11 @@ def first_number(exif: bytes, tag: int) -> int:
 
 
 def scaled_exif(exif: bytes, size: tuple[int, int], scale: tuple[float, float]) -> bytes:
-    """An EXIF block of an enlarged image: what counts pixels follows.
+    """Returns an EXIF block for an upscaled image: values in pixels are scaled.
 
     Args:
         size: (width, height) of the result.
-        scale: Of the result over the image that the block is of, (across, down).
+        scale: Size of the result divided by that of the original image, (across, down).
     """
 
     def change(detail: Fields) -> Fields:
@@ -88,7 +88,7 @@ def scaled_exif(exif: bytes, size: tuple[int, int], scale: tuple[float, float]) 
 
 
 def _multiplied(field: Field, factor: float) -> Field:
-    """A fraction or a floating-point number, multiplied."""
+    """Multiplies a fraction or a floating-point number."""
     if field.type in (11, 12):
         code = "<f" if field.type == 11 else "<d"
         return Field(field.type, struct.pack(code, struct.unpack(code, field.data)[0] * factor))
@@ -101,7 +101,7 @@ def _multiplied(field: Field, factor: float) -> Field:
 
 
 def _resized(exif: bytes, size: tuple[int, int]) -> bytes:
-    """The block with its sizes, which some have in other directories, too, and no thumbnail."""
+    """Returns the block with new sizes in all directories that have them, and no thumbnail."""
     data = bytearray(exif.removeprefix(HEADER))
     with suppress(struct.error, ValueError):
         file = io.BytesIO(data)
@@ -119,7 +119,7 @@ def _resized(exif: bytes, size: tuple[int, int]) -> bytes:
 
 
 def _overwrite(data: bytearray, layout: Layout, directory: int, values: Mapping[int, int]) -> None:
-    """Puts numbers into a directory where it has them, in their places."""
+    """Replaces numbers that a directory already has, in place."""
     (count,) = struct.unpack_from(f"{layout.order}H", data, directory)
     for at in range(directory + 2, directory + 2 + 12 * count, 12):
         (tag,) = struct.unpack_from(f"{layout.order}H", data, at)
@@ -128,7 +128,7 @@ def _overwrite(data: bytearray, layout: Layout, directory: int, values: Mapping[
 
 
 def upright_exif(exif: bytes, orientation: int, size: tuple[int, int]) -> bytes:
-    """An EXIF block of an image of (width, height) that has been turned upright."""
+    """Returns the EXIF block of an image of (width, height) after it was rotated upright."""
     return _detailed(
         exif,
         lambda detail: _subject(detail, lambda n: upright_subject(n, orientation, size)),
@@ -136,7 +136,7 @@ def upright_exif(exif: bytes, orientation: int, size: tuple[int, int]) -> bytes:
 
 
 def _detailed(exif: bytes, change: Callable[[Fields], Fields]) -> bytes:
-    """The block with what `change` makes of its EXIF directory; the same bytes if it is nothing."""
+    """Returns the block with the fields that `change` returns for its EXIF directory."""
     with suppress(struct.error, ValueError, ZeroDivisionError):
         file = io.BytesIO(exif.removeprefix(HEADER))
         layout, first = open_tiff(file)

@@ -35,7 +35,7 @@ TEXT, NUMBER, BLOB = (
     pyvips.GValue.gint_type,
     pyvips.GValue.blob_type,
 )
-# An image's own: not what libvips says of the file that it was in.
+# Fields about the image, not about the file that it was in.
 CARRIED = re.compile(
     r"exif-(?!ifd1-|ifd0-Orientation).*|xmp-data|iptc-data|icc-profile-data|resolution-unit"
     r"|image-description|delay|loop"
@@ -52,7 +52,7 @@ def field(image: pyvips.Image, name: str, default: int) -> int:
 
 
 def carried(image: pyvips.Image) -> Metadata:
-    """What of an opened file's metadata belongs to the image, its orientation left out."""
+    """Returns the metadata of an open file that applies to the image, without orientation."""
     names = [name for name in image.get_fields() if CARRIED.fullmatch(name)]
     found = {name: (image.get_typeof(name), image.get(name)) for name in names}
     if _description_of_pixels(image):
@@ -61,20 +61,20 @@ def carried(image: pyvips.Image) -> Metadata:
 
 
 def dropped_description(image: pyvips.Image) -> tuple[str, ...]:
-    """Notes on what `carried` leaves out that others may miss."""
+    """Returns a note if `carried` drops a description by ImageJ or OME."""
     kind = {b"I": "ImageJ", b"<": "OME"}.get(_description_of_pixels(image)[:1])
     return (f"its description by {kind} is dropped, since it is of other pixels",) if kind else ()
 
 
 def _description_of_pixels(image: pyvips.Image) -> bytes:
-    """The description of a TIFF if it says how its pixels lie."""
+    """Returns the description of a TIFF if it describes the layout of its pixels."""
     name = "image-description"
     value = str(image.get(name)).encode(errors="replace") if image.get_typeof(name) else b""
     return value.lstrip() if OF_PIXELS.match(value) else b""
 
 
 def exif_fields(exif: bytes | None) -> Metadata:
-    """An EXIF block as fields: from the block alone libvips would write none of it."""
+    """Returns an EXIF block as fields, which libvips needs to write it."""
     if exif is None:
         return {}
     file = io.BytesIO()
@@ -86,12 +86,12 @@ def exif_fields(exif: bytes | None) -> Metadata:
 def upright_metadata(
     metadata: Metadata, orientation: int, size: tuple[int, int], blobs: Mapping[str, bytes]
 ) -> Metadata:
-    """The metadata of an image that has been turned upright and taken out of its file.
+    """Returns the metadata of an image that was rotated upright, without other parts of its file.
 
     Args:
         orientation: Its EXIF orientation, 1 to 8.
-        size: (width, height) as it lay.
-        blobs: More of it, taken where there is nothing of the kind.
+        size: (width, height) as stored.
+        blobs: Further metadata, used where `metadata` has none of that kind.
     """
     missing = {name: (BLOB, data) for name, data in blobs.items() if name not in metadata}
     if "exif-data" in missing:
@@ -109,11 +109,11 @@ def upright_metadata(
 
 
 def heif_metadata(metadata: Metadata, orientation: int | None, size: tuple[int, int]) -> Metadata:
-    """The metadata of a HEIF, whose own properties turn it and not EXIF.
+    """Returns the metadata of a HEIF, which its properties rotate, not EXIF.
 
     Args:
         orientation: Its orientation as EXIF numbers it; None to take EXIF's.
-        size: (width, height) as it is shown.
+        size: (width, height) of the upright image.
     """
     if orientation is None:
         orientation = read_orientation(metadata["exif-data"][1]) if "exif-data" in metadata else 1
@@ -128,11 +128,11 @@ def heif_metadata(metadata: Metadata, orientation: int | None, size: tuple[int, 
 def scaled_metadata(
     metadata: Metadata, size: tuple[int, int], scale: tuple[float, float]
 ) -> Metadata:
-    """The metadata of a result: what speaks of pixels follows.
+    """Returns the metadata of a result: values in pixels are scaled.
 
     Args:
         size: (width, height) of the result.
-        scale: Of the result over the image that the metadata is of, (across, down).
+        scale: Size of the result divided by that of the original image, (across, down).
     """
     metadata = dict(metadata)
     if "iptc-data" in metadata:
@@ -160,13 +160,13 @@ def with_metadata(
     resolution: tuple[float, float] | None,
     software: str | None,
 ) -> tuple[pyvips.Image, str]:
-    """An image with the metadata that a format takes, and what its saver is told to keep.
+    """Returns an image with the metadata that a format supports, and the `keep` of its saver.
 
     Args:
         saver: libvips' name of the format: "png", "heif", …
-        page_height: Rows of one frame of an animation; None for an image that stands still.
+        page_height: Rows of one frame of an animation; None for a still image.
         resolution: Pixels per millimetre, (across, down).
-        software: What the image was made with.
+        software: Name of the program, for the Software field.
     """
     metadata = dict(metadata)
     across, down = resolution or (UNKNOWN_RESOLUTION, UNKNOWN_RESOLUTION)
@@ -189,23 +189,24 @@ def with_metadata(
         if saver == "png":
             metadata["png-comment-0-Software"] = (TEXT, software)
     if any(name.startswith("exif-") for name in metadata):
-        metadata["orientation"] = (NUMBER, 1)  # the block itself still says how the image lay
+        metadata["orientation"] = (NUMBER, 1)  # the block still has the old value
     if page_height is None:
         metadata = {name: v for name, v in metadata.items() if name not in ("delay", "loop")}
     else:
         metadata["page-height"] = (NUMBER, page_height)
     for name, (gtype, value) in metadata.items():
         image.set_type(gtype, name, value)
-    # EXIF is written even where there is nothing to say in it, with made-up values.
+    # libvips would write an EXIF block of default values even without fields.
     return image, "all" if "orientation" in metadata else "xmp|iptc|icc|other"
 
 
 def _as_srgb(image: pyvips.Image, icc: bytes) -> pyvips.Image:
-    """The pixels in sRGB, for a format that has no place for a profile."""
+    """Converts the pixels to sRGB, for a format without profiles."""
     fit: Any = fitted(icc, image.bands)
     if fit is None:
         return image
     image = image.copy()
     image.set_type(BLOB, PROFILE, fit)
-    to = {"black_point_compensation": True, "intent": "relative"}
-    return image.icc_transform("srgb", embedded=True, **to)
+    return image.icc_transform(
+        "srgb", embedded=True, black_point_compensation=True, intent="relative"
+    )

@@ -18,17 +18,17 @@ PIXEL_SCALE, TIEPOINTS, TRANSFORMATION = 33550, 33922, 34264
 GEO_KEYS, GEO_DOUBLES, GEO_TEXTS = 34735, 34736, 34737
 RPC, GDAL_METADATA, GDAL_NODATA = 50844, 42112, 42113
 PLACES = (PIXEL_SCALE, TIEPOINTS, TRANSFORMATION, GEO_KEYS, GEO_DOUBLES, GEO_TEXTS, RPC)
-RASTER_TYPE, POINT = 1025, 2  # the key that says whether coordinates are of pixels' middles
+RASTER_TYPE, POINT = 1025, 2  # the key that says whether coordinates refer to pixel centres
 STATISTICS = re.compile(rb"[ \t]*<Item name=\"STATISTICS_[^>]*>[^<]*</Item>\r?\n?")
 DOUBLE = 12
 
 
 class Geo(NamedTuple):
-    """What a GeoTIFF says beside its pixels.
+    """The georeference and the nodata value of a GeoTIFF.
 
     Attributes:
-        tags: As they are in the file.
-        nodata: The value of pixels that are none; None if there is no such value.
+        tags: The tags, unchanged.
+        nodata: The value of missing pixels, or None.
     """
 
     tags: Fields
@@ -36,12 +36,12 @@ class Geo(NamedTuple):
 
     @property
     def placed(self) -> bool:
-        """Whether it says where its pixels are."""
+        """Whether the file has a georeference."""
         return any(tag in self.tags for tag in PLACES)
 
 
 def read_geo(file: BinaryIO, where: Mapping[str, int]) -> Geo | None:
-    """What an open TIFF says of Earth and of missing pixels; None if nothing."""
+    """Reads the georeference and the nodata value of an open TIFF; None if it has neither."""
     tags = read_tags(file, (*PLACES, GDAL_METADATA, GDAL_NODATA), **where)
     nodata = None
     if GDAL_NODATA in tags:
@@ -51,7 +51,7 @@ def read_geo(file: BinaryIO, where: Mapping[str, int]) -> Geo | None:
 
 
 def nodata_of(geo: Geo | None, dtype: np.dtype) -> float | None:
-    """The value of no data as pixels of a type have it; None if they cannot."""
+    """Returns the nodata value in pixels of a type; None if the type cannot represent it."""
     if geo is None or geo.nodata is None:
         return None
     if dtype == np.float32:
@@ -62,17 +62,17 @@ def nodata_of(geo: Geo | None, dtype: np.dtype) -> float | None:
 
 
 def scaled_geo(geo: Geo, scale: tuple[float, float], keep_nodata: bool) -> Fields:
-    """The tags of the enlarged image, which covers the same land.
+    """Returns the tags of the upscaled image, which covers the same area.
 
     Args:
-        scale: Of the result over the image, (across, down).
-        keep_nodata: Whether its pixels can have the value of no data.
+        scale: Size of the result divided by that of the image, (across, down).
+        keep_nodata: Whether its pixels can represent the nodata value.
     """
     tags = dict(geo.tags)
     if not keep_nodata:
         tags.pop(GDAL_NODATA, None)
     across, down = scale
-    # Where coordinates are of pixels' middles, (0, 0) is half a pixel from the corner.
+    # If coordinates refer to pixel centres, (0, 0) is half a pixel from the corner.
     middle = 0.5 if _is_point(tags) else 0.0
     if pixel := list(numbers(tags, PIXEL_SCALE)):
         tags[PIXEL_SCALE] = _doubles([pixel[0] / across, pixel[1] / down, *pixel[2:]])
@@ -86,11 +86,11 @@ def scaled_geo(geo: Geo, scale: tuple[float, float], keep_nodata: bool) -> Field
         to_old = np.diag([1 / across, 1 / down, 1, 1])
         to_old[:2, 3] = middle / across - middle, middle / down - middle
         tags[TRANSFORMATION] = _doubles((from_old @ to_old).ravel())
-    if len(rpc := list(numbers(tags, RPC))) == 92:  # lines and samples are of pixels' middles
+    if len(rpc := list(numbers(tags, RPC))) == 92:  # lines and samples refer to pixel centres
         rpc[2], rpc[3] = (rpc[2] + 0.5) * down - 0.5, (rpc[3] + 0.5) * across - 0.5
         rpc[7], rpc[8] = rpc[7] * down, rpc[8] * across
         tags[RPC] = _doubles(rpc)
-    if GDAL_METADATA in tags:  # statistics are of pixels that are no more
+    if GDAL_METADATA in tags:  # statistics are of the old pixels
         kind, text = tags[GDAL_METADATA]
         tags[GDAL_METADATA] = Field(kind, STATISTICS.sub(b"", text))
     return tags

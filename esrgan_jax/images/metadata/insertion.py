@@ -6,12 +6,12 @@ from pathlib import Path
 from esrgan_jax.images.metadata.png_text import SIGNATURE, Text, text_chunk
 
 BLOCK = 1 << 24
-HEADER = len(SIGNATURE) + 25  # of a PNG, behind which any chunk may come
+HEADER = len(SIGNATURE) + 25  # bytes of a PNG after which any chunk may come
 LONGEST_SEGMENT = 65_533
 
 
 def insert(path: Path, at: int, data: bytes) -> None:
-    """Puts bytes into a file; what comes behind them is moved, from the end on."""
+    """Inserts bytes into a file; moves what follows, block by block from the end."""
     with path.open("r+b") as file:
         end = file.seek(0, 2)
         while end > at:
@@ -26,13 +26,13 @@ def insert(path: Path, at: int, data: bytes) -> None:
 
 
 def insert_png_text(path: Path, texts: Iterable[Text]) -> None:
-    """Puts texts into a PNG, before its pixels, where all programs look for them."""
+    """Inserts texts into a PNG before its pixels, where all programs look for them."""
     if data := b"".join(map(text_chunk, texts)):
         insert(path, HEADER, data)
 
 
 def insert_jpeg_comments(path: Path, comments: Iterable[str]) -> None:
-    """Puts comments into a JPEG, behind EXIF and the like; what is too long becomes several."""
+    """Inserts comments into a JPEG after its APP segments; splits long ones."""
     data = b""
     for comment in comments:
         text = comment.encode()
@@ -41,7 +41,7 @@ def insert_jpeg_comments(path: Path, comments: Iterable[str]) -> None:
             data += b"\xff\xfe" + (len(part) + 2).to_bytes(2) + part
     with path.open("rb") as file:
         at = 2
-        while True:  # libvips' own file: segments one behind the other
+        while True:  # libvips writes the segments without padding
             file.seek(at)
             head = file.read(4)
             if head[0] != 0xFF or not 0xE0 <= head[1] <= 0xEF:

@@ -1,4 +1,4 @@
-"""Photoshop's resources, which contain IPTC in a JPEG: keeps those that apply to a result."""
+"""Reads Photoshop resources, which contain IPTC in a JPEG; keeps what applies to a result."""
 
 import struct
 from collections.abc import Iterator
@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 PHOTOSHOP = b"Photoshop 3.0\0"
 IPTC = 0x0404
-# Whether there is a copyright, its address, the check sum of IPTC, and paths, which are fractions
-# of the sides. Thumbnails, guides, slices and the resolution are of the file that was read.
+# Copyright flag and URL, checksum of IPTC, and paths, which are in fractions of the sides.
+# Thumbnails, guides, slices and the resolution apply only to the file that was read.
 TRUE_OF_RESULTS = {IPTC, 0x040A, 0x040B, 0x0425, *range(2000, 3000)}
 
 
@@ -20,7 +20,7 @@ class Resource(NamedTuple):
 
 
 def resources(data: bytes) -> Iterator[Resource]:
-    """The resources behind PHOTOSHOP; what is damaged ends them."""
+    """Yields the resources after the PHOTOSHOP prefix; stops at a damaged one."""
     at = len(PHOTOSHOP)
     while data[at : at + 4] == b"8BIM" and at + 12 <= len(data):
         start = at
@@ -35,7 +35,7 @@ def resources(data: bytes) -> Iterator[Resource]:
 
 
 def iptc_of_result(data: bytes) -> bytes:
-    """IPTC, by itself or among resources, without what is true of the read file alone."""
+    """Returns IPTC or Photoshop resources without what applies only to the read file."""
     if not data.startswith(PHOTOSHOP):
         return data
     kept = b"".join(r.whole for r in resources(data) if r.number in TRUE_OF_RESULTS)
@@ -43,7 +43,7 @@ def iptc_of_result(data: bytes) -> bytes:
 
 
 def iptc_for(saver: str, data: bytes) -> bytes:
-    """IPTC as a format wants it: JPEG among Photoshop's resources, TIFF by itself."""
+    """Converts IPTC for a format: within Photoshop resources for JPEG, plain for TIFF."""
     if saver == "jpeg" and not data.startswith(PHOTOSHOP):
         padding = b"\0" * (len(data) % 2)
         return PHOTOSHOP + struct.pack(">4sHHI", b"8BIM", IPTC, 0, len(data)) + data + padding

@@ -9,7 +9,7 @@ from typing import BinaryIO, NamedTuple
 from esrgan_jax.images.metadata.photoshop import PHOTOSHOP, iptc_for
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-LONGEST = 1 << 26  # bytes of a text; a small chunk may unpack to more than the memory
+LONGEST = 1 << 26  # bytes of a text, as a small chunk may unpack to gigabytes
 RAW_PROFILE = "Raw profile type "
 XMP = "XML:com.adobe.xmp"
 TEXTS = (b"tEXt", b"zTXt", b"iTXt")
@@ -19,7 +19,7 @@ class Text(NamedTuple):
     """A text with its keyword, such as "Title" or "parameters".
 
     Attributes:
-        chunk: The PNG's chunk that it was in, with its language and encoding; else empty.
+        chunk: Its whole PNG chunk, with language and encoding; empty if it was not in a PNG.
     """
 
     keyword: str
@@ -28,7 +28,7 @@ class Text(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """A chunk of a PNG: its kind, and where its content begins and how long it is."""
+    """A chunk of a PNG: its kind, and the offset and size of its content."""
 
     kind: bytes
     start: int
@@ -36,7 +36,7 @@ class Chunk(NamedTuple):
 
 
 def chunks(file: BinaryIO) -> Iterator[Chunk]:
-    """The chunks of an open PNG; damaged ends are left to the decoder."""
+    """Yields the chunks of an open PNG; a damaged end is left to the decoder."""
     at = len(SIGNATURE)
     while True:
         file.seek(at)
@@ -49,7 +49,7 @@ def chunks(file: BinaryIO) -> Iterator[Chunk]:
 
 
 def read_text(file: BinaryIO, found: list[Chunk]) -> list[Text]:
-    """The texts among the chunks of an open PNG, without XMP."""
+    """Reads the texts among the chunks of an open PNG, without XMP."""
     texts = []
     for kind, start, size in found:
         if kind in TEXTS and size <= LONGEST:
@@ -70,7 +70,7 @@ def _decoded(kind: bytes, data: bytes) -> Text:
 
 
 def plain_text(data: bytes) -> str:
-    """Text of no stated encoding: UTF-8, which other text seldom is by chance, or Latin-1."""
+    """Decodes text of unknown encoding: UTF-8 if it is valid, else Latin-1."""
     try:
         return data.decode()
     except UnicodeDecodeError:
@@ -86,7 +86,7 @@ def _unpacked(data: bytes) -> bytes:
 
 
 def blobs_of(texts: Iterable[Text]) -> dict[str, bytes]:
-    """What ImageMagick and others write as hexadecimal text, as libvips' fields."""
+    """Returns the metadata in hexadecimal texts of ImageMagick, as {field of libvips: bytes}."""
     blobs = {}
     for keyword, text, _ in texts:
         kind = keyword.removeprefix(RAW_PROFILE)
@@ -104,7 +104,7 @@ def blobs_of(texts: Iterable[Text]) -> dict[str, bytes]:
 
 
 def iptc_text(data: bytes) -> Text:
-    """IPTC as a text, the way of ImageMagick, for want of a chunk."""
+    """Returns IPTC as a text like ImageMagick, as PNG has no chunk for it."""
     digits = iptc_for("jpeg", data).removeprefix(PHOTOSHOP).hex()
     lines = [digits[at : at + 72] for at in range(0, len(digits), 72)]
     text = "\n".join(["", "iptc", f"{len(digits) // 2:8}", *lines, ""])
@@ -112,7 +112,7 @@ def iptc_text(data: bytes) -> Text:
 
 
 def text_chunk(text: Text) -> bytes:
-    """The chunk of a text: its own, else tEXt for ASCII and iTXt for what is more."""
+    """Returns the original chunk of a text, else a tEXt chunk for ASCII or an iTXt chunk."""
     keyword = text.keyword.encode("latin-1", "replace")[:79] + b"\0"
     if text.chunk:
         return text.chunk

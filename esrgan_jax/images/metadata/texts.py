@@ -1,8 +1,8 @@
-"""Carries text such as generation prompts from format to format.
+"""Converts text such as generation prompts between formats.
 
-PNG has it in chunks with keywords. EXIF has it in fields, where AUTOMATIC1111's interface looks in
-UserComment for what is "parameters" in a PNG, and ComfyUI in any field that begins with "prompt:"
-or "workflow:". JPEG and GIF have comments without a keyword.
+PNG stores it in chunks with keywords, EXIF in fields: AUTOMATIC1111 reads UserComment for what is
+"parameters" in a PNG, and ComfyUI any field that begins with "prompt:" or "workflow:". JPEG and
+GIF have comments without keywords.
 """
 
 import io
@@ -39,13 +39,13 @@ MADE_ANEW = (
 
 
 class Placed(NamedTuple):
-    """Where the texts of an image go in a format.
+    """The places of the texts of an image in a format.
 
     Attributes:
         texts: For chunks of PNG.
         comments: For JPEG and GIF.
-        exif: The block with what it takes; the one that was given where that is nothing.
-        left_out: Keywords of those that have no place.
+        exif: The EXIF block with the texts that fit into it.
+        left_out: Keywords of texts that do not fit anywhere.
     """
 
     texts: tuple[Text, ...] = ()
@@ -55,12 +55,12 @@ class Placed(NamedTuple):
 
 
 def of_image(texts: tuple[Text, ...]) -> tuple[Text, ...]:
-    """The texts that are about the image, not its file or the program that wrote it."""
+    """Returns the texts about the image, not about its file or the program that wrote it."""
     return tuple(t for t in texts if t.keyword != SOFTWARE and not t.keyword.startswith(MADE_ANEW))
 
 
 def texts_of_exif(exif: bytes) -> tuple[Text, ...]:
-    """What other formats have as text of its own: prompts and what they come with."""
+    """Returns the prompts in an EXIF block, which PNG stores as texts."""
     about, detail = _fields(exif)
     texts = []
     comment = decoded_comment(detail.get(USER_COMMENT, Field(7, b"")).data)
@@ -102,7 +102,7 @@ def place_texts(texts: tuple[Text, ...], exif: bytes | None, saver: str) -> Plac
 
 
 def decoded_comment(data: bytes) -> str:
-    """The text of a UserComment, whatever it calls its code; UTF-16 of either order."""
+    """Decodes a UserComment, even with a wrong encoding prefix or byte order."""
     code, text = data[:8], data[8:]
     if code != b"UNICODE\0":
         known = code in (b"ASCII\0\0\0", bytes(8), b"JIS\0\0\0\0\0")
@@ -114,14 +114,14 @@ def decoded_comment(data: bytes) -> str:
 
 
 def encoded_comment(text: str) -> bytes:
-    """A UserComment; UTF-16 has the high byte first, as others write it and expect it."""
+    """Encodes a UserComment; UTF-16 is big-endian, as other programs write and expect it."""
     if text.isascii():
         return b"ASCII\0\0\0" + text.encode()
     return b"UNICODE\0" + text.encode("utf-16-be")
 
 
 def _with_text(exif: bytes | None, text: Text) -> bytes | None:
-    """The block with a text in the field that is meant for it; None where that is taken."""
+    """Returns the block with a text in its field; None if that has another text."""
     about, detail = _fields(exif or b"")
     if text.keyword in (PARAMETERS, COMMENT):
         there = decoded_comment(detail.get(USER_COMMENT, Field(7, b"")).data)
@@ -147,7 +147,7 @@ def _with_text(exif: bytes | None, text: Text) -> bytes | None:
 
 
 def _fields(exif: bytes) -> tuple[Fields, Fields]:
-    """The fields of the first directory and of the EXIF directory; none of a damaged block."""
+    """Returns the fields of the first and the EXIF directory; empty if the block is damaged."""
     with suppress(struct.error, ValueError):
         file = io.BytesIO(exif.removeprefix(HEADER))
         layout, first = open_tiff(file)

@@ -29,14 +29,14 @@ CAMERA, XAP, RAW = f"{GOOGLE}1.0/camera/", f"{ADOBE}xap/1.0/", f"{ADOBE}camera-r
 DJI = "http://www.dji.com/drone-dji/1.0/"
 IPTC, MICROSOFT = "http://iptc.org/std/Iptc4xmpExt/", "http://ns.microsoft.com/photo/1.2/t/Region#"
 AREA, DIMENSIONS = "/sType/Area#", "/sType/Dimensions#"  # of several namespaces
-# Of parts of a file that a result does not have: gain maps, depth, videos, XMP elsewhere.
+# Namespaces of parts that a result does not have: gain maps, depth, videos, extended XMP.
 OTHER_PARTS = (
     *(f"{ADOBE}hdr-gain-map/1.0/", f"{ADOBE}xmp/note/", f"{GOOGLE}dd/"),
     *(f"{GOOGLE}1.0/{name}/" for name in ("container", "depthmap", "image", "audio", "focus")),
     *("http://ns.apple.com/HDRGainMap/", "http://ns.apple.com/pixeldatainfo/"),
     *("http://ns.oplus.com/photos/", "http://ns.xiaomi.com/photos/"),
 )
-# What counts pixels, by namespace: across and down.
+# Properties in pixels, by namespace.
 PIXELS = {
     PANORAMA: (
         *("FullPanoWidthPixels", "CroppedAreaImageWidthPixels", "CroppedAreaLeftPixels"),
@@ -47,18 +47,20 @@ PIXELS = {
     DJI: ("CalibratedFocalLength", "CalibratedOpticalCenterX", "CalibratedOpticalCenterY"),
     EXIF: ("FocalPlaneXResolution", "FocalPlaneYResolution"),
 }
-SIZES = {(EXIF, "PixelXDimension"): 0, (EXIF, "PixelYDimension"): 1}
-SIZES |= {(TIFF, "ImageWidth"): 0, (TIFF, "ImageLength"): 1, (TIFF, "ImageHeight"): 1}
+SIDES = {  # properties of the size of the image: 0 is the width, 1 the height
+    **{(EXIF, "PixelXDimension"): 0, (EXIF, "PixelYDimension"): 1},
+    **{(TIFF, "ImageWidth"): 0, (TIFF, "ImageLength"): 1, (TIFF, "ImageHeight"): 1},
+}
 DOWN = re.compile("Height|Top|Y")  # in a name of PIXELS
 EMPTY = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{RDF}"/></x:xmpmeta>'.encode()
 RATING = f'<rdf:Description xmlns:rdf="{RDF}" xmlns:xmp="{XAP}" rdf:about="" xmp:Rating="%d"/>'
 
 
 def without_other_parts(xmp: bytes) -> bytes:
-    """XMP that says nothing of a gain map, a depth map, a video or a thumbnail.
+    """Returns XMP without properties of a gain map, a depth map, a video or a thumbnail.
 
     Returns:
-        The same bytes where it says nothing of them, and none where it says nothing else.
+        The same bytes if it has none of them; empty if it has nothing else.
     """
     document = parsed(xmp)
     if document is None:
@@ -79,11 +81,11 @@ def without_other_parts(xmp: bytes) -> bytes:
 
 
 def upright_xmp(xmp: bytes, orientation: int, size: tuple[int, int]) -> bytes:
-    """XMP of an image that has been turned upright: regions lie elsewhere in it.
+    """Returns the XMP of an image that was rotated upright: regions are moved.
 
     Args:
-        orientation: How the image lay, 1 to 8 as in EXIF.
-        size: (width, height) as it lay.
+        orientation: The EXIF orientation of the stored image, 1 to 8.
+        size: (width, height) as stored.
     """
     if orientation == 1:
         return xmp
@@ -116,7 +118,7 @@ def upright_xmp(xmp: bytes, orientation: int, size: tuple[int, int]) -> bytes:
 
 
 def _in_pixels(node: minidom.Attr | minidom.Element) -> bool:
-    """Whether IPTC's region, which a boundary or one of its corners is part of, counts pixels."""
+    """Returns whether the IPTC region that contains the node is in pixels."""
     element = node.ownerElement if isinstance(node, minidom.Attr) else node.parentNode
     while isinstance(element, minidom.Element):
         for (_, local), unit in properties(element).items():
@@ -129,10 +131,10 @@ def _in_pixels(node: minidom.Attr | minidom.Element) -> bool:
 def _turn_boundary(
     own: Properties, namespace: str, orientation: int, size: tuple[int, int]
 ) -> None:
-    """Turns a boundary of IPTC's: a rectangle by its corner, a circle by its centre, or a vertex.
+    """Rotates an IPTC boundary: the corner of a rectangle, the centre of a circle, or a vertex.
 
     Args:
-        size: (width, height) as the image lay.
+        size: (width, height) of the stored image.
     """
     names = ("rbX", "rbY", "rbW", "rbH", "rbRx")
     x, y, w, h, r = (float(text_at(own, (namespace, local)) or 0) for local in names)
@@ -147,12 +149,12 @@ def _turn_boundary(
 
 
 def with_upright_tag(xmp: bytes) -> bytes:
-    """XMP that calls its image upright where it says how it lay."""
+    """Returns XMP whose tiff:Orientation, if any, is 1."""
     return re.sub(rb"(tiff:Orientation(?:\s*=\s*[\"']|>))[2-8]", rb"\g<1>1", xmp)
 
 
 def upright_point(place: tuple[float, float], orientation: int) -> tuple[float, float]:
-    """Where a place (x, y), both from 0 to 1, is after turning an image upright."""
+    """Maps a point (x, y) in [0, 1] of a stored image to the upright image."""
     x, y = place
     x = 1 - x if orientation in (2, 3, 7, 8) else x
     y = 1 - y if orientation in (3, 4, 6, 7) else y
@@ -160,7 +162,12 @@ def upright_point(place: tuple[float, float], orientation: int) -> tuple[float, 
 
 
 def upright_subject(numbers: list[float], orientation: int, size: tuple[int, int]) -> list[float]:
-    """EXIF's SubjectArea, (x, y), (x, y, diameter) or (x, y, width, height), in pixels."""
+    """Maps a SubjectArea of EXIF to the upright image.
+
+    Args:
+        numbers: (x, y), (x, y, diameter) or (x, y, width, height), in pixels.
+        size: (width, height) of the stored image.
+    """
     across, down = size
     x, y = upright_point((numbers[0] / across, numbers[1] / down), orientation)
     sides = numbers[2:][::-1] if orientation >= 5 else numbers[2:]
@@ -169,22 +176,22 @@ def upright_subject(numbers: list[float], orientation: int, size: tuple[int, int
 
 
 def scaled_subject(numbers: list[float], scale: tuple[float, float]) -> list[float]:
-    """EXIF's SubjectArea in an image that is larger by `scale`, (across, down)."""
+    """Scales a SubjectArea of EXIF by `scale`, (across, down)."""
     return [number * scale[i % 2] for i, number in enumerate(numbers)]
 
 
 def scaled_xmp(xmp: bytes, size: tuple[int, int], scale: tuple[float, float]) -> bytes:
-    """XMP of an enlarged image.
+    """Returns the XMP of an upscaled image: values in pixels are scaled.
 
     Args:
         size: (width, height) of the result.
-        scale: Of the result over the image that the XMP is of, (across, down).
+        scale: Size of the result divided by that of the original image, (across, down).
     """
 
     def change(own: Properties, name: Name) -> None:
         namespace, local = name
-        if name in SIZES:
-            set_text(own[name], str(size[SIZES[name]]))
+        if name in SIDES:
+            set_text(own[name], str(size[SIDES[name]]))
         elif local in PIXELS.get(namespace, ()):
             multiply(own[name], scale[1 if DOWN.search(local) else 0])
         elif namespace.endswith((AREA, DIMENSIONS)) and local in ("x", "y", "w", "h", "d"):
@@ -211,7 +218,7 @@ def _changed(
     change: Callable[[Properties, Name], None],
     subject: Callable[[list[float]], list[float]],
 ) -> bytes:
-    """XMP after a change of each simple property; the same bytes where nothing is another."""
+    """Applies `change` to each simple property; the same bytes if nothing changes."""
     document = parsed(xmp)
     if document is None:
         return xmp
@@ -219,7 +226,7 @@ def _changed(
     for element in elements(document):
         own = properties(element)
         for name in own:
-            with suppress(ValueError, KeyError):  # a value that nobody understands stays
+            with suppress(ValueError, KeyError):  # an invalid value is kept
                 change(own, name)
         if name_of(element) in ((EXIF, "SubjectArea"), (EXIF, "SubjectLocation")):
             items = list(element.getElementsByTagNameNS(RDF, "li"))
@@ -251,7 +258,7 @@ def _says_something(document: minidom.Document) -> bool:
 
 
 def with_rating(xmp: bytes, rating: int) -> bytes:
-    """XMP with a rating in stars, if it has none yet; it may be empty."""
+    """Returns XMP, which may be empty, with a rating in stars if it has none yet."""
     document = parsed(xmp or EMPTY)
     if document is None:
         return xmp

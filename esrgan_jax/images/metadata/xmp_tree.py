@@ -7,13 +7,13 @@ from xml.dom import minidom
 from xml.parsers.expat import ExpatError
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
-OTHER_IMAGES = ("Pantry", "Ingredients", "DerivedFrom")  # they describe other images than this one
+OTHER_IMAGES = ("Pantry", "Ingredients", "DerivedFrom")  # elements that describe other images
 NUMBER = re.compile(r"[-+]?\d*\.?\d+")
 
 Name = tuple[str, str]  # namespace and local name
 Properties = dict[
     Name, minidom.Attr | minidom.Element
-]  # the simple ones of an element, however they are written
+]  # simple properties of an element, as attributes or elements
 
 
 def parsed(xmp: bytes) -> minidom.Document | None:
@@ -30,7 +30,7 @@ def serialised(document: minidom.Document) -> bytes:
 
 
 def elements(node: minidom.Node) -> Iterator[minidom.Element]:
-    """All elements below a node that are about this image."""
+    """Yields all elements below a node that are about this image."""
     for child in node.childNodes:
         if isinstance(child, minidom.Element) and child.localName not in OTHER_IMAGES:
             yield child
@@ -74,7 +74,7 @@ def set_text(node: minidom.Attr | minidom.Element, text: str) -> None:
 
 
 def multiply(node: minidom.Attr | minidom.Element, scale: float) -> None:
-    """Multiplies a number; whole ones stay whole, and of a rational the first is multiplied."""
+    """Multiplies a number: integers stay integers; of a rational, the numerator is multiplied."""
     number, slash, below = text_of(node).strip().partition("/")
     value = float(number) * scale
     whole = slash or (NUMBER.fullmatch(number) and "." not in number)
