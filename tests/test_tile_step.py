@@ -82,7 +82,7 @@ def test_bands_of_the_result(rng, channels, bands, expected):
 
 @pytest.mark.parametrize("channels", [(2, 3), (3, 2), (5, 5)])
 def test_networks_of_other_channels_are_refused(channels):
-    with pytest.raises(InputError, match=f"makes {channels[1]} channels of {channels[0]}"):
+    with pytest.raises(InputError, match=f"{channels[0]} input and {channels[1]} output channels"):
         result_bands(3, Recolor(*channels))
 
 
