@@ -132,7 +132,7 @@ def test_premultiplied_transparency(dtype):
 
 def test_bands_have_no_place_elsewhere():
     data = tiff(noise(8, 9, 4), photometric="rgb", extrasamples=[0])
-    said = "holds no bands beside colour and transparency, and this has 1; choose .tif"
+    said = "holds only colour and transparency, and this image has 1 further band; choose .tif"
     for suffix in (".png", ".jpg", ".webp", ".avif", ".gif"):
         with pytest.raises(InputError, match=f"{suffix} {said}"):
             twice(data, suffix)

@@ -335,7 +335,7 @@ def test_the_sheet_has_every_method_and_its_scores(photos, models, tmp_path):
 
 
 def test_an_impossible_sheet_is_told_first(photos):
-    for name, message in (("sheet.bmp", "is not written"), ("sheet", "no ending")):
+    for name, message in (("sheet.bmp", "is not an output format"), ("sheet", "no ending")):
         with pytest.raises(InputError, match=rf"--sheet=\S+ .*{message}"):
             main(arguments(["none.npz"], photos, sheet=photos.parent / name))
     with pytest.raises(InputError, match="would overwrite what is read"):

@@ -146,7 +146,7 @@ def test_other_tiffs(rng):
     assert image.dtype == np.float32
     np.testing.assert_array_equal(pixels[..., 0], half)
     pages, _ = read(Path(skimage.data.__file__).with_name("multipage.tif"))
-    assert pages.notes == ("of the 2 images in the file only the first is taken",)
+    assert pages.notes == ("only the first of the 2 images in the file is used",)
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_the_animated_png_says_that_it_stands_still(rng):
     file = io.BytesIO()
     images[0].save(file, "png", save_all=True, append_images=images[1:])
     image, pixels = read(file.getvalue())
-    assert image.notes == ("of the animated PNG only the first frame is taken",)
+    assert image.notes == ("only the first frame of the animated PNG is used",)
     np.testing.assert_array_equal(pixels, images[0])
 
 

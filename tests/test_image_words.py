@@ -15,7 +15,7 @@ from esrgan_jax.images.reader import open_image
 y, x = np.mgrid[0:24, 0:32]
 IMAGE = Image.fromarray(np.dstack([x * 7, y * 9, (x * y) % 256]).astype(np.uint8))
 PREFIX = "standard input: cannot be read as an image: "
-PLAIN = ("it is ", "it holds ", "its ", "not a known format; known are ", "it has ", "it takes ")
+PLAIN = ("it is ", "it contains ", "its ", "not a known format; known are ", "it has ", "it takes ")
 
 
 def encoded(kind: str, **options) -> bytes:
@@ -84,7 +84,7 @@ def tiff_of_a_loop() -> bytes:
 
 DEEP = ", which is not supported; convert it to a 16-bit PNG or TIFF"
 OTHER = ", which is not supported; convert it to PNG or TIFF"
-STILL = "it holds no still image: it is truncated, or a video or an animation ("
+STILL = "it contains no still image: it is truncated, or a video or an animation ("
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ def test_depth_is_kept_unless_asked(suffix, dtype, depth, expected):
         (".jpg", 16, r"\.jpg holds 8 bits a channel, not 16; choose \.avif, \.png, \.tif, \.tiff"),
         (".png", 32, r"\.png holds 8 or 16 bits a channel, not 32; choose \.tif, \.tiff"),
         (".tif", 12, "not 12; the depths are 8, 16 and 32"),
-        (".xyz", 8, r"\.xyz is not written; choose one of \.avif, "),
+        (".xyz", 8, r"\.xyz is not an output format; choose one of \.avif, "),
         ("", 8, "the name has no ending; choose one of"),
     ],
 )
@@ -165,7 +165,7 @@ def test_an_impossible_depth(suffix, depth, message):
         (".png", {"dtype": np.float32}, "does not hold float32"),
         (".jpg", {"lossless": True}, "is not lossless; choose"),
         (".jpg", {"quality": 0}, "the quality 0 is not from 1 to 100"),
-        (".png", {"bands": 5}, "5 channels is no image"),
+        (".png", {"bands": 5}, "5 channels is not an image"),
         (".png", {"height": 0}, "0x9 pixels"),
     ],
 )

@@ -177,7 +177,7 @@ def test_animated_png(outcome):
     file = io.BytesIO()
     frames[0].save(file, "png", save_all=True, append_images=frames[1:])
     result = outcome(file.getvalue())
-    assert result.notes == ["of the animated PNG only the first frame is taken"]
+    assert result.notes == ["only the first frame of the animated PNG is used"]
     assert (pixels(result.path) == 10).all()
 
 
@@ -188,7 +188,7 @@ def test_pages_of_a_tiff(outcome):
         for value in (10, 250):
             writer.write(np.full((8, 9, 3), value, np.uint8), photometric="rgb")
     result = outcome(file.getvalue())
-    assert result.notes == ["of the 2 images in the file only the first is taken"]
+    assert result.notes == ["only the first of the 2 images in the file is used"]
     assert (pixels(result.path) == 10).all()
 
 

@@ -129,7 +129,7 @@ def test_a_thumbnail_alone_is_a_image():
 def test_pages_are_counted_without_copies_of_them():
     other = {**LARGE, "data": flat(200, 30, 40, 3)}
     notes = open_image(tiff(LARGE, SMALL, other, SMALL)).notes
-    assert notes == ("of the 2 images in the file only the first is taken",)
+    assert notes == ("only the first of the 2 images in the file is used",)
 
 
 @pytest.mark.kept("tiff-mask")
@@ -276,7 +276,7 @@ def test_all_that_a_telephone_adds_is_one_note():
 @pytest.mark.parametrize("kind", [0x020001, 0x020002, 0x020003, 0])
 def test_multi_image_files(outcome, kind):
     result = outcome(multi_image(IMAGE, (kind, OTHER), (kind, OTHER)))
-    assert result.notes == ["of the 3 images in the file only the first is taken"]
+    assert result.notes == ["only the first of the 3 images in the file is used"]
     assert level(result.path) == 30
 
 
@@ -358,7 +358,7 @@ def test_a_video_in_a_heif(outcome):
 @pytest.mark.kept("heif-aspect")
 def test_pixels_that_are_not_square(outcome):
     result = outcome(with_property(avif(), b"pasp", struct.pack(">II", 4, 3), primary=True))
-    said = "its pixels are 4:3 and not square, which the result does not say"
+    said = "its pixels are 4:3 and not square, which the result does not record"
     assert result.notes == [said]
 
 
@@ -381,7 +381,7 @@ def test_light_levels(outcome, kind):
 @pytest.mark.kept("heif-coding")
 @pytest.mark.parametrize(("kind", "name"), [(b"jpeg", "JPEG"), (b"avc1", "H.264")])
 def test_other_codings_in_heif(outcome, kind, name):
-    said = f"the image in it is coded as {name}, which is not read in HEIF"
+    said = f"its image is coded as {name}, which is not supported in HEIF"
     assert said in outcome(avif().replace(b"av01", kind).replace(b"avif", b"mif1")).failure
 
 
@@ -400,7 +400,7 @@ def test_animated_avif(outcome):
     file = io.BytesIO()
     frames[0].save(file, "avif", save_all=True, append_images=frames[1:], quality=100)
     result = outcome(file.getvalue())
-    assert result.notes == ["of the sequence of 3 images only the main one is taken"]
+    assert result.notes == ["only the main image of the sequence of 3 is used"]
     assert level(result.path) == 30
 
 
@@ -412,7 +412,7 @@ def test_an_animated_png_says_so_late():
     chunk = b"prVt" + bytes(9000)
     chunk = struct.pack(">I", 9000) + chunk + struct.pack(">I", zlib.crc32(chunk))
     assert open_image(data[:33] + chunk + data[33:]).notes == (
-        "of the animated PNG only the first frame is taken",
+        "only the first frame of the animated PNG is used",
     )
 
 
@@ -424,12 +424,12 @@ FOREIGN = {
     "it is a Windows icon": b"\0\0\1\0\1\0" + bytes(99),
     "it is a PDF document": b"%PDF-1.7\n",
     "it is an SVG drawing, which has no pixels": b'<?xml version="1.0"?>\n<!-- by hand -->\n<svg/>',
-    "it is a web page and no image": b"<!DOCTYPE html><html><svg></svg></html>",
-    "it is the pointer of a file in Git LFS": b"version https://git-lfs.github.com/spec/v1\n",
-    "it is a video and no image": VIDEO,
-    "it is a PNG in Apple's own form": b"\x89PNG\r\n\x1a\n\0\0\0\4CgBI" + bytes(99),
+    "it is a web page, not an image": b"<!DOCTYPE html><html><svg></svg></html>",
+    "it is a Git LFS pointer, not the file itself": b"version https://git-lfs.github.com/spec/v1\n",
+    "it is a video, not an image": VIDEO,
+    "it is a PNG in Apple's format": b"\x89PNG\r\n\x1a\n\0\0\0\4CgBI" + bytes(99),
     "it is empty": b"",
-    "there are only zeros in it": bytes(5000),
+    "it has only zero bytes": bytes(5000),
 }
 
 

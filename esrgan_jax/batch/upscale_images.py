@@ -126,7 +126,7 @@ def _open_image(
         bands=bands,
         dtype=dtype,
         frames=image.frames,
-        beside=beside(image.extra),
+        further_bands=beside(image.extra),
         quality=options.quality,
         lossless=options.lossless,
     )

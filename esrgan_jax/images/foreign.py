@@ -1,11 +1,11 @@
-"""Recognises files that are not read, by their first bytes, and says what to do."""
+"""Recognizes unsupported files by their first bytes and says what to do with them."""
 
 import re
 import struct
 
 from esrgan_jax.images.formats.isobmff import brands
 
-VIDEO = "it is a video and no image: let its name end as that of a video, such as .mp4"
+VIDEO = "it is a video, not an image: give its name the ending of a video, such as .mp4"
 SAVE = "save it as PNG, JPEG or TIFF first"
 DEVELOP = "develop it, in darktable, RawTherapee or Lightroom, and upscale the TIFF saved there"
 FIRST_BYTES = {
@@ -26,8 +26,8 @@ FIRST_BYTES = {
     "a BPG image": (b"BPG\xfb",),
     "a FLIF image": (b"FLIF",),
     "a DjVu document": (b"AT&TFORM",),
-    "an image of PFM": (b"PF\n", b"Pf\n"),
-    "an image of PAM": (b"P7\n",),
+    "a PFM image": (b"PF\n", b"Pf\n"),
+    "a PAM image": (b"P7\n",),
     "a Windows metafile": (b"\xd7\xcd\xc6\x9a", b"\1\0\0\0l\0\0\0"),
     "a PDF document": (b"%PDF",),
     "a PostScript document": (b"%!PS", b"\xc5\xd0\xd3\xc6"),
@@ -45,16 +45,16 @@ ARCHIVES = (b"PK\3\4", b"Rar!", b"7z\xbc\xaf", b"\x1f\x8b")
 
 
 def raw_sentence(maker: str) -> str:
-    """Why a raw file is refused; `maker` is such as "Canon CR2"."""
-    return f"it is a raw file ({maker}), in which there is no finished image: {DEVELOP}"
+    """Returns why a raw file is refused; `maker` is its format, such as "Canon CR2"."""
+    return f"it is a raw file ({maker}) without a finished image: {DEVELOP}"
 
 
 def foreign(head: bytes) -> str | None:
-    """What is wrong with a file of these first bytes; None where they may be those of an image."""
+    """Returns why a file with these first bytes cannot be read; None if it may be an image."""
     if not head:
         return "it is empty"
     if head.count(0) == len(head) >= 16:
-        return "there are only zeros in it: it was never written, or its disk lost it"
+        return "it has only zero bytes: it was never written, or the disk lost its content"
     for maker, magics in RAW.items():
         if head.startswith(magics):
             return raw_sentence(maker)
@@ -64,13 +64,13 @@ def foreign(head: bytes) -> str | None:
         return raw_sentence("Phase One IIQ")
     for what, magics in FIRST_BYTES.items():
         if head.startswith(magics):
-            return f"it is {what}, which is not read: {SAVE}"
+            return f"it is {what}, which is not supported: {SAVE}"
     if head[128:132] == b"DICM":
-        return f"it is a DICOM image, which is not read: {SAVE}"
+        return f"it is a DICOM image, which is not supported: {SAVE}"
     if head[:8] == b"\x89PNG\r\n\x1a\n" and head[12:16] == b"CgBI":
-        return f"it is a PNG in Apple's own form for apps, which is not read: {SAVE}"
+        return f"it is a PNG in Apple's format for apps, which is not supported: {SAVE}"
     if head.startswith(ARCHIVES):
-        return "it is an archive or a document and no image: unpack it, or save the image in it"
+        return "it is an archive or a document, not an image: unpack it, or save the image from it"
     return _video(head) or _text(head)
 
 
@@ -98,9 +98,9 @@ def _text(head: bytes) -> str | None:
     start = re.sub(rb"<!--.*?-->|<\?.*?\?>", b"", head.lstrip(b"\xef\xbb\xbf"), flags=re.S)
     start = start.lstrip()[:512].lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head")):
-        return "it is a web page and no image: download the image itself"
+        return "it is a web page, not an image: download the image itself"
     if start.startswith((b"<svg", b"<!doctype svg")) or (b"<svg" in head and start[:1] == b"<"):
         return "it is an SVG drawing, which has no pixels: render it as PNG at the size you want"
     if start.startswith(b"version https://git-lfs"):
-        return "it is the pointer of a file in Git LFS: run git lfs pull"
+        return "it is a Git LFS pointer, not the file itself: run git lfs pull"
     return None

@@ -9,10 +9,13 @@ from esrgan_jax.images.image_file import find_images, read_image, write_image
 
 
 def blend_images(psnr: Path, gan: Path, alpha: float, output: Path) -> list[Path]:
-    """Blends two images, or the images of two folders by relative name, into PNG files.
+    """Blends two images, or two folders of images with the same relative names, into PNG files.
 
-    All pairs are found before any is blended; a pair of different sizes raises InputError.
-    Returns the files written.
+    Returns:
+        The files written.
+
+    Raises:
+        InputError: An image is missing or has no partner, or two partners differ in size.
     """
     written = []
     psnr, gan, output = (path.expanduser() for path in (psnr, gan, output))
@@ -21,7 +24,7 @@ def blend_images(psnr: Path, gan: Path, alpha: float, output: Path) -> list[Path
         if a.shape != b.shape:
             raise InputError(
                 f"{first} has {a.shape[1]}x{a.shape[0]} px and {second} "
-                f"{b.shape[1]}x{b.shape[0]} px; blend images of one size"
+                f"{b.shape[1]}x{b.shape[0]} px; blend images of the same size"
             )
         write_image(target, blend(a, b, alpha))
         written.append(target)
@@ -29,9 +32,9 @@ def blend_images(psnr: Path, gan: Path, alpha: float, output: Path) -> list[Path
 
 
 def blend(psnr: np.ndarray, gan: np.ndarray, alpha: float) -> np.ndarray:
-    """(1 - alpha) · psnr + alpha · gan of two uint8 images, rounded (half to even) once."""
-    blend = (1 - alpha) * psnr.astype(np.float64) + alpha * gan.astype(np.float64)
-    return np.rint(blend.clip(0, 255)).astype(np.uint8)
+    """Returns (1 - alpha) · psnr + alpha · gan of two uint8 images, rounded half to even."""
+    values = (1 - alpha) * psnr.astype(np.float64) + alpha * gan.astype(np.float64)
+    return np.rint(values.clip(0, 255)).astype(np.uint8)
 
 
 def _image_pairs(psnr: Path, gan: Path, output: Path) -> list[tuple[Path, Path, Path]]:
@@ -42,7 +45,7 @@ def _image_pairs(psnr: Path, gan: Path, output: Path) -> list[tuple[Path, Path, 
         raise InputError(f"{psnr} and {gan}: --images takes two images or two folders")
     if not psnr.is_dir():
         if output.suffix.lower() != ".png":
-            raise InputError(f"--output={output}: two images make one file, named *.png")
+            raise InputError(f"--output={output}: the blend of two images is one file, named *.png")
         return [(psnr, gan, output)]
     names = [{path.relative_to(folder) for path in find_images(folder)} for folder in (psnr, gan)]
     unpaired = [str(name) for name in sorted(names[0] ^ names[1])]

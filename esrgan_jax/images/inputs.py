@@ -12,24 +12,29 @@ HEVC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
 
 
 def kind_of(source: Path | bytes) -> tuple[str, bytes]:
-    """The kind of a file, see `sniff`, and its first bytes; ValueError or OSError if it is none."""
+    """Returns the format of an image file (see `sniff`) and its first bytes.
+
+    Raises:
+        ValueError: It is not an image, or of a format that is not supported.
+        OSError: It is missing or cannot be read.
+    """
     if isinstance(source, Path) and not source.is_file():
         raise OSError("it is a folder" if source.is_dir() else "no such file")
-    with open_source(source) as file:
+    with open_binary(source) as file:
         head = file.read(4096)
     if wrong := foreign(head):
         raise ValueError(wrong)
     kind = sniff(head)
     if kind is None:
         raise ValueError(
-            "not a known format; known are PNG, JPEG, WebP, TIFF, HEIF, AVIF, GIF, BMP "
-            "and PBM, PGM, PPM"
+            "not a known format; known are PNG, JPEG, WebP, TIFF, HEIF, AVIF, GIF, BMP, PBM, PGM "
+            "and PPM"
         )
     return kind, head
 
 
 def sniff(head: bytes) -> str | None:
-    """The kind of a file by its first bytes: a name of LOADERS, "heic", "bmp", "pnm" or None."""
+    """Detects the format by the first bytes: a name of LOADERS, "heic", "bmp", "pnm" or None."""
     for kind, magics in {
         "png": (b"\x89PNG\r\n\x1a\n",),
         "jpeg": (b"\xff\xd8\xff",),
@@ -43,10 +48,11 @@ def sniff(head: bytes) -> str | None:
         return "webp"
     if named := brands(head):
         hevc, av1 = b"hvcC" in head, b"av1C" in head
-        # Brands may be those of all HEIF alone; boxes may come behind the first bytes.
+        # The brands may name HEIF only, and the boxes may come after the first bytes.
         return "heic" if (hevc if hevc != av1 else named & HEVC_BRANDS) else "heif"
     return "pnm" if re.match(rb"P[1-6][\s#]", head) else None
 
 
-def open_source(source: Path | bytes) -> BinaryIO:
+def open_binary(source: Path | bytes) -> BinaryIO:
+    """Opens a file for reading, or bytes as if they were one."""
     return io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")

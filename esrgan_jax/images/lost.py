@@ -1,18 +1,21 @@
-"""Lists what the output format cannot hold of an image, before it is written."""
+"""Reports the metadata of an image that the output format cannot hold."""
 
 from esrgan_jax.images.metadata.texts import place_texts
 from esrgan_jax.images.output_formats import FORMATS
 from esrgan_jax.images.reader import OpenedImage
 
-MOST_EXIF = 65_527  # bytes behind its header, of all that libexif reads
-MOST_XMP = 65_502  # bytes in a segment of JPEG
+MOST_EXIF = 65_527  # bytes after its header; libexif reads no more
+MOST_XMP = 65_502  # bytes in one segment of a JPEG
 
 
 def lost(image: OpenedImage, suffix: str) -> tuple[str, ...]:
-    """One sentence, without its stop, on what is not carried over; none where all is.
+    """Returns a note on the metadata that a file would lose, or no note if it keeps all.
 
     Args:
-        suffix: Of the file to be written: ".jpg".
+        suffix: Of the file to be written, such as ".jpg".
+
+    Returns:
+        At most one sentence, without a full stop.
     """
     saver = FORMATS[suffix.lower()].saver
     known = {name: value for name, (_, value) in image.metadata.items()}

@@ -1,4 +1,4 @@
-"""The output formats and what they can hold: depth, size, alpha, animation."""
+"""The output formats and what each can hold: bit depth, size, alpha, animation."""
 
 from typing import NamedTuple
 
@@ -11,13 +11,13 @@ class Format(NamedTuple):
     """What a format can hold.
 
     Attributes:
-        saver: The name libvips has for it.
-        depths: Bits of a channel; 32 is floating point.
-        side: The most pixels of a side.
+        saver: Its name in libvips.
+        depths: Bits per channel; 32 is floating point.
+        side: The largest width or height in pixels.
         alpha: Whether it holds transparency.
         frames: Whether it holds animations.
-        lossy: Whether it has a quality to set; its pixels are then not kept exactly.
-        lossless: Whether they can be.
+        lossy: Whether it has a quality setting.
+        lossless: Whether it can keep every pixel exactly.
     """
 
     saver: str
@@ -32,7 +32,7 @@ class Format(NamedTuple):
 _JPEG = Format("jpeg", side=65_535, alpha=False, lossless=False)
 _TIFF = Format("tiff", (8, 16, 32), lossy=False)
 FORMATS = {
-    ".avif": Format("heif", (8, 16), side=32_768),  # libavif reads no larger ones
+    ".avif": Format("heif", (8, 16), side=32_768),  # the largest that libavif reads
     ".gif": Format("gif", side=65_535, frames=True, lossy=False, lossless=False),
     ".jfif": _JPEG,
     ".jpeg": _JPEG,
@@ -43,31 +43,35 @@ FORMATS = {
     ".webp": Format("webp", side=16_383, frames=True),
 }
 WRITABLE = tuple(FORMATS)
-DEPTHS = {np.dtype(np.uint8): 8, np.dtype(np.uint16): 16, np.dtype(np.float32): 32}
+FORMAT_DEPTHS: dict[np.dtype, int] = {
+    np.dtype(np.uint8): 8,
+    np.dtype(np.uint16): 16,
+    np.dtype(np.float32): 32,
+}
 
 
 def output_dtype(suffix: str, dtype: np.typing.DTypeLike, depth: int | None = None) -> np.dtype:
-    """The type of pixels that a file should be given.
+    """Returns the pixel type of an output file.
 
     Args:
-        suffix: Of the file: ".png".
-        dtype: Of the image that it is made from: uint8, uint16 or float32.
-        depth: What the user options: 8, 16, or 32 for floating point. Left out, it is that of
-            `dtype` or, where the format has none so deep, the deepest it has.
+        suffix: Of the file, such as ".png".
+        dtype: Of the input image: uint8, uint16 or float32.
+        depth: The wanted bits per channel: 8, 16, or 32 for floating point. By default that of
+            `dtype`, or the deepest of the format if that is less.
 
     Raises:
-        InputError: The format does not hold what is wished.
+        InputError: The format does not hold this depth.
     """
     depths = _format(suffix).depths
     if depth is None:
-        depth = min(DEPTHS[np.dtype(dtype)], depths[-1])
+        depth = min(FORMAT_DEPTHS[np.dtype(dtype)], depths[-1])
     if depth not in depths:
         able = [name for name, other in FORMATS.items() if depth in other.depths]
         hint = f" choose {', '.join(able)}" if able else " the depths are 8, 16 and 32"
         raise InputError(
             f"{suffix} holds {' or '.join(map(str, depths))} bits a channel, not {depth};{hint}"
         )
-    return next(kind for kind, bits in DEPTHS.items() if bits == depth)
+    return next(kind for kind, bits in FORMAT_DEPTHS.items() if bits == depth)
 
 
 def check_target(
@@ -78,25 +82,26 @@ def check_target(
     bands: int,
     dtype: np.typing.DTypeLike,
     frames: int = 1,
-    beside: int = 0,
+    further_bands: int = 0,
     quality: int | None = None,
     lossless: bool = False,
 ) -> None:
-    """Says, before any work is done, whether a file can hold an image.
+    """Checks that a file format can hold an image.
 
     Args:
-        suffix: Of the file: ".png".
+        suffix: Of the file, such as ".png".
         height: Rows of one frame.
-        frames: Of an animation; or the colours, and each band beside them.
-        beside: How many bands there are beside colours and transparency.
+        frames: Frames of an animation; or 1 for the colours plus 1 for each further band.
+        further_bands: Number of bands that are neither colour nor transparency.
+        quality: 1 to 100, for lossy formats.
 
     Raises:
-        InputError: It cannot. The message says which format can.
+        InputError: It cannot; the message names formats that can.
     """
     to = _format(suffix)
     if min(height, width, frames) < 1 or bands not in (1, 2, 3, 4):
-        raise InputError(f"{frames} x {height}x{width} pixels of {bands} channels is no image")
-    if DEPTHS.get(np.dtype(dtype)) not in to.depths:
+        raise InputError(f"{frames} x {height}x{width} pixels of {bands} channels is not an image")
+    if FORMAT_DEPTHS.get(np.dtype(dtype)) not in to.depths:
         raise InputError(f"{suffix} does not hold {np.dtype(dtype)}; see output_dtype")
     if max(height, width) > to.side:
         raise InputError(
@@ -105,12 +110,12 @@ def check_target(
         )
     if bands in (2, 4) and not to.alpha:
         raise InputError(f"{suffix} holds no transparency; choose .png, .webp or .tif")
-    if beside and to.saver != "tiff":
+    if further_bands and to.saver != "tiff":
         raise InputError(
-            f"{suffix} holds no bands beside colour and transparency, and this has {beside}; "
-            "choose .tif"
+            f"{suffix} holds only colour and transparency, and this image has {further_bands} "
+            f"further band{'s' if further_bands > 1 else ''}; choose .tif"
         )
-    if frames > 1 + beside and not to.frames:
+    if frames > 1 + further_bands and not to.frames:
         raise InputError(f"{suffix} holds no animation ({frames} frames); choose .webp or .gif")
     if lossless and not to.lossless:
         raise InputError(f"{suffix} is not lossless; choose .png, .tif, .webp or .avif")
@@ -120,6 +125,6 @@ def check_target(
 
 def _format(suffix: str) -> Format:
     if suffix.lower() not in FORMATS:
-        what = f"{suffix} is not written" if suffix else "the name has no ending"
+        what = f"{suffix} is not an output format" if suffix else "the name has no ending"
         raise InputError(f"{what}; choose one of {', '.join(FORMATS)}")
     return FORMATS[suffix.lower()]

@@ -17,7 +17,7 @@ from esrgan_jax.images.formats.heic import open_heic
 from esrgan_jax.images.formats.jpeg_end import with_end
 from esrgan_jax.images.formats.pnm import pnm_rows, read_pnm_header
 from esrgan_jax.images.formats.tiff_image import load_tiff, tiff_kind
-from esrgan_jax.images.inputs import kind_of, open_source
+from esrgan_jax.images.inputs import kind_of, open_binary
 from esrgan_jax.images.metadata.exif import read_tiff_exif
 from esrgan_jax.images.metadata.fields import (
     BLOB,
@@ -97,7 +97,7 @@ def open_image(source: Path | bytes) -> OpenedImage:
     name = str(source) if isinstance(source, Path) else "standard input"
     with explained(name):
         kind, _ = kind_of(source)
-        with open_source(source) as file:
+        with open_binary(source) as file:
             found = examined(source, file, kind)
         if kind == "pnm":
             return _open_pnm(name, source)
@@ -106,7 +106,7 @@ def open_image(source: Path | bytes) -> OpenedImage:
         if kind == "heic":
             return _with_texts(_open_heic(name, source, found), found)
         if kind == "gif":
-            with open_source(source) as file:
+            with open_binary(source) as file:
                 require_whole_gif(file)
         if kind == "jpeg":
             source, said = with_end(source)
@@ -138,10 +138,10 @@ def _open_vips(name: str, source: Path | bytes, kind: str, found: Structure) -> 
     frames = field(raw, "n-pages", 1) if kind in ("webp", "gif") else 1
     pages = field(raw, "n-pages", 1)
     if pages > frames and kind != "tiff":
-        notes += (f"of the {pages} images in the file only the first is taken",)
+        notes += (f"only the first of the {pages} images in the file is used",)
     samples, geo = Samples(raw.bands), None
     if tiff is not None:
-        with open_source(source) as file:
+        with open_binary(source) as file:
             geo = read_geo(file, found.options)
         samples = samples_of(
             tiff, opened, nodata_of(geo, np.dtype(DTYPES.get(str(raw.format), np.float32)))
@@ -158,10 +158,10 @@ def _open_vips(name: str, source: Path | bytes, kind: str, found: Structure) -> 
     if raw.interpretation not in PLAIN:  # the profile is one of the colours that it had
         metadata.pop("icc-profile-data", None)
     if kind == "tiff":
-        with open_source(source) as file:
+        with open_binary(source) as file:
             metadata |= exif_fields(read_tiff_exif(file))
     if raw.interpretation in PLAIN:
-        with open_source(source) as file:
+        with open_binary(source) as file:
             metadata, said = colored(kind, file, metadata, still.bands)
             more += said
     height, width = raw.height // frames, raw.width
@@ -217,9 +217,9 @@ def _array_rows(array: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _open_pnm(name: str, source: Path | bytes) -> OpenedImage:
-    with open_source(source) as file:
+    with open_binary(source) as file:
         header = read_pnm_header(file)
-    strips = partial(pnm_rows, header, partial(open_source, source), STRIP)
+    strips = partial(pnm_rows, header, partial(open_binary, source), STRIP)
     return OpenedImage(name, header.height, header.width, header.bands, header.dtype, strips)
 
 
@@ -227,12 +227,12 @@ def _open_bmp(name: str, source: Path | bytes) -> OpenedImage:
     """Through Pillow, at once: its class itself knows no limit on the size of an image."""
 
     def array() -> np.ndarray:
-        with open_source(source) as file:
+        with open_binary(source) as file:
             image = BmpImageFile(file)
             mode = {"1": "L", "P": "RGB"}.get(image.mode, image.mode)
             return np.atleast_3d(np.asarray(image.convert(mode)))
 
-    with open_source(source) as file:
+    with open_binary(source) as file:
         image = BmpImageFile(file)
         bands = {"1": 1, "L": 1, "RGBA": 4}.get(image.mode, 3)
     return OpenedImage(
@@ -246,8 +246,8 @@ def _open_heic(name: str, source: Path | bytes, found: Structure) -> OpenedImage
     metadata = exif_fields(file.exif) | {k: (BLOB, v) for k, v in blobs.items() if v}
     notes = found.notes
     if file.images > 1:
-        notes += (f"of the {file.images} images in the file only the main one is taken",)
-    with open_source(source) as opened:
+        notes += (f"only the main one of the {file.images} images in the file is used",)
+    with open_binary(source) as opened:
         metadata, said = colored("heic", opened, metadata, file.bands)
     return OpenedImage(
         name,

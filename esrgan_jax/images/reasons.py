@@ -1,8 +1,8 @@
-"""Turns errors of image libraries into plain sentences."""
+"""Turns the errors of image libraries into messages for users."""
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import pyvips
@@ -11,14 +11,15 @@ from PIL import Image
 from esrgan_jax.errors import InputError
 from esrgan_jax.images.vips import reason
 
-UNREADABLE = (
+READ_ERRORS = (
     *(pyvips.Error, OSError, ValueError, RuntimeError, EOFError, SyntaxError, struct.error),
     *(Image.DecompressionBombError, OverflowError, MemoryError),
 )
-DAMAGED = "it is truncated or damaged"
-UNKNOWN = "it is damaged, or of a kind that is not supported"
-# What libraries say -> what it means. The first that fits counts.
-WORDS = (
+CUT_OFF = "it is truncated or damaged"
+UNSUPPORTED = "it is damaged, or of a kind that is not supported"
+NO_MEMORY = "it takes more memory than is available"
+# Patterns of the libraries' messages and what they mean; the first match counts.
+MEANINGS = (
     (r"marker type 0xf7", "it is a JPEG-LS, which is not supported; convert it to PNG or TIFF"),
     (
         r"JPEG process|Fractional sampling|DNL not supported",
@@ -30,9 +31,9 @@ WORDS = (
     ),
     (
         r"No 'meta' box(?!:)|any supported brands|invalid primary item",
-        "it holds no still image: it is truncated, or a video or an animation",
+        "it contains no still image: it is truncated, or a video or an animation",
     ),
-    (r"emory allocation|out of memory|[Ss]ecurity limit", "it takes more memory than there is"),
+    (r"emory allocation|out of memory|[Ss]ecurity limit", NO_MEMORY),
     (
         r"read error|unable to call pngload|premature end|unable to parse image|Invalid data found|"
         r"unable to read pixels|unable to open source for input|Invalid input|Invalid progressive|"
@@ -40,34 +41,34 @@ WORDS = (
         r"required field|table|component ID|[Tt]runcated File|image file is truncated|"
         r"not identified by this driver|Invalid frame data|end of file|load error|unpack|"
         r"bad (image )?dimensions|greater than maximum",
-        DAMAGED,
+        CUT_OFF,
     ),
 )
 
 
 def why_unreadable(error: BaseException) -> str:
-    """What to tell of an error on reading an image; own sentences stay as they are."""
-    said = " ".join(reason(error).split())
-    if said.startswith(DAMAGED):
-        return said
-    for pattern, words in WORDS:
-        if re.search(pattern, said):
-            return f"{words} ({said})"
+    """Returns why an image cannot be read; messages of this package are returned unchanged."""
+    message = " ".join(reason(error).split())
+    if message.startswith(CUT_OFF):
+        return message
+    for pattern, meaning in MEANINGS:
+        if re.search(pattern, message):
+            return f"{meaning} ({message})"
     if isinstance(error, MemoryError):
-        return "it takes more memory than there is"
+        return NO_MEMORY
     if isinstance(error, struct.error | EOFError):
-        return f"{DAMAGED} ({said})"
+        return f"{CUT_OFF} ({message})"
     if isinstance(error, pyvips.Error | RuntimeError | SyntaxError):
-        return f"{UNKNOWN} ({said})"
-    return said
+        return f"{UNSUPPORTED} ({message})"
+    return message
 
 
 @contextmanager
-def explained(name: str) -> Iterator[None]:
-    """What the libraries raise on reading becomes an InputError that names the file."""
+def explained(name: str) -> Generator[None]:
+    """Turns what the libraries raise on reading into an InputError that names the file."""
     try:
         yield
     except InputError:
         raise
-    except UNREADABLE as error:
+    except READ_ERRORS as error:
         raise InputError(f"{name}: cannot be read as an image: {why_unreadable(error)}") from error

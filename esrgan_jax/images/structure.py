@@ -18,9 +18,9 @@ CREDENTIALS = "content credentials (C2PA)"
 PLURAL = (CREDENTIALS, "mattes", LIGHT_LEVELS)
 PNG_PARTS = {
     CREDENTIALS: (b"caBX",),
-    LIGHT_LEVELS: (b"mDCV", b"cLLI", b"mDCv", b"cLLi"),  # as they are, and as first proposed
+    LIGHT_LEVELS: (b"mDCV", b"cLLI", b"mDCv", b"cLLi"),  # final and draft names
 }
-# Codings of images in HEIF that are seldom met, and for which there is no decoder here.
+# Rare codings of images in HEIF, for which no decoder is installed.
 RARE_CODINGS = {
     b"jpeg": "JPEG",
     b"j2k1": "JPEG 2000",
@@ -37,10 +37,11 @@ class Structure(NamedTuple):
 
     Attributes:
         options: Options of libvips' loader that select the image.
-        notes: What is left out, each a sentence without its stop.
-        texts: Text beside EXIF and XMP: of PNG, and comments.
-        blobs: What is in a place of its own, as libvips' fields: {"iptc-data": …}.
-        orientation: The orientation of a HEIF's image as EXIF numbers it; None to take EXIF's.
+        notes: What is left out, each a sentence without a full stop.
+        texts: Texts outside EXIF and XMP: PNG text chunks and comments.
+        blobs: Metadata found in texts, as libvips' fields: {"iptc-data": …}.
+        orientation: EXIF's number for the orientation of a HEIF's image; None to use that of its
+            EXIF.
     """
 
     options: Mapping[str, int] = MappingProxyType({})
@@ -51,10 +52,15 @@ class Structure(NamedTuple):
 
 
 def examined(source: Path | bytes, file: BinaryIO, kind: str) -> Structure:
-    """Looks through an open file of a kind that `sniff` names.
+    """Finds the main image of an open file, and what else is in it.
+
+    Args:
+        source: The file or its content.
+        file: It, opened.
+        kind: Its format, as `sniff` returns it.
 
     Raises:
-        ValueError: There is no image in it that could be taken for the one meant.
+        ValueError: No image in it can be the main one.
     """
     match kind:
         case "tiff":
@@ -64,9 +70,9 @@ def examined(source: Path | bytes, file: BinaryIO, kind: str) -> Structure:
             found = list(chunks(file))
             texts = tuple(read_text(file, found))
             animated = any(chunk.kind == b"acTL" for chunk in found)
-            notes = ("of the animated PNG only the first frame is taken",) if animated else ()
-            there = {chunk.kind for chunk in found}
-            notes += _dropped([part for part, of in PNG_PARTS.items() if there & set(of)])
+            notes = ("only the first frame of the animated PNG is used",) if animated else ()
+            kinds = {chunk.kind for chunk in found}
+            notes += _dropped([part for part, of in PNG_PARTS.items() if kinds & set(of)])
             return Structure({}, notes, texts, blobs_of(texts))
         case "jpeg":
             return _jpeg(source)
@@ -74,7 +80,8 @@ def examined(source: Path | bytes, file: BinaryIO, kind: str) -> Structure:
             return _heif(file)
         case "gif":
             return Structure(texts=_comments(read_comments(file)))
-    return Structure()
+        case _:
+            return Structure()
 
 
 def _jpeg(source: Path | bytes) -> Structure:
@@ -86,40 +93,44 @@ def _jpeg(source: Path | bytes) -> Structure:
 
 def _jpeg_of(data: bytes | mmap.mmap) -> Structure:
     segments = read_segments(data)
-    parts, alike = further_parts(data, segments)
-    about = [(number, content) for number, _, content in segments.application]
-    if any(number == 11 and b"c2pa" in content for number, content in about):
+    parts, images = further_parts(data, segments)
+    application = [(number, content) for number, _, content in segments.application]
+    if any(number == 11 and b"c2pa" in content for number, content in application):
         parts.append(CREDENTIALS)
-    if any(content.startswith(MORE_XMP) for _, content in about) and "depth map" not in parts:
-        deep = any(content.startswith(MORE_XMP) and b"GDepth" in content for _, content in about)
-        parts.append("depth map" if deep else "extended XMP")
-    notes = (f"of the {alike} images in the file only the first is taken",) if alike > 1 else ()
+    if any(content.startswith(MORE_XMP) for _, content in application) and "depth map" not in parts:
+        depth = any(
+            content.startswith(MORE_XMP) and b"GDepth" in content for _, content in application
+        )
+        parts.append("depth map" if depth else "extended XMP")
+    notes = (f"only the first of the {images} images in the file is used",) if images > 1 else ()
     return Structure({}, notes + _dropped(parts), _comments(segments.comments))
 
 
 def _comments(found: list[bytes]) -> tuple[Text, ...]:
     comments = [plain_text(comment).strip("\0") for comment in found]
-    # What this program itself has written is about another image.
+    # A comment of this program describes the image it was made from.
     return tuple(Text("Comment", c) for c in comments if c and not c.startswith("esrgan_jax "))
 
 
 def _heif(file: BinaryIO) -> Structure:
-    beside = read_heif_structure(file)
-    if beside.coding in RARE_CODINGS:
-        what = RARE_CODINGS[beside.coding]
-        raise ValueError(f"the image in it is coded as {what}, which is not read in HEIF: {SAVE}")
-    notes = _dropped(beside.parts)
-    if beside.frames > 1:
-        note = f"of the sequence of {beside.frames} images only the main one is taken"
+    found = read_heif_structure(file)
+    if found.coding in RARE_CODINGS:
+        what = RARE_CODINGS[found.coding]
+        raise ValueError(f"its image is coded as {what}, which is not supported in HEIF: {SAVE}")
+    notes = _dropped(found.parts)
+    if found.frames > 1:
+        note = f"only the main image of the sequence of {found.frames} is used"
         notes = (note, *notes)
-    if beside.aspect is not None:
-        across, down = beside.aspect
-        notes += (f"its pixels are {across}:{down} and not square, which the result does not say",)
-    return Structure({}, notes, orientation=beside.orientation)
+    if found.aspect is not None:
+        across, down = found.aspect
+        notes += (
+            f"its pixels are {across}:{down} and not square, which the result does not record",
+        )
+    return Structure({}, notes, orientation=found.orientation)
 
 
 def _dropped(parts: list[str] | tuple[str, ...]) -> tuple[str, ...]:
-    """One sentence for all that comes with the image and is not in the result."""
+    """Returns a note on the parts of the file that are not in the result, if there are any."""
     parts = tuple(dict.fromkeys(parts))
     if not parts:
         return ()

@@ -90,7 +90,7 @@ def write_rows(
             bands=bands,
             dtype=dtype,
             frames=frames,
-            beside=beside(like.extra) if like is not None else 0,
+            further_bands=beside(like.extra) if like is not None else 0,
             quality=quality,
             lossless=lossless,
         )

@@ -67,7 +67,7 @@ def choose_page(file: BinaryIO) -> Pages:
 
 
 def _left_out(count: int) -> tuple[str, ...]:
-    return (f"of the {count} images in the file only the first is taken",) if count > 1 else ()
+    return (f"only the first of the {count} images in the file is used",) if count > 1 else ()
 
 
 def _pages(file: BinaryIO, layout: Layout, offset: int) -> tuple[list[Page], str | None, bool]:
