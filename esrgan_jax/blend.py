@@ -66,7 +66,9 @@ def weighted_models(
     return [(psnr_model, 1 - alpha), (model, alpha)]
 
 
-def add_blend_arguments(parser: argparse._ActionsContainer) -> None:
+def add_blend_arguments(
+    parser: argparse._ActionsContainer,  # pyright: ignore[reportPrivateUsage] # parser or group
+) -> None:
     """Adds --psnr_model and --alpha, for commands that interpolate networks on the fly."""
     parser.add_argument(
         "--psnr_model",

@@ -32,7 +32,7 @@ FOLDER = "checkpoints"
 
 
 def load_generator(
-    model: str | os.PathLike, *, key: str = "", scale: int = 0, unshuffle: int = 0
+    model: str | os.PathLike[str], *, key: str = "", scale: int = 0, unshuffle: int = 0
 ) -> tuple[Generator, dict[str, Params]]:
     """Loads a generator from a run, a checkpoint, a weight file or the zoo.
 
@@ -73,7 +73,7 @@ def load_generator(
 
 
 def save_generator(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     module: Generator,
     variables: Variables,
     naming: str = "basicsr",
@@ -150,7 +150,7 @@ def _is_checkpoint(path: epath.Path) -> bool:
 
 
 def load_discriminator(
-    model: str | os.PathLike, *, key: str = ""
+    model: str | os.PathLike[str], *, key: str = ""
 ) -> tuple[dict[str, Any], dict[str, Params]]:
     """Loads the discriminator of a run's GAN stage or of a weight file with BasicSR's names.
 
@@ -177,7 +177,7 @@ def load_discriminator(
     return discriminator_names.fields(variables), variables
 
 
-def save_discriminator(path: str | os.PathLike, variables: Variables, wrap: str = "") -> None:
+def save_discriminator(path: str | os.PathLike[str], variables: Variables, wrap: str = "") -> None:
     """Saves a discriminator as a weight file with BasicSR's names.
 
     Args:

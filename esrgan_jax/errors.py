@@ -6,7 +6,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -80,7 +80,7 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
 
 
 @contextmanager
-def _no_interrupt_is_lost() -> Iterator[None]:
+def _no_interrupt_is_lost() -> Generator[None]:
     """Raises KeyboardInterrupt again where Python has dropped it.
 
     Python prints and drops whatever is raised in a finalizer or in a callback of its garbage

@@ -4,7 +4,7 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -17,7 +17,7 @@ _FILES = 2**20  # with as many bytes free, it is not bytes that lack where no fi
 
 
 @contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[Path]:
+def replacing(path: str | os.PathLike[str]) -> Generator[Path]:
     """A name beside `path` to write to: renamed to `path` at the end, removed on failure.
 
     What is raised inside comes out as it is, as it may be about another file; put `writing` around
@@ -49,7 +49,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
 
 @contextmanager
-def writing(path: str | os.PathLike) -> Iterator[None]:
+def writing(path: str | os.PathLike[str]) -> Generator[None]:
     """An OSError of what writes `path`, or its stand-in, becomes the RunError that names `path`."""
     try:
         yield
@@ -57,13 +57,13 @@ def writing(path: str | os.PathLike) -> Iterator[None]:
         raise write_error(Path(path), error) from error
 
 
-def write_bytes(path: str | os.PathLike, content: bytes) -> None:
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
     """Writes a small file, whole or not at all. Raises as `replacing` does."""
     with replacing(path) as partial, writing(path):
         partial.write_bytes(content)
 
 
-def write_text(path: str | os.PathLike, content: str) -> None:
+def write_text(path: str | os.PathLike[str], content: str) -> None:
     """The same in UTF-8; names of files in the text may be any bytes, and become escapes."""
     write_bytes(path, content.encode(errors="backslashreplace"))
 
@@ -94,7 +94,7 @@ def near(path: Path) -> str:
     return f".{meant.replace('mean ', f'mean {path.parent}/', 1)}" if meant else ""
 
 
-def no_space(path: str | os.PathLike, error: BaseException) -> str:
+def no_space(path: str | os.PathLike[str], error: BaseException) -> str:
     """Where `error` says that the disk or the quota is full: so, with the folder and what is free.
 
     Args:
@@ -127,7 +127,7 @@ def bytes_text(count: float) -> str:
     return f"{count / 2**10:.1f} KiB"
 
 
-def write_error(path: str | os.PathLike, error: BaseException, said: str = "") -> RunError:
+def write_error(path: str | os.PathLike[str], error: BaseException, said: str = "") -> RunError:
     """The sentence for what could not be written, whatever the reason.
 
     Args:
@@ -146,7 +146,7 @@ def refuse_same(source: Path, target: Path) -> None:
         raise InputError(f"{target}: would overwrite what is read; give another name")
 
 
-def sha256(path: str | os.PathLike) -> str:
+def sha256(path: str | os.PathLike[str]) -> str:
     """The SHA-256 of a file's content, in hexadecimal."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from etils import epath
 
@@ -30,7 +30,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 
 
 @contextlib.contextmanager
-def hold(workdir: epath.Path) -> Iterator[None]:
+def hold(workdir: epath.Path) -> Generator[None]:
     """No other run can hold the same workdir meanwhile; buckets (gs://) are not locked.
 
     Raises:
@@ -52,7 +52,7 @@ def hold(workdir: epath.Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def locked(folder: os.PathLike, busy: str, flag: str) -> Iterator[None]:
+def locked(folder: os.PathLike[str], busy: str, flag: str) -> Generator[None]:
     """No other process can hold the same folder meanwhile, from this machine or over NFS.
 
     The lock is the kernel's (flock): it ends with this process, however that ends. A file in the

@@ -68,8 +68,12 @@ def test_a_missing_package_is_named_with_a_line_that_installs_it():
 
 
 @pytest.mark.parametrize("where", ["collector", "finalizer"])
-def test_an_interrupt_in_a_callback_is_not_lost(where, capsys):
+def test_an_interrupt_in_a_callback_is_not_lost(where, capsys, request):
     """Python itself drops what these raise; JAX has a callback of the garbage collector."""
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # which `&` of a shell ignores
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     left = [1]
 
     def interrupted(*_):

@@ -60,7 +60,9 @@ def curve(lines: Lines, name: str) -> tuple[list[float], list[float]]:
     return [step for step, _ in points], [value for _, value in points]
 
 
-def window_means(steps: Sequence[float], values: Sequence[float]) -> tuple[list[float], list]:
+def window_means(
+    steps: Sequence[float], values: Sequence[float]
+) -> tuple[list[float], list[float]]:
     """Means over at most WINDOWS equal stretches of a curve, at their middles."""
     size = -(-len(values) // WINDOWS)
     starts = range(0, len(values), size)

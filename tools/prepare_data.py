@@ -147,7 +147,7 @@ def _shards(jobs: list[tuple[Path, Path, int]], most: int) -> list[list[tuple[Pa
     return shards
 
 
-def _print_table(table: dict[Path, Counter], size: int) -> None:
+def _print_table(table: dict[Path, Counter[str]], size: int) -> None:
     columns = ("images", "sub-images", "too small", "unreadable")
     total = Counter()
     for count in table.values():

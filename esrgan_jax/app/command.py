@@ -146,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         with tempfile.TemporaryDirectory(prefix="esrgan_jax-app-") as folder:
             os.environ |= ENVIRONMENT | {"GRADIO_TEMP_DIR": folder}  # Gradio reads them on import
             try:
-                import gradio  # noqa: F401
+                import gradio  # noqa: F401  # pyright: ignore[reportUnusedImport]
             except ImportError:
                 raise missing("pages", "Gradio", "gradio<7") from None
             from esrgan_jax.app.page import Page

@@ -134,14 +134,14 @@ class Page:
 
     def suggest(self, event: gr.EventData, request: gr.Request) -> tuple[Any, ...]:
         """The network that the page suggested for an image."""
-        return self.choose(str(event._data.get("network")), request)
+        return self.choose(str(_data(event).get("network")), request)
 
     def add_weights(
         self, model: str, psnr: str, event: gr.EventData, request: gr.Request
     ) -> tuple[Any, ...]:
         """A weight file was uploaded: it is chosen at once."""
         uploaded = self.intake.uploaded(browser_of(request.headers))
-        key, place = str(event._data.get("network")), event._data.get("place")
+        key, place = str(_data(event).get("network")), _data(event).get("place")
         if key not in uploaded:
             return *(gr.skip(),) * 5, _problem("the file is gone: upload it again")
         shown = self.networks.choices({k: path.name for k, path in uploaded.items()})
@@ -182,6 +182,11 @@ def mixing(psnr: str) -> Any:
     """Alpha can be moved where there are two networks."""
     mixed = psnr != NONE
     return gr.update(interactive=mixed, info=layout.PAIR if mixed else layout.NO_PAIR)
+
+
+def _data(event: gr.EventData) -> dict[str, Any]:
+    """What the page's script sent with an event, for which Gradio has no public name."""
+    return event._data  # pyright: ignore[reportPrivateUsage]
 
 
 def _problem(sentence: str) -> State:

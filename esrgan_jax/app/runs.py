@@ -6,7 +6,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from jax.errors import JaxRuntimeError
 
@@ -36,7 +36,8 @@ class Runs:
         self.rates = Rates()
         self.working = threading.Lock()
         self.stops: dict[str, threading.Event] = {}  # of each page's run
-        self.made: dict[str, tuple[tuple, list[str]]] = {}  # of each image, its results' keys
+        # Of each image, its results' keys.
+        self.made: dict[str, tuple[tuple[Any, ...], list[str]]] = {}
 
     def stop(self, session: str) -> None:
         """Ends the run of a page, after the tile that it is at."""
@@ -132,7 +133,7 @@ class Runs:
         tell: Callable[[], None] = lambda: None,
     ):
         """Yields the state while `work` goes on in a thread; its result, or `Stopped` at once."""
-        future: Future = Future()
+        future: Future[Any] = Future()
 
         def run() -> None:
             try:

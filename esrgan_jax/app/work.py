@@ -47,7 +47,7 @@ class Settings:
     depth: int | None
     quality: int | None
     lossless: bool
-    key: tuple
+    key: tuple[Any, ...]
 
     def options(self, suffix: str) -> ResultOptions:
         return ResultOptions(self.scale, None, suffix, self.depth, self.quality, self.lossless)

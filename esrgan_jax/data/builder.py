@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -96,7 +97,7 @@ def _begun(partial: Path) -> str:
 class UncompressedWriter(ExampleWriter):
     """Writes a shard as it is: decompressing would take four times as long as reading."""
 
-    def write(self, path: str | os.PathLike, examples: Iterable[tuple[object, bytes]]) -> None:
+    def write(self, path: str | os.PathLike[str], examples: Iterable[tuple[object, bytes]]) -> None:
         writer = ArrayRecordWriter(os.fspath(path), "group_size:1,uncompressed")
         for _, record in examples:
             writer.write(record)
@@ -131,8 +132,12 @@ class SubImages(tfds.core.ShardBasedBuilder):
     def _example_writer(self) -> UncompressedWriter:
         return UncompressedWriter(tfds.core.FileFormat.ARRAY_RECORD)
 
-    def _shard_iterators_per_split(self, dl_manager: tfds.download.DownloadManager) -> dict:
-        def keyed(shard: Callable[[], Examples]) -> Callable[[], Iterator[tuple[str, dict]]]:
+    def _shard_iterators_per_split(
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> dict[str, Any]:
+        def keyed(
+            shard: Callable[[], Examples],
+        ) -> Callable[[], Iterator[tuple[str, dict[str, Any]]]]:
             return lambda: ((name, {"hr": hr, "name": name}) for name, hr in shard())
 
         return {"train": [keyed(shard) for shard in self._shards]}

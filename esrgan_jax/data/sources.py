@@ -18,7 +18,7 @@ from esrgan_jax.progress import Progress
 
 MEMORY = 2 << 30  # in each process: every Grain worker keeps images of its own
 RECORDS = 64  # at least so many are looked at to see whether a prepared folder has changed
-StrPath = str | os.PathLike
+StrPath = str | os.PathLike[str]
 TFDS = ("prepared folders", "TensorFlow Datasets", "tensorflow-datasets")  # for `missing`
 
 

@@ -83,7 +83,9 @@ def load_lpips() -> Callable[[np.ndarray, np.ndarray], float]:
     return partial(lpips, read_layers(zoo.fetch("alexnet"), zoo.fetch("lpips-alex")))
 
 
-def read_layers(alexnet: str | os.PathLike, linear: str | os.PathLike) -> tuple[Layer, ...]:
+def read_layers(
+    alexnet: str | os.PathLike[str], linear: str | os.PathLike[str]
+) -> tuple[Layer, ...]:
     """The five layers, from two weight files.
 
     Args:
@@ -166,8 +168,16 @@ def _check(a: np.ndarray, b: np.ndarray) -> None:
         )
 
 
+Size = tuple[jax.Array, jax.Array]  # (height, width) of what counts of an array
+
+
 @jax.jit
-def _features(network: Sequence, image: jax.Array, height: Any, width: Any) -> list[tuple]:
+def _features(
+    network: Sequence[tuple[jax.Array, jax.Array]],
+    image: jax.Array,
+    height: jax.Array,
+    width: jax.Array,
+) -> list[tuple[jax.Array, Size]]:
     """Behind each ReLU ((1, h, w, O) unit vectors, (height, width) of what counts of them).
 
     `image` is (H, W, 3) uint8, of which the upper left (height, width) counts. Outside that are
@@ -198,7 +208,11 @@ def _features(network: Sequence, image: jax.Array, height: Any, width: Any) -> l
 
 
 @jax.jit
-def _distance(weights: Sequence, a: Sequence, b: Sequence) -> jax.Array:
+def _distance(
+    weights: Sequence[jax.Array],
+    a: Sequence[tuple[jax.Array, Size]],
+    b: Sequence[tuple[jax.Array, Size]],
+) -> jax.Array:
     """The weighted squared differences: mean over space, sum over channels and layers."""
     total = jnp.float32(0)
     for weight, (x, (height, width)), (y, _) in zip(weights, a, b, strict=True):
@@ -208,12 +222,13 @@ def _distance(weights: Sequence, a: Sequence, b: Sequence) -> jax.Array:
     return total
 
 
-def _windows(size: tuple, side: int, stride: int, padding: int = 0) -> tuple:
+def _windows(size: Size, side: int, stride: int, padding: int = 0) -> Size:
     """How many windows of `side` pixels fit into (height, width), down and across."""
-    return tuple((length + 2 * padding - side) // stride + 1 for length in size)
+    height, width = ((length + 2 * padding - side) // stride + 1 for length in size)
+    return height, width
 
 
-def _inside(x: jax.Array, size: tuple) -> jax.Array:
+def _inside(x: jax.Array, size: Size) -> jax.Array:
     """(1, H, W, C) with zeros but in the upper left (height, width)."""
     rows, columns = (lax.broadcasted_iota(jnp.int32, x.shape, axis) for axis in (1, 2))
     return jnp.where((rows < size[0]) & (columns < size[1]), x, 0)

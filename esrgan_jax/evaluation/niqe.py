@@ -54,7 +54,7 @@ def load_niqe() -> Callable[[np.ndarray], float]:
     return partial(niqe, read_pristine(zoo.fetch("niqe")))
 
 
-def read_pristine(path: str | os.PathLike) -> Pristine:
+def read_pristine(path: str | os.PathLike[str]) -> Pristine:
     """The statistics in BasicSR's file. InputError where it is not that."""
     tensors = read_tensors(path)
     expected: dict[str, tuple[int, ...]] = {
@@ -148,7 +148,9 @@ def _batch_moments(blocks: jax.Array, window: jax.Array) -> jax.Array:
     reach = WINDOW // 2
     centre = blocks[:, reach:-reach, reach:-reach]
 
-    def add(sums: tuple[jax.Array, jax.Array], tap: tuple) -> tuple:
+    def add(
+        sums: tuple[jax.Array, jax.Array], tap: tuple[jax.Array, jax.Array, jax.Array]
+    ) -> tuple[tuple[jax.Array, jax.Array], None]:
         weight, down, right = tap
         # Differences from the centre, not levels: else the variance would be a small difference
         # of large numbers, and a flat area would have a texture of rounding errors.

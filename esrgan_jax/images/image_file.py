@@ -24,7 +24,7 @@ SUFFIXES = (
 _turns = Turns()
 
 
-def read_image(path: str | os.PathLike) -> np.ndarray:
+def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     """Reads an image as sRGB.
 
     The EXIF orientation is applied, gray is expanded to three channels, 16 bits and CMYK are
@@ -63,7 +63,7 @@ def _pixels(path: Path, again: bool = False) -> np.ndarray:
     return image.colourspace("srgb").cast("uchar").numpy()[..., :3].copy()
 
 
-def image_size(path: str | os.PathLike) -> tuple[int, int]:
+def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """Reads (height, width) in pixels from the header, as `read_image` would return them.
 
     Raises:
@@ -80,7 +80,7 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
         return (header.width, header.height) if lying else (header.height, header.width)
 
 
-def write_image(path: str | os.PathLike, array: np.ndarray) -> None:
+def write_image(path: str | os.PathLike[str], array: np.ndarray) -> None:
     """Writes a PNG, beside its target first, so that no half-written file bears the name.
 
     Args:
@@ -104,7 +104,7 @@ def write_image(path: str | os.PathLike, array: np.ndarray) -> None:
     write_rows(path, [array], height=height, width=width, bands=bands, dtype=array.dtype)
 
 
-def find_images(folder: str | os.PathLike) -> list[Path]:
+def find_images(folder: str | os.PathLike[str]) -> list[Path]:
     """Lists the images of a folder and of its sub-folders, links followed, sorted by path.
 
     Hidden files and folders and files of other kinds are passed over. A folder that links reach

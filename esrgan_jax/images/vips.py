@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ class Turns:
         self._changed = threading.Condition()
 
     @contextmanager
-    def beside(self) -> Iterator[None]:
+    def beside(self) -> Generator[None]:
         """Beside others, so that the text of an error may be another thread's."""
         with self._changed:
             self._reading += 1
@@ -82,7 +82,7 @@ class Turns:
                 self._changed.notify_all()
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self) -> Generator[None]:
         """When nobody else reads, with what others left of the text removed."""
         with self._changed:
             self._changed.wait_for(lambda: not self._reading)

@@ -231,7 +231,7 @@ def _until_stopped(rows: RowSource, save: Any) -> None:
 def _feed(
     rows: RowSource,
     strips: Iterable[np.ndarray],
-    saving: Future,
+    saving: Future[None],
     shape: tuple[int, int, int],
     dtype: np.dtype,
 ) -> None:

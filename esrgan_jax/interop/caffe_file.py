@@ -26,7 +26,7 @@ MAX_DIMS = 8
 KINDS = ("weight", "bias")
 
 
-def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
+def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """The layers `convN_M` of a .caffemodel as `convN_M.weight` (OIHW) and `convN_M.bias` (O,).
 
     Other layers are skipped. The file may be of either form: with V1LayerParameter, as the

@@ -31,7 +31,7 @@ THEANO = (
 )
 
 
-def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
+def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """The layers `blockN_convM` of a Keras file: `blockN_convM.weight` (HWIO) and `.bias` (O,).
 
     Other layers are skipped. Weights alone, whole models and models inside others are understood,

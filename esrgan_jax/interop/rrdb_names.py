@@ -178,7 +178,7 @@ def reader_notes(fields: Mapping[str, Any], naming: str) -> list[str]:
     return [note for note, applies in notes.items() if applies]
 
 
-def says_x3(path: str | os.PathLike) -> bool:
+def says_x3(path: str | os.PathLike[str]) -> bool:
     """Whether a file name contains 3x, as in 3x_Name.pth; tensors do not tell x3 from x2."""
     return re.search(r"(^|[^0-9a-z])3x", Path(path).stem.lower()) is not None
 

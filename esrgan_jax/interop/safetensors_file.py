@@ -46,7 +46,7 @@ def read(path: Path, data: mmap.mmap) -> dict[str, np.ndarray]:
     return tensors
 
 
-def read_metadata(path: str | os.PathLike) -> dict[str, str]:
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     """What the header says beside the tensors; {} for any other file."""
     try:
         with safe_open(path, framework="np") as file:

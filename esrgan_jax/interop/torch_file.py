@@ -26,7 +26,7 @@ MAX_AXES = 32
 ALIGNMENT = 64  # of the storages in a zip file, as torch has it
 
 
-def read(path: str | os.PathLike) -> Any:
+def read(path: str | os.PathLike[str]) -> Any:
     """The object in a torch file, its tensors as NumPy arrays.
 
     The arrays are read-only views of the file mapped into memory, so a tensor is read from the
@@ -127,7 +127,9 @@ def _no_tensor(*_: Any) -> None:
 def _viewer(data: mmap.mmap, span: Callable[[str], tuple[int, int]]) -> Callable[..., np.ndarray]:
     """Returns a function that makes tensors as views of the file, after checking their bounds."""
 
-    def view(storage: Storage, offset: Any, shape: tuple, strides: tuple) -> np.ndarray:
+    def view(
+        storage: Storage, offset: Any, shape: tuple[int, ...], strides: tuple[int, ...]
+    ) -> np.ndarray:
         start, size = span(storage.key)
         item, key = storage.dtype.itemsize, f"{storage.key:.40}"
         numbers = (storage.start, storage.numel, offset, *shape, *strides)
@@ -149,7 +151,7 @@ def _viewer(data: mmap.mmap, span: Callable[[str], tuple[int, int]]) -> Callable
     return view
 
 
-def write(path: str | os.PathLike, state: Mapping[str, Any]) -> None:
+def write(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
     """Writes a state_dict as torch.save does since 1.6: zip, pickle protocol 2.
 
     Args:

@@ -160,7 +160,9 @@ def _foreign_name(layer: str, index: int, naming: str) -> str:
     return names[naming]
 
 
-def read_vgg(path: str | os.PathLike, preset: str | None = None) -> tuple[int, dict[str, Any], str]:
+def read_vgg(
+    path: str | os.PathLike[str], preset: str | None = None
+) -> tuple[int, dict[str, Any], str]:
     """A published VGG16 or VGG19: torchvision's names, a Keras .h5 or a .caffemodel.
 
     Args:
@@ -206,7 +208,7 @@ def _preprocessing(preset: str) -> dict[str, Any]:
 
 
 def save_vgg(
-    path: str | os.PathLike, params: Mapping[str, Any], metadata: Mapping[str, str]
+    path: str | os.PathLike[str], params: Mapping[str, Any], metadata: Mapping[str, str]
 ) -> None:
     """Writes VGGFeatures' parameters as a .safetensors file that `load_vgg` reads.
 
@@ -225,7 +227,7 @@ def save_vgg(
     weight_file.write_tensors(path, tensors, {**metadata, "format": FORMAT})
 
 
-def load_vgg(path: str | os.PathLike) -> tuple[int, dict[str, Any]]:
+def load_vgg(path: str | os.PathLike[str]) -> tuple[int, dict[str, Any]]:
     """(depth, the parameters of VGGFeatures) in a file of `save_vgg`.
 
     The upper layers may be absent; `present_layers` says which are there.

@@ -44,7 +44,7 @@ COUNTERS = ("n_averaged", "step_counter")
 MAX_WRAPPINGS = 16
 
 
-def read_tensors(path: str | os.PathLike, key: str = "") -> dict[str, np.ndarray]:
+def read_tensors(path: str | os.PathLike[str], key: str = "") -> dict[str, np.ndarray]:
     """The tensors of one network in a weight file, by name, in the file's order.
 
     Args:
@@ -80,7 +80,7 @@ def read_tensors(path: str | os.PathLike, key: str = "") -> dict[str, np.ndarray
 
 
 def write_tensors(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     tensors: Mapping[str, np.ndarray],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
@@ -121,7 +121,7 @@ def cast(tensors: Mapping[str, np.ndarray], dtype: str) -> dict[str, np.ndarray]
 
 
 def write_network(
-    path: str | os.PathLike, tensors: Mapping[str, np.ndarray], wrap: str = ""
+    path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], wrap: str = ""
 ) -> None:
     """`write_tensors` as readers of a network expect it: the tensors of a .pth under a key.
 

@@ -22,7 +22,7 @@ from esrgan_jax.interop.known_weights import KINDS, PREFIX, ZOO, Weights
 PACKAGED = Path(__file__).parents[1] / "weights"
 
 
-def resolve(model: str | os.PathLike, kind: str = "generator") -> Path:
+def resolve(model: str | os.PathLike[str], kind: str = "generator") -> Path:
     """The file or directory that a user's MODEL means: a path that exists, or a name of the zoo.
 
     Raises:
@@ -34,7 +34,7 @@ def resolve(model: str | os.PathLike, kind: str = "generator") -> Path:
     return path if os.path.exists(path) else fetch(os.fspath(model))
 
 
-def require(model: str | os.PathLike, kind: str = "generator") -> None:
+def require(model: str | os.PathLike[str], kind: str = "generator") -> None:
     """InputError unless a MODEL is a path that exists or a name of the zoo; nothing is read."""
     name = os.fspath(model)
     path = Path(os.path.expanduser(name))

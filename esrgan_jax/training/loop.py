@@ -4,6 +4,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable
+from typing import Any
 
 import grain
 import jax
@@ -283,7 +284,7 @@ def _open_source(config: Config) -> Source:
     return open_source(hr_folders, lr_folders, scale=config.scale, min_size=patch)
 
 
-def _batches(config: Config, name: str, source: Source, mesh: Mesh) -> grain.IterDataset:
+def _batches(config: Config, name: str, source: Source, mesh: Mesh) -> grain.IterDataset[Any]:
     """Batches on the devices, two ahead."""
     dataset = pipeline.make_dataset(
         source,

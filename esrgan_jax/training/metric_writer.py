@@ -61,7 +61,7 @@ class MetricWriter:
             methods.
     """
 
-    def __init__(self, folder: str | os.PathLike, step: int):
+    def __init__(self, folder: str | os.PathLike[str], step: int):
         self.path = Path(folder) / JSONL
         with self._writing():
             self.path.parent.mkdir(parents=True, exist_ok=True)

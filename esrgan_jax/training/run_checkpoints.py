@@ -8,7 +8,7 @@ import contextlib
 import json
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any, Self
 
 import jax
@@ -189,7 +189,7 @@ class RunCheckpoints:
         return self._checkpointer
 
     @contextlib.contextmanager
-    def _saves(self, step: int) -> Iterator[None]:
+    def _saves(self, step: int) -> Generator[None]:
         try:
             yield
         except RunError:

@@ -69,7 +69,7 @@ def accumulate(
         lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradients, batch_stats, first)[1]
     )
 
-    def add(carry, part):
+    def add(carry: tuple[Any, Any], part: Any) -> tuple[tuple[Any, Any], None]:
         batch_stats, total = carry
         batch_stats, result = gradients(batch_stats, part)
         return (batch_stats, jax.tree.map(jnp.add, total, result)), None

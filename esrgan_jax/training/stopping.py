@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, Self
 
 from esrgan_jax.errors import RunError
@@ -47,7 +47,7 @@ class StopRequest:
         self._before: dict[int, Any] = {}
 
     @contextlib.contextmanager
-    def interrupting(self, doing: str) -> Iterator[None]:
+    def interrupting(self, doing: str) -> Generator[None]:
         """Within it a signal raises Stopped, since there is nothing to save yet.
 
         Args:

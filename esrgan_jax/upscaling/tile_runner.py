@@ -274,5 +274,5 @@ def _batch(tiles: list[Any], size: int) -> Any:
     return xp.stack([*tiles, *[xp.zeros_like(tiles[0])] * (size - len(tiles))])
 
 
-def _key(tile: Tile) -> tuple:
+def _key(tile: Tile) -> tuple[Any, ...]:
     return tile.lr.shape, tile.lr.dtype, tile.dtype

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -51,7 +51,8 @@ def open_heic(source: Path | bytes) -> Heic:
     width, height = header.size
     mode, _, deep = header.mode.partition(";")
     dtype = np.dtype(np.uint16 if deep else np.uint8)
-    bits = header.info["bit_depth"]
+    info: dict[str, Any] = header.info  # its declared type is the union of all entries
+    bits = info["bit_depth"]
 
     def pixels() -> np.ndarray:
         file = decoder()
@@ -67,8 +68,8 @@ def open_heic(source: Path | bytes) -> Heic:
         {"L": 1, "I": 1, "LA": 2, "RGB": 3, "RGBA": 4}[mode],
         dtype,
         len(header),
-        header.info.get("exif"),
-        header.info.get("xmp"),
-        header.info.get("icc_profile"),
+        info.get("exif"),
+        info.get("xmp"),
+        info.get("icc_profile"),
         pixels,
     )
