@@ -111,8 +111,8 @@ def plain(image: pyvips.Image) -> tuple[pyvips.Image, tuple[str, ...]]:
         raise ValueError(f"it has {image.bands} channels, and images have 1 to 4")
     if image.format not in DTYPES:
         raise ValueError(
-            f"its values are of the type {image.format}; convert it to 8 or 16 bits without sign, "
-            "or to floating point"
+            f"its values are of the type {image.format}; convert it to unsigned 8- or 16-bit "
+            "integers or to floating point"
         )
     bits = field(image, "bits-per-sample", 16)
     if image.get_typeof("heif-compression") and 8 < bits < 16:  # shifted up, but white is 65535

@@ -11,12 +11,12 @@ from esrgan_jax.errors import InputError
 
 
 class Heic(NamedTuple):
-    """An open HEIC file; sizes and pixels are of the upright image.
+    """The header of a HEIC file; sizes and pixels are those of the upright image.
 
     Attributes:
         dtype: uint8, or uint16 with white at 65535.
-        images: Number of images in the file; the primary one is opened.
-        pixels: Decodes the image: (height, width, bands).
+        images: Number of images in the file; only the primary one is read.
+        pixels: Decodes the image to an array (height, width, bands).
     """
 
     height: int
@@ -41,11 +41,11 @@ def open_heic(source: Path | bytes) -> Heic:
         import pi_heif
     except ImportError as error:
         name = "standard input" if isinstance(source, bytes) else source
-        raise InputError(f"{name}: HEIC is read by pi-heif: run pip install pi-heif") from error
+        raise InputError(f"{name}: HEIC needs pi-heif; run pip install pi-heif") from error
 
     def decoder() -> "pi_heif.HeifFile":
-        what = io.BytesIO(source) if isinstance(source, bytes) else str(source)
-        return pi_heif.open_heif(what, convert_hdr_to_8bit=False)
+        file = io.BytesIO(source) if isinstance(source, bytes) else str(source)
+        return pi_heif.open_heif(file, convert_hdr_to_8bit=False)
 
     header = decoder()
     width, height = header.size
@@ -56,8 +56,8 @@ def open_heic(source: Path | bytes) -> Heic:
 
     def pixels() -> np.ndarray:
         file = decoder()
-        array = np.atleast_3d(np.array(file))  # a copy: the memory is freed with the file
-        if deep and bits < 16:  # shifted up, but white is 65535
+        array = np.atleast_3d(np.array(file))  # a copy, as the memory is freed with the file
+        if deep and bits < 16:  # pi-heif only shifts the bits up, so white is below 65535
             scale = np.float32(65535 / (65536 - (1 << (16 - bits))))
             array = np.rint(array * scale).astype(np.uint16)
         return array

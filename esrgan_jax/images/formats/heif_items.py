@@ -1,4 +1,4 @@
-"""The items of a HEIF or AVIF file and their properties."""
+"""Reads the items of a HEIF or AVIF file and their properties."""
 
 import struct
 from collections.abc import Mapping
@@ -9,19 +9,19 @@ from esrgan_jax.images.formats.isobmff import Box, boxes, content, inner
 
 Property = tuple[bytes, bytes]  # kind and content
 NONE: Mapping[int, Any] = MappingProxyType({})
-ITEM_BYTES = 4096  # the most that is read of an item
+ITEM_BYTES = 4096  # the most bytes that are read of an item
 
 
 class Items(NamedTuple):
     """The items that the "meta" box lists.
 
     Attributes:
-        primary: The number of the primary image.
+        primary: The number of the primary image; numbers are the keys of the other attributes.
         kinds: The kind of each item, such as b"av01".
         properties: All properties in the file.
         owned: The properties of each item, in order.
-        sources: The items that an item is composed of, such as the tiles of a grid.
-        places: Where the first piece of each item begins in the file, and its length.
+        sources: The items that each composed item consists of, such as the tiles of a grid.
+        places: (offset in the file, length) of the first piece of each item.
     """
 
     primary: int = 0
@@ -32,14 +32,14 @@ class Items(NamedTuple):
     places: Mapping[int, tuple[int, int]] = NONE
 
     def of(self, item: int) -> dict[bytes, bytes]:
-        """Returns the properties of an item; the last one of each kind."""
+        """Returns {kind: content} of an item's properties; the last one of each kind."""
         return dict(self.owned.get(item, ()))
 
     @property
     def coded(self) -> int:
-        """The primary image, or the first coded image that it is composed of."""
+        """The primary image, or if it is composed of others, the first of those."""
         item = self.primary
-        for _ in range(8):  # deeper is a damaged file
+        for _ in range(8):  # only damaged files are nested deeper
             if not self.sources.get(item):
                 break
             item = self.sources[item][0]
@@ -50,7 +50,7 @@ def read_items(file: BinaryIO) -> Items:
     """Reads the items of an open file; empty if it has no "meta" box.
 
     Raises:
-        struct.error, IndexError: The boxes are damaged.
+        struct.error, IndexError: A box is damaged.
     """
     meta = next((box for box in boxes(file) if box.kind == b"meta"), None)
     if meta is None:
@@ -91,7 +91,7 @@ def _kinds(file: BinaryIO, iinf: Box) -> dict[int, bytes]:
     start, kinds = iinf.start + (6 if version == 0 else 8), {}
     for box in boxes(file, start, iinf.end):
         data = content(file, box)
-        if box.kind == b"infe" and data[0] >= 2:  # older ones have no kind
+        if box.kind == b"infe" and data[0] >= 2:  # entries of older versions have no kind
             wide = 4 if data[0] == 3 else 2
             kinds[int.from_bytes(data[4 : 4 + wide])] = data[6 + wide : 10 + wide]
     return kinds
@@ -142,7 +142,7 @@ def _places(data: bytes, idat: int) -> dict[int, tuple[int, int]]:
     wide = 4 if version == 2 else 2
     for _ in range(number(wide)):
         item, method = number(wide), number(2) & 15 if version else 0
-        number(2)  # whether it is in another file
+        number(2)  # the file that contains the item
         start, pieces = number(sizes[2]), []
         for _ in range(number(2)):
             number(sizes[3])

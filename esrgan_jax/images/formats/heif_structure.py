@@ -7,9 +7,9 @@ from typing import BinaryIO, NamedTuple
 from esrgan_jax.images.formats.heif_items import Items, read_items
 from esrgan_jax.images.formats.isobmff import Box, boxes, content, inner
 
-ORIENTATIONS = (1, 8, 3, 6)  # EXIF's orientation for each number of quarter turns against the clock
+ORIENTATIONS = (1, 8, 3, 6)  # of EXIF, by the number of quarter turns anticlockwise
 C2PA = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
-# What the type of an auxiliary image ends in or contains (ISO 23008-12, Apple's own names).
+# Parts, by the end of the type of an auxiliary image (ISO 23008-12 and Apple's names).
 AUXILIARY = {
     "hdrgainmap": "gain map (HDR)",
     "auxid:2": "depth map",
@@ -17,19 +17,19 @@ AUXILIARY = {
     "disparity": "depth map",
     "matte": "mattes",
 }
-LIGHT_LEVELS = "HDR light levels"  # of the screen it was made on, and of its brightest pixels
+LIGHT_LEVELS = "HDR light levels"  # of the mastering display and of the brightest pixels
 LIGHT = (b"mdcv", b"clli", b"cclv", b"amve")
 
 
 class HeifStructure(NamedTuple):
-    """What a file contains in addition to its primary image, and how that is stored.
+    """What a file contains in addition to its primary image, and how the image is stored.
 
     Attributes:
-        parts: Such as "gain map (HDR)", "depth map", "video", in the order found, each once.
+        parts: Names such as "gain map (HDR)", "depth map", "video", in the order found, each once.
         frames: Number of frames of an animation or a burst; 0 without one.
-        aspect: (across, down) of a pixel; None if it is square.
-        orientation: Of the stored image, as an EXIF orientation; None if the image is also
-            mirrored: then the EXIF block has to be used.
+        aspect: (width, height) of a pixel; None if it is square.
+        orientation: The EXIF orientation that the file's own rotation amounts to; None if the
+            image is also mirrored: then the EXIF block has to be used.
         coding: The kind of the primary image or of its first tile, such as b"av01".
     """
 
@@ -41,7 +41,7 @@ class HeifStructure(NamedTuple):
 
 
 def read_heif_structure(file: BinaryIO) -> HeifStructure:
-    """Reads the boxes of an open file; damaged ones are left to the decoder."""
+    """Reads the structure of an open file; stops at a damaged box, which the decoder reports."""
     parts, frames, own, coding = [], 0, {}, b""
     with suppress(struct.error, IndexError):
         for box in boxes(file):

@@ -5,7 +5,8 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-LARGEST = 1 << 24  # bytes read of a box, whose length may be damaged
+LARGEST_BOX = 1 << 24  # the most bytes that are read of a box, as its length may be damaged
+# Bytes before the first inner box, where a box of this kind has inner boxes.
 CONTAINERS = {b"meta": 4, b"iprp": 0, b"ipco": 0, b"moov": 0, b"trak": 0, b"mdia": 0}
 
 
@@ -18,14 +19,14 @@ class Box(NamedTuple):
 
 
 def brands(head: bytes) -> set[bytes]:
-    """Returns the brands in the first bytes of a file; empty for other formats."""
+    """Returns the brands, such as b"avif", in the first bytes of a file; empty in other formats."""
     if head[4:8] != b"ftyp":
         return set()
     return {head[8:12], *re.findall(b"(?s)....", head[16 : int.from_bytes(head[:4])])}
 
 
 def boxes(file: BinaryIO, start: int = 0, end: int | None = None) -> Iterator[Box]:
-    """Yields the boxes between two offsets of a file, without descending into them."""
+    """Yields the boxes between two offsets of a file, without the boxes inside them."""
     end = file.seek(0, 2) if end is None else end
     while start + 8 <= end:
         file.seek(start)
@@ -35,7 +36,7 @@ def boxes(file: BinaryIO, start: int = 0, end: int | None = None) -> Iterator[Bo
             size, head = int.from_bytes(file.read(8)), 16
         size = end - start if size == 0 else size
         if size < head or start + size > end:
-            return  # damaged: the decoder reports it
+            return  # the decoder reports the damage
         yield Box(kind, start + head, start + size)
         start += size
 
@@ -46,5 +47,6 @@ def inner(file: BinaryIO, box: Box) -> list[Box]:
 
 
 def content(file: BinaryIO, box: Box) -> bytes:
+    """Returns the content of a box, at most LARGEST_BOX bytes of it."""
     file.seek(box.start)
-    return file.read(min(box.end - box.start, LARGEST))
+    return file.read(min(box.end - box.start, LARGEST_BOX))

@@ -1,4 +1,4 @@
-"""Portable bitmaps, graymaps and pixmaps (PBM, PGM, PPM; text and binary), strip by strip."""
+"""Reads PBM, PGM and PPM files, text and binary, strip by strip."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -16,9 +16,9 @@ class PnmHeader(NamedTuple):
     """The header of a PNM file.
 
     Attributes:
-        kind: 1 to 6, the digit of the magic number.
+        kind: The digit of the magic number, 1 to 6.
         maxval: The value of white, 1 to 65535; 1 for a bitmap.
-        offset: Offset of the pixels in the file, in bytes.
+        offset: Bytes before the pixels.
     """
 
     kind: int
@@ -37,10 +37,10 @@ class PnmHeader(NamedTuple):
 
 
 def read_pnm_header(file: BinaryIO) -> PnmHeader:
-    """Reads the header at the start of `file`.
+    """Reads the header of an open file.
 
     Raises:
-        ValueError: The header is damaged or gives an impossible size or maxval.
+        ValueError: The header is damaged, or its size or maxval is invalid.
     """
     head = file.read(LONGEST_HEADER)
     match = _HEADER.match(head)
@@ -54,21 +54,21 @@ def read_pnm_header(file: BinaryIO) -> PnmHeader:
             raise ValueError("its header is damaged")
         maxval, end = int(white.group(1)), white.end()
     if not (height and width and 0 < maxval < 65536):
-        raise ValueError(f"its header says {width}x{height} pixels with white at {maxval}")
+        raise ValueError(f"its header has {width}x{height} pixels and a maximum of {maxval}")
     return PnmHeader(kind, height, width, maxval, end + 1)
 
 
 def pnm_rows(
     header: PnmHeader, open_file: Callable[[], BinaryIO], strip: int
 ) -> Iterator[np.ndarray]:
-    """Yields strips (n, width, bands) of `strip` rows, white being 255 or 65535.
+    """Yields strips (n, width, bands) of up to `strip` rows; white is 255 or 65535.
 
     Raises:
-        ValueError: The file is truncated, or it contains an invalid number.
+        ValueError: The file is truncated or contains an invalid number.
     """
     with open_file() as file:
         file.seek(header.offset)
-        # Text files are small and rare: their numbers are read at once.
+        # Text files are small and rare, so they are read as a whole.
         text = _text_samples(header, file) if header.kind <= 3 else None
         for top in range(0, header.height, strip):
             shape = (min(strip, header.height - top), header.width, header.bands)
@@ -80,7 +80,7 @@ def pnm_rows(
             else:
                 size = header.dtype.itemsize
                 samples = _exactly(file, int(np.prod(shape)) * size).view(f">u{size}")
-            yield _to_white(samples.reshape(shape), header)
+            yield _full_range(samples.reshape(shape), header)
 
 
 def _exactly(file: BinaryIO, size: int) -> np.ndarray:
@@ -92,7 +92,7 @@ def _exactly(file: BinaryIO, size: int) -> np.ndarray:
 
 def _text_samples(header: PnmHeader, file: BinaryIO) -> np.ndarray:
     text = re.sub(rb"#[^\r\n]*", b"", file.read())
-    if header.kind == 1:  # the digits of a bitmap need no space between them
+    if header.kind == 1:  # there may be no space between the digits
         samples = 1 - (np.frombuffer(re.sub(rb"\s", b"", text), np.uint8) == ord("1"))
     else:
         samples = np.array(text.split(), dtype=np.int64)
@@ -102,7 +102,7 @@ def _text_samples(header: PnmHeader, file: BinaryIO) -> np.ndarray:
     return samples[: np.prod(shape)].reshape(shape)
 
 
-def _to_white(samples: np.ndarray, header: PnmHeader) -> np.ndarray:
+def _full_range(samples: np.ndarray, header: PnmHeader) -> np.ndarray:
     white = np.iinfo(header.dtype).max
     if header.maxval == white:
         return samples.astype(header.dtype)

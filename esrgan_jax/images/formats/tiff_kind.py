@@ -1,4 +1,4 @@
-"""Classifies the samples of a TIFF and finds out which library can decode them."""
+"""The format of the samples of a TIFF, and whether libvips, tifffile or neither decodes it."""
 
 import struct
 from collections.abc import Mapping
@@ -33,6 +33,8 @@ COMPRESSIONS = {
 }
 BY_LIBVIPS = {1, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32809, 32909, 32946, 34676, 34677, 50001}
 BY_TIFFFILE = {1, 8, 32946, 32773, 34925}  # the others need imagecodecs
+CONVERT = "convert it to unsigned 8- or 16-bit integers or to floating point"
+INSTALL = "run pip install imagecodecs"
 
 
 class TiffKind(NamedTuple):
@@ -40,12 +42,12 @@ class TiffKind(NamedTuple):
 
     Attributes:
         photometric: The value of PhotometricInterpretation.
-        bits: Bits of each sample.
-        format: UNSIGNED, SIGNED, FLOAT, …
+        bits: Bits per sample.
+        format: The value of SampleFormat: UNSIGNED, SIGNED, FLOAT, …
         samples: Samples per pixel.
-        planar: Whether each sample has a separate plane.
+        planar: Whether each sample is in a plane of its own.
+        subsampled: Whether chroma, if there is any, has a lower resolution.
         extra: Kinds of the samples after the colours: UNSPECIFIED, ASSOCIATED, UNASSOCIATED.
-        subsampled: Whether the chroma, if any, has fewer pixels.
         where: Options of libvips' loader that select the image.
     """
 
@@ -67,9 +69,9 @@ class TiffKind(NamedTuple):
 
     @property
     def raw(self) -> bool:
-        """Whether libvips has to read the samples as RGB, to be converted afterwards.
+        """Whether libvips has to read the samples as RGB; they are converted afterwards.
 
-        libvips reads only one of several gray planes, and not all kinds of Lab and YCbCr.
+        libvips reads only the first of several gray planes, and not every kind of Lab and YCbCr.
         """
         lab = self.photometric in (CIELAB, ICCLAB) and self.format != FLOAT
         ycbcr = self.photometric == YCBCR and self.compression not in JPEGS
@@ -90,10 +92,8 @@ class TiffKind(NamedTuple):
 
 def read_kind(file: BinaryIO, where: Mapping[str, int]) -> TiffKind | None:
     """Reads the format of the samples of an open TIFF; None if its tags are damaged."""
-    wanted = (BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANAR)
-    tags = read_tags(
-        file, (*wanted, PREDICTOR, TILE_WIDTH, EXTRA, FORMAT, SUBSAMPLING, INK), **where
-    )
+    layout = BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANAR, PREDICTOR, TILE_WIDTH
+    tags = read_tags(file, (*layout, EXTRA, FORMAT, SUBSAMPLING, INK), **where)
     if not tags:
         return None
 
@@ -103,10 +103,10 @@ def read_kind(file: BinaryIO, where: Mapping[str, int]) -> TiffKind | None:
     samples, photometric = value(SAMPLES, 1), value(PHOTOMETRIC, -1)
     colors = min(COLORS.get(photometric, 1), samples)
     if photometric == CMYK and value(INK, 1) != 1:
-        colors = 1  # inks of any colour are bands
+        colors = 1  # inks other than CMYK are further bands
     named = [int(number) for number in numbers(tags, EXTRA)]
     if photometric in GRAYS and samples == 3 and not any(named):
-        colors = 3  # as programs show it, and some write RGB
+        colors = 3  # other programs show it as RGB, and some write RGB so
     extra = [UNSPECIFIED] * (samples - colors)
     extra[: len(named)] = named[: len(extra)]
     return TiffKind(
@@ -132,35 +132,31 @@ def refusal(kind: TiffKind, codecs: bool) -> str | None:
     """
     if kind.format in (COMPLEX_INT, COMPLEX):
         return "its values are complex numbers; save their magnitude as 32-bit floats"
-    if kind.format == SIGNED and kind.photometric != CIELAB:  # whose a and b have one
-        return f"its values are {kind.bits}-bit integers with a sign; {CONVERT}"
+    if kind.format == SIGNED and kind.photometric != CIELAB:  # a and b are signed
+        return f"its values are signed {kind.bits}-bit integers; {CONVERT}"
     if kind.format != FLOAT and kind.bits > 16:
         return f"its values are {kind.bits}-bit integers; {CONVERT}"
     if kind.format == FLOAT and kind.bits not in (16, 32, 64):
         return f"its values are {kind.bits}-bit floats; {CONVERT}"
     if kind.photometric in (LOGL, LOGLUV) and kind.compression not in (34676, 34677):
-        return "its LogLuv colours are not compressed as they have to be; save it as floats"
+        return "its LogLuv colours do not have SGILog compression; save it as 32-bit floats"
     if kind.photometric == ITULAB:
-        return "its colours are Lab as fax machines have it; save it as RGB"
+        return "its colours are in the Lab encoding of fax machines (ITULAB); save it as RGB"
     if kind.photometric == YCBCR and kind.subsampled and kind.compression not in JPEGS:
-        return "its colours are YCbCr with halved chroma, outside a JPEG; save it as RGB"
+        return "its colours are subsampled YCbCr without JPEG compression; save it as RGB"
     if not kind.foreign or codecs:
         return None
     name = COMPRESSIONS.get(kind.compression, f"number {kind.compression}")
     if kind.compression not in BY_LIBVIPS | BY_TIFFFILE:
-        return f"its compression is {name}: {INSTALL}, or save it with LZW or Deflate"
+        return f"its compression is {name}; {INSTALL}, or save it with LZW or Deflate"
     if kind.bits not in (1, 8, 16, 32, 64) or (kind.bits < 8 and kind.samples > 1):
-        return f"its values have {kind.bits} bits, without gaps: {INSTALL}, or {CONVERT}"
+        return f"its values are packed in {kind.bits} bits each; {INSTALL}, or {CONVERT}"
     if kind.compression in BY_TIFFFILE and (kind.predictor < 3 or kind.compression == 1):
         return None
     if kind.bits < 64 and not kind.planar:
-        return f"its floats are compressed with {name}: {INSTALL}, or save it with LZW or Deflate"
+        return f"its floats are compressed with {name}; {INSTALL}, or save it with LZW or Deflate"
     what = "64-bit floats" if kind.bits == 64 else "planes in tiles"
-    return f"it has compressed {what}: {INSTALL}, or save it without compression"
-
-
-CONVERT = "convert it to 8 or 16 bits without sign, or to floating point"
-INSTALL = "pip install imagecodecs"
+    return f"it has compressed {what}; {INSTALL}, or save it without compression"
 
 
 def as_rgb(file: BinaryIO, kind: TiffKind) -> dict[int, bytes]:
