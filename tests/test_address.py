@@ -38,12 +38,12 @@ def test_ports_that_there_are_not(port):
 @pytest.mark.parametrize(
     ("host", "message"),
     [
-        ("no.such.host.invalid", "no such host. Take 127"),
+        ("no.such.host.invalid", "no such host; use 127"),
         ("", "no such host"),
         ("a" * 70, "no such host"),
         ("300.1.2.3", "no such host"),
-        ("192.0.2.1", "is no address of this machine"),  # reserved for documents
-        ("[2001:db8::1]", "is no address of this machine|no such host"),
+        ("192.0.2.1", "is not an address of this machine"),  # reserved for documents
+        ("[2001:db8::1]", "is not an address of this machine|no such host"),
     ],
 )
 def test_hosts_that_are_not_this_machine(host, message):

@@ -202,7 +202,7 @@ def test_sliding_and_pressing_make_what_python_makes(page, page_models, photo, t
         return float(page.get_by_label("number input for Faithful").input_value())
 
     page.click("#go")
-    said(page, "There is no image yet: drop one first.")
+    said(page, "Add an image first.")
     slide(0.6)  # nothing is there to be made anew
     choose(page, photo)
     said(page, "photo.png: 24×20 pixels")
@@ -222,14 +222,14 @@ def test_sliding_and_pressing_make_what_python_makes(page, page_models, photo, t
     assert page.locator("#tag-before").inner_text() == "Before (bicubic)"
     assert page.locator("#tag-after").inner_text() == "After"
     page.click("#go")
-    said(page, "Made so already")
+    said(page, "Already done with these settings")
     assert page.locator(".toast-body").count() == 0  # nothing covers the buttons
 
 
 def test_depth_and_alpha_arrive_in_the_download(page, page_models, tmp_path, rng):
     image = rng.integers(0, 65536, (20, 24, 4), dtype=np.uint16)
     choose(page, write(tmp_path / "deep.png", image))
-    page.get_by_role("radio", name="Own").check()
+    page.get_by_role("radio", name="Other").check()
     page.get_by_label("Times").fill("2.5")
     more(page)
     page.get_by_label("Format of the download").click()
@@ -289,7 +289,7 @@ def test_images_come_by_drop_and_paste_and_as_samples(page, photo):
 def test_the_camera_takes_a_image(server, page):
     page.context.grant_permissions(["camera"], origin=server)
     page.click("#camera")
-    page.locator("#shoot:enabled").click()
+    page.locator("#take-photo:enabled").click()
     said(page, re.compile(r"^camera\.png: .*pixels"))
 
 
@@ -321,10 +321,10 @@ def test_a_weight_file_of_ones_own(page, page_models, photo, tmp_path):
     upscaler = Upscaler.load(page_models["x2"])
     np.testing.assert_array_equal(read(download(page, tmp_path)), upscaler(read(photo)))
     press_and_choose(page, "#own-psnr", page_models["psnr"])
-    partner = "document.querySelector('[aria-label=\"Its faithful partner\"]').value"
+    partner = "document.querySelector('[aria-label=\"PSNR network\"]').value"
     page.wait_for_function(f"{partner}.includes('psnr.s')")
     page.click("#go")
-    said(page, "only networks of one architecture and scale can be mixed")
+    said(page, "only networks of the same architecture and scale can be blended")
 
 
 class Hostile:
@@ -345,7 +345,7 @@ def test_files_that_are_no_weights_are_refused_in_a_sentence(page, tmp_path):
     more(page)
     for path, message in (
         (hostile, "hostile.pth: cannot be read as a torch file: its pickle asks for posix.mkdir"),
-        (text, "notes.txt: is no weight file; accepted are .pth, .pt, .ckpt"),
+        (text, "notes.txt: is not a weight file; accepted are .pth, .pt, .ckpt"),
         (markup, "<img src=x>"),  # shown, and not taken for HTML
         (large, "large.npz: has 2.4 megabytes, and this app takes up to 2"),
     ):
@@ -366,7 +366,7 @@ def test_images_and_networks_that_cannot_be_had(page, photo, tmp_path):
     more(page)
     page.get_by_label("Network", exact=True).click()
     page.get_by_role("option", name="esrgan-x4 (").click()
-    partner = "document.querySelector('[aria-label=\"Its faithful partner\"]').value"
+    partner = "document.querySelector('[aria-label=\"PSNR network\"]').value"
     page.wait_for_function(f"{partner} == 'none'")  # the other network's is no longer chosen
     page.locator("#go").press("Enter")
     said(page, re.compile("could not be downloaded: no connection"))

@@ -60,14 +60,14 @@ def test_old_files_go_when_new_ones_come(files, monkeypatch):
         files.path(ONE, old)
 
 
-def test_what_is_let_go_stays_for_those_who_fetch_it_yet(files, monkeypatch):
+def test_what_is_release_stays_for_those_who_fetch_it_yet(files, monkeypatch):
     key = kept(files, ONE)
     path = files.path(ONE, key)
-    files.let_go([key, "none"])
+    files.release([key, "none"])
     kept(files, TWO)
     assert path.is_file()
-    monkeypatch.setattr(session_files, "GRACE", -1)
-    files.let_go([key])
+    monkeypatch.setattr(session_files, "DELETE_AFTER", -1)
+    files.release([key])
     kept(files, TWO)
     assert not path.exists()
 

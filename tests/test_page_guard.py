@@ -12,7 +12,7 @@ LOCAL = guard.known_hosts("127.0.0.1")
 
 def status(path="/", method="GET", hosts=LOCAL, host="127.0.0.1:7860", **headers):
     given = {name.replace("_", "-"): value for name, value in headers.items()}
-    problem = guard.refusal(method, path, Headers({"host": host, **given}), hosts)
+    problem = guard.refused_request(method, path, Headers({"host": host, **given}), hosts)
     return problem[0] if problem else 200
 
 
@@ -36,7 +36,7 @@ def test_a_foreign_name_is_refused(host):
 
 def test_none_and_two_names_are_refused():
     for pairs in ([], [(b"host", b"localhost"), (b"host", b"evil.example")]):
-        problem = guard.refusal("GET", "/", Headers(raw=pairs), LOCAL)
+        problem = guard.refused_request("GET", "/", Headers(raw=pairs), LOCAL)
         assert problem is not None
         assert problem[0] == 403
 

@@ -1,4 +1,4 @@
-"""What the page does with an image, without the page: limits, files, previews, what is told."""
+"""The page's work on an image, without a browser: limits, files, previews, messages."""
 
 import itertools
 import threading
@@ -11,10 +11,10 @@ from PIL import Image
 from esrgan_jax.app import image_work, previews
 from esrgan_jax.app.estimate import Estimate
 from esrgan_jax.app.image_work import Limits, open_within, upscale_image
-from esrgan_jax.app.intake import hint
+from esrgan_jax.app.intake import quality_hint
 from esrgan_jax.app.jpeg_quality import jpeg_quality
 from esrgan_jax.app.networks import make_upscaler
-from esrgan_jax.app.watched import Stopped
+from esrgan_jax.app.watched import StoppedByUser
 from esrgan_jax.batch.jobs import ResultOptions
 from esrgan_jax.errors import InputError
 from esrgan_jax.images.reader import open_image
@@ -64,7 +64,7 @@ def test_a_file_keeps_depth_alpha_and_metadata(upscaler, tmp_path, rng):
     image = rng.integers(0, 65536, (20, 24, 4), dtype=np.uint16)
     path, told, folder = write(tmp_path / "deep.png", image), [], tmp_path / "made"
     target, notes = made_of(
-        upscaler, path, folder, ResultOptions(4), told=lambda *count: told.append(count)
+        upscaler, path, folder, ResultOptions(4), progress=lambda *count: told.append(count)
     )
     assert (target, notes) == (folder / "deep_x4.png", [])
     assert (told[0], told[-1]) == ((0, 20 * 24 * 16), (20 * 24 * 16, 20 * 24 * 16))
@@ -98,16 +98,16 @@ def test_a_stop_ends_the_work_and_leaves_no_file(upscaler, tmp_path, rng):
     path = write(tmp_path / "photo.png", rng.integers(0, 256, (20, 24, 3), dtype=np.uint8))
     folder, stop = tmp_path / "made", threading.Event()
 
-    def told(done, total):
+    def progress(done, total):
         if done:
             stop.set()
 
-    with pytest.raises(Stopped):
-        made_of(upscaler, path, folder, ResultOptions(4), told=told, stop=stop)
+    with pytest.raises(StoppedByUser):
+        made_of(upscaler, path, folder, ResultOptions(4), progress=progress, stop=stop)
     assert not list(folder.glob("*"))
 
 
-def test_a_image_that_breaks_off_is_said_in_its_sentence(upscaler, tmp_path, rng):
+def test_a_truncated_image_is_reported(upscaler, tmp_path, rng):
     path = write(tmp_path / "cut.png", rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
     path.write_bytes(path.read_bytes()[:9000])
     with pytest.raises(InputError, match=r"cut\.png: cannot be read as an image"):
@@ -174,7 +174,7 @@ def test_the_quality_of_a_jpeg_is_read_from_its_tables(tmp_path, rng, quality):
         variant = image.convert("L") if told.pop("l", False) else image
         variant.save(tmp_path / name, quality=quality, **told)
         assert abs(jpeg_quality(tmp_path / name) - quality) <= 1
-    about = hint(jpeg_quality(tmp_path / "a.jpg"))
+    about = quality_hint(jpeg_quality(tmp_path / "a.jpg"))
     assert (about is not None) == (quality < 90)
     if about:
         assert about["text"].startswith(f"This JPEG was saved at a quality of about {quality}")
@@ -186,14 +186,14 @@ def test_what_is_no_jpeg_has_no_such_quality(tmp_path):
     (tmp_path / "b.jpg").write_bytes(b"\xff\xd8\xff\xe0no more")
     assert jpeg_quality(tmp_path / "a.png") is None
     assert jpeg_quality(tmp_path / "b.jpg") is None
-    assert hint(None) is None
+    assert quality_hint(None) is None
 
 
 def test_the_hint_says_what_the_network_needs(monkeypatch, tmp_path):
     monkeypatch.setenv("ESRGAN_JAX_CACHE", str(tmp_path))
-    assert "not on this machine: choosing it means 67 MB to download" in hint(60)["text"]
+    assert "not on this machine: 67 MB to download" in quality_hint(60)["text"]
     (tmp_path / "RealESRGAN_x4plus.pth").write_bytes(b"")
-    assert "download" not in hint(60)["text"]
+    assert "download" not in quality_hint(60)["text"]
 
 
 def test_lines_for_the_user(tmp_path):
@@ -201,7 +201,7 @@ def test_lines_for_the_user(tmp_path):
     line = image_work.progress_line(1_200_000, 4_800_000, 12)
     assert line == "1.20 of 4.80 megapixels, 00:36 left"
     error = InputError(f"{tmp_path}/0a1b/my cat.png: cannot be read")
-    assert image_work.plainly(error, tmp_path) == "my cat.png: cannot be read"
+    assert image_work.without_folders(error, tmp_path) == "my cat.png: cannot be read"
 
 
 @pytest.mark.parametrize(

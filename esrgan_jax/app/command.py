@@ -1,6 +1,6 @@
 """The command that serves the page: `python -m esrgan_jax.app`.
 
-Nothing leaves the machine: no analytics, no public link, no font or script from elsewhere.
+Nothing leaves the machine: no analytics, no public link, no fonts or scripts of other servers.
 """
 
 import argparse
@@ -8,26 +8,32 @@ import os
 import signal
 import tempfile
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from esrgan_jax.app.address import check_address
 from esrgan_jax.blend import PSNR_ALONE
 from esrgan_jax.command_line import model_type, parse, program
 from esrgan_jax.errors import InputError, RunError, missing
 
-LOCAL = "127.0.0.1"
+if TYPE_CHECKING:
+    from gradio.themes import Base
+
+    from esrgan_jax.app.page import Page
+
+DEFAULT_HOST = "127.0.0.1"
 FIRST_PORT, PORTS = 7860, 100  # Gradio's
 ENVIRONMENT = {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_RUN_HISTORY": "False"}
 LIMITS = {
-    "megapixels": (50, "most megapixels of an image"),
-    "result_megapixels": (800, "most megapixels of a result"),
-    "megabytes": (300, "most megabytes of an uploaded file"),
+    "megapixels": (50, "largest image, in megapixels"),
+    "result_megapixels": (800, "largest result, in megapixels"),
+    "megabytes": (300, "largest uploaded file, in megabytes"),
 }
 
 
-def theme() -> Any:
-    """Gradio's, with this machine's fonts, as others come from a server, and more contrast."""
+def theme() -> "Base":
+    """Returns Gradio's theme with more contrast and local fonts; its own come from a server."""
     from gradio.themes import Default
 
     return Default(
@@ -46,17 +52,17 @@ def theme() -> Any:
     )
 
 
-def serve(page: Any, host: str, port: int | None, allowed: Sequence[str] = ()) -> None:
+def serve(page: "Page", host: str, port: int | None, allowed: Sequence[str] = ()) -> None:
     """Serves the page until SIGINT or SIGTERM.
 
     Args:
-        page: A `page.Page`.
+        page: The page.
         host: The address to listen at.
-        port: None takes the first free one.
-        allowed: Names of the server beside its own, see `guard.known_hosts`.
+        port: The port; None takes the first free one from FIRST_PORT.
+        allowed: Further names of the server, see `guard.known_hosts`.
 
     Raises:
-        RunError: The port is taken, or the address is not this machine's.
+        RunError: The port is in use, or the address is not this machine's.
     """
     from starlette.middleware import Middleware
 
@@ -84,8 +90,8 @@ def serve(page: Any, host: str, port: int | None, allowed: Sequence[str] = ()) -
         place = f"port {port}" if port else f"ports {FIRST_PORT} to {FIRST_PORT + PORTS - 1}"
         raise RunError(f"{host}, {place}: cannot be used; choose another --port") from error
     print(f"{url} (Ctrl-C ends it)", flush=True)
-    if host not in (LOCAL, "localhost", "[::1]"):
-        print("Everybody who reaches this machine can use it.", flush=True)
+    if host not in (DEFAULT_HOST, "localhost", "[::1]"):
+        print("Everybody who can reach this machine can use it.", flush=True)
     try:
         page.blocks.block_thread()
     finally:
@@ -95,8 +101,8 @@ def serve(page: Any, host: str, port: int | None, allowed: Sequence[str] = ()) -
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog=program("app"),
-        description="Serve a page, on this machine, to upscale images on.",
-        epilog="MODEL is a run or checkpoint directory, a weight file or a name of the zoo.",
+        description="Serve a page that upscales images on this machine.",
+        epilog="MODEL is a run or checkpoint directory, a weight file or a name in the zoo.",
     )
     parser.add_argument(
         "--model",
@@ -105,19 +111,24 @@ def main(argv: Sequence[str] | None = None) -> None:
         nargs="+",
         default=[],
         action="extend",
-        help="networks to choose from, beside the package's and those of the zoo",
+        help="networks to choose from, in addition to the package's and the zoo's",
     )
     parser.add_argument(
-        "--psnr_model", metavar="MODEL", type=model_type, help="a PSNR network to mix with"
+        "--psnr_model",
+        metavar="MODEL",
+        type=model_type,
+        help="a PSNR network to interpolate them with",
     )
-    parser.add_argument("--host", default=LOCAL, help=f"address to serve at (default {LOCAL})")
+    parser.add_argument(
+        "--host", default=DEFAULT_HOST, help=f"address to serve at (default {DEFAULT_HOST})"
+    )
     parser.add_argument(
         "--allow_host",
         metavar="NAME",
         nargs="+",
         default=[],
         action="extend",
-        help="further names that browsers may know the server by, such as that of a proxy",
+        help="further names of the server that browsers may use, such as that of a proxy",
     )
     parser.add_argument("--port", type=int, help=f"default: the first free one from {FIRST_PORT}")
     for name, (most, what) in LIMITS.items():
@@ -131,22 +142,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     host = check_address(args.host, args.port)
     if not args.model and args.psnr_model is not None:
         raise InputError(PSNR_ALONE)
-    given = [name for name in dict.fromkeys([*args.model, args.psnr_model]) if name is not None]
-    if "" in given:
+    models = [name for name in dict.fromkeys([*args.model, args.psnr_model]) if name is not None]
+    if "" in models:
         raise InputError("--model or --psnr_model is empty: name a network, or leave it out")
     from esrgan_jax.app.image_work import Limits
     from esrgan_jax.app.networks import check_models
     from esrgan_jax.compilation import keep_programs
 
-    check_models(given)
+    check_models(models)
     keep_programs()
-    # Like Ctrl-C, so that files are deleted.
+    # As Ctrl-C does, so that the files are deleted.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with tempfile.TemporaryDirectory(prefix="esrgan_jax-app-") as folder:
             os.environ |= ENVIRONMENT | {"GRADIO_TEMP_DIR": folder}  # Gradio reads them on import
             try:
-                import gradio  # noqa: F401  # pyright: ignore[reportUnusedImport]
+                import_module("gradio")
             except ImportError:
                 raise missing("pages", "Gradio", "gradio<7") from None
             from esrgan_jax.app.page import Page

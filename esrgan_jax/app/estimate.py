@@ -2,21 +2,25 @@
 
 import math
 import time
-from typing import Any
+from collections.abc import Hashable
 
 import jax
 
-COMPILING = 4.0  # seconds, the first time
-FLOPS = 5e10  # a second, of a small CPU: the first guess, until an image was done
-SLOWEST = 0.97  # of a step that is not done yet, at most
+from esrgan_jax.upscaling.upscaler import Upscaler
+
+Kind = Hashable
+
+COMPILING = 4.0  # seconds for the first image
+FLOPS = 5e10  # per second on a small CPU: the guess for the first image
+UNFINISHED = 0.97  # largest share of a step that is shown before the step is reported
 
 
 class Estimate:
-    """The share of an image that is done.
+    """Estimates the finished share of one image.
 
     Args:
-        steps: Reports to come, at least: of each tile.
-        seconds: That the whole image takes, as far as can be known.
+        steps: Least number of reports to expect, one per tile.
+        seconds: Expected time for the whole image.
     """
 
     def __init__(self, steps: int, seconds: float):
@@ -25,29 +29,29 @@ class Estimate:
         self.start = self.last = time.monotonic()
 
     def report(self, share: float) -> None:
-        """So much is done for certain."""
+        """Records that this share, 0 to 1, is finished."""
         if share > self.done:
             self.step = min(self.step, share - self.done)
             self.done, self.last = share, time.monotonic()
             self.seconds = (self.last - self.start) / share
 
     def share(self) -> float:
-        """0 to 1; between reports it goes on, ever slower, and never reaches the next one."""
+        """Returns the share, 0 to 1. It slows down between reports and stays below the next one."""
         step = min(self.step, 1 - self.done)
         if not step:
             return 1.0
         waited = (time.monotonic() - self.last) / (step * self.seconds)
-        return self.done + step * SLOWEST * (1 - math.exp(-1.5 * waited))
+        return self.done + step * UNFINISHED * (1 - math.exp(-1.5 * waited))
 
 
 class Rates:
-    """What images took, for the estimates of further ones."""
+    """Remembers how long images took, to estimate the next ones."""
 
     def __init__(self) -> None:
-        self.seconds: dict[Any, float] = {}  # for a pixel of the image
+        self.seconds: dict[Kind, float] = {}  # per LR pixel
 
-    def estimate(self, kind: Any, upscaler: Any, height: int, width: int) -> Estimate:
-        """Of an image of that size and a network of that kind."""
+    def estimate(self, kind: Kind, upscaler: Upscaler, height: int, width: int) -> Estimate:
+        """Returns the estimate for an image; `kind` is the network with its options."""
         side = upscaler.tile
         tiles = -(-height // side) * -(-width // side)
         passes = 8 if upscaler.ensemble else 1
@@ -55,10 +59,10 @@ class Rates:
         known = self.seconds.get(kind)
         return Estimate(tiles, known * height * width if known else guess)
 
-    def learn(self, kind: Any, pixels: int, seconds: float) -> None:
-        """An image took so long."""
+    def learn(self, kind: Kind, pixels: int, seconds: float) -> None:
+        """Records the seconds that an image of so many LR pixels took."""
         self.seconds[kind] = seconds / pixels
 
 
-def _parameters(upscaler: Any) -> int:
+def _parameters(upscaler: Upscaler) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(upscaler.runner.variables))

@@ -12,11 +12,11 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-COOKIE = "esrgan_jax"  # a browser's; its files are known by it
-LOCAL = ("localhost", "127.0.0.1", "::1")
+COOKIE = "esrgan_jax"  # identifies a browser, which may fetch its own files only
+LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 EVERYWHERE = ("0.0.0.0", "::", "")  # listens at all addresses of the machine
 
-# What the page asks for; the rest of Gradio (monitoring, proxy, files by their paths, …) is off.
+# What the page requests. The rest of Gradio (monitoring, proxy, files by path, …) is off.
 PAGES = (
     *("/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt"),
     *(f"/gradio_api/{name}" for name in ("info", "theme.css", "app_id", "startup-events")),
@@ -26,7 +26,7 @@ PAGES = (
 )
 FOLDERS = ("/assets/", "/static/", "/svelte/", "/gradio_api/heartbeat/", "/files/", "/samples/")
 POLICY = {
-    # The browser itself asks nobody else, and other sites cannot put the page into theirs.
+    # The browser requests nothing from other sites, and they cannot embed the page.
     "content-security-policy": "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; "
     "frame-ancestors 'self'; base-uri 'self'; form-action 'self'; object-src 'none'",
     "referrer-policy": "same-origin",
@@ -36,12 +36,12 @@ POLICY = {
 
 @dataclass(frozen=True)
 class Hosts:
-    """The names that the server goes by.
+    """The host names that the server accepts.
 
     Attributes:
-        names: In lower case; of addresses without brackets.
-        addresses: Whether every IP address is one. A site of others cannot have an address for
-            its name, so only names have to be known.
+        names: Names in lower case and addresses without brackets.
+        addresses: Whether every IP address is accepted. Another site can point its name at this
+            server, but cannot be named by an address, so only names have to be checked.
     """
 
     names: frozenset[str]
@@ -52,21 +52,21 @@ class Hosts:
 
 
 def known_hosts(host: str, allowed: Iterable[str] = ()) -> Hosts:
-    """The names that a server at `host` goes by, and those that its user allows.
+    """Returns the names of a server at `host`, with those that the user allows.
 
     Args:
-        host: What it listens at: a name, an address, or one of EVERYWHERE.
+        host: Where it listens: a name, an address, or one of EVERYWHERE.
         allowed: Further names, such as that of a proxy in front of it.
     """
-    names = {*LOCAL, *map(_name, (host, *allowed))}
-    if _name(host) not in LOCAL:
+    names = {*LOCAL_NAMES, *map(_name, (host, *allowed))}
+    if _name(host) not in LOCAL_NAMES:
         machine = socket.gethostname().lower()
         names |= {machine, machine.partition(".")[0], f"{machine.partition('.')[0]}.local"}
     return Hosts(frozenset(names - {""}), _name(host) in EVERYWHERE)
 
 
 def _name(host: str) -> str:
-    """The name or address of a Host header, of a netloc or of --host, without its port."""
+    """Returns the name or address in a Host header, a netloc or --host, without the port."""
     host = host.strip().lower()
     if host.startswith("["):
         name, _, port = host[1:].partition("]")
@@ -84,26 +84,28 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def refusal(method: str, path: str, headers: Headers, hosts: Hosts) -> tuple[int, str] | None:
-    """(status, sentence) of a request that is not answered, None for one that is."""
+def refused_request(
+    method: str, path: str, headers: Headers, hosts: Hosts
+) -> tuple[int, str] | None:
+    """Returns the (status, message) of a request that is refused; None for an accepted one."""
     names = headers.getlist("host")
     if len(names) != 1 or _name(names[0]) not in hosts:
         return 403, (
-            f"{', '.join(names)[:200]}: is no name of this server; "
-            "start the app with --allow_host, if it is one"
+            f"{', '.join(names)[:200]}: is not a name of this server; "
+            "if it should be, start the app with --allow_host"
         )
     navigates = method == "GET" and headers.get("sec-fetch-mode") == "navigate"
     origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
     foreign = origin is not None and _authority(origin) != names[0].strip().lower()
     if foreign or (site not in ("none", "same-origin") and not navigates):
-        return 403, "only the page itself may ask for this, and not another site"
+        return 403, "only the page itself may request this, not another site"
     if path not in PAGES and not path.startswith(FOLDERS):
         return 404, "there is no such page"
     return None
 
 
 def _authority(origin: str) -> str:
-    """Host and port of an origin, without the port where the Host header has none either."""
+    """Returns the host and port of an origin, without the port if it is the default one."""
     try:
         parts = urlsplit(origin.strip().lower())
         port = parts.port
@@ -114,7 +116,7 @@ def _authority(origin: str) -> str:
 
 
 def browser_of(headers: Headers) -> str:
-    """What a browser's cookie says who it is; "" where it has none."""
+    """Returns the id in a browser's cookie, or "" without one."""
     for line in headers.getlist("cookie"):
         try:
             morsel = SimpleCookie(line).get(COOKIE)
@@ -126,11 +128,11 @@ def browser_of(headers: Headers) -> str:
 
 
 class Guard:
-    """ASGI middleware: refuses requests of others, and gives every browser its cookie.
+    """ASGI middleware that refuses foreign requests and gives every browser a cookie.
 
     Args:
-        app: What answers.
-        hosts: The names that the server goes by.
+        app: The application behind it.
+        hosts: The names that the server accepts.
     """
 
     def __init__(self, app: ASGIApp, hosts: Hosts):
@@ -143,12 +145,12 @@ class Guard:
         if scope["type"] != "http":
             return  # the page needs no web sockets
         headers = Headers(scope=scope)
-        if problem := refusal(scope["method"], scope["path"], headers, self.hosts):
+        if problem := refused_request(scope["method"], scope["path"], headers, self.hosts):
             await PlainTextResponse(problem[1], problem[0])(scope, receive, send)
             return
         new = "" if browser_of(headers) else secrets.token_urlsafe(32)
 
-        async def sent(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 answer = MutableHeaders(scope=message)
                 answer.update(POLICY)
@@ -157,4 +159,4 @@ class Guard:
                     answer.append("set-cookie", cookie)
             await send(message)
 
-        await self.app(scope, receive, sent)
+        await self.app(scope, receive, send_with_headers)

@@ -1,4 +1,4 @@
-"""Estimates the quality of a JPEG from its quantisation tables."""
+"""Estimates the quality of a JPEG from its quantization tables."""
 
 import warnings
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-LOSSY = 90  # below it the blocks are seen once they are enlarged
+LOSSY = 90  # below this quality, blocks become visible when upscaled
 
 # The luminance table at quality 50, Annex K of the JPEG standard, row by row.
 STANDARD = np.array(
@@ -22,12 +22,12 @@ STANDARD = np.array(
     ]
 )
 QUALITIES = np.arange(1, 101)
-SCALES = np.where(QUALITIES < 50, 5000 // QUALITIES, 200 - 2 * QUALITIES)
-TOTALS = ((STANDARD * SCALES[:, None] + 50) // 100).clip(1, 255).sum(axis=1)
+TABLE_SCALES = np.where(QUALITIES < 50, 5000 // QUALITIES, 200 - 2 * QUALITIES)
+TOTALS = ((STANDARD * TABLE_SCALES[:, None] + 50) // 100).clip(1, 255).sum(axis=1)
 
 
 def jpeg_quality(path: Path) -> int | None:
-    """About the quality, 1 to 100, as the IJG's library counts it; None for what is no JPEG."""
+    """Returns the approximate quality, 1 to 100 as in libjpeg; None if it is not a JPEG."""
     try:
         with warnings.catch_warnings(), Image.open(path, formats=["JPEG"]) as image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -36,6 +36,6 @@ def jpeg_quality(path: Path) -> int | None:
         return None
     if not table or len(table) != 64:
         return None
-    # By the total, what is removed in all: other programs have tables of other shapes, and the
-    # order of the entries differs between versions of Pillow.
+    # Compares sums: other programs have tables of other shapes, and the order of the entries
+    # differs between versions of Pillow.
     return 1 + int(np.abs(TOTALS - sum(table)).argmin())

@@ -6,16 +6,16 @@ from typing import Any
 
 import gradio as gr
 
-from esrgan_jax.app.intake import SAMPLES
+from esrgan_jax.app.intake import SAMPLE_IMAGES
 from esrgan_jax.app.networks import NONE
 from esrgan_jax.blend import ALPHA
 from esrgan_jax.images.image_file import SUFFIXES
 
 HERE = Path(__file__).parent
 TITLE = "ESRGAN in JAX"
-SIZES = {"2×": "2", "4×": "4", "Own": "own"}
+SIZE_CHOICES = {"2×": "2", "4×": "4", "Other": "own"}
 TILES = (64, 128, 256, 512)
-FORMATS = {
+FORMAT_CHOICES = {
     "Automatic: PNG, WebP for animations": "",
     "PNG": ".png",
     "TIFF": ".tif",
@@ -23,17 +23,20 @@ FORMATS = {
     "AVIF": ".avif",
     "JPEG": ".jpg",
 }
-DEPTHS = {"as the image": 0, "8 bits": 8, "16 bits": 16, "32 bits, floating point": 32}
-PAIR = "Smooth and true to the image, or crisp with invented texture (alpha)"
-NO_PAIR = "This network has no partner to be mixed with: choose one under More"
+DEPTH_CHOICES = {"same as the image": 0, "8 bits": 8, "16 bits": 16, "32 bits, floating point": 32}
+PAIR = "Left: smooth, true to the image. Right: sharp, with invented texture (alpha)"
+NO_PAIR = "Needs a PSNR network to blend with: choose one under More"
 
 
 @dataclass(frozen=True)
 class Controls:
-    """What the page is made of; `images` tells what its scripts know, `told` what they draw."""
+    """The page's Gradio components.
+
+    The value of `images` is set by the page's scripts, that of `status` by the server.
+    """
 
     images: Any
-    told: Any
+    status: Any
     size: Any
     own_size: Any
     alpha: Any
@@ -54,42 +57,42 @@ class Controls:
     lossless: Any
 
 
-def script(*names: str) -> str:
-    """Files of this folder, one behind the other."""
+def read_files(*names: str) -> str:
+    """Returns the texts of files in this folder, joined."""
     return "\n".join((HERE / name).read_text() for name in names)
 
 
 def create(
     offered: list[tuple[str, str]], model: str, psnr: str, size: str, own_size: float, limit: float
 ) -> Controls:
-    """Makes the controls, within `gr.Blocks`.
+    """Creates the controls, inside `gr.Blocks`.
 
     Args:
-        offered: The networks.
-        model: The one that is chosen at first.
-        psnr: Its partner, or NONE.
-        size: A value of SIZES.
-        own_size: How many times, where that is "own".
-        limit: Megabytes of a file.
+        offered: The networks, as (label, key).
+        model: Key of the network that is selected at first.
+        psnr: Key of its PSNR network, or NONE.
+        size: A value of SIZE_CHOICES.
+        own_size: The scale if that is "own".
+        limit: Megabytes that a file may have.
     """
     samples = "".join(
         f'<button type="button" class="sample" data-sample="{name}" title="Try it with this '
         f'image: {name}"><img src="samples/{name}" alt="{name}" height="44"></button>'
-        for name in SAMPLES
+        for name in SAMPLE_IMAGES
     )
-    page = script("page.html").replace("SAMPLES", samples)
+    page = read_files("page.html").replace("SAMPLES", samples)
     page = page.replace("KINDS", ",".join(["image/*", *SUFFIXES]))
     images = gr.HTML(
         {"keys": [], "shown": None},
         html_template=page.replace("TITLE", TITLE),
-        js_on_load=script("viewer.js", "camera.js", "page.js"),
+        js_on_load=read_files("viewer.js", "camera.js", "page.js"),
         apply_default_css=False,
         megabytes=limit,
         elem_id="page",
     )
     with images:
         with gr.Row(elem_id="main"):
-            sizes = gr.Radio([*SIZES.items()], value=size, label="Size", elem_id="size")
+            sizes = gr.Radio([*SIZE_CHOICES.items()], value=size, label="Size", elem_id="size")
             times = gr.Number(
                 own_size,
                 label="Times",
@@ -108,17 +111,17 @@ def create(
             )
             go = gr.Button("Upscale", variant="primary", elem_id="go")
             stop = gr.Button("Stop", elem_id="stop")
-        told = gr.HTML(
+        status = gr.HTML(
             {},
-            html_template=script("told.html"),
+            html_template=read_files("status.html"),
             js_on_load="watch('value', () => document.dispatchEvent("
-            "new CustomEvent('told', {detail: props.value})));",
+            "new CustomEvent('status', {detail: props.value})));",
             apply_default_css=False,
-            elem_id="told",
+            elem_id="status",
         )
         with gr.Accordion("More", open=False, elem_id="more"):
             more = _more(offered, model, psnr)
-    return Controls(images, told, sizes, times, alpha, go, stop, **more)
+    return Controls(images, status, sizes, times, alpha, go, stop, **more)
 
 
 def _more(offered: list[tuple[str, str]], model: str, psnr: str) -> dict[str, Any]:
@@ -129,59 +132,66 @@ def _more(offered: list[tuple[str, str]], model: str, psnr: str) -> dict[str, An
                 offered,
                 value=model,
                 label="Network",
-                info="What makes the details (MODEL; the GAN network)",
+                info="Adds the details (MODEL)",
                 elem_id="model",
             )
-            more["own"] = gr.Button("Use a weight file of your own", size="sm", elem_id="own")
+            more["own"] = gr.Button("Use your own weight file", size="sm", elem_id="own")
             more["psnr"] = gr.Dropdown(
                 [("none", NONE), *offered],
                 value=psnr,
-                label="Its faithful partner",
-                info="The PSNR network that it was trained from, to be mixed with by alpha",
+                label="PSNR network",
+                info="The network that it was trained from; alpha blends the two",
                 elem_id="psnr",
             )
             more["own_psnr"] = gr.Button(
-                "Use a PSNR weight file of your own", size="sm", elem_id="own-psnr"
+                "Use your own PSNR weight file", size="sm", elem_id="own-psnr"
             )
         with gr.Column(min_width=280):
             more["strength"] = gr.Slider(
                 *(0, 1, 1),
                 step=0.01,
                 label="Strength",
-                info="1: what the network makes; 0: a plain bicubic enlargement",
+                info="1: the network's result; 0: plain bicubic resizing",
             )
             more["color"] = gr.Checkbox(
-                label="Keep the image's colours", info="Corrects a cast of the network (color)"
+                label="Keep the image's colours",
+                info="Corrects the network's colour shifts (color)",
             )
             more["ensemble"] = gr.Checkbox(
-                label="Best of eight looks",
-                info="The mean of flipped and turned versions: a bit better, eight times the work "
-                "(ensemble)",
+                label="Average of eight versions",
+                info="Upscales the image flipped and rotated as well: slightly better, eight "
+                "times slower (ensemble)",
             )
             more["seamless"] = gr.Dropdown(
-                [("no", ""), ("wraps around", "wrap"), ("is mirrored", "mirror")],
+                [("no", ""), ("wraps around", "wrap"), ("mirrored", "mirror")],
                 value="",
                 label="Seamless texture",
-                info="For images that are laid side by side",
+                info="For textures that repeat",
             )
         with gr.Column(min_width=280):
             more["format"] = gr.Dropdown(
-                [*FORMATS.items()], value="", label="Format of the download", elem_id="format"
+                [*FORMAT_CHOICES.items()],
+                value="",
+                label="Format of the download",
+                elem_id="format",
             )
             more["depth"] = gr.Dropdown(
-                [*DEPTHS.items()], value=0, label="Bits a channel", info="Depth of the colours"
+                [*DEPTH_CHOICES.items()],
+                value=0,
+                label="Bits per channel",
+                info="Depth of the colours",
             )
             more["quality"] = gr.Slider(
                 *(0, 100, 0),
                 step=1,
                 label="Quality",
-                info="Of JPEG, WebP and AVIF; 0 chooses a good one",
+                info="For JPEG, WebP and AVIF; 0: automatic",
             )
             more["lossless"] = gr.Checkbox(label="Lossless", info="For WebP and AVIF")
             more["tile"] = gr.Dropdown(
                 [("automatic", 0), *((f"{side} pixels", side) for side in TILES)],
                 value=0,
                 label="Tiles",
-                info="Smaller ones need less memory, show more of their work and stop sooner",
+                info="Smaller tiles need less memory and show progress more often",
             )
     return more

@@ -1,13 +1,13 @@
-"""The networks that the page offers, and a cache of those that are loaded.
+"""The networks that the page offers, and a cache of loaded ones.
 
-The page knows them by keys, which say nothing of this machine's folders: the zoo's name, "given-0"
-of the command line, or "own-…" of a file that was uploaded.
+The page refers to them by keys, which do not reveal folders of this machine: a name in the zoo,
+"given-0" for a model of the command line, "own-0" for an uploaded file.
 """
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from etils import epath
 
@@ -18,41 +18,48 @@ from esrgan_jax.errors import InputError
 from esrgan_jax.interop import zoo
 from esrgan_jax.interop.weight_file import SUFFIXES, is_read
 from esrgan_jax.interpolation import blend_params, describe_model
+from esrgan_jax.models.generator import Generator, Variables
 
-SHOWN = 512  # LR pixels of the largest tile, so that parts of a large image are seen early
-KEPT = 4  # networks in memory, 67 MB each of the full size
+LARGEST_SHOWN = 512  # LR pixels of a tile's side, so that parts of a large image appear early
+KEPT = 4  # networks in memory; a full-size one has 67 MB
 NONE = "none"
 PAIRS = {
     GAN: PSNR,
     "esrgan-x4": "esrgan-psnr-x4",
     "realesrgan-x4plus": "realesrnet-x4plus",
 }
-FLAWED = "realesrgan-x4plus"  # trained on what JPEG and cameras do to images
-MEGA = 10**6
+LOSSY_NETWORK = "realesrgan-x4plus"  # trained on JPEG artifacts, noise and blur
+
+
+class Loaded(NamedTuple):
+    """A generator with its variables, and its name as `describe_model` returns it."""
+
+    module: Generator
+    variables: Variables
+    name: str
 
 
 class Networks:
     """The networks of the command line and of the zoo.
 
     Args:
-        given: MODELs of the command line.
-        psnr_model: The one that all of them are mixed with at first, if any.
+        models: Models of the command line.
+        psnr_model: The PSNR network that they are blended with by default, if any.
     """
 
-    def __init__(self, given: Sequence[str], psnr_model: str | None = None):
-        named = [*given, psnr_model] if psnr_model else [*given]
-        models: list[str] = list(dict.fromkeys(named))
+    def __init__(self, models: Sequence[str], psnr_model: str | None = None):
+        named = [*models, psnr_model] if psnr_model else [*models]
         self.given: dict[str, str] = {
             model if model in zoo.ZOO else f"given-{index}": model
-            for index, model in enumerate(models)
+            for index, model in enumerate(dict.fromkeys(named))
         }
         keys = {model: key for key, model in self.given.items()}
-        self.first = keys[given[0]] if given else GAN
+        self.first = keys[models[0]] if models else GAN
         partner = keys.get(psnr_model or "")
-        self.partners = dict.fromkeys((keys[model] for model in given), partner)
+        self.partners = dict.fromkeys((keys[model] for model in models), partner)
 
     def choices(self, uploaded: Mapping[str, str]) -> list[tuple[str, str]]:
-        """(what is shown, key): uploads, the command line's, the zoo's.
+        """Returns (label, key) of the uploaded, the command line's and the zoo's networks.
 
         Args:
             uploaded: {key: file name}, oldest first.
@@ -66,9 +73,9 @@ class Networks:
         return shown
 
     def partner(self, key: str) -> str:
-        """The PSNR network that a network is mixed with when it is chosen, or NONE.
+        """Returns the key of the PSNR network that a network is blended with by default, or NONE.
 
-        Of others' pairs only what is on this machine: nothing is downloaded unasked.
+        Networks that would have to be downloaded are not selected by default.
         """
         if key in self.partners:
             return self.partners[key] or NONE
@@ -76,37 +83,39 @@ class Networks:
         return pair if pair and not download_of(pair) else NONE
 
     def model(self, key: str, uploaded: Mapping[str, Path]) -> str:
-        """MODEL of a key; InputError for one that is not there to choose.
+        """Returns the model of a key, a path or a name in the zoo.
 
-        RunError where this package's own weights are missing or damaged.
+        Raises:
+            InputError: The key is not one of the choices.
+            RunError: The package's own weights are missing or damaged.
         """
         if key in uploaded:
             return str(uploaded[key])
         if key in self.given:
             return self.given[key]
         if key in zoo.ZOO and zoo.ZOO[key].kind == "generator":
-            # The package's by path: whatever has its name in the current folder is another one.
+            # The package's by path: the current folder may have something else of that name.
             return key if zoo.ZOO[key].url else str(zoo.fetch(key))
         raise InputError(f"{Path(key).name}: is not one of the networks to choose from")
 
     def scale(self, key: str, uploaded: Mapping[str, Path]) -> int:
-        """How many times a network enlarges; 0 where only a download would tell."""
+        """Returns a network's scale; loads it unless it is in the zoo."""
         if key in zoo.ZOO:
             return zoo.ZOO[key].scale
-        return load(self.model(key, uploaded))[0].scale
+        return load_cached(self.model(key, uploaded)).module.scale
 
 
 def download_of(name: str) -> str:
-    """Such as "67 MB to download"; "" where the weights are on this machine."""
+    """Returns text such as "67 MB to download"; "" if the weights are on this machine."""
     weights = zoo.ZOO[name]
     path = zoo.weights_path(name)
     if not weights.url or path.is_file():
         return ""
-    return f"{round((weights.size or 4 * weights.parameters) / MEGA)} MB to download"
+    return f"{round((weights.size or 4 * weights.parameters) / 10**6)} MB to download"
 
 
 def _short(model: str, others: Sequence[str]) -> str:
-    """The end of a path that tells it from the others: "x4/gan", "mine.pth"."""
+    """Returns the shortest end of a path that is unique among others: "x4/gan", "mine.pth"."""
     parts = Path(model).parts
     least = 1 if Path(model).suffix in SUFFIXES or model in zoo.ZOO else 2
     for count in range(least, len(parts)):
@@ -117,17 +126,17 @@ def _short(model: str, others: Sequence[str]) -> str:
 
 
 def check_models(models: Sequence[str]) -> None:
-    """InputError for a model that is neither a path nor a name of the zoo; nothing is fetched."""
+    """Raises InputError if a model is neither a path nor a name in the zoo; downloads nothing."""
     for model in models:
         if model not in zoo.ZOO:
             zoo.resolve(model)
 
 
-def load(model: str) -> tuple[Any, Any, str]:
-    """(module, variables, name) of a model, kept while it is one of the last KEPT and unchanged.
+def load_cached(model: str) -> Loaded:
+    """Loads a model, or returns the cached one if the file is unchanged; KEPT are cached.
 
     Raises:
-        InputError: It cannot be read, or is no generator.
+        InputError: It cannot be read, or is not a generator.
         RunError: It cannot be downloaded.
     """
     path = zoo.resolve(model)
@@ -137,25 +146,30 @@ def load(model: str) -> tuple[Any, Any, str]:
 
 
 @lru_cache(KEPT)
-def _load(model: str, place: str, changed: int) -> tuple[Any, Any, str]:
+def _load(model: str, place: str, changed: int) -> Loaded:
     module, variables = load_generator(place)
-    return module, variables, describe_model(model, variables)
+    return Loaded(module, variables, describe_model(model, variables))
 
 
 def check_weights(path: Path) -> None:
-    """Reads an uploaded weight file, as data: InputError if it is damaged or no generator."""
-    if not is_read(path):  # else the message would speak of models of all kinds
-        raise InputError(f"{path.name}: is no weight file; accepted are {', '.join(SUFFIXES)}")
-    load(str(path))
+    """Raises InputError if an uploaded weight file is damaged or not a generator."""
+    if not is_read(path):  # otherwise the message would list all kinds of models
+        raise InputError(f"{path.name}: is not a weight file; accepted are {', '.join(SUFFIXES)}")
+    load_cached(str(path))
 
 
 def make_upscaler(
     model: str, psnr_model: str | None = None, alpha: float = 1, **options: Any
 ) -> Watched:
-    """As `Upscaler.load`, of networks that are kept: another alpha only mixes anew."""
-    module, variables, name = load(model)
+    """As `Upscaler.load`, with cached networks: another alpha only interpolates again.
+
+    Raises:
+        InputError: A network cannot be read, or the two cannot be blended.
+        RunError: A network cannot be downloaded.
+    """
+    module, variables, name = load_cached(model)
     if psnr_model is not None:
-        other, others, other_name = load(psnr_model)
+        other, others, other_name = load_cached(psnr_model)
         if other_name == name:
             raise InputError(
                 f"{Path(model).name}: is chosen twice; choose another PSNR network, or none"
@@ -164,7 +178,7 @@ def make_upscaler(
         names = f"{Path(psnr_model).name} and {Path(model).name}"
         if kinds[0] != kinds[1]:
             raise InputError(
-                f"{names}: only networks of one architecture and scale can be mixed; "
+                f"{names}: only networks of the same architecture and scale can be blended; "
                 "choose another PSNR network, or none"
             )
         weights = (1 - alpha, alpha)
@@ -176,5 +190,5 @@ def make_upscaler(
         name = " + ".join(t if w == 1 else f"{t} x {w:g}" for t, w in terms if w)
     upscaler = Watched(module, variables, name=name, **options)
     if options.get("tile") is None:
-        upscaler.tile = min(upscaler.tile, SHOWN)
+        upscaler.tile = min(upscaler.tile, LARGEST_SHOWN)
     return upscaler

@@ -1,11 +1,11 @@
-// The images of the page: how they come in, the list of them, and what is told of the work.
+// The page's images: uploads, the list, and the progress of the work.
 const find = (id) => element.querySelector('#' + id);
 const show = makeViewer(element);
-const items = new Map(); // in the order in which they came
+const items = new Map(); // images in the order of upload
 let chosen = null, busy = false, uploads = 0;
 
-function say(sentence, problem = false) {
-  find('said').textContent = sentence;
+function showStatus(text, problem = false) {
+  find('said').textContent = text;
   find('said').classList.toggle('problem', problem);
 }
 
@@ -23,24 +23,24 @@ function button(className, text, press) {
   return made;
 }
 
-// ---- files in ----
+// ---- uploads ----
 
 function send(url, body, item) {
   return new Promise((resolve) => {
     const request = new XMLHttpRequest();
     request.open('POST', url);
     request.upload.onprogress = (event) => {
-      item.line = 'on its way, ' + Math.floor(100 * event.loaded / event.total) + ' %';
+      item.line = 'uploading, ' + Math.floor(100 * event.loaded / event.total) + ' %';
       draw();
     };
     request.onload = () => {
       try {
         resolve(JSON.parse(request.responseText));
       } catch {
-        resolve({error: request.responseText || 'the server did not take it'});
+        resolve({error: request.responseText || 'the server refused the file'});
       }
     };
-    request.onerror = () => resolve({error: 'the server was not reached, or ended the upload'});
+    request.onerror = () => resolve({error: 'the server cannot be reached, or ended the upload'});
     request.send(body);
   });
 }
@@ -48,26 +48,26 @@ function send(url, body, item) {
 function tooLarge(file) {
   return file.size > props.megabytes * 1e6 && file.name + ': has ' +
     (file.size / 1e6).toFixed(1) + ' megabytes, and this app takes up to ' + props.megabytes +
-    '; take a smaller one, or start the app with --max_megabytes';
+    '; choose a smaller one, or start the app with --max_megabytes';
 }
 
 async function add(name, url, body) {
-  const item = {id: 'up-' + ++uploads, name, line: 'on its way', notes: []};
+  const item = {id: 'up-' + ++uploads, name, line: 'uploading', notes: []};
   items.set(item.id, item);
   const problem = body && tooLarge(body);
   draw();
   const answer = problem ? {error: problem} : await send(url, body, item);
-  if (!items.has(item.id)) { // removed while it came
-    if (answer.key) forget([answer.key]);
+  if (!items.has(item.id)) { // removed during the upload
+    if (answer.key) deleteFiles([answer.key]);
     return;
   }
   Object.assign(item, answer);
   if (item.error) {
-    say(item.error, true);
+    showStatus(item.error, true);
   } else {
     item.line = item.width + '×' + item.height + ' pixels';
     if (item.frames > 1) item.line += ', ' + item.frames + ' frames';
-    if (!busy) say(item.name + ': ' + item.line);
+    if (!busy) showStatus(item.name + ': ' + item.line);
     if (!busy || !items.get(chosen)?.key) chosen = item.id;
   }
   draw();
@@ -79,7 +79,7 @@ async function addFiles(files) {
   }
 }
 
-function forget(keys) {
+function deleteFiles(keys) {
   fetch('images?' + keys.map((key) => 'key=' + encodeURIComponent(key)).join('&'),
     {method: 'DELETE'});
 }
@@ -87,15 +87,15 @@ function forget(keys) {
 function remove(item) {
   items.delete(item.id);
   item.row?.remove();
-  if (item.key) forget([item.key, item.result?.key].filter(Boolean));
+  if (item.key) deleteFiles([item.key, item.result?.key].filter(Boolean));
   if (chosen === item.id) chosen = [...items.keys()].at(-1) ?? null;
   if (item.run?.state === 'working' && busy) document.querySelector('#stop').click();
   draw();
 }
 
-const browse = find('files'), snap = find('snap');
+const browse = find('files'), phoneCamera = find('phone-camera');
 find('browse').addEventListener('click', () => browse.click());
-for (const input of [browse, snap]) {
+for (const input of [browse, phoneCamera]) {
   input.addEventListener('change', () => {
     addFiles(input.files).catch(console.error);
     input.value = '';
@@ -107,18 +107,18 @@ for (const sample of element.querySelectorAll('.sample')) {
 }
 makeCamera(element, (file) => addFiles([file]));
 
-const carries = (event) => [...(event.dataTransfer?.types ?? [])].includes('Files');
-let over = 0;
+const hasFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes('Files');
+let entered = 0;
 const zone = find('zone');
-document.addEventListener('dragenter', (event) => carries(event) && over++ === 0 &&
+document.addEventListener('dragenter', (event) => hasFiles(event) && entered++ === 0 &&
   zone.classList.add('over'));
-document.addEventListener('dragleave', (event) => carries(event) && --over === 0 &&
+document.addEventListener('dragleave', (event) => hasFiles(event) && --entered === 0 &&
   zone.classList.remove('over'));
-document.addEventListener('dragover', (event) => carries(event) && event.preventDefault());
+document.addEventListener('dragover', (event) => hasFiles(event) && event.preventDefault());
 document.addEventListener('drop', (event) => {
-  if (!carries(event)) return;
+  if (!hasFiles(event)) return;
   event.preventDefault();
-  over = 0;
+  entered = 0;
   zone.classList.remove('over');
   addFiles(event.dataTransfer.files);
 });
@@ -139,19 +139,19 @@ weights.addEventListener('change', async () => {
   const file = weights.files[0], place = weights.dataset.place;
   weights.value = '';
   if (!file) return;
-  say(file.name + ': is read …');
+  showStatus('Reading ' + file.name + ' …');
   const url = 'weights?name=' + encodeURIComponent(file.name);
   const problem = tooLarge(file);
   const answer = problem ? {error: problem} : await send(url, file, {});
-  if (answer.error) return say(answer.error, true);
-  say(answer.name + ': is chosen');
-  trigger('weighed', {network: answer.network, place});
+  if (answer.error) return showStatus(answer.error, true);
+  showStatus(answer.name + ' is selected.');
+  trigger('weights_added', {network: answer.network, place});
 });
 
 // ---- the list ----
 
 function row(item) {
-  const made = make('li', '');
+  const entry = make('li', '');
   const pick = button('pick', '', () => {
     chosen = item.id;
     draw();
@@ -159,18 +159,18 @@ function row(item) {
   pick.append(make('span', 'thumb'), make('span', 'name'), make('span', 'facts'));
   const links = make('div', 'links');
   const link = make('a', 'plain link');
-  const gone = button('plain gone', '×', () => remove(item));
-  gone.setAttribute('aria-label', 'Remove ' + item.name);
-  gone.title = 'Remove';
-  links.append(link, gone);
+  const removeButton = button('plain gone', '×', () => remove(item));
+  removeButton.setAttribute('aria-label', 'Remove ' + item.name);
+  removeButton.title = 'Remove';
+  links.append(link, removeButton);
   const hint = make('div', 'hint');
   hint.append(make('p', ''), button('plain', '', () => trigger('suggested', item.hint)));
-  made.append(pick, links, make('p', 'error'), make('p', 'notes'), hint);
-  find('list').append(made);
-  return made;
+  entry.append(pick, links, make('p', 'error'), make('p', 'notes'), hint);
+  find('list').append(entry);
+  return entry;
 }
 
-function offer(link, result) {
+function showDownload(link, result) {
   link.hidden = !result;
   if (!result || link.dataset.url === result.url) return;
   link.dataset.url = link.href = result.url;
@@ -189,12 +189,12 @@ function drawRow(item) {
     place.hidden = !text;
   };
   const percent = Math.floor(100 * (run.fraction ?? 0)) + ' %';
-  const states = {waiting: 'waits', working: percent, stopped: 'stopped'};
+  const states = {waiting: 'waiting', working: percent, stopped: 'stopped'};
   write('name', item.name);
   write('facts', states[run.state] ?? item.result?.pixels ?? (item.error ? '' : item.line));
   write('error', item.error ?? run.error ?? '');
   write('notes', [...new Set([...item.notes ?? [], ...item.result?.notes ?? []])].join('. '));
-  offer(part('link'), item.result);
+  showDownload(part('link'), item.result);
   part('hint').hidden = !item.hint;
   if (item.hint) {
     part('hint').firstElementChild.textContent = item.hint.text;
@@ -210,8 +210,8 @@ function drawRow(item) {
 
 function draw() {
   for (const item of items.values()) drawRow(item);
-  const there = [...items.values()].filter((item) => item.key);
-  const results = there.map((item) => item.result).filter(Boolean);
+  const uploaded = [...items.values()].filter((item) => item.key);
+  const results = uploaded.map((item) => item.result).filter(Boolean);
   find('work').hidden = !items.size;
   find('count').textContent = items.size === 1 ? '1 image' : items.size + ' images';
   find('all').hidden = results.length < 2;
@@ -220,7 +220,7 @@ function draw() {
   find('viewer').hidden = !item?.shown;
   if (item?.shown) {
     const run = item.run?.state === 'working' ? item.run : null;
-    const last = run ?? item.result; // while it is made anew, too
+    const last = run ?? item.result; // also while it is upscaled again
     show({
       key: item.id,
       beforeUrl: last?.before ?? item.shown,
@@ -231,19 +231,19 @@ function draw() {
       afterTag: run?.before ? Math.floor(100 * run.fraction) + ' %' : last?.after ? 'After' : '',
     });
   }
-  offer(find('download'), item?.result);
-  const value = {keys: there.map((one) => one.key), shown: item?.key ?? null};
+  showDownload(find('download'), item?.result);
+  const value = {keys: uploaded.map((one) => one.key), shown: item?.key ?? null};
   if (JSON.stringify(value) !== JSON.stringify(props.value)) props.value = value;
 }
 
-// ---- what is told of the work ----
+// ---- progress ----
 
-document.addEventListener('told', ({detail}) => {
+document.addEventListener('status', ({detail}) => {
   if (!detail?.said) return;
   const began = detail.busy && !busy;
   busy = detail.busy;
   element.classList.toggle('busy', busy);
-  say(detail.said, detail.problem);
+  showStatus(detail.said, detail.problem);
   const runs = Object.entries(detail.items ?? {}), count = runs.length;
   let fraction = 0;
   for (const [key, run] of runs) {
@@ -251,7 +251,7 @@ document.addEventListener('told', ({detail}) => {
     const item = [...items.values()].find((one) => one.key === key);
     if (!item) continue;
     const fresh = run.state === 'working' && item.run?.state !== 'working';
-    if (fresh && item.id !== chosen && count > 1) chosen = item.id; // follow the work
+    if (fresh && item.id !== chosen && count > 1) chosen = item.id; // shows the image that is being upscaled
     if (run.state === 'working' && !run.before) run.before = item.result?.before;
     item.run = run;
     if (run.state === 'done') item.result = run;

@@ -1,4 +1,4 @@
-"""Images for the browser: reduced, 8 bits, on white, as JPEG."""
+"""Writes previews for the browser: reduced 8-bit JPEGs on white."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,23 +11,23 @@ from esrgan_jax.images.reader import OpenedImage
 from esrgan_jax.images.writer import write_rows
 from esrgan_jax.upscaling.strips import Strips, quantized, resized, white_level
 
-LONGEST = 2560  # pixels of a preview's longer side: enough to zoom into, little to send
-PARTS = 24  # that a result is shown in while it is made
+LONGEST_SIDE = 2560  # pixels of a preview: enough to zoom in, little to send
+PARTS = 24  # most parts in which a result appears
 
 
-def preview_size(height: int, width: int, longest: int = LONGEST) -> tuple[int, int]:
-    """(height, width) of an image made to fit; a smaller one keeps its size."""
+def preview_size(height: int, width: int, longest: int = LONGEST_SIDE) -> tuple[int, int]:
+    """Returns (height, width) reduced to a longest side; a smaller image keeps its size."""
     shrunk = min(1.0, longest / max(height, width))
     return max(round(height * shrunk), 1), max(round(width * shrunk), 1)
 
 
 def write_preview(image: OpenedImage, target: Path, size: tuple[int, int]) -> Path:
-    """Writes an image's first frame for the browser, in its colours' profile.
+    """Writes an image's first frame as JPEG, with the image's ICC profile, and returns the path.
 
     Args:
-        image: As opened.
+        image: The opened image.
         target: A .jpg file.
-        size: (height, width) that it shall have, larger (bicubic) or smaller.
+        size: (height, width) of the preview, larger (bicubic) or smaller.
     """
     before = (image.height, image.width)
     rows = (opaque(strip) for strip in _first_frame(image))
@@ -47,7 +47,7 @@ def write_preview(image: OpenedImage, target: Path, size: tuple[int, int]) -> Pa
 
 
 def opaque(strip: np.ndarray) -> np.ndarray:
-    """(n, width, bands) of any kind as float32 in [0, 1], on white where it is transparent."""
+    """Returns (n, width, bands) rows of any dtype as float32 in [0, 1], on white, without alpha."""
     pixels = strip.astype(np.float32) / np.float32(white_level(strip.dtype))
     if strip.shape[2] in (2, 4):
         alpha = pixels[..., -1:]
@@ -62,12 +62,12 @@ def _first_frame(image: OpenedImage) -> Iterator[np.ndarray]:
         yield strip
 
 
-class Parts:
-    """The finished rows of a result's first frame, as small images from top to bottom.
+class PreviewParts:
+    """Writes the finished rows of a result's first frame as previews, from top to bottom.
 
     Args:
-        place: Gives the path of a part's file by its name.
-        profile: The ICC profile of the colours, if any.
+        place: Returns the path for a file name.
+        profile: The ICC profile, if any.
         finished: Called with (top, height, file) of each part, as shares of the whole height.
     """
 
@@ -82,8 +82,8 @@ class Parts:
         self.held: list[np.ndarray] = []
 
     def add(self, strips: Strips, rows: np.ndarray) -> None:
-        """The next rows of the image."""
-        if self.top >= strips.height:  # a further frame
+        """Adds the next rows, (n, width, bands), and writes a part if enough are collected."""
+        if self.top >= strips.height:  # another frame
             return
         self.held.append(rows)
         self.held_rows += len(rows)

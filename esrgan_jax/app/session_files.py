@@ -1,4 +1,4 @@
-"""The files of the page's users: only the session that uploaded or made a file can fetch it."""
+"""The page's files: only the browser that uploaded or made a file can fetch it."""
 
 import io
 import secrets
@@ -18,10 +18,10 @@ from starlette.responses import FileResponse, PlainTextResponse, Response, Strea
 from esrgan_jax.app.guard import browser_of
 from esrgan_jax.errors import InputError
 
-HOURS = 6  # that files are kept while the app runs; in the end it deletes all
-GRACE = 60  # seconds, for what the browser may be fetching yet
+HOURS = 6  # how long files are kept; the app deletes all when it ends
+DELETE_AFTER = 60  # seconds in which the browser may still fetch a released file
 CHUNK = 2**20
-GONE = "there is no such file: it was removed, or another browser's"
+GONE = "there is no such file: it was deleted, or belongs to another browser"
 
 
 @dataclass
@@ -32,10 +32,10 @@ class _File:
 
 
 class SessionFiles:
-    """Files by ids that cannot be guessed, each of one browser.
+    """Files by keys that cannot be guessed, each owned by one browser.
 
     Args:
-        folder: Where they are; each in a folder of its own, so that any has its name.
+        folder: Their folder. Each is in a subfolder, so that names need not differ.
     """
 
     def __init__(self, folder: Path):
@@ -44,42 +44,42 @@ class SessionFiles:
         self.files: dict[str, _File] = {}
 
     def place(self, name: str) -> Path:
-        """A path of that name for a new file, in a folder of its own."""
+        """Returns a path of that name for a new file, in a new folder."""
         return Path(tempfile.mkdtemp(dir=self.folder), name)
 
     def add(self, browser: str, path: Path) -> str:
-        """The id of the file at `place`."""
-        self._forget_old()
+        """Adds a file at a path of `place` and returns its key."""
+        self._delete_old()
         with self.lock:
             key = secrets.token_urlsafe(16)
             self.files[key] = _File(browser, path, time.monotonic() + 3600 * HOURS)
             return key
 
     def path(self, browser: str, key: str) -> Path:
-        """Where a browser's file is; InputError if it is none of its own."""
+        """Returns the path of a browser's file; InputError if it has no such file."""
         file = self.files.get(key)
         if file is None or not browser or not secrets.compare_digest(file.browser, browser):
             raise InputError(GONE)
         return file.path
 
     def url(self, key: str) -> str:
-        """Where the browser gets it, relative to the page."""
+        """Returns the URL of a file, relative to the page."""
         return f"files/{key}/{quote(self.files[key].path.name)}"
 
     def remove(self, browser: str, keys: Iterable[str]) -> None:
-        """Deletes those of the files that are the browser's."""
+        """Deletes files, if they are the browser's."""
         for key in keys:
             file = self.files.get(key)
             if file is not None and file.browser == browser:
                 self._delete(key)
 
-    def let_go(self, keys: Iterable[str]) -> None:
-        """The page does not show these any more; they are deleted in a while."""
+    def release(self, keys: Iterable[str]) -> None:
+        """Deletes files after DELETE_AFTER seconds: the page does not show them any more."""
         for key in keys:
             if file := self.files.get(key):
-                file.until = min(file.until, time.monotonic() + GRACE)
+                file.until = min(file.until, time.monotonic() + DELETE_AFTER)
 
-    def _forget_old(self) -> None:
+    def _delete_old(self) -> None:
         now = time.monotonic()
         for key in [key for key, file in list(self.files.items()) if file.until < now]:
             self._delete(key)
@@ -91,7 +91,7 @@ class SessionFiles:
             shutil.rmtree(file.path.parent, ignore_errors=True)
 
     async def fetch(self, request: Request) -> Response:
-        """GET /files/{key}/{name}."""
+        """GET /files/{key}/{name}: returns a file."""
         try:
             path = self.path(browser_of(request.headers), request.path_params["key"])
         except InputError as error:
@@ -101,7 +101,7 @@ class SessionFiles:
         return FileResponse(path, headers={"cache-control": "private, max-age=3600"})
 
     async def fetch_all(self, request: Request) -> Response:
-        """GET /results.zip?key=…&key=…: several files, as they are, in one."""
+        """GET /results.zip?key=…&key=…: returns several files in a ZIP archive."""
         browser = browser_of(request.headers)
         try:
             paths = [self.path(browser, key) for key in request.query_params.getlist("key")]
@@ -112,7 +112,7 @@ class SessionFiles:
 
 
 class _Pipe(io.RawIOBase):
-    """What a ZipFile writes to, taken away as it comes."""
+    """A write-only file that hands out what was written."""
 
     def __init__(self) -> None:
         self.written: list[bytes] = []
@@ -130,7 +130,7 @@ class _Pipe(io.RawIOBase):
 
 
 def zipped(paths: Iterable[Path]) -> Iterator[bytes]:
-    """The bytes of an archive of files, which are not compressed again; names become unique."""
+    """Yields the bytes of an uncompressed ZIP archive of files, with unique names."""
     pipe, seen = _Pipe(), set()
     with zipfile.ZipFile(pipe, "w") as archive:  # type: ignore[arg-type]
         for path in paths:

@@ -1,4 +1,4 @@
-// The image before and after, one over the other: split by a line, zoomed and moved together.
+// Shows the image before and after upscaling, divided by a line; zooms and moves both together.
 function makeViewer(root) {
   const find = (id) => root.querySelector('#' + id);
   const pane = find('window'), before = find('before'), after = find('after');
@@ -11,11 +11,11 @@ function makeViewer(root) {
     return Math.min(pane.clientWidth / view.width, pane.clientHeight / view.height);
   }
 
-  function settle() {
+  function update() {
     const sides = [['x', pane.clientWidth, view.width], ['y', pane.clientHeight, view.height]];
     if (view.fitting) view.scale = fitScale();
-    for (const [axis, room, side] of sides) {
-      const left = room - side * view.scale;
+    for (const [axis, available, side] of sides) {
+      const left = available - side * view.scale;
       view[axis] = left > 0 ? left / 2 : Math.min(0, Math.max(left, view[axis]));
     }
     for (const content of contents) {
@@ -37,42 +37,42 @@ function makeViewer(root) {
     view.x = x - (x - view.x) * scale / view.scale;
     view.y = y - (y - view.y) * scale / view.scale;
     view.scale = scale;
-    settle();
+    update();
   }
 
-  function room() {
+  function resize() {
     const most = Math.max(Math.min(innerHeight * 0.72, 900), 220);
     pane.style.height = Math.min(pane.clientWidth * view.height / view.width, most) + 'px';
-    settle();
+    update();
   }
 
-  const place = (event) => {
+  const position = (event) => {
     const box = pane.getBoundingClientRect();
     return [event.clientX - box.left, event.clientY - box.top];
   };
-  const spread = () => {
+  const pinch = () => {
     const [a, b] = [...fingers.values()];
     return [Math.hypot(a[0] - b[0], a[1] - b[1]), (a[0] + b[0]) / 2, (a[1] + b[1]) / 2];
   };
   let dragged = null;
   pane.addEventListener('pointerdown', (event) => {
     if (event.button) return;
-    fingers.set(event.pointerId, place(event));
+    fingers.set(event.pointerId, position(event));
     const onLine = line.contains(event.target);
     dragged = fingers.size > 1 ? 'pinch' : onLine || view.fitting ? 'line' : 'image';
     if (dragged === 'line' && !view.compared) return;
     pane.setPointerCapture(event.pointerId);
-    if (dragged === 'line') moveLine(place(event)[0]);
+    if (dragged === 'line') moveLine(position(event)[0]);
   });
   pane.addEventListener('pointermove', (event) => {
     const last = fingers.get(event.pointerId);
     if (!last) return;
-    const now = place(event);
+    const now = position(event);
     if (dragged === 'pinch' && fingers.size === 2) {
-      const [wide] = spread();
+      const [distance] = pinch();
       fingers.set(event.pointerId, now);
-      const [wider, x, y] = spread();
-      zoomTo(view.scale * wider / Math.max(wide, 1), x, y);
+      const [newDistance, x, y] = pinch();
+      zoomTo(view.scale * newDistance / Math.max(distance, 1), x, y);
       return;
     }
     fingers.set(event.pointerId, now);
@@ -80,7 +80,7 @@ function makeViewer(root) {
     if (dragged === 'image') {
       view.x += now[0] - last[0];
       view.y += now[1] - last[1];
-      settle();
+      update();
     }
   });
   for (const name of ['pointerup', 'pointercancel']) {
@@ -88,24 +88,24 @@ function makeViewer(root) {
   }
   function moveLine(x) {
     split.value = 100 * x / pane.clientWidth;
-    settle();
+    update();
   }
-  split.addEventListener('input', settle);
+  split.addEventListener('input', update);
   pane.addEventListener('dblclick', (event) => {
     if (line.contains(event.target)) return;
-    if (view.fitting) zoomTo(Math.max(1, 2 * fitScale()), ...place(event));
+    if (view.fitting) zoomTo(Math.max(1, 2 * fitScale()), ...position(event));
     else zoomTo(fitScale());
   });
   pane.addEventListener('wheel', (event) => {
     if (!event.ctrlKey && !event.metaKey && view.fitting) return; // the page scrolls
     event.preventDefault();
-    zoomTo(view.scale * Math.exp(-event.deltaY / 300), ...place(event));
+    zoomTo(view.scale * Math.exp(-event.deltaY / 300), ...position(event));
   }, {passive: false});
   find('zoom-in').addEventListener('click', () => zoomTo(view.scale * 1.5));
   find('zoom-out').addEventListener('click', () => zoomTo(view.scale / 1.5));
   find('zoom-fit').addEventListener('click', () => zoomTo(fitScale()));
   find('zoom-one').addEventListener('click', () => zoomTo(1));
-  new ResizeObserver(room).observe(pane.parentElement);
+  new ResizeObserver(resize).observe(pane.parentElement);
 
   function imageElement(url, alt, top = 0, height = 1) {
     const made = document.createElement('img');
@@ -115,7 +115,7 @@ function makeViewer(root) {
     return made;
   }
 
-  // Shows what is asked for, and changes of the page what is another alone.
+  // Shows an image; only what differs from the last call is changed.
   let shown = {};
   return function show(image) {
     const {key, beforeUrl, afterUrl, parts, size, beforeTag, afterTag} = image;
@@ -124,7 +124,7 @@ function makeViewer(root) {
       split.value = 50;
     }
     const scale = size[0] / view.width;
-    if (shown.key === key && !view.fitting && scale !== 1) { // the same place of it stays in sight
+    if (shown.key === key && !view.fitting && scale !== 1) { // the view stays at the same place
       view.scale /= scale;
     }
     [view.width, view.height] = size;
@@ -132,7 +132,7 @@ function makeViewer(root) {
     if (shown.beforeUrl !== beforeUrl || shown.key !== key) {
       const next = imageElement(beforeUrl, 'Before');
       const old = [...contents[0].children];
-      contents[0].append(next); // above the last one, which is seen until it is there
+      contents[0].append(next); // above the old one, which is visible until it is loaded
       next.decode().catch(() => {}).finally(() => old.forEach((one) => one.remove()));
     }
     if (afterUrl !== shown.afterUrl || shown.key !== key) {
@@ -146,12 +146,12 @@ function makeViewer(root) {
       }
     }
     if (!afterUrl) {
-      let there = contents[1].querySelectorAll('img.part').length;
-      if (there > parts.length) { // of an earlier run
+      let count = contents[1].querySelectorAll('img.part').length;
+      if (count > parts.length) { // from an earlier run
         contents[1].replaceChildren();
-        there = 0;
+        count = 0;
       }
-      for (const [top, height, url] of parts.slice(there)) {
+      for (const [top, height, url] of parts.slice(count)) {
         const part = imageElement(url, '', top, height);
         part.className = 'part';
         contents[1].append(part);
@@ -163,6 +163,6 @@ function makeViewer(root) {
     line.hidden = !view.compared;
     split.disabled = !view.compared;
     shown = image;
-    room();
+    resize();
   };
 }

@@ -14,12 +14,12 @@ from esrgan_jax.upscaling.strips import Strips
 from esrgan_jax.upscaling.upscaler import Upscaler
 
 
-class Stopped(Exception):
-    """The user does not want the result any more."""
+class StoppedByUser(Exception):
+    """The user stopped the work."""
 
 
 class Watched(Upscaler):
-    """An `Upscaler` that shows each finished strip to `seen`, where there is one."""
+    """An `Upscaler` that calls `seen`, if set, with each finished strip."""
 
     seen: Callable[[Strips, np.ndarray], None] | None = None
 
@@ -36,17 +36,17 @@ class Watched(Upscaler):
             yield rows
 
 
-class Watch(Report):
-    """What `upscale_files` tells of one image.
+class PageReport(Report):
+    """Collects what `upscale_files` reports on one image.
 
     Args:
-        told: Called with the pixels of the result that are done, and that there are.
-        stop: Once set, the work ends with `Stopped`.
+        progress: Called with (finished, total) pixels of the result.
+        stop: Once set, the work ends with `StoppedByUser`.
     """
 
-    def __init__(self, told: Callable[[int, int], None], stop: threading.Event):
+    def __init__(self, progress: Callable[[int, int], None], stop: threading.Event):
         super().__init__("quiet", 1, io.StringIO())
-        self.told, self.stop = told, stop
+        self.progress, self.stop = progress, stop
         self.notes: list[str] = []
         self.problem: BaseException | str | None = None
 
@@ -56,9 +56,9 @@ class Watch(Report):
 
     def advance(self, pixels: int, *more: Any) -> None:
         if self.stop.is_set():
-            raise Stopped
+            raise StoppedByUser
         super().advance(pixels, *more)
-        self.told(min(self.pixels, self.total), self.total)
+        self.progress(min(self.pixels, self.total), self.total)
 
     def note(self, source: Path, text: str) -> None:
         self.notes.append(text)

@@ -1,4 +1,4 @@
-"""The settings and the state of one image on the page."""
+"""Settings of the page, and the work on one image."""
 
 import shutil
 import threading
@@ -24,21 +24,22 @@ from esrgan_jax.images.reader import open_image
 if TYPE_CHECKING:
     from esrgan_jax.app.runs import Runs
 
-State = dict[str, Any]
+State = dict[str, Any]  # what the page shows, as JSON
+Key = tuple[object, ...]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What shall be made of images.
+    """The network and the options of results.
 
     Attributes:
-        make: Gives the upscaler; reads, and perhaps downloads, its networks.
-        scale: Result over image.
-        suffix: The format, "" for what fits.
-        depth: Bits a channel, None for those of the image.
-        quality: 1 to 100, for formats that have one; None for a good one.
-        lossless: Where the format can.
-        key: All that was chosen: equal for what gives equal results.
+        make: Returns the upscaler; reads and, if needed, downloads its networks.
+        scale: Result size over image size.
+        suffix: The format; "" chooses one that fits.
+        depth: Bits per channel; None for those of the image.
+        quality: 1 to 100 for lossy formats; None chooses a good one.
+        lossless: Whether to compress without loss, if the format can.
+        key: All settings; equal keys give equal results.
     """
 
     make: Callable[[], Watched] = field(compare=False)
@@ -47,14 +48,15 @@ class Settings:
     depth: int | None
     quality: int | None
     lossless: bool
-    key: tuple[Any, ...]
+    key: Key
 
     def options(self, suffix: str) -> ResultOptions:
+        """Returns the options of a result of that format."""
         return ResultOptions(self.scale, None, suffix, self.depth, self.quality, self.lossless)
 
 
 class Work:
-    """One image's work, in a thread, and how far it is."""
+    """Upscales one image in a thread and tracks its progress."""
 
     def __init__(
         self,
@@ -70,11 +72,11 @@ class Work:
         self.upscaler, self.settings, self.stop, self.item = upscaler, settings, stop, item
         self.estimate: Estimate | None = None
         self.total, self.start = 0, time.monotonic()
-        self.shown: list[str] = []  # files that are needed while it lasts
+        self.shown: list[str] = []  # keys of previews that are needed until it ends
         self.result: State = {}
 
-    def tell(self, state: State, count: str) -> None:
-        """Brings the page's state up to date."""
+    def update(self, state: State, count: str) -> None:
+        """Writes the progress into the page's state, after `count`, such as "Image 1 of 2: "."""
         if self.estimate is None:
             return
         share = self.estimate.share()
@@ -83,11 +85,11 @@ class Work:
         state["said"] = count + progress_line(share * self.total, self.total, seconds)
 
     def do(self) -> None:
-        """All of it; what becomes of the image is then in `result`."""
+        """Upscales the image and sets `result`."""
         try:
             self._do()
         finally:
-            self.runs.files.let_go(self.shown)
+            self.runs.files.release(self.shown)
             self.runs.working.release()
 
     def _do(self) -> None:
@@ -100,7 +102,7 @@ class Work:
         kind = (self.upscaler.name, settings.key[-1])
         pixels = image.height * image.width * image.frames
 
-        def told(done: int, total: int) -> None:
+        def progress(done: int, total: int) -> None:
             if self.estimate is None:
                 self.start, self.total = time.monotonic(), total
                 self.estimate = runs.rates.estimate(
@@ -119,7 +121,7 @@ class Work:
                 folder,
                 options,
                 runs.limits,
-                told=told,
+                progress=progress,
                 part=self._part,
                 stop=self.stop,
             )
@@ -131,7 +133,7 @@ class Work:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         keys = [before_key, files.add(self.browser, after), files.add(self.browser, target)]
-        files.let_go(runs.made.get(self.key, ((), []))[1])
+        files.release(runs.made.get(self.key, ((), []))[1])
         runs.made[self.key] = settings.key, keys
         self.result = {
             "state": "done",
