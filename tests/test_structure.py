@@ -143,7 +143,7 @@ def test_the_mask_of_a_tiff(outcome):
 def test_the_layers_of_a_tiff(outcome):
     layers = (37724, "B", 30, b"Adobe Photoshop Document Data\0")
     result = outcome(tiff({**LARGE, "extratags": [layers]}))
-    assert result.notes == ["its Photoshop layers are dropped; the flattened image is taken"]
+    assert result.notes == ["its Photoshop layers are dropped; the flattened image is used"]
     assert level(result.path) == 30
 
 

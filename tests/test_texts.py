@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from esrgan_jax.images.metadata.exif import Field
+from esrgan_jax.images.formats.tiff_directory import Field
 from esrgan_jax.images.metadata.exif_edit import edited_exif
 from esrgan_jax.images.metadata.insertion import insert
 from esrgan_jax.images.metadata.png_text import Text, chunks

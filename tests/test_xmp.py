@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from esrgan_jax.images.metadata.exif import Field
+from esrgan_jax.images.formats.tiff_directory import Field
 from esrgan_jax.images.metadata.exif_edit import edited_exif, scaled_exif, upright_exif
 from esrgan_jax.images.metadata.xmp import (
     scaled_xmp,

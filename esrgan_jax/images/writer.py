@@ -15,8 +15,9 @@ from esrgan_jax.errors import InputError
 from esrgan_jax.files import replacing, write_error
 from esrgan_jax.images.bands import beside, extra_of, filled, interleaved
 from esrgan_jax.images.formats.gif import add_comment
+from esrgan_jax.images.formats.tiff_directory import Field
 from esrgan_jax.images.formats.tiff_kind import EXTRA
-from esrgan_jax.images.metadata.exif import Field, append_exif
+from esrgan_jax.images.metadata.exif import append_exif
 from esrgan_jax.images.metadata.fields import exif_fields, scaled_metadata, with_metadata
 from esrgan_jax.images.metadata.geotiff import nodata_of, scaled_geo
 from esrgan_jax.images.metadata.insertion import insert_jpeg_comments, insert_png_text

@@ -7,7 +7,7 @@ import struct
 from contextlib import suppress
 from typing import NamedTuple
 
-from esrgan_jax.images.metadata.exif import open_tiff, read_entries
+from esrgan_jax.images.formats.tiff_directory import first_directory
 
 SEGMENT = re.compile(rb"\xff+([^\x00\x01\xd0-\xd7\xff])")  # the next marker after coded data
 START_OF_SCAN, END, COMMENT = 0xDA, 0xD9, 0xFE
@@ -112,9 +112,9 @@ def _multi_image(segments: Segments) -> dict[int, int]:
             continue
         with suppress(struct.error, ValueError, KeyError):
             file = io.BytesIO(content[4:])
-            layout, first = open_tiff(file)
-            _, count, where = read_entries(file, layout, first)[0][MP_ENTRIES]
-            file.seek(struct.unpack(layout.counts[1], where)[0])
+            layout, _, own = first_directory(file)
+            _, count, offset = own[MP_ENTRIES]
+            file.seek(struct.unpack(layout.counts[1], offset)[0])
             entries = struct.iter_unpack(f"{layout.order}IIIHH", file.read(count // 16 * 16))
             return {place + 4 + at if at else 0: kind & 0xFFFFFF for kind, _, at, _, _ in entries}
     return {}

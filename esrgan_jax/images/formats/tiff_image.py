@@ -8,13 +8,14 @@ from typing import Any, BinaryIO
 import numpy as np
 import pyvips
 
+from esrgan_jax.images.formats.tiff_directory import ORIENTATION
 from esrgan_jax.images.formats.tiff_kind import FLOAT, ICCLAB, TiffKind, as_rgb, read_kind, refusal
 from esrgan_jax.images.formats.tiff_tags import numbers, read_tags
 from esrgan_jax.images.vips import LOADERS, load
 
-ORIENTATION, ACROSS, DOWN, UNIT = 274, 282, 283, 296
+X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 282, 283, 296
 BLOBS = {700: "xmp-data", 33723: "iptc-data", 34675: "icc-profile-data"}
-MILLIMETRES = {2: 25.4, 3: 10.0}  # of a UNIT
+MILLIMETRES = {2: 25.4, 3: 10.0}  # of a RESOLUTION_UNIT
 # From Y, Cb and Cr to red, green and blue (ITU-R BT.601).
 FROM_YCBCR: Any = [[1, 0, 1.402], [1, -0.344136, -0.714136], [1, 1.772, 0]]
 
@@ -92,7 +93,8 @@ def _named(image: pyvips.Image, kind: TiffKind) -> pyvips.Image:
         case 2 | 3:
             name = "scrgb" if real else "rgb16" if deep else "srgb"
             return image.copy(interpretation=name)
-    return image.copy(interpretation="grey16" if deep else "b-w")
+        case _:
+            return image.copy(interpretation="grey16" if deep else "b-w")
 
 
 def _lab(image: pyvips.Image, kind: TiffKind) -> pyvips.Image:
@@ -122,13 +124,14 @@ def _by_tifffile(source: Path | bytes, kind: TiffKind) -> pyvips.Image:
                 colormap = page.colormap
         except Exception as error:  # tifffile and its codecs raise many types
             raise ValueError("its pixels are damaged or cut off") from error
-        tags = read_tags(file, (ORIENTATION, ACROSS, DOWN, UNIT, *BLOBS), **kind.where)
+        resolution = X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT
+        tags = read_tags(file, (ORIENTATION, *resolution, *BLOBS), **kind.where)
     if kind.planar and kind.samples > 1:
         array = np.moveaxis(array, 0, -1)
     array = np.ascontiguousarray(_full_scale(np.atleast_3d(array), kind, colormap))
     image = pyvips.Image.new_from_array(array)
-    unit = MILLIMETRES.get(int((numbers(tags, UNIT) or (2,))[0]))
-    across, down = (numbers(tags, tag) for tag in (ACROSS, DOWN))
+    unit = MILLIMETRES.get(int((numbers(tags, RESOLUTION_UNIT) or (2,))[0]))
+    across, down = (numbers(tags, tag) for tag in (X_RESOLUTION, Y_RESOLUTION))
     if unit and across and down:
         image = image.copy(xres=across[0] / unit, yres=down[0] / unit)
     for tag, name in BLOBS.items():

@@ -4,12 +4,13 @@ import struct
 from collections.abc import Mapping
 from typing import BinaryIO, NamedTuple
 
-from esrgan_jax.images.formats.tiff_tags import numbers, place_of_value, read_tags
+from esrgan_jax.images.formats.tiff_directory import BITS_PER_SAMPLE, PHOTOMETRIC
+from esrgan_jax.images.formats.tiff_tags import numbers, offset_of_value, read_tags
 
-BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANAR = 258, 259, 262, 277, 284
-PREDICTOR, TILE_WIDTH, EXTRA, FORMAT, SUBSAMPLING, INK = 317, 322, 338, 339, 530, 332
+COMPRESSION, SAMPLES_PER_PIXEL, PLANAR, PREDICTOR, TILE_WIDTH = 259, 277, 284, 317, 322
+INK, EXTRA, SAMPLE_FORMAT, SUBSAMPLING = 332, 338, 339, 530
 UNSPECIFIED, ASSOCIATED, UNASSOCIATED = 0, 1, 2  # values of EXTRA
-UNSIGNED, SIGNED, FLOAT, UNDEFINED, COMPLEX_INT, COMPLEX = range(1, 7)  # values of FORMAT
+UNSIGNED, SIGNED, FLOAT, UNDEFINED, COMPLEX_INT, COMPLEX = range(1, 7)  # values of SAMPLE_FORMAT
 GRAYS, RGB, CMYK, YCBCR, CIELAB, ICCLAB, ITULAB = (0, 1), 2, 5, 6, 8, 9, 10
 LOGL, LOGLUV = 32844, 32845
 COLORS = {RGB: 3, CMYK: 4, YCBCR: 3, CIELAB: 3, ICCLAB: 3, ITULAB: 3, LOGLUV: 3}
@@ -92,15 +93,16 @@ class TiffKind(NamedTuple):
 
 def read_kind(file: BinaryIO, where: Mapping[str, int]) -> TiffKind | None:
     """Reads the format of the samples of an open TIFF; None if its tags are damaged."""
-    layout = BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANAR, PREDICTOR, TILE_WIDTH
-    tags = read_tags(file, (*layout, EXTRA, FORMAT, SUBSAMPLING, INK), **where)
+    layout = COMPRESSION, SAMPLES_PER_PIXEL, PLANAR, PREDICTOR, TILE_WIDTH, SUBSAMPLING
+    meaning = BITS_PER_SAMPLE, PHOTOMETRIC, INK, EXTRA, SAMPLE_FORMAT
+    tags = read_tags(file, layout + meaning, **where)
     if not tags:
         return None
 
     def value(tag: int, default: int) -> int:
         return int((numbers(tags, tag) or (default,))[0])
 
-    samples, photometric = value(SAMPLES, 1), value(PHOTOMETRIC, -1)
+    samples, photometric = value(SAMPLES_PER_PIXEL, 1), value(PHOTOMETRIC, -1)
     colors = min(COLORS.get(photometric, 1), samples)
     if photometric == CMYK and value(INK, 1) != 1:
         colors = 1  # inks other than CMYK are further bands
@@ -112,8 +114,8 @@ def read_kind(file: BinaryIO, where: Mapping[str, int]) -> TiffKind | None:
     return TiffKind(
         value(COMPRESSION, 1),
         photometric,
-        value(BITS, 1),
-        value(FORMAT, UNSIGNED),
+        value(BITS_PER_SAMPLE, 1),
+        value(SAMPLE_FORMAT, UNSIGNED),
         value(PREDICTOR, 1),
         samples,
         value(PLANAR, 1) == 2,
@@ -162,5 +164,5 @@ def refusal(kind: TiffKind, codecs: bool) -> str | None:
 def as_rgb(file: BinaryIO, kind: TiffKind) -> dict[int, bytes]:
     """Returns {offset: bytes} to replace in an open TIFF so that libvips reads it as RGB."""
     order = "<" if file.seek(0) == 0 and file.read(2) == b"II" else ">"
-    at = place_of_value(file, PHOTOMETRIC, **kind.where)
+    at = offset_of_value(file, PHOTOMETRIC, **kind.where)
     return {at: struct.pack(f"{order}H", RGB)}

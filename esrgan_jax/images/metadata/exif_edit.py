@@ -5,56 +5,57 @@ import struct
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from esrgan_jax.images.metadata.exif import (
-    EXIF,
-    Entries,
+from esrgan_jax.images.formats.tiff_directory import (
+    EXIF_IFD,
+    IMAGE_LENGTH,
+    IMAGE_WIDTH,
+    ORIENTATION,
+    Entry,
     Field,
     Fields,
     Layout,
-    number,
-    open_tiff,
-    pack,
-    read_entries,
+    first_directory,
+    first_integer,
+    inner_directory,
+    pack_directory,
     read_fields,
 )
+from esrgan_jax.images.metadata.exif import EXIF_HEADER
 from esrgan_jax.images.metadata.xmp import scaled_subject, upright_subject
 
-HEADER = b"Exif\0\0"
-ORIENTATION = 274
 SUBJECT_AREA, SUBJECT_LOCATION = 37396, 41492
-WIDTH, HEIGHT, INTEROP, RELATED_WIDTH, RELATED_HEIGHT = 256, 257, 40965, 4097, 4098
-PLANE_X, PLANE_Y = 41486, 41487  # pixels of the sensor in a unit of length
+INTEROPERABILITY_IFD, RELATED_WIDTH, RELATED_HEIGHT = 40965, 4097, 4098
+FOCAL_PLANE_X, FOCAL_PLANE_Y = 41486, 41487  # pixels of the sensor per unit of length
 
 
-def edited_exif(exif: bytes, about: Fields, detail: Fields) -> bytes:
+def edited_exif(exif: bytes, main: Fields, detail: Fields) -> bytes:
     """Returns an EXIF block with fields added or replaced, without its thumbnail.
 
     Args:
-        exif: The block; empty makes a new one.
-        about: Fields of the first directory, such as Artist.
+        exif: The block; if it is empty, a new one is made.
+        main: Fields of the first directory, such as Artist.
         detail: Fields of the EXIF directory, such as UserComment.
 
     Raises:
         ValueError: The block is damaged; also struct.error.
     """
-    # A new block is big-endian: other programs write and expect UserComment so in any block.
-    data = exif.removeprefix(HEADER) or struct.pack(">2sHIHI", b"MM", 42, 8, 0, 0)
-    layout, first = open_tiff(io.BytesIO(data))
-    own, _ = read_entries(io.BytesIO(data), layout, first)
+    # A new block is big-endian, as other programs expect a big-endian UserComment in any block.
+    data = exif.removeprefix(EXIF_HEADER) or struct.pack(">2sHIHI", b"MM", 42, 8, 0, 0)
+    file = io.BytesIO(data)
+    layout, _, own = first_directory(file)
     data += b"\0" * (len(data) % 2)
     if detail:
-        inner: Entries = {}
-        if EXIF in own:
-            inner, _ = read_entries(io.BytesIO(data), layout, number(layout, *own[EXIF]))
-        own[EXIF] = (4, 1, struct.pack(layout.counts[1], len(data)))
-        data += pack(detail, {}, layout, len(data), inner)
+        inner = inner_directory(file, layout, own, EXIF_IFD)
+        own[EXIF_IFD] = Entry(4, 1, struct.pack(layout.counts[1], len(data)))
+        data += pack_directory(detail, {}, layout, len(data), inner)
     data += b"\0" * (len(data) % 2)
     place = struct.pack(layout.counts[1], len(data))
-    return HEADER + data[:4] + place + data[8:] + pack(about, {}, layout, len(data), own)
+    directory = pack_directory(main, {}, layout, len(data), own)
+    return EXIF_HEADER + data[:4] + place + data[8:] + directory
 
 
 def read_orientation(exif: bytes) -> int:
-    """Returns the orientation in an EXIF block, 1 to 8; 1 if it is missing."""
+    """Returns the orientation in an EXIF block, 1 to 8; 1 if it is missing or invalid."""
     value = first_number(exif, ORIENTATION)
     return value if 1 <= value <= 8 else 1
 
@@ -62,10 +63,8 @@ def read_orientation(exif: bytes) -> int:
 def first_number(exif: bytes, tag: int) -> int:
     """Returns an integer in the first directory of an EXIF block; 0 if it is missing."""
     with suppress(struct.error, ValueError):
-        file = io.BytesIO(exif.removeprefix(HEADER))
-        layout, first = open_tiff(file)
-        own, _ = read_entries(file, layout, first)
-        return number(layout, *own[tag]) if tag in own else 0
+        layout, _, own = first_directory(io.BytesIO(exif.removeprefix(EXIF_HEADER)))
+        return first_integer(layout, own[tag]) if tag in own else 0
     return 0
 
 
@@ -79,47 +78,46 @@ def scaled_exif(exif: bytes, size: tuple[int, int], scale: tuple[float, float]) 
 
     def change(detail: Fields) -> Fields:
         changed = _subject(detail, lambda numbers: scaled_subject(numbers, scale))
-        for tag, factor in ((PLANE_X, scale[0]), (PLANE_Y, scale[1])):
+        for tag, factor in ((FOCAL_PLANE_X, scale[0]), (FOCAL_PLANE_Y, scale[1])):
             if tag in detail:
                 changed |= {tag: _multiplied(detail[tag], factor)}
         return changed
 
-    return _detailed(_resized(exif, size), change)
+    return _with_detail(_resized(exif, size), change)
 
 
 def _multiplied(field: Field, factor: float) -> Field:
-    """Multiplies a fraction or a floating-point number."""
+    """Multiplies a rational or floating-point number; other fields are returned unchanged."""
     if field.type in (11, 12):
         code = "<f" if field.type == 11 else "<d"
         return Field(field.type, struct.pack(code, struct.unpack(code, field.data)[0] * factor))
     if field.type not in (5, 10) or len(field.data) != 8:
         return field
-    above, below = struct.unpack("<II", field.data)
-    while above * factor >= 2**32:
-        above, below = above // 2, below // 2
-    return Field(field.type, struct.pack("<II", round(above * factor), below))
+    numerator, denominator = struct.unpack("<II", field.data)
+    while numerator * factor >= 2**32:
+        numerator, denominator = numerator // 2, denominator // 2
+    return Field(field.type, struct.pack("<II", round(numerator * factor), denominator))
 
 
 def _resized(exif: bytes, size: tuple[int, int]) -> bytes:
-    """Returns the block with new sizes in all directories that have them, and no thumbnail."""
-    data = bytearray(exif.removeprefix(HEADER))
+    """Returns the block with the new size wherever it has the size, and without its thumbnail."""
+    width, height = size
+    data = bytearray(exif.removeprefix(EXIF_HEADER))
     with suppress(struct.error, ValueError):
         file = io.BytesIO(data)
-        layout, first = open_tiff(file)
-        own, _ = read_entries(file, layout, first)
+        layout, first, own = first_directory(file)
         (count,) = struct.unpack_from(f"{layout.order}H", data, first)
-        struct.pack_into("4x", data, first + 2 + 12 * count)  # no directory of a thumbnail follows
-        _overwrite(data, layout, first, {WIDTH: size[0], HEIGHT: size[1]})
-        if EXIF in own:
-            inner, _ = read_entries(file, layout, number(layout, *own[EXIF]))
-            if INTEROP in inner:
-                related = {RELATED_WIDTH: size[0], RELATED_HEIGHT: size[1]}
-                _overwrite(data, layout, number(layout, *inner[INTEROP]), related)
-    return HEADER + bytes(data)
+        struct.pack_into("4x", data, first + 2 + 12 * count)  # the pointer to the thumbnail's
+        _overwrite(data, layout, first, {IMAGE_WIDTH: width, IMAGE_LENGTH: height})
+        inner = inner_directory(file, layout, own, EXIF_IFD)
+        if INTEROPERABILITY_IFD in inner:
+            offset = first_integer(layout, inner[INTEROPERABILITY_IFD])
+            _overwrite(data, layout, offset, {RELATED_WIDTH: width, RELATED_HEIGHT: height})
+    return EXIF_HEADER + bytes(data)
 
 
 def _overwrite(data: bytearray, layout: Layout, directory: int, values: Mapping[int, int]) -> None:
-    """Replaces numbers that a directory already has, in place."""
+    """Replaces integers of the directory at an offset, in place; missing ones are not added."""
     (count,) = struct.unpack_from(f"{layout.order}H", data, directory)
     for at in range(directory + 2, directory + 2 + 12 * count, 12):
         (tag,) = struct.unpack_from(f"{layout.order}H", data, at)
@@ -128,27 +126,30 @@ def _overwrite(data: bytearray, layout: Layout, directory: int, values: Mapping[
 
 
 def upright_exif(exif: bytes, orientation: int, size: tuple[int, int]) -> bytes:
-    """Returns the EXIF block of an image of (width, height) after it was rotated upright."""
-    return _detailed(
+    """Returns the EXIF block of an image that was rotated upright.
+
+    Args:
+        orientation: The EXIF orientation of the stored image, 1 to 8.
+        size: (width, height) as stored.
+    """
+    return _with_detail(
         exif,
         lambda detail: _subject(detail, lambda n: upright_subject(n, orientation, size)),
     )
 
 
-def _detailed(exif: bytes, change: Callable[[Fields], Fields]) -> bytes:
-    """Returns the block with the fields that `change` returns for its EXIF directory."""
+def _with_detail(exif: bytes, change: Callable[[Fields], Fields]) -> bytes:
+    """Adds to the EXIF directory the fields that `change` makes from its fields."""
     with suppress(struct.error, ValueError, ZeroDivisionError):
-        file = io.BytesIO(exif.removeprefix(HEADER))
-        layout, first = open_tiff(file)
-        own, _ = read_entries(file, layout, first)
-        if EXIF in own:
-            inner, _ = read_entries(file, layout, number(layout, *own[EXIF]))
-            changed = change(read_fields(file, layout, inner))
-            return edited_exif(exif, {}, changed) if changed else exif
+        file = io.BytesIO(exif.removeprefix(EXIF_HEADER))
+        layout, _, own = first_directory(file)
+        changed = change(read_fields(file, layout, inner_directory(file, layout, own, EXIF_IFD)))
+        return edited_exif(exif, {}, changed) if changed else exif
     return exif
 
 
 def _subject(detail: Fields, change: Callable[[list[float]], list[float]]) -> Fields:
+    """Applies `change` to SubjectArea and SubjectLocation, where the result is valid."""
     changed = {}
     for tag in (SUBJECT_AREA, SUBJECT_LOCATION):
         if tag in detail and detail[tag].type == 3 and len(detail[tag].data) >= 4:

@@ -11,8 +11,8 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from esrgan_jax.images.formats.tiff_directory import Field, Fields
 from esrgan_jax.images.formats.tiff_tags import numbers, read_tags
-from esrgan_jax.images.metadata.exif import Field, Fields
 
 PIXEL_SCALE, TIEPOINTS, TRANSFORMATION = 33550, 33922, 34264
 GEO_KEYS, GEO_DOUBLES, GEO_TEXTS = 34735, 34736, 34737

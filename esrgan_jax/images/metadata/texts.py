@@ -10,22 +10,27 @@ import struct
 from contextlib import suppress
 from typing import NamedTuple
 
-from esrgan_jax.images.metadata.exif import (
-    EXIF,
+from esrgan_jax.images.formats.tiff_directory import (
+    ARTIST,
+    COPYRIGHT,
+    EXIF_IFD,
+    IMAGE_DESCRIPTION,
+    MAKE,
+    MODEL,
     USER_COMMENT,
     Field,
     Fields,
-    number,
-    open_tiff,
-    read_entries,
+    first_directory,
+    inner_directory,
     read_fields,
 )
-from esrgan_jax.images.metadata.exif_edit import HEADER, edited_exif
+from esrgan_jax.images.metadata.exif import EXIF_HEADER
+from esrgan_jax.images.metadata.exif_edit import edited_exif
 from esrgan_jax.images.metadata.png_text import Text, plain_text
 
 PARAMETERS, COMMENT, SOFTWARE = "parameters", "Comment", "Software"
-DESCRIPTION, MAKE, MODEL, ARTIST, COPYRIGHT, WINDOWS_TITLE = 270, 271, 272, 315, 33432, 40091
-FIELDS = {"Description": DESCRIPTION, "Author": ARTIST, "Copyright": COPYRIGHT}
+WINDOWS_TITLE = 40091
+FIELDS = {"Description": IMAGE_DESCRIPTION, "Author": ARTIST, "Copyright": COPYRIGHT}
 GRAPHS = {"prompt": MODEL, "workflow": MAKE}  # where ComfyUI itself puts them
 GENERATED = ("Steps: ", "Negative prompt: ")  # a comment with these is of AUTOMATIC1111's kind
 FULL = 65_000  # bytes of EXIF: libexif and JPEG take 64 KiB in all
@@ -66,7 +71,7 @@ def texts_of_exif(exif: bytes) -> tuple[Text, ...]:
     comment = decoded_comment(detail.get(USER_COMMENT, Field(7, b"")).data)
     if any(word in comment for word in GENERATED):
         texts.append(Text(PARAMETERS, comment))
-    for tag in (DESCRIPTION, MAKE, MODEL):
+    for tag in (IMAGE_DESCRIPTION, MAKE, MODEL):
         keyword, _, text = _text(about, tag).partition(":")
         if keyword in GRAPHS and text:
             texts.append(Text(keyword, text))
@@ -149,12 +154,9 @@ def _with_text(exif: bytes | None, text: Text) -> bytes | None:
 def _fields(exif: bytes) -> tuple[Fields, Fields]:
     """Returns the fields of the first and the EXIF directory; empty if the block is damaged."""
     with suppress(struct.error, ValueError):
-        file = io.BytesIO(exif.removeprefix(HEADER))
-        layout, first = open_tiff(file)
-        own, _ = read_entries(file, layout, first)
-        inner = {}
-        if EXIF in own:
-            inner, _ = read_entries(file, layout, number(layout, *own[EXIF]))
+        file = io.BytesIO(exif.removeprefix(EXIF_HEADER))
+        layout, _, own = first_directory(file)
+        inner = inner_directory(file, layout, own, EXIF_IFD)
         return read_fields(file, layout, own), read_fields(file, layout, inner)
     return {}, {}
 
