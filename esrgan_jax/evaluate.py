@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from esrgan_jax.evaluation.comparison import sheet
     from esrgan_jax.evaluation.contestants import BICUBIC, load_contestants
     from esrgan_jax.evaluation.samples import bicubic, image_paths, read_pair, sheet_row
-    from esrgan_jax.evaluation.score_table import table
+    from esrgan_jax.evaluation.score_table import score_table
     from esrgan_jax.images.writer import write_rows
     from esrgan_jax.progress import Progress
 
@@ -126,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 f"{METRICS[name].needs} inside the border: {listed(without)}",
                 file=sys.stderr,
             )
-    print(table(columns))
+    print(score_table(columns))
     _write(args, scale, columns)
     if args.sheet and len(figure) < len(scored):
         print(f"{args.sheet}: {len(figure)} of {len(scored)} images are shown")

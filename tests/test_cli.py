@@ -14,14 +14,13 @@ for place in {places}:
         find(place)()
     except SystemExit:
         pass
-print([name for name in ("jax", "flax", "orbax", "skimage") if name in sys.modules])
+print([name for name in ("jax", "flax", "orbax", "skimage", "matplotlib") if name in sys.modules])
 """
 
 
 def test_help_loads_nothing_heavy():
-    """Demo and plot are for developers, and load Matplotlib or scikit-image first."""
+    """No command loads the large libraries before it has its arguments."""
     places = [command.place for command in COMMANDS.values()]
-    places = [place for place in places if place not in ("demo.py", "plot_run.py")]
     done = subprocess.run(
         [sys.executable, "-c", HELP.format(places=places)],
         capture_output=True,

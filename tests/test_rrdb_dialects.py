@@ -194,6 +194,55 @@ def test_prefixes_of_our_namings(random_generator, rng, naming, prefix):
     jax.tree.map(np.testing.assert_array_equal, back, params)
 
 
+def trained_by(trainer: str, tensors: dict[str, np.ndarray]) -> dict[str, object]:
+    """A checkpoint with a trainer's names of tensors, in the wrappers that it is known for."""
+    state = {name: torch.from_numpy(tensor.copy()) for name, tensor in tensors.items()}
+    if trainer == "mmagic":  # RealESRGAN: a copy of the generator is averaged by a hook
+        zeros = {f"generator.{name}": torch.zeros_like(t) for name, t in state.items()}
+        averaged = {f"generator_ema.{name}": t for name, t in state.items()}
+        others = {
+            "discriminator.conv_0.weight": torch.ones(4, 3, 3, 3),
+            "perceptual_loss.vgg.vgg_layers.0.weight": torch.ones(4, 3, 3, 3),
+            "step_counter": torch.tensor(3),
+        }
+        meta = {"experiment_name": "x", "iter": 3}
+        return {"meta": meta, "state_dict": zeros | averaged | others, "message_hub": {"a": 1}}
+    if trainer == "mmagic's hook":  # mmengine's averaged model has a counter of steps
+        averaged = {f"module.generator.{name}": t for name, t in state.items()}
+        return {"ema_state_dict": averaged | {"steps": torch.tensor(3)}, "meta": {"iter": 3}}
+    if trainer == "torch.compile":
+        return {"params": {f"_orig_mod.{name}": t for name, t in state.items()}}
+    return {"params_ema": state} if trainer == "averaged" else {"params": state}
+
+
+@pytest.mark.parametrize(
+    ("trainer", "naming"),
+    [
+        *(("mmagic", "basicsr"), ("mmagic's hook", "basicsr")),
+        *(("neosr", "basicsr"), ("averaged", "basicsr"), ("torch.compile", "basicsr")),
+        *(("traiNNer-redux", "old"), ("averaged", "old")),
+    ],
+)
+@pytest.mark.parametrize("unshuffle", [1, 2])
+def test_names_of_other_trainers(tmp_path, random_generator, rng, trainer, naming, unshuffle):
+    scale = 4 // unshuffle
+    fields, params, _ = random_generator(rng, scale=scale, unshuffle=unshuffle)
+    tensors = rrdb_names.to_torch(fields, params, naming)
+    torch.save(trained_by(trainer, tensors), tmp_path / "net_g_latest.pth")
+    module, variables = load_generator(tmp_path / "net_g_latest.pth")
+    assert (module.scale, module.unshuffle) == (scale, unshuffle)
+    jax.tree.map(np.testing.assert_array_equal, variables["params"], params)
+
+
+@pytest.mark.parametrize("prefix", ["", "generator."])
+def test_mmagics_srresnet_is_refused_by_its_name(tmp_path, prefix):
+    names = ("conv_first", "trunk_net.0.conv1", "trunk_net.0.conv2", "upsample1.upsample_conv")
+    tensors = {f"{prefix}{name}.weight": np.zeros((4, 4, 3, 3), np.float32) for name in names}
+    write_tensors(tmp_path / "g.npz", tensors)
+    with pytest.raises(InputError, match=r"holds SRResNet \(MSRResNet of MMagic\)"):
+        load_generator(tmp_path / "g.npz")
+
+
 def test_averaged_weights_come_first_and_two_networks_are_named(random_generator, rng):
     _, params, tensors = random_generator(rng)
     old = {f"lit.model.{name}": np.zeros_like(t) for name, t in tensors.items()}

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from esrgan_jax.evaluation.score_table import WIDEST, csv_text, markdown, report, table
+from esrgan_jax.evaluation.score_table import WIDEST, csv_text, markdown, report, score_table
 
 ROWS = [
     {"name": "a.png", "psnr_y": 30.0, "ssim_y": 0.9, "psnr_rgb": 28.0},
@@ -32,7 +32,7 @@ COLUMNS = {
 
 def test_table_has_a_row_for_each_image_and_the_mean():
     worse = [{**row, "psnr_y": row["psnr_y"] - 5} for row in ROWS]
-    lines = table({"bicubic": worse, "model": ROWS}).splitlines()
+    lines = score_table({"bicubic": worse, "model": ROWS}).splitlines()
     assert lines[0].split() == ["bicubic", "model"]
     head = ["PSNR-Y", "SSIM-Y", "PSNR-RGB"]
     assert lines[1].split() == ["image", *head, *head]
@@ -42,12 +42,14 @@ def test_table_has_a_row_for_each_image_and_the_mean():
 
 
 def test_a_table_for_a_terminal_has_no_control_characters_of_names():
-    lines = table({"model": [{"name": "a\x1b[2J\n.png", "psnr_y": 30.0}]}).splitlines()
+    lines = score_table({"model": [{"name": "a\x1b[2J\n.png", "psnr_y": 30.0}]}).splitlines()
     assert lines[2].split() == [r"a\x1b[2J\n.png", "30.00"]
 
 
 def test_numbers_stand_below_their_headings_and_methods_above_them():
-    lines = table({"a method of a long name": COLUMNS["gan"], "b": COLUMNS["psnr"]}).splitlines()
+    lines = score_table(
+        {"a method of a long name": COLUMNS["gan"], "b": COLUMNS["psnr"]}
+    ).splitlines()
     ends = [i + len("PSNR-Y") for i in range(len(lines[1])) if lines[1].startswith("PSNR-Y", i)]
     assert [lines[2][:end].split()[-1] for end in ends] == ["17.00", "21.00"]
     first, second = lines[0].index("a method"), lines[0].index("b", 30)
@@ -57,10 +59,10 @@ def test_numbers_stand_below_their_headings_and_methods_above_them():
 
 def test_a_table_too_wide_for_a_terminal_has_the_means_alone():
     many = {f"method {index}": ROWS for index in range(4)}
-    assert max(map(len, table(many).splitlines())) > WIDEST - 30  # and not before it must
-    assert len(table(many).splitlines()) == 6
+    assert max(map(len, score_table(many).splitlines())) > WIDEST - 30  # and not before it must
+    assert len(score_table(many).splitlines()) == 6
     many["best"] = [{**row, "psnr_y": 50.0} for row in ROWS]
-    lines = table(many).splitlines()
+    lines = score_table(many).splitlines()
     assert lines[0].split() == ["mean", "of", "2", "PSNR-Y", "SSIM-Y", "PSNR-RGB"]
     assert lines[1].split() == ["method", "0", "31.50", "0.8500", "29.50"]
     assert lines[-1].split() == ["best", "50.00", "0.8500", "29.50"]

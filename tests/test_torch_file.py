@@ -52,7 +52,7 @@ class Pickler(pickle.Pickler):
     def persistent_id(self, obj):
         if not isinstance(obj, Storage):
             return None
-        names = {dtype: name for name, dtype in torch_pickle.DTYPES.items()}
+        names = {dtype: name for name, dtype in torch_pickle.STORAGE_DTYPES.items()}
         storage_type = getattr(sys.modules["torch"], names[obj.array.dtype])
         numel = obj.array.size
         return (
@@ -69,7 +69,7 @@ class Pickler(pickle.Pickler):
 def torch_names(monkeypatch):
     """Modules with torch's names, so that pickle finds what it is to write. Nothing reads them."""
     torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
-    for name in torch_pickle.DTYPES:
+    for name in torch_pickle.STORAGE_DTYPES:
         setattr(torch, name, type(name, (), {"__module__": "torch"}))
     for name in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter"):
         function = types.FunctionType((lambda *_: None).__code__, {}, name)
@@ -151,7 +151,7 @@ def test_strides_offsets_and_shared_storages_are_those_of_numpy(tmp_path, legacy
 def test_every_element_type(tmp_path, legacy, rng):
     arrays = {
         name: (rng.standard_normal(7) * 50).astype(dtype)
-        for name, dtype in torch_pickle.DTYPES.items()
+        for name, dtype in torch_pickle.STORAGE_DTYPES.items()
     }
     state = {name: Tensor(Storage(name, a), 0, (7,), (1,)) for name, a in arrays.items()}
     read = read_bytes(tmp_path, both(state, arrays)[legacy])
@@ -454,7 +454,7 @@ def test_files_that_are_none(tmp_path):
 def test_written_files_come_back_exactly(tmp_path, rng):
     tensors = {
         name: (rng.standard_normal((3, 5)) * 50).astype(dtype)
-        for name, dtype in torch_pickle.DTYPES.items()
+        for name, dtype in torch_pickle.STORAGE_DTYPES.items()
     }
     tensors |= {
         "scalar": np.array(2.5, np.float32),

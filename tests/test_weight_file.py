@@ -11,7 +11,7 @@ import pytest
 from esrgan_jax.errors import InputError
 from esrgan_jax.interop import torch_file, weight_file
 from esrgan_jax.interop.safetensors_file import read_metadata
-from esrgan_jax.interop.weight_file import SUFFIXES, read_tensors, write_tensors
+from esrgan_jax.interop.weight_file import WEIGHT_SUFFIXES, read_tensors, write_tensors
 
 W = np.arange(6, dtype=np.float32).reshape(2, 3)
 NET = {"conv_first.weight": W, "conv_first.bias": W[0]}
@@ -26,7 +26,7 @@ def same(read, expected):
         np.testing.assert_array_equal(read[name], tensor, err_msg=name)
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", WEIGHT_SUFFIXES)
 def test_round_trip(tmp_path, suffix, rng):
     tensors = {
         "file": rng.standard_normal((2, 3)).astype(np.float32),  # an argument's name of np.savez
@@ -192,7 +192,7 @@ def test_mappings_without_end(tmp_path):
             read_tensors(tmp_path / "a.pth")
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", WEIGHT_SUFFIXES)
 def test_truncated_files(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     write_tensors(path, NET)

@@ -57,7 +57,7 @@ def test_names_lead_to_files_of_the_package(name, capsys):
     assert path.stat().st_size == zoo.ZOO[name].size
     zoo.main([name])
     assert capsys.readouterr().out.splitlines()[0] == str(path)
-    (row,) = (line for line in zoo.table().splitlines() if line.startswith(f"{name} "))
+    (row,) = (line for line in zoo.zoo_table().splitlines() if line.startswith(f"{name} "))
     assert row.split()[-4:] == ["2", "Apache-2.0", "esrgan_jax", "packaged"]
 
 

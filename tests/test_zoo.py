@@ -188,7 +188,7 @@ def test_the_repacked_file_does_as_well(cache, server, publish, capsys):
     publish(server, "alexnet", repacked=repacked)
     cache.mkdir()
     (cache / "repacked.npz").write_bytes(tensors)
-    assert re.search(r"^alexnet .* yes$", zoo.table(), re.MULTILINE)
+    assert re.search(r"^alexnet .* yes$", zoo.zoo_table(), re.MULTILINE)
     cache.chmod(0o555)
     assert zoo.fetch("alexnet") == cache / "repacked.npz"
     assert capsys.readouterr().err == ""
@@ -459,7 +459,7 @@ def test_every_entry_is_well_formed(cache, name):
     weights = zoo.ZOO[name]
     assert weights.licence in SPDX
     assert re.search(r" 20[12]\d, (arXiv:\d{4}\.\d{4,5}|doi:10\.\S+)$", weights.citation)
-    assert weights.kind in zoo.KINDS
+    assert weights.kind in zoo.WEIGHT_KINDS
     assert (weights.scale > 0) == (weights.kind == "generator")
     if not weights.url:
         assert zoo.weights_path(name).is_file()

@@ -5,7 +5,7 @@ import argparse
 from esrgan_jax.command_line import parse, path_type
 from esrgan_jax.errors import InputError, run_command
 from esrgan_jax.files import refuse_same, sha256
-from esrgan_jax.interop.weight_file import SUFFIXES
+from esrgan_jax.interop.weight_file import WEIGHT_SUFFIXES
 
 DESCRIPTION = """Converts a VGG style discriminator from and to BasicSR's names.
 
@@ -29,8 +29,8 @@ def main(argv: list[str] | None = None) -> None:
         help="key above the tensors of a .pth (default: params)",
     )
     args = parse(parser, argv)
-    if args.target.suffix.lower() not in SUFFIXES:
-        raise InputError(f"{args.target}: DST must end in one of {', '.join(SUFFIXES)}")
+    if args.target.suffix.lower() not in WEIGHT_SUFFIXES:
+        raise InputError(f"{args.target}: DST must end in one of {', '.join(WEIGHT_SUFFIXES)}")
     refuse_same(args.source, args.target)
 
     import jax

@@ -9,7 +9,7 @@ from typing import Any
 from esrgan_jax.command_line import model_type, parse, path_type
 from esrgan_jax.errors import InputError, run_command
 from esrgan_jax.files import refuse_same, sha256, write_text
-from esrgan_jax.interop.weight_file import SUFFIXES
+from esrgan_jax.interop.weight_file import WEIGHT_SUFFIXES
 
 DESCRIPTION = """Converts an RRDB generator between all the forms it is kept in.
 
@@ -122,9 +122,10 @@ def _check(args: argparse.Namespace) -> None:
 
     refuse_same(args.source, args.target)
     suffix = args.target.suffix.lower()
-    if suffix and suffix not in SUFFIXES:
+    if suffix and suffix not in WEIGHT_SUFFIXES:
         raise InputError(
-            f"{args.target}: DST ends in {', '.join(SUFFIXES)}, or has no dot for a directory"
+            f"{args.target}: DST ends in {', '.join(WEIGHT_SUFFIXES)}, "
+            "or has no dot for a directory"
         )
     if not suffix and (args.naming or args.wrap or args.dtype):
         raise InputError("--naming, --wrap and --dtype are of weight files: give DST a suffix")

@@ -10,15 +10,16 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from absl import flags, logging
-from PIL import Image
 
 from esrgan_jax.blend import ALPHA
 from esrgan_jax.command_line import parse, path_type
 from esrgan_jax.errors import run_command
-from esrgan_jax.evaluation.samples import Pair, bicubic, read_pair
+
+if TYPE_CHECKING:
+    from esrgan_jax.evaluation.samples import Pair
 
 HELD_OUT = "astronaut.png"
 TRAINING = (
@@ -41,6 +42,8 @@ def write_pairs(folder: Path, scale: int) -> dict[str, str]:
     """
     import skimage.data
 
+    from esrgan_jax.evaluation.samples import read_pair
+
     source, rng = Path(skimage.data.__file__).parent, np.random.default_rng(0)
     folders = {name: folder / name for name in ("train", "train_lr", "val", "val_lr")}
     for name in TRAINING:
@@ -57,6 +60,8 @@ def write_pairs(folder: Path, scale: int) -> dict[str, str]:
 
 def wear(image: np.ndarray, noise: float, quality: int, rng: np.random.Generator) -> bytes:
     """A (H, W, 3) uint8 image as JPEG, with normal noise of so many levels."""
+    from PIL import Image
+
     noisy = np.clip(np.rint(rng.normal(image, noise)), 0, 255).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(noisy).save(file, "jpeg", quality=quality)
@@ -65,14 +70,15 @@ def wear(image: np.ndarray, noise: float, quality: int, rng: np.random.Generator
 
 def compare(
     networks: Mapping[str, Callable[[np.ndarray], np.ndarray]],
-    pair: Pair,
+    pair: "Pair",
     scale: int,
     image: Path,
 ) -> None:
     """Prints the scores of networks beside bicubic's, and writes an image of their results."""
     from esrgan_jax.evaluation.comparison import comparison
     from esrgan_jax.evaluation.metrics import scores
-    from esrgan_jax.evaluation.score_table import table
+    from esrgan_jax.evaluation.samples import bicubic
+    from esrgan_jax.evaluation.score_table import score_table
     from esrgan_jax.images.image_file import write_image
 
     columns, panels = {}, [("LR", pair.lr)]
@@ -82,7 +88,7 @@ def compare(
         panels.append((f"{name}\n{columns[name][0]['psnr_y']:.2f} dB", sr))
     panels.append(("HR", pair.hr))
     write_image(image, comparison(panels, box=BOX, zoom=2))
-    print(table(columns))
+    print(score_table(columns))
     print(f"{image}: look at it.", flush=True)
 
 
@@ -91,7 +97,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--workdir", type=path_type, default=Path("demo"), help="folder of the run")
     args = parse(parser, argv)
 
+    from absl import flags, logging
+
     from configs import demo
+    from esrgan_jax.evaluation.samples import read_pair
     from esrgan_jax.training.loop import train_and_evaluate, use_cores
     from esrgan_jax.upscaling.upscaler import Upscaler
 

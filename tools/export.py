@@ -10,7 +10,7 @@ from esrgan_jax.blend import add_blend_arguments
 from esrgan_jax.command_line import parse, path_type
 from esrgan_jax.errors import InputError, missing, run_command
 from esrgan_jax.files import refuse_same, sha256, write_bytes
-from esrgan_jax.interop.weight_file import SUFFIXES
+from esrgan_jax.interop.weight_file import WEIGHT_SUFFIXES
 
 if TYPE_CHECKING:
     import jax
@@ -88,7 +88,7 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError(
             "--psnr_model and --alpha go together: give both to mix two networks, or neither"
         )
-    if args.output.suffix.lower() in SUFFIXES:
+    if args.output.suffix.lower() in WEIGHT_SUFFIXES:
         raise InputError(
             f"{args.output}: its suffix says that it holds weights alone, which "
             "tools/convert_rrdb.py writes; call it NAME.stablehlo"

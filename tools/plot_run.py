@@ -12,7 +12,6 @@ from typing import Any
 from esrgan_jax.command_line import parse, path_type
 from esrgan_jax.errors import InputError, missing, run_command
 from esrgan_jax.files import replacing, write_text, writing
-from esrgan_jax.training.metric_writer import JSONL, read_lines
 
 STAGES = ("psnr", "gan")
 SUFFIXES = (".png", ".pdf", ".svg")
@@ -35,6 +34,8 @@ Lines = list[dict[str, float]]
 
 def read_run(folder: Path) -> dict[str, Lines]:
     """The logged lines of each stage that a run has; InputError where there are none."""
+    from esrgan_jax.training.metric_writer import JSONL, read_lines
+
     stages = {}
     for name in STAGES:
         for path in (folder / name / JSONL, folder / f"{name}.jsonl"):

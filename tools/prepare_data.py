@@ -149,7 +149,7 @@ def _shards(jobs: list[tuple[Path, Path, int]], most: int) -> list[list[tuple[Pa
 
 def _print_table(table: dict[Path, Counter[str]], size: int) -> None:
     columns = ("images", "sub-images", "too small", "unreadable")
-    total = Counter()
+    total: Counter[str] = Counter()
     for count in table.values():
         total.update(count)
     rows = [(str(folder), count) for folder, count in table.items()] + [("total", total)]

@@ -16,7 +16,7 @@ from esrgan_jax.blend import GAN, PSNR
 from esrgan_jax.checkpoint import find_checkpoint, load_generator
 from esrgan_jax.errors import InputError
 from esrgan_jax.interop import zoo
-from esrgan_jax.interop.weight_file import SUFFIXES, is_read
+from esrgan_jax.interop.weight_file import WEIGHT_SUFFIXES, is_read
 from esrgan_jax.interpolation import blend_params, describe_model
 from esrgan_jax.models.generator import Generator, Variables
 
@@ -117,7 +117,7 @@ def download_of(name: str) -> str:
 def _short(model: str, others: Sequence[str]) -> str:
     """Returns the shortest end of a path that is unique among others: "x4/gan", "mine.pth"."""
     parts = Path(model).parts
-    least = 1 if Path(model).suffix in SUFFIXES or model in zoo.ZOO else 2
+    least = 1 if Path(model).suffix in WEIGHT_SUFFIXES or model in zoo.ZOO else 2
     for count in range(least, len(parts)):
         end = parts[-count:]
         if [Path(other).parts[-count:] for other in others].count(end) == 1:
@@ -154,7 +154,9 @@ def _load(model: str, place: str, changed: int) -> Loaded:
 def check_weights(path: Path) -> None:
     """Raises InputError if an uploaded weight file is damaged or not a generator."""
     if not is_read(path):  # otherwise the message would list all kinds of models
-        raise InputError(f"{path.name}: is not a weight file; accepted are {', '.join(SUFFIXES)}")
+        raise InputError(
+            f"{path.name}: is not a weight file; accepted are {', '.join(WEIGHT_SUFFIXES)}"
+        )
     load_cached(str(path))
 
 

@@ -12,7 +12,7 @@ MARGIN = 12
 SMALLEST_FONT = 10
 PANEL = 256  # the side of a sheet's crops, enlarged
 WHOLE = (384, PANEL)  # the room of a sheet's whole images, (width, height)
-LINE = 3
+FRAME_WIDTH = 3
 
 
 def comparison(
@@ -139,12 +139,12 @@ def _framed(image: np.ndarray, box: tuple[int, int, int, int]) -> Image.Image:
     canvas = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
     top, left, box_height, box_width = (round(side * ratio) for side in box)
     corners = (
-        max(left - LINE, 0),
-        max(top - LINE, 0),
-        min(left + box_width + LINE, size[0]) - 1,
-        min(top + box_height + LINE, size[1]) - 1,
+        max(left - FRAME_WIDTH, 0),
+        max(top - FRAME_WIDTH, 0),
+        min(left + box_width + FRAME_WIDTH, size[0]) - 1,
+        min(top + box_height + FRAME_WIDTH, size[1]) - 1,
     )
-    ImageDraw.Draw(canvas).rectangle(corners, outline="red", width=LINE)
+    ImageDraw.Draw(canvas).rectangle(corners, outline="red", width=FRAME_WIDTH)
     return canvas
 
 

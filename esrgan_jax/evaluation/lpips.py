@@ -23,7 +23,7 @@ from esrgan_jax.interop.weight_file import check_tensors, read_tensors
 SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
 EPSILON = 1e-10  # beside the length of a feature vector that may be zero
-SMALLEST = 31  # pixels of a side that leave one to the last layers
+SMALLEST_SIDE = 31  # pixels of a side that leave one to the last layers
 BUCKET = 256  # sides are padded to a multiple of this many pixels
 
 
@@ -130,7 +130,7 @@ def lpips(layers: Sequence[Layer], a: np.ndarray, b: np.ndarray) -> float:
 
     Args:
         layers: As `read_layers` gives them.
-        a, b: (H, W, 3) uint8 RGB of one shape, sides of SMALLEST pixels or more.
+        a, b: (H, W, 3) uint8 RGB of one shape, sides of SMALLEST_SIDE pixels or more.
 
     Returns:
         0 for equal images, and the same for (b, a).
@@ -161,9 +161,9 @@ def _check(a: np.ndarray, b: np.ndarray) -> None:
             "bring them to one size first"
         )
     height, width = a.shape[:2]
-    if min(height, width) < SMALLEST:
+    if min(height, width) < SMALLEST_SIDE:
         raise InputError(
-            f"LPIPS needs {SMALLEST}x{SMALLEST} px or more, got {width}x{height}; "
+            f"LPIPS needs {SMALLEST_SIDE}x{SMALLEST_SIDE} px or more, got {width}x{height}; "
             "score a larger image"
         )
 

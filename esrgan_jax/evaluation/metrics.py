@@ -120,7 +120,8 @@ def _load(name: str) -> Score:
 
             niqe = load_niqe()
             return lambda sr, _: niqe(sr)
-    raise InputError(f"{name!r} is no metric: choose of {', '.join(METRICS)}")
+        case _:
+            raise InputError(f"{name!r} is no metric: choose of {', '.join(METRICS)}")
 
 
 def scores(

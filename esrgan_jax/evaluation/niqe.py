@@ -21,7 +21,7 @@ from esrgan_jax.imresize import imresize
 from esrgan_jax.interop import zoo
 from esrgan_jax.interop.weight_file import check_tensors, read_tensors
 
-BLOCK = 96  # pixels of a block's side, at full size
+BLOCK_SIDE = 96  # pixels of a block's side, at full size
 WINDOW = 7  # of local means
 FEATURES = 36  # of a block: 18 at full size, 18 at half
 BATCH = 16  # blocks at a time
@@ -79,21 +79,21 @@ def niqe(pristine: Pristine, image: np.ndarray) -> float:
         InputError: Other shapes or dtypes, fewer than two blocks, or fewer than two not flat.
     """
     luma = _luma(image)
-    rows, columns = (side // BLOCK for side in luma.shape)
+    rows, columns = (side // BLOCK_SIDE for side in luma.shape)
     if rows * columns < 2:
         raise InputError(
-            f"NIQE needs two blocks of {BLOCK}x{BLOCK} px or more, got "
+            f"NIQE needs two blocks of {BLOCK_SIDE}x{BLOCK_SIDE} px or more, got "
             f"{luma.shape[1]}x{luma.shape[0]} px; score a larger image"
         )
-    luma = luma[: rows * BLOCK, : columns * BLOCK]
-    scales = (_blocks(luma, BLOCK), _blocks(imresize(luma, 0.5), BLOCK // 2))
+    luma = luma[: rows * BLOCK_SIDE, : columns * BLOCK_SIDE]
+    scales = (_blocks(luma, BLOCK_SIDE), _blocks(imresize(luma, 0.5), BLOCK_SIDE // 2))
     features = [_features(_moments(blocks, pristine.window)) for blocks in scales]
     features = np.concatenate(features, axis=1)
     textured = features[np.isfinite(features).all(axis=1)]
     if len(textured) < 2:
         raise InputError(
-            f"NIQE needs texture in two blocks of {BLOCK}x{BLOCK} px or more, and this image is "
-            "flat; leave it out"
+            f"NIQE needs texture in two blocks of {BLOCK_SIDE}x{BLOCK_SIDE} px or more, "
+            "and this image is flat; leave it out"
         )
     # Flat blocks are left out of the covariance. Of the mean only their undefined features are, as
     # in the original; the shapes that `_fit` gives them, the smallest, count.

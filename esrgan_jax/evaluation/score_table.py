@@ -18,7 +18,7 @@ Rows = Sequence[Mapping[str, Any]]
 WIDEST = 120  # characters that a terminal is taken to have
 
 
-def table(columns: Mapping[str, Rows]) -> str:
+def score_table(columns: Mapping[str, Rows]) -> str:
     """For a terminal: a line for each image and the mean, the methods side by side.
 
     Where that would be wider than a terminal, the means alone: a line for each method.

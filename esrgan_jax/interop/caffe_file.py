@@ -20,10 +20,10 @@ SHAPE_DIM = 1
 ELEMENTS = {DATA: "<f4", DOUBLE_DATA: "<f8"}
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types
-SIZES = {FIXED64: 8, FIXED32: 4}
+FIXED_SIZES = {FIXED64: 8, FIXED32: 4}
 MAX_FIELDS = 4096  # of one message; the largest networks have some thousand layers
 MAX_DIMS = 8
-KINDS = ("weight", "bias")
+LEAVES = ("weight", "bias")
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -41,9 +41,9 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     others: list[str] = []
     try:
         for layer, blobs in _layers(memoryview(map_file(path)), others):
-            if f"{layer}.{KINDS[0]}" in tensors:
+            if f"{layer}.{LEAVES[0]}" in tensors:
                 raise ValueError(f"the layer {layer} is there twice")
-            for kind, blob in zip(KINDS, blobs, strict=False):
+            for kind, blob in zip(LEAVES, blobs, strict=False):
                 tensors[f"{layer}.{kind}"] = _array(blob, layer, kind)
     except (OSError, ValueError) as error:
         raise InputError(
@@ -69,11 +69,11 @@ def _layers(content: memoryview, others: list[str]) -> Iterator[tuple[str, list[
             if field == name_field:
                 name = str(_bytes(value, "a layer's name")[:1000], "utf-8", "replace")
             # One too many is enough to see that there are too many.
-            elif field == blobs_field and len(blobs) <= len(KINDS):
+            elif field == blobs_field and len(blobs) <= len(LEAVES):
                 blobs.append(_bytes(value, "a blob"))
         if not re.fullmatch(r"conv[0-9]_[0-9]", name):
             others.append(name)
-        elif len(blobs) > len(KINDS):
+        elif len(blobs) > len(LEAVES):
             raise ValueError(f"the layer {name} has more than weights and a bias")
         elif blobs:
             yield name, blobs
@@ -142,8 +142,8 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
         field, wire_type = tag >> 3, tag & 7
         if wire_type == VARINT:
             value, at = _varint(message, at)
-        elif wire_type in SIZES:
-            step = at - start + SIZES[wire_type]
+        elif wire_type in FIXED_SIZES:
+            step = at - start + FIXED_SIZES[wire_type]
             rows = _rows(message[start:], step, at - start)
             value, at = memoryview(rows.tobytes()), start + step * max(1, len(rows))
         elif wire_type == BYTES:

@@ -10,7 +10,7 @@ import numpy as np
 from esrgan_jax.errors import InputError, listed
 from esrgan_jax.interop.weight_file import check_tensors
 
-LAYERS = tuple(f"{pair}_{index}" for pair in range(5) for index in (0, 1))
+CONV_LAYERS = tuple(f"{pair}_{index}" for pair in range(5) for index in (0, 1))
 # Torch's name -> (collection, leaf) of batch normalisation.
 NORMALISATION = {
     "weight": ("params", "scale"),
@@ -109,7 +109,7 @@ def _tensors(
 ) -> Iterator[tuple[str, tuple[str, str, str], tuple[int, ...]]]:
     """(Torch's name, (collection, layer, leaf), torch's shape) of all tensors, in torch's order."""
     nf, columns = fields["num_features"], fields["in_channels"]
-    for layer in LAYERS:
+    for layer in CONV_LAYERS:
         pair, index = int(layer[0]), int(layer[2])
         rows, size = nf * min(2**pair, 8), 3 + index
         conv = f"conv{layer}"

@@ -12,14 +12,14 @@ import numpy as np
 
 from esrgan_jax.errors import InputError, listed, missing
 from esrgan_jax.interop.mapped_file import map_file
-from esrgan_jax.interop.weight_file import UNREADABLE
+from esrgan_jax.interop.weight_file import DAMAGE_ERRORS
 
 if TYPE_CHECKING:
     import h5py
 
-SUFFIXES = (".h5", ".hdf5", ".keras")
+KERAS_SUFFIXES = (".h5", ".hdf5", ".keras")
 # What Keras 1, 2 and 3 call the tensors of a convolution.
-KINDS = {
+KERAS_LEAVES = {
     **{"W": "weight", "kernel": "weight", "vars/0": "weight"},
     **{"b": "bias", "bias": "bias", "vars/1": "bias"},
 }
@@ -62,7 +62,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             return _tensors(file, data, path)
     except InputError:
         raise
-    except UNREADABLE as error:
+    except DAMAGE_ERRORS as error:
         raise InputError(
             f"{path}: cannot be read as a Keras file (HDF5): {error!s:.300}. "
             "Download it again, or save it by Keras"
@@ -141,7 +141,7 @@ def _tensor_name(place: str) -> str:
     if groups[-1:] == ["vars"]:
         leaf = f"vars/{leaf}"
     leaf = re.sub(r"(_[0-9]+)?(:0)?$", "", leaf.removeprefix(f"{layer}_"))
-    return layer and f"{layer}.{KINDS.get(leaf, leaf)}"
+    return layer and f"{layer}.{KERAS_LEAVES.get(leaf, leaf)}"
 
 
 def _view(dataset: "h5py.Dataset", data: mmap.mmap, place: str) -> np.ndarray:

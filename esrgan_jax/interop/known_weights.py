@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 PREFIX = 8  # digits of a sha256 that a file's name gives, by the convention of torch's hub
-KINDS = {
+WEIGHT_KINDS = {
     "generator": "a generator",
     "vgg": "a VGG for the perceptual loss",
     "metric": "part of a metric",
@@ -14,7 +14,7 @@ class Weights(NamedTuple):
     """A weight file, published elsewhere or in this package.
 
     Attributes:
-        kind: A key of KINDS.
+        kind: A key of WEIGHT_KINDS.
         what: What it is for, in two or three words.
         scale: How many times a generator enlarges; 0 for what is none.
         parameters: How many numbers the whole network has.

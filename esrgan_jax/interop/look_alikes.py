@@ -9,6 +9,7 @@ LOOK_ALIKES = (
     (r"am_list\..*", "MMRealSR"),
     (r"model\.1\.sub\.0\.res\.0\.weight", "SRResNet"),
     (r"body\.0\.conv1\.weight", "SRResNet (MSRResNet of BasicSR)"),
+    (r"(.*\.)?trunk_net\.0\.conv1\.weight", "SRResNet (MSRResNet of MMagic)"),
     (r"body\.0\.weight", "Compact (SRVGGNet)"),
     (r".*srdb.*", "an ESRGAN with other dense blocks (srdb)"),
     (

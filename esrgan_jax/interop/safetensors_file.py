@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from esrgan_jax.interop.mapped_file import MEBIBYTE
 
-DTYPES = {
+SAFETENSORS_DTYPES = {
     "BF16": np.dtype(ml_dtypes.bfloat16),
     "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
     "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
@@ -38,9 +38,9 @@ def read(path: Path, data: mmap.mmap) -> dict[str, np.ndarray]:
     with safe_open(path, framework="np") as file:
         for name in file.offset_keys():
             part = file.get_slice(name)
-            if part.get_dtype() not in DTYPES:
+            if part.get_dtype() not in SAFETENSORS_DTYPES:
                 raise ValueError(f"{name:.80} has elements of {part.get_dtype()}")
-            dtype = DTYPES[part.get_dtype()]
+            dtype = SAFETENSORS_DTYPES[part.get_dtype()]
             tensors[name] = np.ndarray(part.get_shape(), dtype, data, position)
             position += tensors[name].nbytes
     return tensors

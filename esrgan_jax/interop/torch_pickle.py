@@ -18,7 +18,7 @@ from esrgan_jax.interop.mapped_file import Stream
 LONGEST_KEY = 200  # of a storage, which is a number
 MAX_INT_KEY = 2**60  # integers beyond can be chosen to collide as keys of a dict
 
-DTYPES = {
+STORAGE_DTYPES = {
     "FloatStorage": np.dtype(np.float32),
     "HalfStorage": np.dtype(np.float16),
     "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
@@ -150,8 +150,8 @@ def _find(module: Any, name: Any) -> np.dtype | _Function:
         raise ValueError("its pickle asks for a global without a name")
     if module.startswith("__torch__"):
         raise ValueError("it is a TorchScript program, not the weights alone")
-    if module == "torch" and name in DTYPES:
-        return DTYPES[name]
+    if module == "torch" and name in STORAGE_DTYPES:
+        return STORAGE_DTYPES[name]
     if f"{module} {name}" in FUNCTIONS:
         return _Function(f"{module} {name}")
     raise ValueError(
@@ -182,7 +182,8 @@ def _call(function: Any, arguments: Any, make_tensor: Callable[..., Any]) -> Any
             (Storage() as storage, offset, tuple(shape), tuple(strides), *_),
         ):
             return make_tensor(storage, offset, shape, strides)
-    raise ValueError("its pickle calls a function with what it does not take")
+        case _:
+            raise ValueError("its pickle calls a function with what it does not take")
 
 
 def _storage(identity: Any) -> Storage:
@@ -195,6 +196,8 @@ def _storage(identity: Any) -> Storage:
             return Storage(dtype, key, 0, numel)
         case ("storage", np.dtype() as dtype, str(key), _, _, (_, start, numel)):
             return Storage(dtype, key, start, numel)
+        case _:
+            pass
     raise ValueError("its pickle refers to something outside it that is no storage of torch")
 
 
@@ -228,7 +231,7 @@ def dump(value: Any, storages: list[np.ndarray]) -> bytes:
 
 
 _ORDERED_DICT = b"ccollections\nOrderedDict\n)R"
-_STORAGES = {dtype: f"ctorch\n{name}\n".encode() for name, dtype in DTYPES.items()}
+_STORAGES = {dtype: f"ctorch\n{name}\n".encode() for name, dtype in STORAGE_DTYPES.items()}
 
 
 def _opcodes(value: Any, name: str, storages: list[np.ndarray]) -> Iterator[bytes]:

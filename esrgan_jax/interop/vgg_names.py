@@ -13,7 +13,7 @@ from esrgan_jax.errors import InputError
 from esrgan_jax.interop import caffe_file, keras_file, safetensors_file, weight_file
 from esrgan_jax.models.vgg import STAGE_CONVOLUTIONS, WIDTHS, layer_names
 
-FORMAT = "esrgan_jax.vgg/1"  # in the header of our files
+VGG_FORMAT = "esrgan_jax.vgg/1"  # in the header of our files
 CAFFE_SUFFIX = ".caffemodel"
 
 # What the weights want to see: x = (rgb in [0, 1] * scale)[order], then (x - mean) / std. The
@@ -178,7 +178,7 @@ def read_vgg(
         InputError: No such file, another suffix, a damaged file or another network.
     """
     path = Path(os.path.expanduser(path))
-    suffixes = (*weight_file.SUFFIXES, *keras_file.SUFFIXES, CAFFE_SUFFIX)
+    suffixes = (*weight_file.WEIGHT_SUFFIXES, *keras_file.KERAS_SUFFIXES, CAFFE_SUFFIX)
     suffix = path.suffix.lower()
     if not path.is_file():
         raise InputError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
@@ -187,7 +187,7 @@ def read_vgg(
             f"{path}: {suffix or 'a name without suffix'} is no weight file; "
             f"accepted are {', '.join(suffixes)}"
         )
-    if suffix in weight_file.SUFFIXES:
+    if suffix in weight_file.WEIGHT_SUFFIXES:
         preset = preset or "torchvision"
         return *from_torch(weight_file.read_tensors(path), preset, str(path)), preset
     preset = preset or "caffe"
@@ -224,7 +224,7 @@ def save_vgg(
     if Path(path).suffix != ".safetensors":
         raise InputError(f"{path}: converted VGG weights are kept in a .safetensors file")
     tensors: dict[str, Any] = flatten_dict(dict(params), sep="/")
-    weight_file.write_tensors(path, tensors, {**metadata, "format": FORMAT})
+    weight_file.write_tensors(path, tensors, {**metadata, "format": VGG_FORMAT})
 
 
 def load_vgg(path: str | os.PathLike[str]) -> tuple[int, dict[str, Any]]:
@@ -237,7 +237,7 @@ def load_vgg(path: str | os.PathLike[str]) -> tuple[int, dict[str, Any]]:
     """
     tensors = weight_file.read_tensors(path)
     metadata = safetensors_file.read_metadata(path)
-    if metadata.get("format") != FORMAT or metadata.get("depth") not in ("16", "19"):
+    if metadata.get("format") != VGG_FORMAT or metadata.get("depth") not in ("16", "19"):
         raise InputError(
             f"{path}: these are not converted VGG weights; make them with "
             f"esrgan-jax convert-vgg {path} DST.safetensors"

@@ -16,7 +16,7 @@ from esrgan_jax.interop import npz_file, safetensors_file, torch_file
 from esrgan_jax.interop.mapped_file import MALFORMED, map_file, open_zip
 
 TORCH_SUFFIXES = (".pth", ".pt", ".ckpt")
-SUFFIXES = (*TORCH_SUFFIXES, ".safetensors", ".npz")
+WEIGHT_SUFFIXES = (*TORCH_SUFFIXES, ".safetensors", ".npz")
 # How torch's old examples call checkpoints, which are no tar files, and Hugging Face's first ones.
 READ_ONLY = (".pth.tar", ".pt.tar", ".ckpt.tar", ".bin")
 
@@ -34,7 +34,7 @@ NETWORK_PREFIXES = (
 # Put before every name by what was wrapped around the network: DataParallel, torch.compile.
 SHARED_PREFIXES = ("module.", "_orig_mod.")
 # All that zipfile, zlib, NumPy and safetensors raise on damaged files.
-UNREADABLE = (
+DAMAGE_ERRORS = (
     *(*MALFORMED, OSError, RuntimeError, MemoryError),
     *(zlib.error, tokenize.TokenError, SafetensorError),
 )
@@ -57,8 +57,8 @@ def read_tensors(path: str | os.PathLike[str], key: str = "") -> dict[str, np.nd
     Arrays may be read-only views of the file.
 
     Raises:
-        InputError: No such file, a suffix that is none of SUFFIXES, a damaged file, no such key,
-            or no tensors.
+        InputError: No such file, a suffix that is none of WEIGHT_SUFFIXES, a damaged file,
+            no such key, or no tensors.
     """
     path = Path(os.path.expanduser(path))
     if not path.exists():
@@ -167,14 +167,14 @@ def check_tensors(
 
 def is_read(path: Path) -> bool:
     """Returns whether a file name has a suffix of weight files that can be read."""
-    return path.name.lower().endswith((*SUFFIXES, *READ_ONLY))
+    return path.name.lower().endswith((*WEIGHT_SUFFIXES, *READ_ONLY))
 
 
 def _check_suffix(path: Path, read: bool = False) -> None:
-    if path.suffix.lower() not in SUFFIXES and not (read and is_read(path)):
+    if path.suffix.lower() not in WEIGHT_SUFFIXES and not (read and is_read(path)):
         raise InputError(
             f"{path}: {path.suffix or 'a name without suffix'} is no weight file; "
-            f"accepted are {', '.join(SUFFIXES)}"
+            f"accepted are {', '.join(WEIGHT_SUFFIXES)}"
         )
 
 
@@ -187,7 +187,7 @@ def _read(path: Path) -> tuple[Any, int]:
                 return npz_file.read(path, data), npz_file.MAX_INFLATION
         elif data[8:9] == b"{":
             return safetensors_file.read(path, data), MAX_SHARING
-    except UNREADABLE as error:
+    except DAMAGE_ERRORS as error:
         raise InputError(
             f"{path}: cannot be read: {error!s:.300}. Download or write it again"
         ) from error

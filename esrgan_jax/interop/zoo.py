@@ -17,7 +17,7 @@ from esrgan_jax.command_line import parse, program
 from esrgan_jax.errors import InputError, RunError, run_command
 from esrgan_jax.files import CACHE_VARIABLE, cache_folder, near, sha256
 from esrgan_jax.interop.download import MEGABYTE, download
-from esrgan_jax.interop.known_weights import KINDS, PREFIX, ZOO, Weights
+from esrgan_jax.interop.known_weights import PREFIX, WEIGHT_KINDS, ZOO, Weights
 
 PACKAGED = Path(__file__).parents[1] / "weights"
 
@@ -43,11 +43,11 @@ def require(model: str | os.PathLike[str], kind: str = "generator") -> None:
         return
     if not name:
         raise InputError("the generator's name is empty: give a run, a weight file or a zoo name")
-    problem = f"is {KINDS[ZOO[name].kind]}" if name in ZOO else "no such file or directory"
+    problem = f"is {WEIGHT_KINDS[ZOO[name].kind]}" if name in ZOO else "no such file or directory"
     choice = _choice(name, names)
     beside = near(path) if path.suffix and choice[-1] != "?" else ""
     raise InputError(
-        f"{name}: {problem}, wanted {KINDS[kind]}: a path, or of the zoo {choice}{beside}"
+        f"{name}: {problem}, wanted {WEIGHT_KINDS[kind]}: a path, or of the zoo {choice}{beside}"
     )
 
 
@@ -152,7 +152,7 @@ def _publisher(url: str) -> str:
     return parts.netloc.removeprefix("download.") or "esrgan_jax"
 
 
-def table() -> str:
+def zoo_table() -> str:
     """The zoo as lines of text of at most 100 characters."""
     rows = [("name", "for", "scale", "MB", "licence", "published by", "cached")]
     for name, weights in ZOO.items():
@@ -179,7 +179,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("names", metavar="NAME", nargs="*", help="weights to fetch (default: list)")
     args = parse(parser, argv)
     if not args.names:
-        print(table())
+        print(zoo_table())
         print(f"\nThe cache is {cache_folder()}, or what {CACHE_VARIABLE} says.")
         return
     for name in args.names:
