@@ -26,7 +26,7 @@ from esrgan_jax.models import (
     generator_name,
 )
 from esrgan_jax.models.generator import Params, Variables
-from esrgan_jax.orbax_setup import orbax_context, read_items
+from esrgan_jax.orbax_setup import load_items, orbax_context
 
 FOLDER = "checkpoints"
 
@@ -212,7 +212,7 @@ def _describe(path: epath.Path) -> tuple[epath.Path, dict[str, Any], Any]:
     if step is None:
         raise InputError(f"{path}: holds no checkpoint of a run or of a generator")
     sums = checksums.read(step)
-    config = read_items(step, {"config": None})["config"]
+    config = load_items(step, {"config": None})["config"]
     checksums.verify_item(step, sums, "config", config)
     try:
         with orbax_context():
@@ -235,7 +235,7 @@ def _load_part(step: epath.Path, saved: Any, places: tuple[str, ...]) -> Any:
         wanted = jax.tree_util.tree_map_with_path(target, saved)
     except Exception as error:  # shapes and types of any kind
         raise checksums.DamagedError(step, "its content cannot be read") from error
-    state = read_items(step, {"state": wanted})["state"]
+    state = load_items(step, {"state": wanted})["state"]
     read = jax.tree.map(lambda leaf: None if leaf is ocp.PLACEHOLDER else leaf, state)
     checksums.verify_arrays(step, checksums.read(step), read)
     return state

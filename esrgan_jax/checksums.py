@@ -39,9 +39,9 @@ def record(arrays: Any, items: Mapping[str, Any]) -> dict[str, Any]:
     """
     sums = {
         "arrays": {name: _array(leaf) for name, leaf in _named(arrays)},
-        "items": {name: plain(values) for name, values in items.items()},
+        "items": {name: checksum(values) for name, values in items.items()},
     }
-    return {KEY: sums | {"sha256": plain(sums)}}
+    return {KEY: sums | {"sha256": checksum(sums)}}
 
 
 def read(step: epath.Path) -> dict[str, Any] | None:
@@ -53,7 +53,7 @@ def read(step: epath.Path) -> dict[str, Any] | None:
     try:
         kept = json.loads((step / METADATA).read_text())["custom_metadata"]
         sums = kept.get(KEY)
-        if sums is not None and sums.pop("sha256") != plain(sums):
+        if sums is not None and sums.pop("sha256") != checksum(sums):
             raise ValueError("its checksum differs")
         return sums
     except FileNotFoundError:
@@ -64,7 +64,7 @@ def read(step: epath.Path) -> dict[str, Any] | None:
 
 def verify_item(step: epath.Path, sums: Mapping[str, Any] | None, name: str, values: Any) -> None:
     """DamagedError where plain values are not those that were saved."""
-    if sums is not None and sums["items"].get(name) != plain(values):
+    if sums is not None and sums["items"].get(name) != checksum(values):
         raise DamagedError(step, f"the checksum of its {name} differs")
 
 
@@ -89,7 +89,7 @@ def other_shapes(sums: Mapping[str, Any], arrays: Any) -> list[str]:
     ]
 
 
-def plain(values: Any) -> str:
+def checksum(values: Any) -> str:
     """The SHA-256 of plain values as JSON holds them, in hexadecimal."""
     values = json.loads(json.dumps(values))  # keys are texts from here on, also for their order
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict, config_flags
 from esrgan_jax import __version__
 from esrgan_jax.errors import InputError, run_command
 from esrgan_jax.packaged import home
-from esrgan_jax.training.stopping import Stopped, end_at_once, ignore_from_now_on
+from esrgan_jax.training.stopping import RunStopped, end_at_once, ignore_from_now_on
 
 USAGE = "python -m esrgan_jax.main --config=configs/x4.py --workdir=DIR [--config.KEY=VALUE …]"
 HELP = f"""Trains the PSNR stage and the GAN stage, or goes on with them; see docs/training.md.
@@ -181,7 +181,7 @@ def _main(_: list[str]) -> None:
     use_cores(_CONFIG.value)
     try:
         train_and_evaluate(_CONFIG.value, str(_WORKDIR.value))
-    except Stopped as stopped:
+    except RunStopped as stopped:
         ignore_from_now_on()  # in its last moments Python would end by them, with another code
         print(stopped, file=sys.stderr)
         sys.exit(128 + stopped.signal)

@@ -39,7 +39,7 @@ def orbax_context() -> ocp.Context:
     return context
 
 
-def read_items(step: epath.Path, items: dict[str, Any]) -> dict[str, Any]:
+def load_items(step: epath.Path, items: dict[str, Any]) -> dict[str, Any]:
     """Items of a checkpoint as `ocp.load_checkpointables` reads them.
 
     Raises:

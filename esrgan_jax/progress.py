@@ -14,7 +14,7 @@ from tqdm import tqdm
 from esrgan_jax.errors import printable
 
 LINE_SECONDS = 60.0
-RECENT = 5  # minutes that the rate is of: compiling and pauses are soon forgotten
+RECENT = 5  # minutes that the rate covers: compiling and pauses are soon forgotten
 BAR = "{{desc}}: {percent:3}%|{{bar}}| {count} [{{elapsed}}<{{remaining}}, {{rate_fmt}}{{postfix}}]"
 
 
@@ -23,10 +23,10 @@ class Progress:
 
     Args:
         total: Pieces of work in all.
-        unit: What one piece is called ("step", "image"), or with `size` a unit of measure ("MP").
-        label: What is being done, in front of every line.
+        unit: The name of one piece ("step", "image"), or with `size` a unit of measure ("MP").
+        label: What is being done; every line starts with it.
         initial: Pieces done by an earlier run; they do not count towards the rate.
-        size: Pieces that one of the unit of measure has.
+        size: Pieces in one unit of measure.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Progress:
         self.count: float = initial
         self.last_line = self.last_lap = time.monotonic()
         self.lap_count = initial
-        # When, and how much was done, once a minute.
+        # (time, count), once a minute.
         self.marks: deque[tuple[float, float]] = deque([(self.last_lap, initial)], RECENT)
         self.note = ""
         on_terminal = sys.stderr.isatty()
@@ -58,15 +58,15 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Pieces a second in the last minutes."""
+        """Pieces per second in the last minutes."""
         seconds, count = self.marks[0]
         return (self.count - count) / max(time.monotonic() - seconds, 1e-9)
 
     def update(self, pieces: float = 1, note: str = "") -> None:
-        """Counts finished pieces; `note` stands behind the count until the next one."""
+        """Counts finished pieces; `note` is shown after the count until the next note."""
         self.count += pieces
         self.note = printable(note) or self.note
-        self.total = max(self.total, self.count)  # what was estimated may have been too little
+        self.total = max(self.total, self.count)  # the estimate may have been too low
         if time.monotonic() - self.marks[-1][0] >= LINE_SECONDS:
             self.marks.append((time.monotonic(), self.count))
         if self.bar is not None:
@@ -78,41 +78,45 @@ class Progress:
 
     @contextmanager
     def waiting(self, what: str) -> Generator[None]:
-        """Says while the block runs that nothing is counted, why, and for how many seconds.
+        """Shows why nothing is counted while the block runs, and for how many seconds.
+
+        Without a terminal, a line is printed at the start, every minute, and at the end.
 
         Args:
             what: What is done meanwhile: "compiling".
         """
         began, done, before = time.monotonic(), threading.Event(), self.note
 
-        def tell() -> None:
+        def show() -> None:
             while not done.wait(1.0):
                 self.update(0, note=f"{what}, {time.monotonic() - began:.0f} s")
 
         if self.bar is None:
             self.write(f"{self.label}: {what}")
-        teller = threading.Thread(target=tell, daemon=True)
-        teller.start()
+        shower = threading.Thread(target=show, daemon=True)
+        shower.start()
         try:
             yield
+            if self.bar is None:
+                self.write(f"{self.label}: {what} took {time.monotonic() - began:.0f} s")
         finally:
             done.set()
-            teller.join()
+            shower.join()
             self.note = before
 
     def lap(self) -> float:
-        """Pieces a second since the last call, or since the start."""
+        """Returns pieces per second since the last call, or since the start."""
         pieces, seconds = self.count - self.lap_count, time.monotonic() - self.last_lap
         self.lap_count, self.last_lap = self.count, time.monotonic()
         return pieces / max(seconds, 1e-9)
 
     @staticmethod
     def write(line: str) -> None:
-        """Prints a line without tearing the bar."""
+        """Prints a line above the bar."""
         tqdm.write(printable(line), file=sys.stderr)
 
     def _counted(self) -> str:
-        """Such as "3/10" or "0.04/0.26"; all of them is shown only where all are done."""
+        """Returns "3/10" or "0.04/0.26"; rounding never shows unfinished work as finished."""
         if self.size is None:
             return f"{self.count}/{self.total}"
         total = round(100 * self.total / self.size)

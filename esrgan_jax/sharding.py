@@ -10,7 +10,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 MOST_CORES = 8  # each has a copy of the parameters
 
 
-def use_cores(*batches: int) -> None:
+def split_cpu(*batches: int) -> None:
     """Makes each core a device, to be called before JAX has looked for devices.
 
     By itself JAX takes a processor for one device, and XLA computes the convolutions of small

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from esrgan_jax.data.changed import changes, record
+from esrgan_jax.data.changed import changes, fingerprint
 from esrgan_jax.data.sources import ImageFolder, PairedFolder, open_source
 
 
@@ -24,22 +24,22 @@ def folder(tmp_path) -> Path:
 
 
 def test_a_folder_is_known_by_names_and_bytes_wherever_it_lies(folder, tmp_path):
-    before = record(ImageFolder(folder, 8))
+    before = fingerprint(ImageFolder(folder, 8))
     assert before["count"] == 3
     assert before["files"] == {
         name: (folder / name).stat().st_size for name in ("a.png", "b.png", "sub/c.png")
     }
     folder.rename(tmp_path / "elsewhere")
-    assert changes(before, record(ImageFolder(tmp_path / "elsewhere", 8))) == ""
+    assert changes(before, fingerprint(ImageFolder(tmp_path / "elsewhere", 8))) == ""
 
 
 def test_each_kind_of_change_is_told(folder):
-    before = record(ImageFolder(folder, 8))
+    before = fingerprint(ImageFolder(folder, 8))
     for index in range(5):
         image(folder / f"new{index}.png")
     (folder / "a.png").unlink()
     image(folder / "b.png", 20)
-    assert changes(before, record(ImageFolder(folder, 8))) == (
+    assert changes(before, fingerprint(ImageFolder(folder, 8))) == (
         "3 images then, 7 now; added: new0.png, new1.png, new2.png and 2 more; removed: a.png; "
         "changed: b.png"
     )
@@ -47,16 +47,16 @@ def test_each_kind_of_change_is_told(folder):
 
 def test_several_folders_and_pairs_are_told_apart(folder, tmp_path):
     image(tmp_path / "more" / "a.png")
-    both = record(ImageFolder([folder, tmp_path / "more"], 8))
+    both = fingerprint(ImageFolder([folder, tmp_path / "more"], 8))
     assert set(both["files"]) == {"0/a.png", "0/b.png", "0/sub/c.png", "1/a.png"}
     for name in ("a.png", "b.png", "sub/c.png"):
         image(tmp_path / "lr" / name, 4)
-    before = record(PairedFolder(tmp_path / "lr", folder, 4, 8))
+    before = fingerprint(PairedFolder(tmp_path / "lr", folder, 4, 8))
     assert before["count"] == 3
     assert len(before["files"]) == 6
     path = tmp_path / "lr" / "b.png"
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(path)
-    after = record(PairedFolder(tmp_path / "lr", folder, 4, 8))
+    after = fingerprint(PairedFolder(tmp_path / "lr", folder, 4, 8))
     assert changes(before, after) == "3 images then, 3 now; changed: 1/b.png"
 
 
@@ -68,7 +68,7 @@ def test_prepared_folders_are_known_by_their_records(tmp_path):
     for size in (8, 12):
         pixels = np.zeros((size, size, 3), np.uint8)
         write_sub_images(tmp_path / str(size), [lambda p=pixels: iter([("a", p), ("b", p)])])
-        records.append(record(open_source(tmp_path / str(size), scale=4, min_size=8)))
+        records.append(fingerprint(open_source(tmp_path / str(size), scale=4, min_size=8)))
     assert [found["count"] for found in records] == [2, 2]
     assert all(any("array_record" in name for name in found["files"]) for found in records)
     assert changes(records[0], records[0]) == ""

@@ -17,12 +17,13 @@ import pytest
 from orbax.checkpoint import v1 as ocp
 
 from configs import demo
+from esrgan_jax import checkpoint
 from esrgan_jax.checkpoint import find_checkpoint, load_generator
 from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.images.image_file import write_image
 from esrgan_jax.training import loop, validation
 from esrgan_jax.training.loop import train_and_evaluate
-from esrgan_jax.training.stopping import Stopped
+from esrgan_jax.training.stopping import RunStopped
 from esrgan_jax.training.train_state import TrainState
 from tools import convert_discriminator
 
@@ -211,8 +212,16 @@ def test_a_damaged_last_psnr_checkpoint_is_trained_again(config, finished, tmp_p
         assert ("gan: finished at step 4" in said.out) == gan_done
 
 
-def test_the_gan_stage_starts_from_a_given_discriminator(finished, config, tmp_path):
-    """From a run, and from the file of BasicSR's names that it was converted into."""
+def test_the_gan_stage_starts_from_a_given_discriminator(finished, config, tmp_path, monkeypatch):
+    """From a run, and from the file of BasicSR's names that it was converted into; read once."""
+    reads = []
+    for load in (checkpoint.load_generator, checkpoint.load_discriminator):
+
+        def counted(*args, load=load, **options):
+            reads.append(load.__name__)
+            return load(*args, **options)
+
+        monkeypatch.setattr(checkpoint, load.__name__, counted)
     convert_discriminator.main([str(finished), str(tmp_path / "net_d.pth")])
     config.stage = "gan"
     config.gan.steps = 1
@@ -222,7 +231,9 @@ def test_the_gan_stage_starts_from_a_given_discriminator(finished, config, tmp_p
     for source in (finished / "gan", tmp_path / "net_d.pth"):
         config.gan.d_init_from = str(source)
         workdir = tmp_path / f"from_{source.name}"
+        reads.clear()
         train_and_evaluate(config, str(workdir))
+        assert reads == ["load_generator", "load_discriminator"]
         found = final_state(workdir / "gan")["discriminator"]
         jax.tree.map(np.testing.assert_array_equal, found["params"], expected)
 
@@ -249,7 +260,7 @@ def test_a_signal_saves_and_the_same_command_goes_on_bit_for_bit(
         return finite(metrics, where, folder)
 
     monkeypatch.setattr(loop, "_finite", interrupt)
-    with pytest.raises(Stopped, match=f"of the {stage} stage"):
+    with pytest.raises(RunStopped, match=f"of the {stage} stage"):
         train_and_evaluate(config, str(tmp_path))
     monkeypatch.undo()
     assert signal.getsignal(number) is before
@@ -265,7 +276,7 @@ def test_a_signal_between_the_stages_is_not_lost(config, finished, tmp_path, mon
         os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(loop.MetricWriter, "__exit__", interrupt)
-    with pytest.raises(Stopped, match="after the psnr stage"):
+    with pytest.raises(RunStopped, match="after the psnr stage"):
         train_and_evaluate(config, str(tmp_path))
     monkeypatch.undo()
     assert not (tmp_path / "gan").exists()
@@ -287,7 +298,7 @@ def test_a_validation_that_a_signal_stops_is_done_again(
         return score(*arguments)
 
     monkeypatch.setattr(validation, "scores", interrupt)
-    with pytest.raises(Stopped, match=f"after step {step} of the {stage} stage"):
+    with pytest.raises(RunStopped, match=f"after step {step} of the {stage} stage"):
         train_and_evaluate(config, str(tmp_path))
     assert len(seen) == image  # and not all five
     monkeypatch.undo()
@@ -311,7 +322,7 @@ def test_a_signal_before_the_first_step_stops(config, tmp_path, monkeypatch, fun
         return whole(*arguments)
 
     monkeypatch.setattr(loop, function, interrupt)
-    with pytest.raises(Stopped, match=message) as stopped:
+    with pytest.raises(RunStopped, match=message) as stopped:
         train_and_evaluate(config, str(tmp_path))
     assert stopped.value.signal == signal.SIGTERM
     assert find_checkpoint(tmp_path) is None

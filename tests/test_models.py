@@ -108,12 +108,12 @@ def test_a_config_from_before_discriminators_had_names_goes_on():
     old = x4.get_config()
     del old.discriminator.name
     check_settings(old)
-    assert run_config.plain(old) == run_config.plain(new)
-    saved = run_config.plain(new)
+    assert run_config.to_json(old) == run_config.to_json(new)
+    saved = run_config.to_json(new)
     del saved["discriminator"]["name"]  # as an older checkpoint holds it
-    assert run_config.refused_changes(saved, run_config.plain(new), "gan") == {}
+    assert run_config.refused_changes(saved, run_config.to_json(new), "gan") == {}
     new.discriminator.name = "unet"
-    changes = run_config.refused_changes(saved, run_config.plain(new), "gan")
+    changes = run_config.refused_changes(saved, run_config.to_json(new), "gan")
     assert changes == {"discriminator.name": ("vgg", "unet")}
 
 

@@ -128,7 +128,7 @@ def test_a_terminal_gets_a_bar(monkeypatch):
     assert "psnr: 4/4 steps" not in shown  # the lines are for where there is no terminal
 
 
-def test_waiting_is_said_with_its_seconds(monkeypatch, capsys):
+def test_waiting_is_shown_with_its_seconds(monkeypatch, capsys):
     monkeypatch.setattr(progress, "LINE_SECONDS", 1.5)
     with Progress(3, "step", "psnr") as bar:
         with bar.waiting("compiling"):
@@ -138,6 +138,7 @@ def test_waiting_is_said_with_its_seconds(monkeypatch, capsys):
     assert lines[0] == "psnr: compiling"
     assert lines[1].startswith("psnr: 0/3 steps")
     assert lines[1].endswith("compiling, 2 s")
+    assert lines[2] == "psnr: compiling took 2 s"
     assert "compiling" not in lines[-1]
 
 

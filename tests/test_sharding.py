@@ -93,7 +93,7 @@ def test_gradients_are_those_of_one_device(rng):
 def test_each_core_is_a_device_as_far_as_batches_allow(cores, batches, given, devices):
     program = (
         f"import os; os.sched_getaffinity = lambda _: range({cores}); "
-        f"from esrgan_jax.sharding import use_cores; use_cores(*{batches}); "
+        f"from esrgan_jax.sharding import split_cpu; split_cpu(*{batches}); "
         "import jax; print(jax.device_count())"
     )
     environment = {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"}

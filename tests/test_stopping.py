@@ -13,7 +13,7 @@ import pytest
 
 from esrgan_jax.errors import RunError
 from esrgan_jax.training import stopping
-from esrgan_jax.training.stopping import Stopped, StopRequest
+from esrgan_jax.training.stopping import RunStopped, StopRequest
 
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 
@@ -36,7 +36,7 @@ def test_the_first_signal_asks_and_those_at_once_are_the_same_wish(number, capsy
 
 @SIGNALS
 def test_a_later_signal_ends_with_its_number(number, capsys, monkeypatch):
-    monkeypatch.setattr(stopping, "GRACE", 0.0)
+    monkeypatch.setattr(stopping, "SIGNAL_GRACE", 0.0)
     codes = []
     with StopRequest(end=codes.append) as request:
         signal.raise_signal(signal.SIGTERM)
@@ -80,12 +80,12 @@ def test_before_anything_is_to_be_saved_a_signal_interrupts(number):
 
     with StopRequest() as request:
         with (
-            pytest.raises(Stopped, match="stopped while reading; nothing was done") as stopped,
+            pytest.raises(RunStopped, match="while reading; there was nothing to save") as stopped,
             request.interrupting("while reading"),
         ):
             read()
         assert stopped.value.signal == number
-        with pytest.raises(Stopped, match="before the first step"):
+        with pytest.raises(RunStopped, match="before the first step"):
             request.check("before the first step")
 
 
@@ -115,6 +115,6 @@ def test_when_all_is_saved_signals_change_nothing(number):
 
 
 def test_a_stopped_run_is_a_failed_one_that_says_by_what():
-    stopped = Stopped("stopped after step 7", signal.SIGTERM)
+    stopped = RunStopped("stopped after step 7", signal.SIGTERM)
     assert isinstance(stopped, RunError)
     assert (str(stopped), stopped.signal) == ("stopped after step 7", 15)

@@ -3,17 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
-from esrgan_jax.checksums import plain
+from esrgan_jax.checksums import checksum
 from esrgan_jax.data.sources import Source
 from esrgan_jax.errors import listed
 
-MOST = 3  # names of each kind in a message
+NAMES_LISTED = 3  # names of each kind in a message
 
 
-def record(source: Source) -> dict[str, Any]:
+def fingerprint(source: Source) -> dict[str, Any]:
     """What a checkpoint keeps of a source: count, names with bytes, and the hash of the latter."""
     files = source.files()
-    return {"count": len(source), "sha256": plain(files), "files": files}
+    return {"count": len(source), "sha256": checksum(files), "files": files}
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
@@ -26,5 +26,5 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         "removed": sorted(old.keys() - new.keys()),
         "changed": sorted(k for k in old.keys() & new.keys() if old[k] != new[k]),
     }
-    parts = [f"{kind}: {listed(names, MOST)}" for kind, names in kinds.items() if names]
+    parts = [f"{kind}: {listed(names, NAMES_LISTED)}" for kind, names in kinds.items() if names]
     return "; ".join([f"{before['count']} images then, {now['count']} now", *parts])

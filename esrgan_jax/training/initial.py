@@ -1,7 +1,8 @@
 """The state that a stage starts from: its newest checkpoint, given networks, or a fresh one."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
+import grain
 import jax
 from etils import epath
 from jax.sharding import Mesh
@@ -16,21 +17,30 @@ from esrgan_jax.training.stages import Stage
 from esrgan_jax.training.train_state import Network, Params, TrainState
 
 
+class Initial(NamedTuple):
+    """Variables of the networks that a stage starts from; None: not loaded yet, or random."""
+
+    generator: dict[str, Params] | None = None
+    discriminator: dict[str, Params] | None = None
+
+
 def restore_or_create(
     config: Config,
     stage: Stage,
     workdir: epath.Path,
+    loaded: Initial,
     checkpoints: RunCheckpoints,
-    data: Any,
+    data: grain.DatasetIterator[Any],
     mesh: Mesh,
 ) -> TrainState:
-    """The stage's newest checkpoint, or a fresh state with the networks that the config names.
+    """Restores the stage's newest checkpoint, or creates a state with the networks of the config.
 
     Args:
         config: The run's config.
         stage: The stage.
         workdir: The run's folder.
-        checkpoints: Of the stage.
+        loaded: Those of the config's networks that are already in memory.
+        checkpoints: The stage's checkpoints.
         data: A fresh Grain iterator; a checkpoint sets its position.
         mesh: The devices; the state is replicated over them.
 
@@ -43,12 +53,12 @@ def restore_or_create(
     key, placement = jax.random.key(config.seed), sharding.replicated(mesh)
     options = compilation.run_once_options()
     state = jax.jit(stage.create, out_shardings=placement, compiler_options=options)(key)
-    if variables := initial_generator(config, stage, workdir):
+    if variables := loaded.generator or initial_generator(config, stage, workdir):
         generator = state.generator.replace(**jax.device_put(variables, placement))
-        # Not the generator's own buffers, since the step donates both.
+        # A second copy, since the step donates both buffers.
         averaged = state.ema_params and jax.device_put(variables["params"], placement)
         state = state.replace(generator=generator, ema_params=averaged)
-    if variables := initial_discriminator(config, stage):
+    if variables := loaded.discriminator or initial_discriminator(config, stage):
         assert state.discriminator is not None
         discriminator = state.discriminator.replace(**jax.device_put(variables, placement))
         state = state.replace(discriminator=discriminator)
@@ -56,7 +66,7 @@ def restore_or_create(
 
 
 def restore_target(config: Config, stage: Stage, mesh: Mesh) -> TrainState:
-    """The stage's state as `jax.ShapeDtypeStruct`s, replicated over the mesh."""
+    """Returns the stage's state as `jax.ShapeDtypeStruct`s, replicated over the mesh."""
     placement = sharding.replicated(mesh)
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placement),
@@ -67,17 +77,17 @@ def restore_target(config: Config, stage: Stage, mesh: Mesh) -> TrainState:
 def initial_generator(
     config: Config, stage: Stage, workdir: epath.Path
 ) -> dict[str, Params] | None:
-    """Variables of the generator that a stage without checkpoints starts from; None: from scratch.
+    """Loads the generator that a stage without checkpoints starts from; None: random weights.
 
     Raises:
-        InputError: It is not there, or not of the config's architecture.
+        InputError: It is missing, or has another architecture than the config's.
     """
     model = path(config[stage.name].init_from)
     if not model and stage.name == "gan":
         model = workdir / "psnr"
         if checkpoint.find_checkpoint(model) is None:
             raise InputError(
-                f"the GAN stage starts from a PSNR-oriented generator, and {model} holds none: "
+                f"the GAN stage starts from a PSNR-oriented generator, and {model} has none: "
                 "train --config.stage=psnr first, or give one by --config.gan.init_from=MODEL"
             )
     if not model:
@@ -91,10 +101,10 @@ def initial_generator(
 
 
 def initial_discriminator(config: Config, stage: Stage) -> dict[str, Params] | None:
-    """Variables of the discriminator that a GAN stage starts from; None: from scratch.
+    """Loads the discriminator that a GAN stage starts from; None: random weights.
 
     Raises:
-        InputError: It is not there, or not of the config's architecture.
+        InputError: It is missing, or has another architecture than the config's.
     """
     model = path(config.gan.d_init_from) if stage.name == "gan" else None
     if not model:
@@ -102,12 +112,12 @@ def initial_discriminator(config: Config, stage: Stage) -> dict[str, Params] | N
     fields, variables = checkpoint.load_discriminator(model)
     network = jax.eval_shape(stage.create, jax.random.key(0)).discriminator
     assert network is not None
-    wanted = {
+    expected = {
         "gan.hr_patch": config.gan.hr_patch,
         "discriminator.num_features": config.discriminator.num_features,
         "discriminator.use_bias": config.discriminator.use_bias,
     }
-    for key, value in wanted.items():
+    for key, value in expected.items():
         found = fields[key.rpartition(".")[2]]
         if found != value:
             raise InputError(
@@ -118,7 +128,7 @@ def initial_discriminator(config: Config, stage: Stage) -> dict[str, Params] | N
 
 
 def _checked(network: Network, variables: dict[str, Params], claim: str) -> dict[str, Params]:
-    """The variables, if they are of the network's shapes."""
+    """Returns the variables; InputError if their shapes are not the network's."""
     try:
         check_same_shapes({"params": network.params, "batch_stats": network.batch_stats}, variables)
     except InputError as error:

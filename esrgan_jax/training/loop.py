@@ -21,6 +21,7 @@ from esrgan_jax.files import writing
 from esrgan_jax.progress import Progress
 from esrgan_jax.training import run_config
 from esrgan_jax.training.initial import (
+    Initial,
     initial_discriminator,
     initial_generator,
     restore_or_create,
@@ -32,20 +33,20 @@ from esrgan_jax.training.run_config import Config
 from esrgan_jax.training.setting_rules import STAGES
 from esrgan_jax.training.settings import check_run, check_settings, folders, path
 from esrgan_jax.training.stages import Stage, create_config_generator, create_stage, load_features
-from esrgan_jax.training.stopping import Stopped, StopRequest
+from esrgan_jax.training.stopping import RunStopped, StopRequest
 from esrgan_jax.training.train_state import Params, TrainState
 from esrgan_jax.training.validation import Validation
 
 Callback = Callable[[int, dict[str, float]], None]
 SAVING = "saving after this step, then stopping"
-OWED = "validation_owed"  # the step whose validation a signal has stopped
+OWED = "validation_owed"  # file with the step whose validation was stopped by a signal
 
 
 def use_cores(config: Config) -> None:
-    """On a CPU, one device for each core, as far as the batches allow: see `sharding.use_cores`."""
+    """Makes each CPU core a device, as far as the config's batches allow; see `sharding`."""
     check_settings(config)
     stages = [config[name] for name in STAGES[config.stage]]
-    sharding.use_cores(*(stage.batch_size // stage.accumulation for stage in stages))
+    sharding.split_cpu(*(stage.batch_size // stage.accumulation for stage in stages))
 
 
 def train_and_evaluate(
@@ -53,27 +54,26 @@ def train_and_evaluate(
 ) -> TrainState:
     """Trains the stages of `config.stage`, each in its folder below `workdir`.
 
-    A stage that finds its own checkpoints goes on from there, bit for bit; otherwise it starts
-    from the generator `init_from`; otherwise the GAN stage starts from the PSNR stage's generator
-    in the same workdir, and the PSNR stage from scratch.
+    A stage with checkpoints continues from them, bit for bit. Otherwise it starts from the
+    generator `init_from`; without one, the GAN stage starts from the PSNR stage's generator in the
+    same workdir, and the PSNR stage from random weights.
 
     Args:
-        config: What `configs/x4.py` returns.
-        workdir: Gets config.json, psnr/ and gan/.
+        config: As `configs/x4.py` returns it.
+        workdir: Folder for config.json, psnr/ and gan/.
         callback: Called as `callback(step, metrics)` after every step, with its losses and gradient
             norms, and after every validation, with its scores (`val_psnr_y` and others). Each stage
             counts its steps from 1. The device already computes the next step meanwhile. An
-            exception from the callback ends the run; the checkpoints from before stay.
+            exception from the callback ends the run; earlier checkpoints stay.
 
     Returns:
-        The state after the last step of the last stage, on the devices. `generator_variables()` are
-        those that checkpoints are loaded with.
+        The state after the last step of the last stage, on the devices.
 
     Raises:
-        InputError: Something in the config cannot be used; said before the first step.
-        RunError: A loss was not finite, or the disk is full; the checkpoints from before stay.
-        Stopped: SIGTERM or SIGINT asked to stop; everything is saved. Outside the main thread the
-            two signals are not handled.
+        InputError: The config cannot be used; raised before the first step.
+        RunError: A loss was not finite, or the disk is full; earlier checkpoints stay.
+        RunStopped: SIGTERM or SIGINT was received, and everything is saved. Outside the main
+            thread the two signals are not handled.
     """
     if not workdir:
         raise InputError("the workdir's name is empty: give a folder by --workdir=DIR")
@@ -92,13 +92,13 @@ def _train_and_evaluate(
         vgg, vgg_params = load_features(config) if "gan" in names else (None, {})
         vgg_params = jax.device_put(vgg_params, sharding.replicated(mesh))
         stages = [create_stage(config, name, vgg) for name in names]
+        loaded: dict[str, Initial] = {}
         for stage in stages:
             jax.eval_shape(stage.create, jax.random.key(0))  # raises if it cannot be built
             made_here = stage.name == "gan" and "psnr" in names and not config.gan.init_from
             if _newest_step(folder / stage.name) is None:
-                if not made_here:
-                    initial_generator(config, stage, folder)
-                initial_discriminator(config, stage)
+                generator = None if made_here else initial_generator(config, stage, folder)
+                loaded[stage.name] = Initial(generator, initial_discriminator(config, stage))
         source = _open_source(config)
         validation = Validation.load(path(config.data.val), path(config.data.val_lr), config.scale)
 
@@ -108,18 +108,17 @@ def _train_and_evaluate(
         for stage in stages:
             if not done[stage.name]:
                 _checkpoints(config, stage, folder, source).check()
-        run_config.record(config, folder)
+        run_config.write_config(config, folder)
         state = None
         for stage in stages:
             if done[stage.name]:
                 print(f"{stage.name}: finished at step {done[stage.name]}, nothing to do")
                 state = None
                 continue
-            state = train_stage(
-                config, stage, folder, source, validation, vgg_params, mesh, stop, callback
-            )
-            if stop.signal:  # it came when the last step was done
-                raise Stopped(
+            inputs = loaded.pop(stage.name, Initial()), source, validation, vgg_params, mesh
+            state = train_stage(config, stage, folder, *inputs, stop, callback)
+            if stop.signal:  # received after the last step
+                raise RunStopped(
                     f"stopped after the {stage.name} stage; all is saved in {folder}, and the "
                     "same command goes on from there",
                     stop.signal,
@@ -134,6 +133,7 @@ def train_stage(
     config: Config,
     stage: Stage,
     workdir: epath.Path,
+    loaded: Initial,
     source: Source,
     validation: Validation,
     vgg_params: Params,
@@ -141,7 +141,7 @@ def train_stage(
     stop: StopRequest,
     callback: Callback,
 ) -> TrainState:
-    """Trains one stage to its last step, and returns the state; see `train_and_evaluate`."""
+    """Trains one stage and returns its last state; see `train_and_evaluate`."""
     steps, batch_size = config[stage.name].steps, config[stage.name].batch_size
     folder = workdir / stage.name
     eval_generator = create_config_generator(config)
@@ -151,7 +151,7 @@ def train_stage(
         _checkpoints(config, stage, workdir, source) as checkpoints,
     ):
         stop.when = "stopping as soon as the state is there"
-        state = restore_or_create(config, stage, workdir, checkpoints, data, mesh)
+        state = restore_or_create(config, stage, workdir, loaded, checkpoints, data, mesh)
         start = int(state.step)
         checkpoints.check_room(state)
         stop.check(f"before a step of the {stage.name} stage")
@@ -161,7 +161,7 @@ def train_stage(
         ):
             waits: list[float] = []  # seconds that each step waited for its batch
 
-            def look_at(step: int, metrics: dict[str, jax.Array]) -> None:
+            def log(step: int, metrics: dict[str, jax.Array]) -> None:
                 values = _finite(metrics, f"step {step} of the {stage.name} stage", folder)
                 progress.update()
                 loss = values.get("l_g_total", values["l_g_pix"])
@@ -175,7 +175,7 @@ def train_stage(
                 callback(step, values)
 
             def validate(step: int) -> float | None:
-                """The score; None without images; where a signal stops it, it is owed."""
+                """Returns PSNR-Y; None without images, or if a signal stopped it (see `OWED`)."""
                 if not validation.pairs:
                     return None
                 stop.when = "stopping after this image of the validation, and saving"
@@ -210,20 +210,20 @@ def train_stage(
                 with progress.waiting("compiling") if compiles else contextlib.nullcontext():
                     state, metrics = stage.step(state, vgg_params, batch)
                 stop.when = SAVING
-                # The device works on this step while the last one's numbers are looked at.
+                # The device computes this step while the previous step's values are logged.
                 if pending:
-                    look_at(*pending)
+                    log(*pending)
                 pending = step, metrics
                 evaluates = step % config.eval_every == 0 or step == steps
                 if not (evaluates or step % config.checkpoint_every == 0 or stop.signal):
                     continue
-                look_at(*pending)  # nothing is saved behind a loss or gradient that is not finite
+                log(*pending)  # nothing is saved after a loss that is not finite
                 pending = None
                 psnr_y = validate(step) if evaluates else None
                 checkpoints.save(state, data, psnr_y)
                 if stop.signal:
                     checkpoints.wait()
-                    raise Stopped(
+                    raise RunStopped(
                         f"stopped after step {step} of the {stage.name} stage; all is saved in "
                         f"{folder}, and the same command goes on from there",
                         stop.signal,
@@ -239,8 +239,8 @@ def _owed(folder: epath.Path, step: int) -> bool:
 def _checkpoints(
     config: Config, stage: Stage, workdir: epath.Path, source: Source
 ) -> RunCheckpoints:
-    plain, images = run_config.plain(config), changed.record(source)
-    return RunCheckpoints(workdir / stage.name, plain, images, config.keep)
+    values, images = run_config.to_json(config), changed.fingerprint(source)
+    return RunCheckpoints(workdir / stage.name, values, images, config.keep)
 
 
 def _newest_step(folder: epath.Path) -> int | None:
@@ -248,27 +248,27 @@ def _newest_step(folder: epath.Path) -> int | None:
 
 
 def _finished(config: Config, stage: Stage, workdir: epath.Path, validates: bool) -> int:
-    """The newest step of a stage that has nothing left to do; 0 where there is something."""
+    """Returns the last step of a stage that is complete; 0 if it is not."""
     newest = _newest_step(workdir / stage.name) or 0
     if newest < config[stage.name].steps or (validates and _owed(workdir / stage.name, newest)):
         return 0
     try:
         checkpoint.verify(workdir / stage.name)
     except DamagedError:
-        return 0  # the stage goes on from the one before it
+        return 0  # the stage continues from the checkpoint before
     return newest
 
 
 def _finite(metrics: dict[str, jax.Array], where: str, folder: epath.Path) -> dict[str, float]:
-    """The metrics as numbers; RunError naming those that are not finite."""
+    """Returns the metrics as numbers; RunError naming those that are not finite."""
     values = {name: np.asarray(value).item() for name, value in metrics.items()}
     broken = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
     if broken:
         saved = "No checkpoint is saved yet. "
         if saved_steps(folder):
             saved = (
-                f"The checkpoints in {folder} are from before; should the newest have diverged "
-                "already, move it away to go on from the one before it. "
+                f"The checkpoints in {folder} are from before; if the newest has already "
+                "diverged, move it away to continue from the one before it. "
             )
         raise RunError(
             f"{where}: {', '.join(broken)}. {saved}A lower learning rate, clip_norm or another "
@@ -285,7 +285,7 @@ def _open_source(config: Config) -> Source:
 
 
 def _batches(config: Config, name: str, source: Source, mesh: Mesh) -> grain.IterDataset[Any]:
-    """Batches on the devices, two ahead."""
+    """Returns batches on the devices, prefetched two ahead."""
     dataset = pipeline.make_dataset(
         source,
         scale=config.scale,

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-Parts = dict[str, jax.Array]  # the losses by the names that logs have
+LossParts = dict[str, jax.Array]  # the losses by the names that logs have
 
 
 class GanLosses(NamedTuple):
@@ -43,7 +43,7 @@ def generator_losses(
     images: tuple[jax.Array, jax.Array],
     features: tuple[Mapping[str, jax.Array], Mapping[str, jax.Array]] | None,
     logits: tuple[jax.Array, jax.Array],
-) -> tuple[jax.Array, Parts]:
+) -> tuple[jax.Array, LossParts]:
     """The generator's weighted sum of losses, and each of them.
 
     Args:
@@ -72,7 +72,7 @@ def generator_losses(
 
 def discriminator_losses(
     use: GanLosses, logits: tuple[jax.Array, jax.Array]
-) -> tuple[jax.Array, Parts]:
+) -> tuple[jax.Array, LossParts]:
     """The discriminator's sum of losses, and each of them.
 
     Args:

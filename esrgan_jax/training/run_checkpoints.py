@@ -22,7 +22,7 @@ from esrgan_jax.checksums import DamagedError
 from esrgan_jax.data import changed
 from esrgan_jax.errors import InputError, RunError, listed
 from esrgan_jax.files import bytes_text, no_space, write_error
-from esrgan_jax.orbax_setup import orbax_context, read_items, reason_of
+from esrgan_jax.orbax_setup import load_items, orbax_context, reason_of
 from esrgan_jax.training.metric_writer import JSONL, append_line
 from esrgan_jax.training.run_config import refused_changes
 from esrgan_jax.training.train_state import TrainState
@@ -43,7 +43,7 @@ class RunCheckpoints:
     Args:
         stage: The folder of a stage; its name is the stage's.
         config: The run's config, of plain values.
-        images: What `data.changed.record` says of the training images.
+        images: What `data.changed.fingerprint` says of the training images.
         keep: How many of the newest stay.
     """
 
@@ -205,7 +205,7 @@ class RunCheckpoints:
     def _accept(self, step: epath.Path, tell: bool = False) -> dict[str, Any] | None:
         """The checksums of a checkpoint that this config and these images go on from."""
         sums = checksums.read(step)
-        saved = read_items(step, {"config": None})["config"]
+        saved = load_items(step, {"config": None})["config"]
         checksums.verify_item(step, sums, "config", saved)
         if refused := refused_changes(saved, self._config, self.stage.name):
             append_line(self.stage / JSONL, {"step": int(step.name), "refused": refused})
@@ -217,7 +217,7 @@ class RunCheckpoints:
             )
         if sums is None or "pictures" not in sums["items"]:
             return sums  # from before there were records
-        images = read_items(step, {"pictures": None})["pictures"]
+        images = load_items(step, {"pictures": None})["pictures"]
         checksums.verify_item(step, sums, "pictures", images)
         if differs := changed.changes(images, self._images):
             if self._config["data"].get("changed") != "accept":
@@ -234,7 +234,7 @@ class RunCheckpoints:
         state = self._load_state(step, sums, target)
         for name, pattern in (("data", "*.json"), ("metrics", "metrics")):
             checksums.verify_item(step, sums, name, _plain_file(step, name, pattern))
-        read_items(step, {"data": data})
+        load_items(step, {"data": data})
         return state
 
     def _load_state(
@@ -247,7 +247,7 @@ class RunCheckpoints:
             )
         # On the host first: what a device has no room for is not damaged.
         host = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), target)
-        state = read_items(step, {"state": host})["state"]
+        state = load_items(step, {"state": host})["state"]
         checksums.verify_arrays(step, sums, state)
         return jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), state, target)
 

@@ -14,7 +14,7 @@ from esrgan_jax.models import COMPUTATION
 Config = Any
 
 
-def plain(config: Config) -> dict[str, Any]:
+def to_json(config: Config) -> dict[str, Any]:
     """The config as JSON holds it, the scale also where a generator is read from."""
     values = json.loads(json.dumps(config.to_dict()))
     values["generator"]["scale"] = config.scale
@@ -26,14 +26,14 @@ def _named(values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "discriminator": {"name": "vgg", **values.get("discriminator", {})}}
 
 
-def record(config: Config, workdir: epath.Path) -> None:
+def write_config(config: Config, workdir: epath.Path) -> None:
     """Writes config.json; says what differs from an earlier run in this folder.
 
     Raises:
         InputError: The folder cannot be written.
         RunError: There is no room in it.
     """
-    path, new = workdir / "config.json", plain(config)
+    path, new = workdir / "config.json", to_json(config)
     try:
         old = _named(json.loads(path.read_text())) if path.exists() else new
     except (OSError, TypeError, ValueError):

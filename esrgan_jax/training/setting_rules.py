@@ -24,7 +24,7 @@ STEPS = Rule(
     "whole numbers of 1 or more in brackets, such as (1000, 2000)",
     lambda value: isinstance(value, tuple | list) and all(is_whole(v) and v > 0 for v in value),
 )
-LAYERS = Rule(
+LAYER_WEIGHTS = Rule(
     "a weight of 0 or more for each layer, conv1_1 or relu1_1 to conv5_4 or relu5_4",
     lambda value: (
         isinstance(value, Mapping)
@@ -71,7 +71,7 @@ GAN: dict[str, Rule] = PSNR | {
     "d_learning_rate": nonnegative(),
     **dict.fromkeys(("pixel_weight", "perceptual_weight", "gan_weight"), nonnegative()),
     "perceptual_norm": NORM,
-    "layer_weights": LAYERS,
+    "layer_weights": LAYER_WEIGHTS,
     "relativistic": FLAG,
     "stop_means": FLAG,
 }

@@ -12,11 +12,11 @@ from typing import Any, Self
 from esrgan_jax.errors import RunError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-GRACE = 5.0  # seconds in which further signals are taken for the same wish
+SIGNAL_GRACE = 5.0  # seconds in which further signals count as the same request
 
 
-class Stopped(RunError):
-    """The run was asked to stop by `signal`; all is saved, the same command goes on from there."""
+class RunStopped(RunError):
+    """The run was stopped by `signal`; everything is saved, and the same command continues it."""
 
     def __init__(self, message: str, signal: int):
         super().__init__(message)
@@ -26,14 +26,14 @@ class Stopped(RunError):
 class StopRequest:
     """While active, SIGTERM and SIGINT (Ctrl-C) set `signal` instead of ending the process.
 
-    What comes of it is said at once, by a thread, since Python's own handlers wait for what runs
-    in C++, such as a compilation. Signals that follow within GRACE seconds change nothing, later
-    ones end the process, with exit code 128 + number: what was done since the last checkpoint is
-    done again.
+    A thread prints at once what will happen, because Python's own handlers run only after C++ code,
+    such as a compilation, has returned. Signals within SIGNAL_GRACE seconds after the first have no
+    effect. Later ones end the process with exit code 128 + number, and the steps since the last
+    checkpoint are computed again.
 
     Attributes:
         signal: The first signal, or None.
-        when: For the message: what is waited for before the run stops.
+        when: When the run will stop, for the message.
 
     Args:
         end: Ends the process with an exit code.
@@ -48,7 +48,7 @@ class StopRequest:
 
     @contextlib.contextmanager
     def interrupting(self, doing: str) -> Generator[None]:
-        """Within it a signal raises Stopped, since there is nothing to save yet.
+        """Lets a signal interrupt the block by RunStopped, while there is nothing to save yet.
 
         Args:
             doing: "while …", for the message.
@@ -56,7 +56,7 @@ class StopRequest:
         self.when, self._interrupts = "stopping", True
         try:
             yield
-        except KeyboardInterrupt:  # as nothing that reads files takes for an error of its own
+        except KeyboardInterrupt:  # code that reads files does not catch it
             if self.signal is None:
                 raise
         finally:
@@ -64,11 +64,10 @@ class StopRequest:
         self.check(doing)
 
     def check(self, doing: str) -> None:
-        """Raises Stopped if a signal came; before the first step of this start."""
+        """Raises RunStopped if a signal was received; only before the first step."""
         if self.signal is not None:
-            raise Stopped(
-                f"stopped {doing}; nothing was done that has to be saved, and the same command "
-                "starts again",
+            raise RunStopped(
+                f"stopped {doing}; there was nothing to save, and the same command starts again",
                 self.signal,
             )
 
@@ -86,15 +85,15 @@ class StopRequest:
             name = signal.Signals(number).name
             if first is None:
                 first = now
-                _say(f"{name}: {self.when}; once more after {GRACE:g} s ends at once")
-            elif now - first < GRACE:
+                _say(f"{name}: {self.when}; once more after {SIGNAL_GRACE:g} s ends at once")
+            elif now - first < SIGNAL_GRACE:
                 _say(f"{name}: stopping already, please wait")
             else:
                 _say(f"{name}: ended; what was done since the last checkpoint is done again")
                 self._end(128 + number)
 
     def __enter__(self) -> Self:
-        # Elsewhere than in the main thread nobody can ask for signals.
+        # Python allows signal handlers only in the main thread.
         if threading.current_thread() is threading.main_thread():
             wakes, self._wake = os.pipe()
             os.set_blocking(self._wake, False)
@@ -117,7 +116,7 @@ class StopRequest:
 
 
 def end_at_once() -> None:
-    """From now on signals end the process with a word and the exit code 128 + number."""
+    """Makes signals end the process with a message and exit code 128 + number."""
 
     def end(number: int, _: object) -> None:
         _say(f"{signal.Signals(number).name}: stopped")

@@ -11,7 +11,7 @@ from esrgan_jax.evaluation.samples import Pair, bicubic, image_paths, read_pair
 from esrgan_jax.models.generator import Generator
 from esrgan_jax.upscaling.upscaler import SCORED, Upscaler
 
-SAMPLES = 4
+SAMPLE_COUNT = 4
 SAMPLE_SIZE = 256
 
 
@@ -54,7 +54,7 @@ class Validation(NamedTuple):
                 return None
             sr = upscale(pair.lr)
             rows.append(scores(sr, pair.hr, self.scale))
-            if len(samples) < SAMPLES:
+            if len(samples) < SAMPLE_COUNT:
                 panels = (bicubic(self.scale)(pair.lr), sr, pair.hr)
                 samples[pair.name] = np.concatenate([_middle(p) for p in panels], axis=1)
         return {f"val_{name}": score for name, score in mean_scores(rows).items()}, samples
