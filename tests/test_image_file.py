@@ -170,7 +170,7 @@ def test_threads_that_read_at_once_are_told_each_its_own_cause(tmp_path: Path) -
     paths = sorted(tmp_path.iterdir())
     own = {path: said(path) for path in paths}
     assert own[tmp_path / "a.jpg"].endswith(
-        "cut off or damaged: the last 64 of its 64 rows are missing"
+        "truncated or damaged: the last 64 of its 64 rows are missing"
     )
     assert own[tmp_path / "whole_a.jpg"] == "(64, 64, 3)"
     with ThreadPoolExecutor(8) as pool:

@@ -10,7 +10,7 @@ from esrgan_jax.images.reader import open_image
 
 y, x = np.mgrid[0:96, 0:80]
 RGB = np.dstack([x * 3, y * 2, (x * y) % 256]).astype(np.uint8)
-NOTE = "the mark at its end is missing, and nothing else is"
+NOTE = "its end marker is missing, but its pixels are complete"
 
 
 def jpeg(mode: str = "RGB", **options) -> bytes:
@@ -49,7 +49,9 @@ def test_it_is_said_how_much_is_missing(part):
 
 def test_a_progressive_one_lacks_details():
     data = jpeg(progressive=True)
-    with pytest.raises(InputError, match="it is cut off or damaged: its finer details are missing"):
+    with pytest.raises(
+        InputError, match="it is truncated or damaged: its finer details are missing"
+    ):
         open_image(data[: len(data) * 3 // 4])
 
 
@@ -69,7 +71,7 @@ def test_a_progressive_one_that_is_cut_between_scans(mode):
         with pytest.raises(InputError, match="its finer details are missing"):
             open_image(data[:at])
         assert open_image(data[:at] + b"\xff\xd9").notes == (
-            "its last scans are missing, and with them its finer details",
+            "its last scans are missing, so its finer details are missing",
         )
 
 
@@ -77,7 +79,7 @@ def test_a_progressive_one_that_is_cut_between_scans(mode):
 def test_a_result_of_some_scans(outcome):
     data = jpeg(progressive=True)
     result = outcome(data[: places_of_scans(data)[-1]] + b"\xff\xd9")
-    assert result.notes == ["its last scans are missing, and with them its finer details"]
+    assert result.notes == ["its last scans are missing, so its finer details are missing"]
 
 
 @pytest.mark.parametrize("behind", [bytes(1000), b"hello" * 100])
@@ -94,7 +96,7 @@ def test_cut_off_and_then_ended_all_the_same(options, part):
         (note,) = open_image(cut).notes
         assert note.startswith("it is damaged, so parts of it may be wrong (from row ")
     else:
-        with pytest.raises(InputError, match="it is cut off or damaged: "):
+        with pytest.raises(InputError, match="it is truncated or damaged: "):
             open_image(cut)
 
 
@@ -132,7 +134,10 @@ def test_more_data_than_pixels():
     at = data.find(b"\xff\xc0") + 5
     shorter = data[:at] + (72).to_bytes(2, "big") + data[at + 2 :]
     (note,) = open_image(shorter).notes
-    assert note == "it is damaged, so parts of it may be wrong (it has data for more pixels)"
+    assert (
+        note
+        == "it is damaged, so parts of it may be wrong (it has data for more pixels than its size)"
+    )
 
 
 def harmless() -> dict[str, bytes]:

@@ -199,7 +199,9 @@ def test_a_description_of_other_pixels(outcome, kind):
     file = io.BytesIO()
     tifffile.imwrite(file, ramp, **{kind.lower(): True})
     result = outcome(file.getvalue(), "b.tif")
-    assert result.notes == [f"its description by {kind} is dropped, since it is of other pixels"]
+    assert result.notes == [
+        f"its description by {kind} is dropped, as it describes the original pixels"
+    ]
     with tifffile.TiffFile(result.path) as written:
         assert "ImageDescription" not in written.pages[0].tags
 

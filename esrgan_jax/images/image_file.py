@@ -7,7 +7,7 @@ import numpy as np
 import pyvips
 
 from esrgan_jax.errors import InputError
-from esrgan_jax.images.formats.jpeg_end import DAMAGED, with_end
+from esrgan_jax.images.formats.jpeg_end import JPEG_DAMAGED, checked_jpeg
 from esrgan_jax.images.inputs import kind_of
 from esrgan_jax.images.metadata.fields import field
 from esrgan_jax.images.reader import open_image
@@ -135,9 +135,9 @@ def find_images(folder: str | os.PathLike[str]) -> list[Path]:
 
 def _whole_jpeg(path: Path) -> Path | bytes:
     """A JPEG with its end in place; ValueError where its pixels are damaged."""
-    source, notes = with_end(path)
+    source, notes = checked_jpeg(path)
     for note in notes:
-        if note.startswith(DAMAGED):
+        if note.startswith(JPEG_DAMAGED):
             raise ValueError(note)
     return source
 

@@ -14,7 +14,7 @@ from esrgan_jax.images.bands import Samples, frame, samples_of
 from esrgan_jax.images.color.color_tags import colored
 from esrgan_jax.images.formats.gif import require_whole_gif
 from esrgan_jax.images.formats.heic import open_heic
-from esrgan_jax.images.formats.jpeg_end import with_end
+from esrgan_jax.images.formats.jpeg_end import checked_jpeg
 from esrgan_jax.images.formats.pnm import pnm_rows, read_pnm_header
 from esrgan_jax.images.formats.tiff_image import load_tiff, tiff_kind
 from esrgan_jax.images.inputs import kind_of, open_binary
@@ -22,11 +22,11 @@ from esrgan_jax.images.metadata.exif import read_tiff_exif
 from esrgan_jax.images.metadata.fields import (
     BLOB,
     Metadata,
-    carried,
     dropped_description,
     exif_fields,
     field,
     heif_metadata,
+    image_metadata,
     upright_metadata,
 )
 from esrgan_jax.images.metadata.geotiff import Geo, nodata_of, read_geo
@@ -109,7 +109,7 @@ def open_image(source: Path | bytes) -> OpenedImage:
             with open_binary(source) as file:
                 require_whole_gif(file)
         if kind == "jpeg":
-            source, said = with_end(source)
+            source, said = checked_jpeg(source)
             found = found._replace(notes=found.notes + said)
         return _with_texts(_open_vips(name, source, kind, found), found)
 
@@ -154,7 +154,7 @@ def _open_vips(name: str, source: Path | bytes, kind: str, found: Structure) -> 
 
     count = 1 + len(samples.beside)
     still, more = plain(frame(raw, samples, 0))
-    metadata = carried(raw)
+    metadata = image_metadata(raw)
     if raw.interpretation not in PLAIN:  # the profile is one of the colours that it had
         metadata.pop("icc-profile-data", None)
     if kind == "tiff":

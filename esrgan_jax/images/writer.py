@@ -23,7 +23,7 @@ from esrgan_jax.images.metadata.geotiff import nodata_of, scaled_geo
 from esrgan_jax.images.metadata.insertion import insert_jpeg_comments, insert_png_text
 from esrgan_jax.images.metadata.photoshop import iptc_for
 from esrgan_jax.images.metadata.png_text import iptc_text
-from esrgan_jax.images.metadata.texts import Placed, place_texts
+from esrgan_jax.images.metadata.texts import TextPlaces, place_texts
 from esrgan_jax.images.output_formats import FORMATS, WRITABLE, check_target, output_dtype
 from esrgan_jax.images.reader import OpenedImage
 from esrgan_jax.images.row_source import RowSource
@@ -115,7 +115,7 @@ def write_rows(
             bands, frames = bands - (bands in (2, 4)) + len(extra), 1
             further[EXTRA] = Field(3, struct.pack(f"<{len(extra)}H", *extra))
 
-    metadata, place = {}, Placed()
+    metadata, place = {}, TextPlaces()
     if like is not None:
         scale = (width / like.width, height / like.height)
         metadata = scaled_metadata(like.metadata, (width, height), scale)

@@ -15,7 +15,7 @@ from esrgan_jax.images.color.color_spaces import (
     cicp_color,
 )
 from esrgan_jax.images.color.icc import BT709, DAMAGED, fault, gamma_curve, srgb_curve, table_curve
-from esrgan_jax.images.formats.heif_items import first_bytes, read_items
+from esrgan_jax.images.formats.heif_items import first_bytes, read_heif_items
 from esrgan_jax.images.formats.tiff_tags import numbers, read_tags
 from esrgan_jax.images.metadata.fields import BLOB, PROFILE, Metadata
 
@@ -34,7 +34,7 @@ def colored(
     Args:
         kind: Of the file, a name of LOADERS, or "heic".
         file: It, opened.
-        metadata: As `metadata.carried` returns it.
+        metadata: As `fields.image_metadata` returns it.
         bands: Of the pixels.
     """
     gray, notes = bands < 3, ()
@@ -73,7 +73,7 @@ def _own(
 def heif_color(file: BinaryIO, gray: bool) -> Color:
     """What the nclx of an open HEIF or AVIF says, or where it is silent, the coded image."""
     try:
-        items = read_items(file)
+        items = read_heif_items(file)
         own = [*items.owned.get(items.coded, ()), *items.owned.get(items.primary, ())]
         nclx = [data[4:8] for kind, data in own if kind == b"colr" and data[:4] == b"nclx"]
         code = struct.unpack(">2H", nclx[-1]) if nclx else (UNKNOWN, UNKNOWN)

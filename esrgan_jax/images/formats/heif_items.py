@@ -46,7 +46,7 @@ class Items(NamedTuple):
         return item
 
 
-def read_items(file: BinaryIO) -> Items:
+def read_heif_items(file: BinaryIO) -> Items:
     """Reads the items of an open file; empty if it has no "meta" box.
 
     Raises:

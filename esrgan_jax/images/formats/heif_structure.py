@@ -4,7 +4,7 @@ import struct
 from contextlib import suppress
 from typing import BinaryIO, NamedTuple
 
-from esrgan_jax.images.formats.heif_items import Items, read_items
+from esrgan_jax.images.formats.heif_items import Items, read_heif_items
 from esrgan_jax.images.formats.isobmff import Box, boxes, content, inner
 
 ORIENTATIONS = (1, 8, 3, 6)  # of EXIF, by the number of quarter turns anticlockwise
@@ -51,7 +51,7 @@ def read_heif_structure(file: BinaryIO) -> HeifStructure:
                 parts.append("content credentials (C2PA)")
             elif box.kind == b"moov":
                 frames = _samples(file, box)
-        items = read_items(file)
+        items = read_heif_items(file)
         parts += _auxiliary(items)
         own, coded = items.of(items.primary), items.of(items.coded)
         coding = items.kinds.get(items.coded, b"")

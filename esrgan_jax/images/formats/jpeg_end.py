@@ -11,20 +11,19 @@ from esrgan_jax.images.formats.jpeg_scans import all_scans
 from esrgan_jax.images.formats.jpeg_structure import START_OF_SCAN, read_segments
 from esrgan_jax.images.vips import load
 
-END = b"\xff\xd9"
-SEQUENTIAL, PROGRESSIVE = (0xC0, 0xC1), 0xC2  # frames with Huffman codes
-LOSSLESS = 0xC3
+END_MARKER = b"\xff\xd9"
+SEQUENTIAL, PROGRESSIVE, LOSSLESS = (0xC0, 0xC1), 0xC2, 0xC3  # frames with Huffman codes
 TABLES, RESTARTS = 0xC4, 0xDD
 NO_SIZE = (0x00, 0x01, *range(0xD0, 0xD9))  # markers without content
-ABOUT = (*range(0xE0, 0xF0), 0xFE)  # markers of metadata
-HIGHEST = 65500  # of libjpeg
+METADATA_MARKERS = (*range(0xE0, 0xF0), 0xFE)
+HIGHEST = 65500  # rows that libjpeg supports
 STEP = 8  # rows
 GAP = bytes(32)
-EARLY = "premature end"  # part of the warning of libjpeg
-NO_END = "the mark at its end is missing, and nothing else is"
-NO_DETAILS = "it is cut off or damaged: its finer details are missing"
-FEW_SCANS = "its last scans are missing, and with them its finer details"
-DAMAGED = "it is damaged, so parts of it may be wrong"
+EARLY = "premature end"  # part of a warning of libjpeg
+NO_END = "its end marker is missing, but its pixels are complete"
+NO_DETAILS = "it is truncated or damaged: its finer details are missing"
+FEW_SCANS = "its last scans are missing, so its finer details are missing"
+JPEG_DAMAGED = "it is damaged, so parts of it may be wrong"
 
 
 class Coded(NamedTuple):
@@ -35,7 +34,7 @@ class Coded(NamedTuple):
         frame: Offset of the frame header in `data`.
         scan: Offset of the first scan in `data`.
         restarts: Whether it has restart markers.
-        one_scan: Whether all components are in one scan.
+        one_scan: Whether its first scan has all components.
         gaps: Whether a long run of zeros can be valid data: many blocks of one color.
     """
 
@@ -48,6 +47,7 @@ class Coded(NamedTuple):
 
     @property
     def kind(self) -> int:
+        """The marker of the frame: SEQUENTIAL, PROGRESSIVE, LOSSLESS or another one."""
         return self.data[self.frame + 1]
 
     @property
@@ -66,34 +66,34 @@ class Coded(NamedTuple):
         return 8 * max(s & 15 for s in samplings), 8 * max(s >> 4 for s in samplings)
 
     @property
-    def top(self) -> int:
-        """The first row below all that is coded."""
+    def coded_rows(self) -> int:
+        """The number of rows that are coded: the height, rounded up to whole units."""
         (height, _), (tall, _) = self.size, self.unit
         return -(-height // tall) * tall
 
     def taller(self) -> bytes | None:
-        """Returns the JPEG with two more rows of units; None where a decoder could not begin them.
+        """Returns the JPEG with a height of two more rows of units; None if that cannot be tested.
 
-        The decoder has no data for these rows and fills them with one color.
+        A decoder has no data for these rows and fills them with one color.
         """
-        height = self.top + 2 * self.unit[0]
+        height = self.coded_rows + 2 * self.unit[0]
         if self.kind not in SEQUENTIAL or not self.one_scan or height > HIGHEST:
             return None
         at = self.frame + 5
         return self.data[:at] + height.to_bytes(2) + self.data[at + 2 :]
 
 
-def with_end(source: Path | bytes) -> tuple[Path | bytes, tuple[str, ...]]:
-    """Returns a JPEG with its end marker, and notes on what is wrong with it.
+def checked_jpeg(source: Path | bytes) -> tuple[Path | bytes, tuple[str, ...]]:
+    """Returns a JPEG with an end marker, and notes on damage that leaves it readable.
 
     The check decodes the image up to twice.
 
     Raises:
-        ValueError: Rows are missing, or no decoder here supports this kind of JPEG.
+        ValueError: Rows or details are missing, or this kind of JPEG is not supported.
     """
     data = source if isinstance(source, bytes) else source.read_bytes()
     coded = coded_part(data)
-    if coded is None:  # the decoder reports it better
+    if coded is None:  # the decoder reports the damage
         return source, ()
     if (bits := coded.data[coded.frame + 4]) != 8:
         raise ValueError(
@@ -105,31 +105,31 @@ def with_end(source: Path | bytes) -> tuple[Path | bytes, tuple[str, ...]]:
     end, notes = read_segments(coded.data).end, ()
     if end is None:
         source, notes = _ended(data), (NO_END,)
-    coded = coded._replace(data=_ended(coded.data[:end].removesuffix(END)))
+    coded = coded._replace(data=_ended(coded.data[:end].removesuffix(END_MARKER)))
     if coded.kind == PROGRESSIVE and not all_scans(coded.data, coded.frame, coded.scan):
         if end is None:
             raise ValueError(NO_DETAILS)
         notes = (FEW_SCANS,)
     height, _ = coded.size
-    row, said = _first_warning(coded)
+    row, warning = _first_warning(coded)
     if row is None:
         if not coded.gaps and GAP in coded.data[coded.scan :]:
-            return source, (f"{DAMAGED} (there are zeros in the place of its data)",)
+            return source, (f"{JPEG_DAMAGED} (part of its data is zeros)",)
         if _has_more(coded):
-            return source, (f"{DAMAGED} (it has data for more pixels)",)
+            return source, (f"{JPEG_DAMAGED} (it has data for more pixels than its size)",)
         return source, notes
-    if coded.kind == PROGRESSIVE and (end is None or EARLY in said):
+    if coded.kind == PROGRESSIVE and (end is None or EARLY in warning):
         raise ValueError(NO_DETAILS)
-    if end is None or (EARLY in said and not coded.restarts):
+    if end is None or (EARLY in warning and not coded.restarts):
         missing = f"the last {height - row} of its {height} rows are missing"
-        raise ValueError(f"it is cut off or damaged: {missing}")
-    return source, (f"{DAMAGED} (from row {row} of {height} on)",)
+        raise ValueError(f"it is truncated or damaged: {missing}")
+    return source, (f"{JPEG_DAMAGED} (from row {row} of {height} on)",)
 
 
 def _ended(data: bytes) -> bytes:
-    """Returns a JPEG with its end marker, without the padding of a partly written file."""
+    """Returns a JPEG with an end marker in place of the zeros of a partly written file."""
     filled = data.rstrip(b"\0")
-    return (filled if data.endswith(GAP) else data).rstrip(b"\xff") + END
+    return (filled if data.endswith(GAP) else data).rstrip(b"\xff") + END_MARKER
 
 
 def coded_part(data: bytes) -> Coded | None:
@@ -146,7 +146,7 @@ def coded_part(data: bytes) -> Coded | None:
         if marker == START_OF_SCAN and frame is not None:
             kind, components = frame[1][1], frame[1][9]
             if kind in SEQUENTIAL:
-                part = part[:-3] + b"\0\x3f\0"  # which some programs leave empty
+                part = part[:-3] + b"\0\x3f\0"  # some programs write zeros
             parts += [part, data[at:]]
             one = part[4] == components
             return Coded(b"".join(parts), frame[0], here, restarts, one, gaps or not one)
@@ -156,15 +156,15 @@ def coded_part(data: bytes) -> Coded | None:
             gaps &= all(first == 0 for first in _first_symbols(part[4:]))
         if marker == RESTARTS:
             restarts = part[4:6] != b"\0\0"
-        if marker not in ABOUT:
+        if marker not in METADATA_MARKERS:
             parts.append(part)
     return None
 
 
 def _first_symbols(tables: bytes) -> Iterator[int]:
-    """Yields the symbol of an all-zero code in each Huffman table of AC coefficients.
+    """Yields the symbol with an all-zero code of each Huffman table of AC coefficients.
 
-    The symbol 0 ends a block.
+    Symbol 0 ends a block, so that a run of zeros is a run of blocks of one color.
     """
     while len(tables) > 17:
         if tables[0] >> 4:
@@ -173,35 +173,37 @@ def _first_symbols(tables: bytes) -> Iterator[int]:
 
 
 def _first_warning(coded: Coded) -> tuple[int | None, str]:
-    """Returns the first row for which the decoder lacks data, and its warning.
+    """Returns the first row for which the decoder lacks data, and its warning; None if none.
 
-    The warning comes when the rows after it are read, so `taller` adds some.
+    The decoder warns only when it reads the rows below, so `taller` adds some.
     """
     taller = coded.taller()
     image = load(taller or coded.data, "jpeg", access="sequential", fail_on="warning")
     region = pyvips.Region.new(image)
-    # Of two rows of color in one unit, the decoder has to look at the next unit, too.
-    end = image.height if taller is None else coded.top + (STEP if coded.unit[0] == STEP else 0)
+    # Only with subsampled color does the decoder read the next unit for the last coded rows.
+    end = image.height
+    if taller is not None:
+        end = coded.coded_rows + (STEP if coded.unit[0] == STEP else 0)
     for row in range(0, end, STEP):
         try:
             region.fetch(0, row, image.width, min(STEP, image.height - row))
         except pyvips.Error as error:
-            return max(min(row, coded.top) - coded.unit[0], 0), error.detail or ""
+            return max(min(row, coded.coded_rows) - coded.unit[0], 0), error.detail or ""
     return None, ""
 
 
 def _has_more(coded: Coded) -> bool:
-    """Returns whether data follow the last pixel, as after codes that were misread."""
+    """Returns whether data is left after the last pixel, as when codes were misread."""
     taller = coded.taller()
     if taller is None:
         return False
     image = load(taller, "jpeg", access="sequential", fail_on="none")
-    region, top, (tall, wide) = pyvips.Region.new(image), coded.top, coded.unit
+    region, top, (tall, wide) = pyvips.Region.new(image), coded.coded_rows, coded.unit
     for row in range(0, image.height, STEP):
         rows = np.frombuffer(region.fetch(0, row, image.width, STEP), np.uint8)
         rows = rows.reshape(STEP, image.width, image.bands)
         if row >= top:
-            # Colors are smoothed over two pixels, and the decoder may stop within a unit.
+            # The decoder smooths colors over two rows, and may run out of data within a unit.
             first = 2 if row in (top, top + tall) else 0
             rows = rows[first:, 3 * wide if row < top + tall else 0 :]
             if rows.size and (rows != rows[-1, -1]).any():

@@ -10,12 +10,12 @@ def all_scans(data: bytes, frame: int, scan: int) -> bool:
 
     Args:
         data: A progressive JPEG.
-        frame: Offset of the frame header.
-        scan: Offset of the first scan.
+        frame: Offset of the frame header in it.
+        scan: Offset of the first scan in it.
     """
     count, at = data[frame + 9], scan
-    bits = {
-        (component, k): 1  # until a scan brings the lowest bit
+    missing = {  # low bits that no scan has contained yet; at first just not 0
+        (component, k): 1
         for component in data[frame + 10 : frame + 10 + 3 * count : 3]
         for k in range(COEFFICIENTS)
     }
@@ -27,9 +27,9 @@ def all_scans(data: bytes, frame: int, scan: int) -> bool:
             named = 2 * data[at + 4]
             first, last, low = data[at + 5 + named : at + 8 + named]
             for component in data[at + 5 : at + 5 + named : 2]:
-                bits |= {(component, k): low & 15 for k in range(first, min(last, 63) + 1)}
+                missing |= {(component, k): low & 15 for k in range(first, min(last, 63) + 1)}
         following = SEGMENT.search(data, at + 2 + int.from_bytes(data[at + 2 : at + 4]))
         if following is None:
             break
         at = following.end() - 2
-    return not any(bits.values())
+    return not any(missing.values())

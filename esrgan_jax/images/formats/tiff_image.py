@@ -1,16 +1,24 @@
 """Decodes TIFF files with libvips or tifffile."""
 
 import importlib.util
-import io
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pyvips
 
 from esrgan_jax.images.formats.tiff_directory import ORIENTATION
-from esrgan_jax.images.formats.tiff_kind import FLOAT, ICCLAB, TiffKind, as_rgb, read_kind, refusal
+from esrgan_jax.images.formats.tiff_kind import (
+    FLOAT,
+    ICCLAB,
+    TiffKind,
+    as_rgb,
+    read_kind,
+    unsupported_reason,
+)
 from esrgan_jax.images.formats.tiff_tags import numbers, read_tags
+from esrgan_jax.images.inputs import open_binary
 from esrgan_jax.images.vips import LOADERS, load
 
 X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 282, 283, 296
@@ -20,22 +28,24 @@ MILLIMETRES = {2: 25.4, 3: 10.0}  # of a RESOLUTION_UNIT
 FROM_YCBCR: Any = [[1, 0, 1.402], [1, -0.344136, -0.714136], [1, 1.772, 0]]
 
 
-def tiff_kind(source: Path | bytes, where: Any) -> TiffKind | None:
-    """Returns the kind of a TIFF; None if its tags are damaged.
+def tiff_kind(source: Path | bytes, where: Mapping[str, int]) -> TiffKind | None:
+    """Returns the format of the samples of a TIFF; None if its tags are damaged.
+
+    Args:
+        where: Options of libvips' loader that select the image.
 
     Raises:
-        ValueError: The kind is not supported; the message says why, and what to do.
+        ValueError: The format is not supported.
     """
-    with _open(source) as file:
+    with open_binary(source) as file:
         kind = read_kind(file, where)
-    wrong = refusal(kind, _has_codecs()) if kind else None
-    if wrong:
-        raise ValueError(wrong)
+    if kind and (reason := unsupported_reason(kind, _has_codecs())):
+        raise ValueError(reason)
     return kind
 
 
 def load_tiff(source: Path | bytes, kind: TiffKind, access: str) -> pyvips.Image:
-    """Returns all samples of a TIFF; CIELAB and ICCLAB as Lab, YCbCr as RGB."""
+    """Opens a TIFF with all of its samples; CIELAB and ICCLAB become Lab, YCbCr RGB."""
     if kind.foreign:
         image = _by_tifffile(source, kind)
     elif kind.raw:
@@ -47,17 +57,13 @@ def load_tiff(source: Path | bytes, kind: TiffKind, access: str) -> pyvips.Image
     return _named(image, kind)
 
 
-def _open(source: Path | bytes) -> BinaryIO:
-    return io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
-
-
 def _has_codecs() -> bool:
     return importlib.util.find_spec("imagecodecs") is not None
 
 
 def _patched(source: Path | bytes, kind: TiffKind) -> pyvips.SourceCustom:
-    """Returns the file with the bytes of `as_rgb` replaced, as a source for libvips."""
-    file = _open(source)
+    """Returns a source for libvips: the file, with the bytes that `as_rgb` returns replaced."""
+    file = open_binary(source)
     changes = as_rgb(file, kind)
     file.seek(0)
 
@@ -77,7 +83,7 @@ def _patched(source: Path | bytes, kind: TiffKind) -> pyvips.SourceCustom:
 
 
 def _named(image: pyvips.Image, kind: TiffKind) -> pyvips.Image:
-    """Returns samples that were decoded unchanged, with their colour space set or converted."""
+    """Sets the colour space of decoded samples; coded Lab becomes Lab, and YCbCr RGB."""
     deep, real = image.format == "ushort", image.format == "float"
     match kind.photometric:
         case 8 | 9 if not real:
@@ -98,11 +104,11 @@ def _named(image: pyvips.Image, kind: TiffKind) -> pyvips.Image:
 
 
 def _lab(image: pyvips.Image, kind: TiffKind) -> pyvips.Image:
-    """Converts coded samples to Lab: L in [0, 100], a and b around 0."""
+    """Converts coded samples to floating-point Lab: L in [0, 100], a and b around 0."""
     wide = kind.bits == 16
     image = image.copy(format="ushort" if wide else "uchar")
     unit = 256 if wide else 1
-    if kind.photometric == ICCLAB:  # of ICC version 2, whose 16-bit white is 0xFF00
+    if kind.photometric == ICCLAB:  # as in ICC version 2: white is 0xFF00 in 16 bits
         lab = (image - [0, 128 * unit, 128 * unit]) / [2.55 * unit, unit, unit]
     else:
         signed = image[1:].copy(format="short" if wide else "char") / unit
@@ -114,7 +120,7 @@ def _by_tifffile(source: Path | bytes, kind: TiffKind) -> pyvips.Image:
     """Decodes a whole TIFF that libvips cannot read."""
     import tifffile
 
-    with _open(source) as file:
+    with open_binary(source) as file:
         try:
             with tifffile.TiffFile(file) as tiff:
                 page: Any = tiff.pages[kind.where.get("page", 0)]
@@ -123,7 +129,7 @@ def _by_tifffile(source: Path | bytes, kind: TiffKind) -> pyvips.Image:
                 array = np.asarray(page.asarray())
                 colormap = page.colormap
         except Exception as error:  # tifffile and its codecs raise many types
-            raise ValueError("its pixels are damaged or cut off") from error
+            raise ValueError("its pixels are truncated or damaged") from error
         resolution = X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT
         tags = read_tags(file, (ORIENTATION, *resolution, *BLOBS), **kind.where)
     if kind.planar and kind.samples > 1:
@@ -149,7 +155,7 @@ def _full_scale(array: np.ndarray, kind: TiffKind, colormap: Any) -> np.ndarray:
     if kind.photometric == 3 and colormap is not None:
         return (np.moveaxis(colormap, 0, -1)[array[..., 0]] >> 8).astype(np.uint8)
     if kind.format == FLOAT:
-        with np.errstate(over="ignore"):  # infinite values are refused later
+        with np.errstate(over="ignore"):  # infinite values are reported later
             return array.astype(np.float32)
     dtype = np.uint8 if kind.bits <= 8 else np.uint16
     if kind.bits not in (8, 16):

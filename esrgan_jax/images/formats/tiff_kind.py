@@ -11,9 +11,9 @@ COMPRESSION, SAMPLES_PER_PIXEL, PLANAR, PREDICTOR, TILE_WIDTH = 259, 277, 284, 3
 INK, EXTRA, SAMPLE_FORMAT, SUBSAMPLING = 332, 338, 339, 530
 UNSPECIFIED, ASSOCIATED, UNASSOCIATED = 0, 1, 2  # values of EXTRA
 UNSIGNED, SIGNED, FLOAT, UNDEFINED, COMPLEX_INT, COMPLEX = range(1, 7)  # values of SAMPLE_FORMAT
-GRAYS, RGB, CMYK, YCBCR, CIELAB, ICCLAB, ITULAB = (0, 1), 2, 5, 6, 8, 9, 10
+GRAYS, TIFF_RGB, CMYK, YCBCR, CIELAB, ICCLAB, ITULAB = (0, 1), 2, 5, 6, 8, 9, 10
 LOGL, LOGLUV = 32844, 32845
-COLORS = {RGB: 3, CMYK: 4, YCBCR: 3, CIELAB: 3, ICCLAB: 3, ITULAB: 3, LOGLUV: 3}
+COLORS = {TIFF_RGB: 3, CMYK: 4, YCBCR: 3, CIELAB: 3, ICCLAB: 3, ITULAB: 3, LOGLUV: 3}
 JPEGS = (6, 7)
 COMPRESSIONS = {
     6: "old JPEG",
@@ -126,7 +126,7 @@ def read_kind(file: BinaryIO, where: Mapping[str, int]) -> TiffKind | None:
     )
 
 
-def refusal(kind: TiffKind, codecs: bool) -> str | None:
+def unsupported_reason(kind: TiffKind, codecs: bool) -> str | None:
     """Returns why a TIFF is not supported and what to do; None if it is supported.
 
     Args:
@@ -165,4 +165,4 @@ def as_rgb(file: BinaryIO, kind: TiffKind) -> dict[int, bytes]:
     """Returns {offset: bytes} to replace in an open TIFF so that libvips reads it as RGB."""
     order = "<" if file.seek(0) == 0 and file.read(2) == b"II" else ">"
     at = offset_of_value(file, PHOTOMETRIC, **kind.where)
-    return {at: struct.pack(f"{order}H", RGB)}
+    return {at: struct.pack(f"{order}H", TIFF_RGB)}

@@ -30,18 +30,18 @@ from esrgan_jax.images.metadata.xmp import (
 
 Metadata = dict[str, tuple[int, Any]]
 
-TEXT, NUMBER, BLOB = (
+STRING, INTEGER, BLOB = (
     pyvips.GValue.gstr_type,
     pyvips.GValue.gint_type,
     pyvips.GValue.blob_type,
 )
 # Fields about the image, not about the file that it was in.
-CARRIED = re.compile(
+IMAGE_FIELDS = re.compile(
     r"exif-(?!ifd1-|ifd0-Orientation).*|xmp-data|iptc-data|icc-profile-data|resolution-unit"
     r"|image-description|delay|loop"
 )
 EXIF_TAIL = " (, ASCII, 1 components, 1 bytes)"  # libvips cuts a text at its last parenthesis
-RATING = 18246  # a tag of EXIF, by Microsoft
+RATING_TAG = 18246  # a tag of EXIF, by Microsoft
 PROFILE = "icc-profile-data"
 UNKNOWN_RESOLUTION = 72 / 25.4  # pixels per millimetre
 
@@ -51,9 +51,9 @@ def field(image: pyvips.Image, name: str, default: int) -> int:
     return value if isinstance(value, int) else default
 
 
-def carried(image: pyvips.Image) -> Metadata:
+def image_metadata(image: pyvips.Image) -> Metadata:
     """Returns the metadata of an open file that applies to the image, without orientation."""
-    names = [name for name in image.get_fields() if CARRIED.fullmatch(name)]
+    names = [name for name in image.get_fields() if IMAGE_FIELDS.fullmatch(name)]
     found = {name: (image.get_typeof(name), image.get(name)) for name in names}
     if _description_of_pixels(image):
         del found["image-description"]
@@ -61,9 +61,13 @@ def carried(image: pyvips.Image) -> Metadata:
 
 
 def dropped_description(image: pyvips.Image) -> tuple[str, ...]:
-    """Returns a note if `carried` drops a description by ImageJ or OME."""
+    """Returns a note if `image_metadata` drops a description by ImageJ or OME."""
     kind = {b"I": "ImageJ", b"<": "OME"}.get(_description_of_pixels(image)[:1])
-    return (f"its description by {kind} is dropped, since it is of other pixels",) if kind else ()
+    return (
+        (f"its description by {kind} is dropped, as it describes the original pixels",)
+        if kind
+        else ()
+    )
 
 
 def _description_of_pixels(image: pyvips.Image) -> bytes:
@@ -79,7 +83,7 @@ def exif_fields(exif: bytes | None) -> Metadata:
         return {}
     file = io.BytesIO()
     Image.new("L", (1, 1)).save(file, "png", exif=exif)
-    found = carried(pyvips.Image.pngload_buffer(file.getvalue()))
+    found = image_metadata(pyvips.Image.pngload_buffer(file.getvalue()))
     return {name: value for name, value in found.items() if name.startswith("exif-")}
 
 
@@ -145,7 +149,9 @@ def scaled_metadata(
         _, exif = metadata["exif-data"]
         scaled = scaled_exif(exif, size, scale)
         metadata |= exif_fields(scaled) if scaled != exif else {}
-        if 0 < (stars := first_number(exif, RATING)) <= 5:  # libexif, which writes EXIF, has none
+        if (
+            0 < (stars := first_number(exif, RATING_TAG)) <= 5
+        ):  # libexif, which writes EXIF, has none
             _, xmp = metadata.get("xmp-data", (BLOB, b""))
             metadata["xmp-data"] = (BLOB, with_rating(xmp, stars))
     return metadata
@@ -185,15 +191,15 @@ def with_metadata(
     elif "iptc-data" in metadata:
         metadata["iptc-data"] = (BLOB, iptc_for(saver, metadata["iptc-data"][1]))
     if software is not None:
-        metadata["exif-ifd0-Software"] = (TEXT, software + EXIF_TAIL)
+        metadata["exif-ifd0-Software"] = (STRING, software + EXIF_TAIL)
         if saver == "png":
-            metadata["png-comment-0-Software"] = (TEXT, software)
+            metadata["png-comment-0-Software"] = (STRING, software)
     if any(name.startswith("exif-") for name in metadata):
-        metadata["orientation"] = (NUMBER, 1)  # the block still has the old value
+        metadata["orientation"] = (INTEGER, 1)  # the block still has the old value
     if page_height is None:
         metadata = {name: v for name, v in metadata.items() if name not in ("delay", "loop")}
     else:
-        metadata["page-height"] = (NUMBER, page_height)
+        metadata["page-height"] = (INTEGER, page_height)
     for name, (gtype, value) in metadata.items():
         image.set_type(gtype, name, value)
     # libvips would write an EXIF block of default values even without fields.

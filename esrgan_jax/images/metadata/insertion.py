@@ -5,8 +5,8 @@ from pathlib import Path
 
 from esrgan_jax.images.metadata.png_text import SIGNATURE, Text, text_chunk
 
-BLOCK = 1 << 24
-HEADER = len(SIGNATURE) + 25  # bytes of a PNG after which any chunk may come
+BLOCK_BYTES = 1 << 24
+PNG_HEADER_BYTES = len(SIGNATURE) + 25  # bytes of a PNG after which any chunk may come
 LONGEST_SEGMENT = 65_533
 
 
@@ -15,7 +15,7 @@ def insert(path: Path, at: int, data: bytes) -> None:
     with path.open("r+b") as file:
         end = file.seek(0, 2)
         while end > at:
-            start = max(at, end - BLOCK)
+            start = max(at, end - BLOCK_BYTES)
             file.seek(start)
             moved = file.read(end - start)
             file.seek(start + len(data))
@@ -28,7 +28,7 @@ def insert(path: Path, at: int, data: bytes) -> None:
 def insert_png_text(path: Path, texts: Iterable[Text]) -> None:
     """Inserts texts into a PNG before its pixels, where all programs look for them."""
     if data := b"".join(map(text_chunk, texts)):
-        insert(path, HEADER, data)
+        insert(path, PNG_HEADER_BYTES, data)
 
 
 def insert_jpeg_comments(path: Path, comments: Iterable[str]) -> None:

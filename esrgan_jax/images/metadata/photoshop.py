@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 PHOTOSHOP = b"Photoshop 3.0\0"
-IPTC = 0x0404
+IPTC_RESOURCE = 0x0404
 # Copyright flag and URL, checksum of IPTC, and paths, which are in fractions of the sides.
 # Thumbnails, guides, slices and the resolution apply only to the file that was read.
-TRUE_OF_RESULTS = {IPTC, 0x040A, 0x040B, 0x0425, *range(2000, 3000)}
+TRUE_OF_RESULTS = {IPTC_RESOURCE, 0x040A, 0x040B, 0x0425, *range(2000, 3000)}
 
 
 class Resource(NamedTuple):
@@ -46,7 +46,9 @@ def iptc_for(saver: str, data: bytes) -> bytes:
     """Converts IPTC for a format: within Photoshop resources for JPEG, plain for TIFF."""
     if saver == "jpeg" and not data.startswith(PHOTOSHOP):
         padding = b"\0" * (len(data) % 2)
-        return PHOTOSHOP + struct.pack(">4sHHI", b"8BIM", IPTC, 0, len(data)) + data + padding
+        return (
+            PHOTOSHOP + struct.pack(">4sHHI", b"8BIM", IPTC_RESOURCE, 0, len(data)) + data + padding
+        )
     if saver == "tiff" and data.startswith(PHOTOSHOP):
-        return next((r.content for r in resources(data) if r.number == IPTC), b"")
+        return next((r.content for r in resources(data) if r.number == IPTC_RESOURCE), b"")
     return data

@@ -9,9 +9,9 @@ from typing import BinaryIO, NamedTuple
 from esrgan_jax.images.metadata.photoshop import PHOTOSHOP, iptc_for
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-LONGEST = 1 << 26  # bytes of a text, as a small chunk may unpack to gigabytes
+LONGEST_TEXT = 1 << 26  # bytes of a text, as a small chunk may unpack to gigabytes
 RAW_PROFILE = "Raw profile type "
-XMP = "XML:com.adobe.xmp"
+XMP_KEYWORD = "XML:com.adobe.xmp"
 TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 
 
@@ -52,11 +52,11 @@ def read_text(file: BinaryIO, found: list[Chunk]) -> list[Text]:
     """Reads the texts among the chunks of an open PNG, without XMP."""
     texts = []
     for kind, start, size in found:
-        if kind in TEXTS and size <= LONGEST:
+        if kind in TEXTS and size <= LONGEST_TEXT:
             file.seek(start)
             with suppress(ValueError, IndexError, zlib.error):
                 texts.append(_decoded(kind, file.read(size)))
-    return [text for text in texts if text.keyword != XMP]
+    return [text for text in texts if text.keyword != XMP_KEYWORD]
 
 
 def _decoded(kind: bytes, data: bytes) -> Text:
@@ -79,7 +79,7 @@ def plain_text(data: bytes) -> str:
 
 def _unpacked(data: bytes) -> bytes:
     unpacker = zlib.decompressobj()
-    text = unpacker.decompress(data, LONGEST)
+    text = unpacker.decompress(data, LONGEST_TEXT)
     if unpacker.unconsumed_tail:
         raise ValueError("a text of more than 64 MiB")
     return text

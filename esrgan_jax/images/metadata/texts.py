@@ -34,7 +34,7 @@ FIELDS = {"Description": IMAGE_DESCRIPTION, "Author": ARTIST, "Copyright": COPYR
 GRAPHS = {"prompt": MODEL, "workflow": MAKE}  # where ComfyUI itself puts them
 GENERATED = ("Steps: ", "Negative prompt: ")  # a comment with these is of AUTOMATIC1111's kind
 FULL = 65_000  # bytes of EXIF: libexif and JPEG take 64 KiB in all
-MADE_ANEW = (
+FILE_KEYWORDS = (
     "Thumb::",
     "exif:",
     "png:",
@@ -43,7 +43,7 @@ MADE_ANEW = (
 )  # of the file, not the image
 
 
-class Placed(NamedTuple):
+class TextPlaces(NamedTuple):
     """The places of the texts of an image in a format.
 
     Attributes:
@@ -61,7 +61,9 @@ class Placed(NamedTuple):
 
 def of_image(texts: tuple[Text, ...]) -> tuple[Text, ...]:
     """Returns the texts about the image, not about its file or the program that wrote it."""
-    return tuple(t for t in texts if t.keyword != SOFTWARE and not t.keyword.startswith(MADE_ANEW))
+    return tuple(
+        t for t in texts if t.keyword != SOFTWARE and not t.keyword.startswith(FILE_KEYWORDS)
+    )
 
 
 def texts_of_exif(exif: bytes) -> tuple[Text, ...]:
@@ -78,7 +80,7 @@ def texts_of_exif(exif: bytes) -> tuple[Text, ...]:
     return tuple(texts)
 
 
-def place_texts(texts: tuple[Text, ...], exif: bytes | None, saver: str) -> Placed:
+def place_texts(texts: tuple[Text, ...], exif: bytes | None, saver: str) -> TextPlaces:
     """Finds the places of texts in a format.
 
     Args:
@@ -87,11 +89,11 @@ def place_texts(texts: tuple[Text, ...], exif: bytes | None, saver: str) -> Plac
     """
     texts = of_image(texts)
     if saver == "png":
-        return Placed(texts, (), exif)
+        return TextPlaces(texts, (), exif)
     comments = tuple(t.text for t in texts if t.keyword == COMMENT and saver in ("jpeg", "gif"))
     others = [t for t in texts if not (t.keyword == COMMENT and comments)]
     if saver == "gif":
-        return Placed((), comments, exif, tuple(t.keyword for t in others))
+        return TextPlaces((), comments, exif, tuple(t.keyword for t in others))
     left = []
     for text in sorted(others, key=lambda text: text.keyword != PARAMETERS):
         block = _with_text(exif, text)
@@ -103,7 +105,7 @@ def place_texts(texts: tuple[Text, ...], exif: bytes | None, saver: str) -> Plac
     block = _with_text(exif, Text(PARAMETERS, rest)) if left else None
     if block is not None and (len(block) <= FULL or saver == "tiff"):
         exif, left = block, []
-    return Placed((), comments, exif, tuple(text.keyword for text in left))
+    return TextPlaces((), comments, exif, tuple(text.keyword for text in left))
 
 
 def decoded_comment(data: bytes) -> str:

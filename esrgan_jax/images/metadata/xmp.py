@@ -25,9 +25,16 @@ from esrgan_jax.images.metadata.xmp_tree import (
 
 GOOGLE, ADOBE = "http://ns.google.com/photos/", "http://ns.adobe.com/"
 PANORAMA, EXIF, TIFF = f"{GOOGLE}1.0/panorama/", f"{ADOBE}exif/1.0/", f"{ADOBE}tiff/1.0/"
-CAMERA, XAP, RAW = f"{GOOGLE}1.0/camera/", f"{ADOBE}xap/1.0/", f"{ADOBE}camera-raw-settings/1.0/"
+CAMERA, XAP, CAMERA_RAW = (
+    f"{GOOGLE}1.0/camera/",
+    f"{ADOBE}xap/1.0/",
+    f"{ADOBE}camera-raw-settings/1.0/",
+)
 DJI = "http://www.dji.com/drone-dji/1.0/"
-IPTC, MICROSOFT = "http://iptc.org/std/Iptc4xmpExt/", "http://ns.microsoft.com/photo/1.2/t/Region#"
+IPTC_EXT, MICROSOFT = (
+    "http://iptc.org/std/Iptc4xmpExt/",
+    "http://ns.microsoft.com/photo/1.2/t/Region#",
+)
 AREA, DIMENSIONS = "/sType/Area#", "/sType/Dimensions#"  # of several namespaces
 # Namespaces of parts that a result does not have: gain maps, depth, videos, extended XMP.
 OTHER_PARTS = (
@@ -53,7 +60,7 @@ SIDES = {  # properties of the size of the image: 0 is the width, 1 the height
 }
 DOWN = re.compile("Height|Top|Y")  # in a name of PIXELS
 EMPTY = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{RDF}"/></x:xmpmeta>'.encode()
-RATING = f'<rdf:Description xmlns:rdf="{RDF}" xmlns:xmp="{XAP}" rdf:about="" xmp:Rating="%d"/>'
+RATING_XML = f'<rdf:Description xmlns:rdf="{RDF}" xmlns:xmp="{XAP}" rdf:about="" xmp:Rating="%d"/>'
 
 
 def without_other_parts(xmp: bytes) -> bytes:
@@ -110,7 +117,7 @@ def upright_xmp(xmp: bytes, orientation: int, size: tuple[int, int]) -> bytes:
             w, h = (h, w) if orientation >= 5 else (w, h)
             set_text(own[name], ", ".join(f"{v:.6g}" for v in (x - w / 2, y - h / 2, w, h)))
 
-        if namespace.startswith(IPTC) and local == "rbX":
+        if namespace.startswith(IPTC_EXT) and local == "rbX":
             _turn_boundary(own, namespace, orientation, size)
 
     subject = partial(upright_subject, orientation=orientation, size=size)
@@ -198,11 +205,11 @@ def scaled_xmp(xmp: bytes, size: tuple[int, int], scale: tuple[float, float]) ->
             unspoken = ("",) if namespace.endswith(DIMENSIONS) else ()
             if text_at(own, (namespace, "unit")) in ("pixel", "pixels", *unspoken):
                 multiply(own[name], scale[local in ("y", "h")])
-        elif namespace.startswith(IPTC) and local in ("rbX", "rbY", "rbW", "rbH", "rbRx"):
+        elif namespace.startswith(IPTC_EXT) and local in ("rbX", "rbY", "rbW", "rbH", "rbRx"):
             if _in_pixels(own[name]):
                 multiply(own[name], scale[local in ("rbY", "rbH")])
-        elif namespace == RAW and local in ("CropWidth", "CropHeight"):
-            if text_at(own, (RAW, "CropUnit")) == "0":  # pixels
+        elif namespace == CAMERA_RAW and local in ("CropWidth", "CropHeight"):
+            if text_at(own, (CAMERA_RAW, "CropUnit")) == "0":  # pixels
                 multiply(own[name], scale[local == "CropHeight"])
         elif name == (DJI, "DewarpData"):  # focal lengths and the centre, then distortion
             date, _, numbers = text_at(own, name).rpartition(";")
@@ -266,6 +273,6 @@ def with_rating(xmp: bytes, rating: int) -> bytes:
     places = document.getElementsByTagNameNS(RDF, "RDF")
     if (XAP, "Rating") in named or not places:
         return xmp
-    about = minidom.parseString(RATING % rating).documentElement
+    about = minidom.parseString(RATING_XML % rating).documentElement
     places[0].appendChild(document.importNode(about, True))  # type: ignore
     return serialised(document)
