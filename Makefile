@@ -6,6 +6,8 @@ EXTRA ?=
 CONSTRAINTS ?= constraints.txt
 # WORKDIR is for `make demo`.
 WORKDIR ?= demo
+# Processes that run tests. One more than there are cores uses the time in which tests wait.
+WORKERS ?= 2
 
 extras = test$(if $(EXTRA),$(comma)$(EXTRA))
 comma := ,
@@ -21,10 +23,10 @@ demo: $(installed)
 	$(python) -m tools.demo --workdir=$(WORKDIR)
 
 test: $(installed)
-	$(python) -m pytest -n 2 --dist=loadfile -m 'not slow'
+	$(python) -m pytest -n $(WORKERS) --dist=loadfile -m 'not slow'
 
 test-slow: $(installed)
-	$(python) -m pytest -n 2 -m slow
+	$(python) -m pytest -n $(WORKERS) -m slow
 
 # What newer libraries break first: videos, training, Orbax, Grain, the page.
 # What is left out of it stops whole runs in further ways, which newer libraries do not change.
@@ -33,7 +35,7 @@ OURS = killed_run or two_signals or validation_that_a_signal
 
 # In this order: the longest file first, so that no worker ends alone with it.
 test-newest: $(installed)
-	$(python) -m pytest -n 2 --dist=loadfile --no-loadscope-reorder -m 'not slow' -k 'not ($(OURS))' \
+	$(python) -m pytest -n $(WORKERS) --dist=loadfile --no-loadscope-reorder -m 'not slow' -k 'not ($(OURS))' \
 		$(foreach name,$(NEWEST),$(sort $(wildcard tests/test_$(name)*.py)))
 
 lint: $(installed)

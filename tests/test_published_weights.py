@@ -64,10 +64,10 @@ def test_interpolation_of_the_two(shared_data):
     ("weights", "turned"),
     [
         ("RRDB_PSNR_x4.npz", False),
-        ("RRDB_ESRGAN_x4.npz", True),
-        ("RealESRGAN_x4plus_anime_6B.pth", False),
         ("RealESRGAN_x4plus_anime_6B.pth", True),
+        pytest.param("RealESRGAN_x4plus_anime_6B.pth", False, marks=pytest.mark.slow),
         pytest.param("RRDB_PSNR_x4.npz", True, marks=pytest.mark.slow),
+        pytest.param("RRDB_ESRGAN_x4.npz", True, marks=pytest.mark.slow),
         pytest.param("RRDB_ESRGAN_x4.npz", False, marks=pytest.mark.slow),
     ],
 )
