@@ -1,7 +1,7 @@
 """Configures Orbax: items as readable JSON next to the arrays, and no log output.
 
-What Orbax has to say, of every phase of a save and of every failure, it also raises: the caller
-tells the user in a sentence. Its own lines are kept away from them.
+Orbax logs every phase of a save and every failure. Failures are also raised, and the caller prints
+them in one sentence, so its log is hidden.
 """
 
 import errno
@@ -11,6 +11,7 @@ import re
 import sys
 import threading
 import warnings
+from collections.abc import Iterator
 from traceback import walk_tb
 from types import TracebackType
 from typing import Any
@@ -22,7 +23,9 @@ from esrgan_jax.checksums import DamagedError
 from esrgan_jax.errors import LONGEST_NAME, RunError
 
 JSON_ITEMS = ("config", "pictures")
-# What keeps a checkpoint from being read without having damaged it.
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_logged: set[int] = set()  # the system's error numbers in what Orbax logged since the last save
+# Reasons why an undamaged checkpoint cannot be read.
 _ELSEWHERE = {os.strerror(n) for n in (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE)} | {
     "PERMISSION_DENIED",
     "RESOURCE_EXHAUSTED",
@@ -30,7 +33,7 @@ _ELSEWHERE = {os.strerror(n) for n in (errno.EACCES, errno.EPERM, errno.EMFILE, 
 
 
 def orbax_context() -> ocp.Context:
-    """Items of plain values are kept as JSON; Orbax would make trees of arrays of them."""
+    """Returns a context that saves plain values as JSON; Orbax would make arrays of them."""
     registry = ocp.handlers.local_registry(include_global_registry=True)
     for name in JSON_ITEMS:
         registry.add(ocp.handlers.JsonHandler, checkpointable_name=name)
@@ -40,11 +43,11 @@ def orbax_context() -> ocp.Context:
 
 
 def load_items(step: epath.Path, items: dict[str, Any]) -> dict[str, Any]:
-    """Items of a checkpoint as `ocp.load_checkpointables` reads them.
+    """Reads items of a checkpoint by `ocp.load_checkpointables`.
 
     Raises:
-        DamagedError: They are not there as they were saved.
-        RunError: They may be, but cannot be read.
+        DamagedError: They are missing or not as they were saved.
+        RunError: They cannot be read now, but may be undamaged.
     """
     try:
         with orbax_context():
@@ -58,13 +61,57 @@ def load_items(step: epath.Path, items: dict[str, Any]) -> dict[str, Any]:
 
 
 def reason_of(error: Exception) -> str:
-    """Why Orbax or TensorStore failed, in a few words: of the system where it was that."""
+    """Returns why Orbax or TensorStore failed, in a few words: the system's reason, if known."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    if number := _error_number(error):
+        return os.strerror(number)
     text = str(error).strip() or type(error).__name__
-    if number := re.search(r"os_error_code='(\d+)'", text):
-        return os.strerror(int(number[1]))
     return text.partition("\n")[0][:LONGEST_NAME]
+
+
+def forget_failures() -> None:
+    """Forgets the failures that Orbax has logged; call it before a save."""
+    _logged.clear()
+
+
+def cause_of(error: Exception) -> Exception:
+    """Returns the error that made a save fail: of `error`, what it is chained to, and the log.
+
+    Several threads write a checkpoint. When one fails, the others may find its folder removed, and
+    Orbax may raise their error instead. So a full disk goes before everything else, and "No such
+    file or directory" after every other error of the system.
+    """
+
+    def rank(found: Exception) -> int:
+        number = _error_number(found)
+        if number in _FULL_DISK:
+            return 0
+        if isinstance(found, ExceptionGroup):
+            return 4
+        if found is error and number != errno.ENOENT:
+            return 1
+        return 3 if number in (None, errno.ENOENT) else 2
+
+    logged = [OSError(number, os.strerror(number)) for number in sorted(_logged)]
+    return min([*_chain(error), *logged], key=rank)
+
+
+def _chain(error: BaseException | None, seen: frozenset[int] = frozenset()) -> Iterator[Exception]:
+    """Yields an exception, the members of a group, and all that it was raised from or during."""
+    if isinstance(error, Exception) and id(error) not in seen:
+        yield error
+        members = error.exceptions if isinstance(error, ExceptionGroup) else ()
+        for other in (*members, error.__cause__, error.__context__):
+            yield from _chain(other, seen | {id(error)})
+
+
+def _error_number(error: BaseException) -> int | None:
+    """Returns the system's error number, from the exception or the text of TensorStore's."""
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    found = re.search(r"os_error_code='(\d+)'|\[OS error (\d+)", str(error))
+    return int(found[1] or found[2]) if found else None
 
 
 def _is_orbax(path: str) -> bool:
@@ -81,20 +128,22 @@ def _of_a_thread(args: threading.ExceptHookArgs) -> None:
 
 
 def _of_a_callback(args: "sys.UnraisableHookArgs") -> None:
-    # Where a save fails, TensorStore calls back for each of its other files after Orbax has closed
-    # the event loop that would have listened.
-    # It belongs to no object; the loop may be asyncio's or uvloop's.
+    # When a save fails, TensorStore calls back for each of its other files after Orbax has closed
+    # the event loop. Such a callback has no object; the loop may be asyncio's or uvloop's.
     if args.object is not None or str(args.exc_value) != "Event loop is closed":
         _unraisable_hook(args)
 
 
 def _is_not_of_orbax(record: logging.LogRecord) -> bool:
-    # asyncio tells of reads that failed beside the one that Orbax raised.
+    # asyncio logs further reads that failed, in addition to the one that Orbax raised.
     late = record.name == "asyncio" and "tensorstore_spec" in record.getMessage()
-    return not (late or _is_orbax(record.pathname))
+    hidden = late or _is_orbax(record.pathname)
+    if hidden and record.exc_info and record.exc_info[1]:
+        _logged.update(filter(None, map(_error_number, _chain(record.exc_info[1]))))
+    return not hidden
 
 
-# Orbax logs by absl, from threads of its own as well.
+# Orbax logs through absl, also from its own threads.
 for _name in ("absl", "asyncio"):
     logging.getLogger(_name).addFilter(_is_not_of_orbax)
 warnings.filterwarnings("ignore", module=r"orbax\.checkpoint\.")

@@ -139,6 +139,62 @@ def test_why_a_save_failed_is_told(folder, monkeypatch, error, reason):
             checkpoints.save(state_at(1), fresh_data())
 
 
+ABSENT = "NOT_FOUND: Failed to open: No such file or directory [os_error_code='2']"
+TOO_LARGE = "OUT_OF_RANGE: Failed to write 4902 bytes: File too large [os_error_code='27']"
+
+
+@pytest.mark.parametrize(
+    ("errors", "reason"),
+    [
+        ((OSError(errno.ENOENT, "x"), OSError(errno.ENOSPC, "x")), "no space left on the disk"),
+        ((ValueError(ABSENT), ValueError(TOO_LARGE)), "File too large$"),
+        ((OSError(errno.EIO, "Input/output error"), ValueError(TOO_LARGE)), "File too large$"),
+        ((FileNotFoundError(2, "x"), OSError(errno.EIO, "Input/output")), "Input/output"),
+    ],
+)
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("how", ["cause", "context", "group", "log"])
+def test_the_cause_of_a_failed_save_is_found_in_any_order(
+    folder, monkeypatch, errors, reason, order, how
+):
+    """Orbax raises one of several errors: the first one, or that of a thread which came later."""
+    first, second = errors[::order]
+
+    def fail(*_, **__):
+        if how == "group":
+            raise ExceptionGroup("several", [first, second])
+        if how == "cause":
+            raise second from first
+        if how == "log":
+            info = (type(first), first, None)
+            path = "/x/orbax/checkpoint/future.py"
+            record = logging.LogRecord("absl", logging.ERROR, path, 1, "failed", (), info)
+            logging.getLogger("absl").handle(record)
+            raise second
+        try:
+            raise first
+        except (OSError, ValueError):
+            raise second  # noqa: B904
+
+    with opened(folder, 1) as checkpoints:
+        monkeypatch.setattr(checkpoints._open(), "save_checkpointables_async", fail)
+        with pytest.raises(RunError, match=reason):
+            checkpoints.save(state_at(1), fresh_data())
+    for error in errors:  # they are shared by the cases
+        error.__cause__ = error.__context__ = None
+
+
+def test_the_log_of_an_earlier_failure_is_forgotten(folder, monkeypatch):
+    def fail(*_, **__):
+        raise FileNotFoundError(2, "No such file or directory")
+
+    orbax_setup._logged.add(errno.ENOSPC)
+    with opened(folder, 1) as checkpoints:
+        monkeypatch.setattr(checkpoints._open(), "save_checkpointables_async", fail)
+        with pytest.raises(RunError, match=r"No such file or directory$"):
+            checkpoints.save(state_at(1), fresh_data())
+
+
 def test_too_little_room_is_told_before_a_step(folder, monkeypatch):
     """4 B of the step, 4 of Adam's, and 4 each of 3·3·16·16 weights: half of it is 4,612 B."""
     usage = types.SimpleNamespace(free=4612)

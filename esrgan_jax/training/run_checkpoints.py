@@ -22,7 +22,7 @@ from esrgan_jax.checksums import DamagedError
 from esrgan_jax.data import changed
 from esrgan_jax.errors import InputError, RunError, listed
 from esrgan_jax.files import bytes_text, no_space, write_error
-from esrgan_jax.orbax_setup import load_items, orbax_context, reason_of
+from esrgan_jax.orbax_setup import cause_of, forget_failures, load_items, orbax_context, reason_of
 from esrgan_jax.training.metric_writer import JSONL, append_line
 from esrgan_jax.training.run_config import refused_changes
 from esrgan_jax.training.train_state import TrainState
@@ -149,8 +149,9 @@ class RunCheckpoints:
         plain = {"config": self._config, "pictures": self._images}
         metrics: Any = None if psnr_y is None else {"psnr_y": psnr_y}
         sums = checksums.record(state, plain | {"data": data.get_state(), "metrics": metrics})
+        forget_failures()
         with self._saves(step):
-            # Forced, since Orbax's own policy would skip a save while another is under way.
+            # Forced, since Orbax's own policy would skip a save while another is in progress.
             response = self._open().save_checkpointables_async(
                 step,
                 {"state": state, "data": data, **plain},
@@ -197,7 +198,8 @@ class RunCheckpoints:
         except Exception as error:  # whatever its threads, TensorStore and the disk have raised
             kept = saved_steps(self.stage)
             before = f"the one of step {kept[0]} is there" if kept else "there is none before"
-            reason = no_space(self.folder, error) or reason_of(error)
+            cause = cause_of(error)
+            reason = no_space(self.folder, cause) or reason_of(cause)
             raise RunError(
                 f"{self.folder}: checkpoint {step} could not be saved, {before}: {reason}"
             ) from error
