@@ -181,7 +181,7 @@ def test_threads_that_read_at_once_are_told_each_its_own_cause(tmp_path: Path) -
 def test_the_cause_of_an_error_is_found_once_more_alone(tmp_path: Path, monkeypatch) -> None:
     path = tmp_path / "a.jpg"
     Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(path)
-    load, calls = image_module.load, []
+    load, calls = image_module.load_vips, []
 
     def fail(*arguments, **options):
         calls.append(arguments)
@@ -189,7 +189,7 @@ def test_the_cause_of_an_error_is_found_once_more_alone(tmp_path: Path, monkeypa
             raise pyvips.Error("unable to call jpegload", "vipspng: libpng read error")
         return load(*arguments, **options)
 
-    monkeypatch.setattr(image_module, "load", fail)
+    monkeypatch.setattr(image_module, "load_vips", fail)
     assert read_image(path).shape == (16, 16, 3)  # nothing is wrong with it
     assert len(calls) == 2
 

@@ -9,7 +9,7 @@ import gradio as gr
 from esrgan_jax.app.intake import SAMPLE_IMAGES
 from esrgan_jax.app.networks import NONE
 from esrgan_jax.blend import ALPHA
-from esrgan_jax.images.image_file import SUFFIXES
+from esrgan_jax.images.image_file import IMAGE_SUFFIXES
 
 HERE = Path(__file__).parent
 TITLE = "ESRGAN in JAX"
@@ -81,7 +81,7 @@ def create(
         for name in SAMPLE_IMAGES
     )
     page = read_files("page.html").replace("SAMPLES", samples)
-    page = page.replace("KINDS", ",".join(["image/*", *SUFFIXES]))
+    page = page.replace("KINDS", ",".join(["image/*", *IMAGE_SUFFIXES]))
     images = gr.HTML(
         {"keys": [], "shown": None},
         html_template=page.replace("TITLE", TITLE),

@@ -15,7 +15,7 @@ from esrgan_jax.app.runs import Runs
 from esrgan_jax.app.session_files import SessionFiles
 from esrgan_jax.app.work import Settings, State
 from esrgan_jax.errors import InputError, RunError
-from esrgan_jax.images.output_formats import FORMATS
+from esrgan_jax.images.output_formats import OUTPUT_FORMATS
 
 QUEUE_LENGTH = 16  # events that may wait
 NO_IMAGE = "Add an image first."
@@ -112,7 +112,7 @@ class Page:
         }
         scale = values[c.own_size] if values[c.size] == "own" else values[c.size]
         suffix, quality = values[c.format], int(values[c.quality] or 0) or None
-        lossy = suffix in FORMATS and FORMATS[suffix].lossy
+        lossy = suffix in OUTPUT_FORMATS and OUTPUT_FORMATS[suffix].lossy
         depth, lossless = values[c.depth] or None, bool(values[c.lossless])
         kept = (suffix, quality, depth, lossless, float(scale or 0))
         return Settings(

@@ -13,7 +13,7 @@ from esrgan_jax.batch.report import MODES
 from esrgan_jax.blend import DEFAULT, add_blend_arguments
 from esrgan_jax.command_line import model_type, parse, path_type, program
 from esrgan_jax.errors import InputError
-from esrgan_jax.images.output_formats import FORMATS, check_target, output_dtype
+from esrgan_jax.images.output_formats import OUTPUT_FORMATS, check_target, output_dtype
 from esrgan_jax.video.video_file import WRITTEN
 
 WORST_CRF = 63  # of any encoder
@@ -42,8 +42,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if not args.inputs:
         raise InputError("nothing to upscale: name images, videos or folders, or - to read one")
     args.extension = f".{args.format.lower().lstrip('.')}" if args.format else None
-    if args.extension not in (None, *FORMATS, *WRITTEN):
-        endings = ", ".join((*FORMATS, *WRITTEN))
+    if args.extension not in (None, *OUTPUT_FORMATS, *WRITTEN):
+        endings = ", ".join((*OUTPUT_FORMATS, *WRITTEN))
         raise InputError(f"--format={args.format}: choose one of {endings}")
     values = {name: getattr(args, name) for name in RECORDED}
     args.settings = {name: v for name, v in values.items() if v != parser.get_default(name)}
@@ -228,8 +228,8 @@ def check_files(args: argparse.Namespace, jobs: Sequence[Job]) -> None:
     problems = [problem for suffix in suffixes if (problem := _problem(suffix, args))]
     if problems and len(problems) == len(suffixes):
         raise InputError(problems[0])
-    if quality is not None and suffixes and not any(FORMATS[s].lossy for s in suffixes):
-        lossy = ", ".join(suffix for suffix, about in FORMATS.items() if about.lossy)
+    if quality is not None and suffixes and not any(OUTPUT_FORMATS[s].lossy for s in suffixes):
+        lossy = ", ".join(suffix for suffix, about in OUTPUT_FORMATS.items() if about.lossy)
         raise InputError(f"{', '.join(sorted(suffixes))} has no --quality; it is for {lossy}")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from esrgan_jax.errors import RunError
 from esrgan_jax.files import bytes_text
-from esrgan_jax.images.output_formats import FORMATS
+from esrgan_jax.images.output_formats import OUTPUT_FORMATS
 
 # Typical size of a file, relative to its pixels, for photographs upscaled x4. Drawings take less.
 USUAL = {"png": 0.4, "tiff": 0.5, "gif": 0.3, "webp": 0.15, "jpeg": 0.1, "heif": 0.05}
@@ -38,7 +38,7 @@ def shortage(sizes: Iterable[tuple[Path, int]]) -> dict[Path, str]:
         folder = next(parent for parent in path.parents if parent.is_dir())
         disk = os.stat(folder).st_dev
         folders.setdefault(disk, folder)
-        saver = FORMATS[path.suffix.lower()].saver
+        saver = OUTPUT_FORMATS[path.suffix.lower()].saver
         usual[disk] += round(size * USUAL[saver])
         least[disk] += int(size * LEAST.get(saver, 0)) + 1
     free = {disk: shutil.disk_usage(folder).free for disk, folder in folders.items()}

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, Protocol
 from esrgan_jax import files
 from esrgan_jax.batch.made_by import Setting
 from esrgan_jax.errors import InputError, did_you_mean
-from esrgan_jax.images.image_file import SUFFIXES, find_images
+from esrgan_jax.images.image_file import IMAGE_SUFFIXES, find_images
 from esrgan_jax.images.reader import open_image
 from esrgan_jax.images.writer import WRITABLE
 from esrgan_jax.video import video_file
@@ -150,7 +150,7 @@ def _matches(path: Path) -> list[_Found]:
     known_files = [
         match
         for match in matches
-        if os.path.isfile(match) and (match.suffix.lower() in SUFFIXES or is_video(match))
+        if os.path.isfile(match) and (match.suffix.lower() in IMAGE_SUFFIXES or is_video(match))
     ]
     if not known_files:
         raise InputError(f"no image matches {path}")
@@ -192,7 +192,7 @@ def _is_folder(output: Path, one: bool) -> bool:
     if suffix in writable:
         return False
     suffixes = ", ".join(writable)
-    if os.path.isfile(output) or suffix in (*SUFFIXES, *video_file.VIDEO_SUFFIXES):
+    if os.path.isfile(output) or suffix in (*IMAGE_SUFFIXES, *video_file.VIDEO_SUFFIXES):
         raise InputError(f"--output={output}: a file must end in {suffixes}; or name a folder")
     suggestion = did_you_mean(suffix, writable)
     if suggestion or (one and FILE_SUFFIX.fullmatch(suffix)):

@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from esrgan_jax.images.image_file import SUFFIXES
+from esrgan_jax.images.image_file import IMAGE_SUFFIXES
 from esrgan_jax.video.detect import is_video
 
 RAW_SUFFIXES = (
@@ -39,7 +39,7 @@ def passed_over(folder: Path, output: Path) -> str | None:
         folders[:] = [
             name for name in folders if name[0] != "." and parent_folder / name != results
         ]
-        stems = {Path(name).stem.lower() for name in names if name.lower().endswith(SUFFIXES)}
+        stems = {Path(name).stem.lower() for name in names if name.lower().endswith(IMAGE_SUFFIXES)}
         for name in names:
             if name[0] != "." and (kind := _kind(Path(parent, name), stems)):
                 counts[kind] += 1

@@ -20,7 +20,7 @@ from esrgan_jax.batch.report import Report
 from esrgan_jax.batch.upscale_videos import VideoJob, open_job, upscale_video
 from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.files import too_long
-from esrgan_jax.images.bands import beside
+from esrgan_jax.images.bands import count_further_bands
 from esrgan_jax.images.lost import lost
 from esrgan_jax.images.reader import OpenedImage, open_image
 from esrgan_jax.images.writer import check_target, output_dtype, write_rows
@@ -126,7 +126,7 @@ def _open_image(
         bands=bands,
         dtype=dtype,
         frames=image.frames,
-        further_bands=beside(image.extra),
+        further_bands=count_further_bands(image.extra),
         quality=options.quality,
         lossless=options.lossless,
     )

@@ -34,7 +34,7 @@ class Samples(NamedTuple):
     nodata: float | None = None
 
     @property
-    def beside(self) -> list[int]:
+    def further(self) -> list[int]:
         """The samples that are neither."""
         places = range(self.colors, self.colors + len(self.extra))
         return [place for place in places if place != self.alpha]
@@ -69,7 +69,7 @@ def frame(image: pyvips.Image, samples: Samples, index: int) -> pyvips.Image:
         return image
     deep, own = image.format == "ushort", image[: samples.colors]
     if index:
-        band = image[samples.beside[index - 1]]
+        band = image[samples.further[index - 1]]
         gray = samples.colors == 1
         own = band if gray else band.bandjoin([band, band])
         space = ("grey16" if deep else "b-w") if gray else ("rgb16" if deep else "srgb")
@@ -110,7 +110,7 @@ def empty(image: pyvips.Image, nodata: float) -> pyvips.Image:
     return none.bandand() if image.bands > 1 else none
 
 
-def beside(extra: tuple[int, ...]) -> int:
+def count_further_bands(extra: tuple[int, ...]) -> int:
     """How many of the samples behind the colours are not transparency."""
     return sum(kind not in ALPHAS for kind in extra)
 
@@ -138,7 +138,7 @@ def interleaved(
         folder: Where the finished frames wait for the last one, in a file without a name.
     """
     (height, width, bands), done = shape, 0
-    colors, others = bands - (bands in (2, 4)), beside(extra)
+    colors, others = bands - (bands in (2, 4)), count_further_bands(extra)
     with tempfile.TemporaryFile(dir=folder) as file:
         for strip in strips:
             # Of a band beside the colours all channels are alike.

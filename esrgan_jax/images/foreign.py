@@ -5,7 +5,7 @@ import struct
 
 from esrgan_jax.images.formats.isobmff import brands
 
-VIDEO = "it is a video, not an image: give its name the ending of a video, such as .mp4"
+IS_VIDEO = "it is a video, not an image: give its name the ending of a video, such as .mp4"
 SAVE = "save it as PNG, JPEG or TIFF first"
 DEVELOP = "develop it, in darktable, RawTherapee or Lightroom, and upscale the TIFF saved there"
 FIRST_BYTES = {
@@ -32,7 +32,7 @@ FIRST_BYTES = {
     "a PDF document": (b"%PDF",),
     "a PostScript document": (b"%!PS", b"\xc5\xd0\xd3\xc6"),
 }
-RAW = {
+RAW_FORMATS = {
     "Canon CRW": (b"II\x1a\0\0\0HEAPCCDR",),
     "Fujifilm RAF": (b"FUJIFILMCCD-RAW",),
     "Olympus ORF": (b"IIRO", b"IIRS", b"MMOR"),
@@ -55,7 +55,7 @@ def foreign(head: bytes) -> str | None:
         return "it is empty"
     if head.count(0) == len(head) >= 16:
         return "it has only zero bytes: it was never written, or the disk lost its content"
-    for maker, magics in RAW.items():
+    for maker, magics in RAW_FORMATS.items():
         if head.startswith(magics):
             return raw_sentence(maker)
     if head[8:10] == b"CR" and head[:4] == b"II*\0":
@@ -90,7 +90,7 @@ def _video(head: bytes) -> str | None:
     avi = head[:4] == b"RIFF" and head[8:12] == b"AVI "
     movie = head[4:8] in (b"moov", b"mdat", b"wide") and struct.unpack(">I", head[:4])[0] >= 8
     if (named and not heif) or avi or movie or head.startswith(videos):
-        return VIDEO
+        return IS_VIDEO
     return None
 
 

@@ -13,15 +13,15 @@ from esrgan_jax.images.metadata.fields import field
 from esrgan_jax.images.reader import open_image
 from esrgan_jax.images.reasons import explained
 from esrgan_jax.images.structure import examined
-from esrgan_jax.images.vips import LOADERS, Turns, load
+from esrgan_jax.images.vips import LOADERS, ErrorTextLock, load_vips
 from esrgan_jax.images.writer import write_rows
 
-SUFFIXES = (
+IMAGE_SUFFIXES = (
     *(".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jpe", ".jpeg", ".jpg"),
     *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 )
 
-_turns = Turns()
+_error_text_lock = ErrorTextLock()
 
 
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:
@@ -39,10 +39,10 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     path = Path(os.path.expanduser(path))
     with explained(str(path)):
         try:
-            with _turns.beside():
+            with _error_text_lock.shared():
                 return _pixels(path)
         except pyvips.Error:  # once more for its own cause, or since another thread's was raised
-            with _turns.alone():
+            with _error_text_lock.exclusive():
                 return _pixels(path, again=True)
 
 
@@ -51,7 +51,7 @@ def _pixels(path: Path, again: bool = False) -> np.ndarray:
     if kind == "jpeg":
         # A warning may be of what does no harm, which is examined where there is one alone.
         whole, options = (_whole_jpeg(path), {}) if again else (path, {"fail_on": "warning"})
-        image = load(whole, kind, **options).autorot()
+        image = load_vips(whole, kind, **options).autorot()
     elif kind in LOADERS:
         image = _first_frame(path, kind).autorot()
     else:
@@ -76,8 +76,8 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
             image = open_image(path)
             return image.height, image.width
         header = _first_frame(path, kind)
-        lying = field(header, "orientation", 1) >= 5
-        return (header.width, header.height) if lying else (header.height, header.width)
+        sideways = field(header, "orientation", 1) >= 5
+        return (header.width, header.height) if sideways else (header.height, header.width)
 
 
 def write_image(path: str | os.PathLike[str], array: np.ndarray) -> None:
@@ -126,10 +126,10 @@ def find_images(folder: str | os.PathLike[str]) -> list[Path]:
         found += [
             Path(parent, name)
             for name in files
-            if name[0] != "." and name.lower().endswith(SUFFIXES)
+            if name[0] != "." and name.lower().endswith(IMAGE_SUFFIXES)
         ]
     if not found:
-        raise InputError(f"{folder}: no image in it; known are {', '.join(SUFFIXES)}")
+        raise InputError(f"{folder}: no image in it; known are {', '.join(IMAGE_SUFFIXES)}")
     return sorted(found)
 
 
@@ -145,4 +145,4 @@ def _whole_jpeg(path: Path) -> Path | bytes:
 def _first_frame(path: Path, kind: str) -> pyvips.Image:
     with path.open("rb") as file:
         found = examined(path, file, kind)
-    return load(path, kind, **found.options, **({"n": 1} if "n" in LOADERS[kind] else {}))
+    return load_vips(path, kind, **found.options, **({"n": 1} if "n" in LOADERS[kind] else {}))

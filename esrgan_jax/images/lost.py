@@ -1,7 +1,7 @@
 """Reports the metadata of an image that the output format cannot hold."""
 
 from esrgan_jax.images.metadata.texts import place_texts
-from esrgan_jax.images.output_formats import FORMATS
+from esrgan_jax.images.output_formats import OUTPUT_FORMATS
 from esrgan_jax.images.reader import OpenedImage
 
 MOST_EXIF = 65_527  # bytes after its header; libexif reads no more
@@ -17,7 +17,7 @@ def lost(image: OpenedImage, suffix: str) -> tuple[str, ...]:
     Returns:
         At most one sentence, without a full stop.
     """
-    saver = FORMATS[suffix.lower()].saver
+    saver = OUTPUT_FORMATS[suffix.lower()].saver
     known = {name: value for name, (_, value) in image.metadata.items()}
     place = place_texts(image.texts, known.get("exif-data"), saver)
     parts = []

@@ -31,7 +31,7 @@ class Format(NamedTuple):
 
 _JPEG = Format("jpeg", side=65_535, alpha=False, lossless=False)
 _TIFF = Format("tiff", (8, 16, 32), lossy=False)
-FORMATS = {
+OUTPUT_FORMATS = {
     ".avif": Format("heif", (8, 16), side=32_768),  # the largest that libavif reads
     ".gif": Format("gif", side=65_535, frames=True, lossy=False, lossless=False),
     ".jfif": _JPEG,
@@ -42,7 +42,7 @@ FORMATS = {
     ".tiff": _TIFF,
     ".webp": Format("webp", side=16_383, frames=True),
 }
-WRITABLE = tuple(FORMATS)
+WRITABLE = tuple(OUTPUT_FORMATS)
 FORMAT_DEPTHS: dict[np.dtype, int] = {
     np.dtype(np.uint8): 8,
     np.dtype(np.uint16): 16,
@@ -66,7 +66,7 @@ def output_dtype(suffix: str, dtype: np.typing.DTypeLike, depth: int | None = No
     if depth is None:
         depth = min(FORMAT_DEPTHS[np.dtype(dtype)], depths[-1])
     if depth not in depths:
-        able = [name for name, other in FORMATS.items() if depth in other.depths]
+        able = [name for name, other in OUTPUT_FORMATS.items() if depth in other.depths]
         hint = f" choose {', '.join(able)}" if able else " the depths are 8, 16 and 32"
         raise InputError(
             f"{suffix} holds {' or '.join(map(str, depths))} bits a channel, not {depth};{hint}"
@@ -124,7 +124,7 @@ def check_target(
 
 
 def _format(suffix: str) -> Format:
-    if suffix.lower() not in FORMATS:
+    if suffix.lower() not in OUTPUT_FORMATS:
         what = f"{suffix} is not an output format" if suffix else "the name has no ending"
-        raise InputError(f"{what}; choose one of {', '.join(FORMATS)}")
-    return FORMATS[suffix.lower()]
+        raise InputError(f"{what}; choose one of {', '.join(OUTPUT_FORMATS)}")
+    return OUTPUT_FORMATS[suffix.lower()]

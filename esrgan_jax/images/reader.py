@@ -11,7 +11,7 @@ import pyvips
 from PIL.BmpImagePlugin import BmpImageFile
 
 from esrgan_jax.images.bands import Samples, frame, samples_of
-from esrgan_jax.images.color.color_tags import colored
+from esrgan_jax.images.color.color_tags import with_color_profile
 from esrgan_jax.images.formats.gif import require_whole_gif
 from esrgan_jax.images.formats.heic import open_heic
 from esrgan_jax.images.formats.jpeg_end import checked_jpeg
@@ -34,7 +34,15 @@ from esrgan_jax.images.metadata.png_text import Text
 from esrgan_jax.images.metadata.texts import texts_of_exif
 from esrgan_jax.images.reasons import explained
 from esrgan_jax.images.structure import Structure, examined
-from esrgan_jax.images.vips import DTYPES, PLAIN, STRIP, image_rows, load, plain, upright
+from esrgan_jax.images.vips import (
+    NUMPY_DTYPES,
+    PLAIN,
+    STRIP,
+    image_rows,
+    load_vips,
+    to_gray_or_rgb,
+    upright,
+)
 
 HIGHEST_HDR = 16  # floats above it are no light but 8-bit or 16-bit numbers
 
@@ -128,7 +136,7 @@ def _open_vips(name: str, source: Path | bytes, kind: str, found: Structure) -> 
     def opened(access: str) -> pyvips.Image:
         if tiff is not None:
             return load_tiff(source, tiff, access)
-        return load(source, kind, access=access, **found.options)
+        return load_vips(source, kind, access=access, **found.options)
 
     raw = opened("sequential")
     notes = found.notes + dropped_description(raw)
@@ -144,16 +152,16 @@ def _open_vips(name: str, source: Path | bytes, kind: str, found: Structure) -> 
         with open_binary(source) as file:
             geo = read_geo(file, found.options)
         samples = samples_of(
-            tiff, opened, nodata_of(geo, np.dtype(DTYPES.get(str(raw.format), np.float32)))
+            tiff, opened, nodata_of(geo, np.dtype(NUMPY_DTYPES.get(str(raw.format), np.float32)))
         )
     if geo is not None and orientation != 1:
         geo, notes = None, (*notes, "it lies on its side, so its georeference is dropped")
 
     def frame_at(index: int) -> pyvips.Image:
-        return upright(plain(frame(opened(access), samples, index))[0], frames)
+        return upright(to_gray_or_rgb(frame(opened(access), samples, index))[0], frames)
 
-    count = 1 + len(samples.beside)
-    still, more = plain(frame(raw, samples, 0))
+    count = 1 + len(samples.further)
+    still, more = to_gray_or_rgb(frame(raw, samples, 0))
     metadata = image_metadata(raw)
     if raw.interpretation not in PLAIN:  # the profile is one of the colours that it had
         metadata.pop("icc-profile-data", None)
@@ -162,7 +170,7 @@ def _open_vips(name: str, source: Path | bytes, kind: str, found: Structure) -> 
             metadata |= exif_fields(read_tiff_exif(file))
     if raw.interpretation in PLAIN:
         with open_binary(source) as file:
-            metadata, said = colored(kind, file, metadata, still.bands)
+            metadata, said = with_color_profile(kind, file, metadata, still.bands)
             more += said
     height, width = raw.height // frames, raw.width
     if kind == "heif":
@@ -173,7 +181,7 @@ def _open_vips(name: str, source: Path | bytes, kind: str, found: Structure) -> 
         name,
         *((width, height) if orientation >= 5 else (height, width)),
         still.bands,
-        np.dtype(DTYPES[str(still.format)]),
+        np.dtype(NUMPY_DTYPES[str(still.format)]),
         lambda: (strip for i in range(count) for strip in image_rows(frame_at(i), frames)),
         frames * count,
         notes + more,
@@ -248,7 +256,7 @@ def _open_heic(name: str, source: Path | bytes, found: Structure) -> OpenedImage
     if file.images > 1:
         notes += (f"only the main one of the {file.images} images in the file is used",)
     with open_binary(source) as opened:
-        metadata, said = colored("heic", opened, metadata, file.bands)
+        metadata, said = with_color_profile("heic", opened, metadata, file.bands)
     return OpenedImage(
         name,
         file.height,

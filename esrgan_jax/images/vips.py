@@ -18,7 +18,7 @@ logging.getLogger("pyvips").setLevel(logging.ERROR)  # its warnings name no file
 
 STRIP = 64  # rows
 # What libraries say of a file that is cut off, or has other bytes in its midst.
-DTYPES = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32, "double": np.float32}
+NUMPY_DTYPES = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32, "double": np.float32}
 PLAIN = ("b-w", "grey16", "srgb", "rgb16", "rgb", "scrgb", "multiband")
 # Options of libvips' loaders. Its size limits are meant for servers, so they are off.
 LOADERS: dict[str, dict[str, Any]] = {
@@ -31,7 +31,7 @@ LOADERS: dict[str, dict[str, Any]] = {
 }
 
 
-def load(source: Path | bytes, kind: str, **options: Any) -> pyvips.Image:
+def load_vips(source: Path | bytes, kind: str, **options: Any) -> pyvips.Image:
     """libvips' image of a file of a known kind, nothing converted yet."""
     # "error" includes "truncated"; with that alone half a TIFF is filled up with black.
     options = {"fail_on": "error", **LOADERS[kind], **options}
@@ -62,7 +62,7 @@ def in_utf8(path: Path) -> bool:
     return True
 
 
-class Turns:
+class ErrorTextLock:
     """libvips has one text of errors for all threads: many read at once, or one alone."""
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class Turns:
         self._changed = threading.Condition()
 
     @contextmanager
-    def beside(self) -> Generator[None]:
+    def shared(self) -> Generator[None]:
         """Beside others, so that the text of an error may be another thread's."""
         with self._changed:
             self._reading += 1
@@ -82,7 +82,7 @@ class Turns:
                 self._changed.notify_all()
 
     @contextmanager
-    def alone(self) -> Generator[None]:
+    def exclusive(self) -> Generator[None]:
         """When nobody else reads, with what others left of the text removed."""
         with self._changed:
             self._changed.wait_for(lambda: not self._reading)
@@ -90,7 +90,7 @@ class Turns:
             yield
 
 
-def plain(image: pyvips.Image) -> tuple[pyvips.Image, tuple[str, ...]]:
+def to_gray_or_rgb(image: pyvips.Image) -> tuple[pyvips.Image, tuple[str, ...]]:
     """Gray or RGB, with or without alpha, 8 or 16 bits or float; and notes on what was lost."""
     notes, space, deep = (), image.interpretation, image.format != "uchar"
     if space not in PLAIN or image.coding != "none":
@@ -109,7 +109,7 @@ def plain(image: pyvips.Image) -> tuple[pyvips.Image, tuple[str, ...]]:
             notes = (f"{'CMYK' if space == 'cmyk' else space} was converted to sRGB",)
     if image.bands > 4:
         raise ValueError(f"it has {image.bands} channels, and images have 1 to 4")
-    if image.format not in DTYPES:
+    if image.format not in NUMPY_DTYPES:
         raise ValueError(
             f"its values are of the type {image.format}; convert it to unsigned 8- or 16-bit "
             "integers or to floating point"
@@ -133,7 +133,9 @@ def image_rows(image: pyvips.Image, frames: int) -> Iterator[np.ndarray]:
     for top in range(0, image.height, height):
         for y in range(top, top + height, STRIP):
             n = min(STRIP, top + height - y)
-            strip = np.frombuffer(region.fetch(0, y, image.width, n), DTYPES[str(image.format)])
+            strip = np.frombuffer(
+                region.fetch(0, y, image.width, n), NUMPY_DTYPES[str(image.format)]
+            )
             yield strip.reshape(n, image.width, image.bands)
 
 

@@ -13,7 +13,7 @@ import pyvips
 
 from esrgan_jax.errors import InputError
 from esrgan_jax.files import replacing, write_error
-from esrgan_jax.images.bands import beside, extra_of, filled, interleaved
+from esrgan_jax.images.bands import count_further_bands, extra_of, filled, interleaved
 from esrgan_jax.images.formats.gif import add_comment
 from esrgan_jax.images.formats.tiff_directory import Field
 from esrgan_jax.images.formats.tiff_kind import EXTRA
@@ -24,7 +24,7 @@ from esrgan_jax.images.metadata.insertion import insert_jpeg_comments, insert_pn
 from esrgan_jax.images.metadata.photoshop import iptc_for
 from esrgan_jax.images.metadata.png_text import iptc_text
 from esrgan_jax.images.metadata.texts import TextPlaces, place_texts
-from esrgan_jax.images.output_formats import FORMATS, WRITABLE, check_target, output_dtype
+from esrgan_jax.images.output_formats import OUTPUT_FORMATS, WRITABLE, check_target, output_dtype
 from esrgan_jax.images.reader import OpenedImage
 from esrgan_jax.images.row_source import RowSource
 from esrgan_jax.images.vips import reason, save
@@ -91,13 +91,13 @@ def write_rows(
             bands=bands,
             dtype=dtype,
             frames=frames,
-            further_bands=beside(like.extra) if like is not None else 0,
+            further_bands=count_further_bands(like.extra) if like is not None else 0,
             quality=quality,
             lossless=lossless,
         )
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
-    saver = FORMATS[suffix].saver
+    saver = OUTPUT_FORMATS[suffix].saver
     size = height * width * bands * frames * dtype.itemsize
     options = _options(saver, size, dtype, quality, lossless)
     strips = _as_held(strips, options.get("bitdepth"), dtype, like.white if like else 1.0)

@@ -5,7 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from esrgan_jax.errors import InputError
-from esrgan_jax.images.image_file import SUFFIXES
+from esrgan_jax.images.image_file import IMAGE_SUFFIXES
 from esrgan_jax.video.video_file import VIDEO_SUFFIXES
 
 # FFmpeg's names of formats for images, and for text that FFmpeg draws as frames.
@@ -19,7 +19,7 @@ def is_video(path: Path) -> bool:
     WebP, AVIF) count as images.
     """
     suffix = path.suffix.lower()
-    if suffix in VIDEO_SUFFIXES or suffix in SUFFIXES:
+    if suffix in VIDEO_SUFFIXES or suffix in IMAGE_SUFFIXES:
         return suffix in VIDEO_SUFFIXES
     with suppress(OSError):
         if path.is_file():
@@ -31,11 +31,11 @@ def is_video(path: Path) -> bool:
 @lru_cache
 def _opens_as_video(path: Path, size: int, modified: int) -> bool:
     """Checks the content of a file; its size and time are keys of the cache."""
-    from esrgan_jax.images.foreign import VIDEO, foreign
+    from esrgan_jax.images.foreign import IS_VIDEO, foreign
     from esrgan_jax.images.reader import open_image
 
     with path.open("rb") as file:
-        if foreign(file.read(4096)) not in (None, VIDEO):
+        if foreign(file.read(4096)) not in (None, IS_VIDEO):
             return False  # FFmpeg opens some raw files as videos
     try:
         open_image(path)

@@ -14,19 +14,26 @@ from esrgan_jax.images.color.color_spaces import (
     chromatic_color,
     cicp_color,
 )
-from esrgan_jax.images.color.icc import BT709, DAMAGED, fault, gamma_curve, srgb_curve, table_curve
+from esrgan_jax.images.color.icc import (
+    BT709,
+    DAMAGED_PROFILE,
+    fault,
+    gamma_curve,
+    srgb_curve,
+    table_curve,
+)
 from esrgan_jax.images.formats.heif_items import first_bytes, read_heif_items
 from esrgan_jax.images.formats.tiff_tags import numbers, read_tags
 from esrgan_jax.images.metadata.fields import BLOB, PROFILE, Metadata
 
 PNG_COLOR = (b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM")
 TIFF_GAMMA = 2.2  # where TIFF's primaries come without a transfer function (TIFF 6.0, section 20)
-WHITE_POINT, PRIMARIES, TRANSFER_FUNCTION, BITS = 318, 319, 301, 258
+WHITE_POINT, PRIMARY_CHROMATICITIES, TRANSFER_FUNCTION, BITS_PER_SAMPLE = 318, 319, 301, 258
 ADOBE_INDEX = "R03"  # DCF's name of Adobe RGB
 EXIF_SPACE = ("exif-ifd2-ColorSpace", "exif-ifd4-InteroperabilityIndex")
 
 
-def colored(
+def with_color_profile(
     kind: str, file: BinaryIO, metadata: Metadata, bands: int
 ) -> tuple[Metadata, tuple[str, ...]]:
     """The metadata with a profile in it wherever the values are not sRGB's, and notes.
@@ -42,7 +49,7 @@ def colored(
     color = _cicp_of_png(chunks, gray)
     icc = metadata.get(PROFILE, (0, None))[1]
     if color is None and (icc is not None or b"iCCP" in chunks):
-        wrong = DAMAGED if icc is None else fault(icc, bands)
+        wrong = DAMAGED_PROFILE if icc is None else fault(icc, bands)
         if wrong is None:
             return metadata, ()
         notes = (wrong,)
@@ -124,9 +131,11 @@ def _png_chunks(file: BinaryIO) -> dict[bytes, bytes]:
 
 def tiff_color(file: BinaryIO, gray: bool) -> Color | None:
     """What an open TIFF says of its colours in numbers; None where it says nothing."""
-    tags = read_tags(file, (WHITE_POINT, PRIMARIES, TRANSFER_FUNCTION, BITS))
-    white, colors = numbers(tags, WHITE_POINT), numbers(tags, PRIMARIES)
-    table, bits = numbers(tags, TRANSFER_FUNCTION), numbers(tags, BITS)
+    tags = read_tags(
+        file, (WHITE_POINT, PRIMARY_CHROMATICITIES, TRANSFER_FUNCTION, BITS_PER_SAMPLE)
+    )
+    white, colors = numbers(tags, WHITE_POINT), numbers(tags, PRIMARY_CHROMATICITIES)
+    table, bits = numbers(tags, TRANSFER_FUNCTION), numbers(tags, BITS_PER_SAMPLE)
     primaries = None
     if len(colors) == 6:
         primaries = (*colors, *(white if len(white) == 2 else BT709[6:]))

@@ -4,8 +4,8 @@ import struct
 
 import numpy as np
 
-GRAY, RGB = b"GRAY", b"RGB "
-SPACES = {GRAY: "gray", RGB: "RGB", b"CMYK": "CMYK", b"Lab ": "Lab", b"XYZ ": "XYZ"}
+GRAY_SPACE, RGB_SPACE = b"GRAY", b"RGB "
+SPACES = {GRAY_SPACE: "gray", RGB_SPACE: "RGB", b"CMYK": "CMYK", b"Lab ": "Lab", b"XYZ ": "XYZ"}
 D50 = np.array([0.9642, 1.0, 0.8249])
 BRADFORD = np.array(
     [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
@@ -13,7 +13,7 @@ BRADFORD = np.array(
 # x and y of red, green, blue and white.
 BT709 = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290)
 Primaries = tuple[float, ...]
-DAMAGED = "its colour profile is damaged and left out"
+DAMAGED_PROFILE = "its colour profile is damaged and left out"
 
 
 def gamma_curve(exponent: float) -> bytes:
@@ -74,7 +74,7 @@ def make_profile(
         start + len(data),
         0x04400000,
         b"mntr",
-        GRAY if gray else RGB,
+        GRAY_SPACE if gray else RGB_SPACE,
         b"XYZ ",
         *(2026, 1, 1, 0, 0, 0),
         b"acsp",
@@ -86,15 +86,15 @@ def make_profile(
 def fault(icc: bytes, bands: int) -> str | None:
     """What keeps a profile from being used with pixels of so many bands; None if nothing does."""
     if icc[36:40] != b"acsp" or len(icc) < 132 or int.from_bytes(icc[:4]) > len(icc):
-        return DAMAGED
+        return DAMAGED_PROFILE
     try:
         elements = _elements(icc)
     except (struct.error, ValueError):
-        return DAMAGED
+        return DAMAGED_PROFILE
     space = icc[16:20]
-    if space == RGB and (bands > 2 or b"gTRC" in elements):
+    if space == RGB_SPACE and (bands > 2 or b"gTRC" in elements):
         return None
-    if space == GRAY and (bands < 3 or b"kTRC" in elements):
+    if space == GRAY_SPACE and (bands < 3 or b"kTRC" in elements):
         return None
     kind = SPACES.get(space, "other colours")
     return f"its colour profile is one of {kind}, which its pixels are not, and left out"
@@ -109,16 +109,18 @@ def fitted(icc: bytes, bands: int) -> bytes | None:
     Returns:
         A profile, the same if it fits, or None where it is damaged or of tables.
     """
-    space = GRAY if bands < 3 else RGB
+    space = GRAY_SPACE if bands < 3 else RGB_SPACE
     if icc[16:20] == space:
         return icc
     try:
-        curve = _elements(icc).get(b"gTRC" if space == GRAY else b"kTRC")
+        curve = _elements(icc).get(b"gTRC" if space == GRAY_SPACE else b"kTRC")
     except (struct.error, ValueError):
         return None
-    if curve is None or icc[16:20] not in (GRAY, RGB):
+    if curve is None or icc[16:20] not in (GRAY_SPACE, RGB_SPACE):
         return None
-    return make_profile("Gray" if space == GRAY else "RGB of gray", curve, gray=space == GRAY)
+    return make_profile(
+        "Gray" if space == GRAY_SPACE else "RGB of gray", curve, gray=space == GRAY_SPACE
+    )
 
 
 def _elements(icc: bytes) -> dict[bytes, bytes]:

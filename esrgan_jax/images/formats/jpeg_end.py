@@ -9,7 +9,7 @@ import pyvips
 
 from esrgan_jax.images.formats.jpeg_scans import all_scans
 from esrgan_jax.images.formats.jpeg_structure import START_OF_SCAN, read_segments
-from esrgan_jax.images.vips import load
+from esrgan_jax.images.vips import load_vips
 
 END_MARKER = b"\xff\xd9"
 SEQUENTIAL, PROGRESSIVE, LOSSLESS = (0xC0, 0xC1), 0xC2, 0xC3  # frames with Huffman codes
@@ -178,7 +178,7 @@ def _first_warning(coded: Coded) -> tuple[int | None, str]:
     The decoder warns only when it reads the rows below, so `taller` adds some.
     """
     taller = coded.taller()
-    image = load(taller or coded.data, "jpeg", access="sequential", fail_on="warning")
+    image = load_vips(taller or coded.data, "jpeg", access="sequential", fail_on="warning")
     region = pyvips.Region.new(image)
     # Only with subsampled color does the decoder read the next unit for the last coded rows.
     end = image.height
@@ -197,7 +197,7 @@ def _has_more(coded: Coded) -> bool:
     taller = coded.taller()
     if taller is None:
         return False
-    image = load(taller, "jpeg", access="sequential", fail_on="none")
+    image = load_vips(taller, "jpeg", access="sequential", fail_on="none")
     region, top, (tall, wide) = pyvips.Region.new(image), coded.coded_rows, coded.unit
     for row in range(0, image.height, STEP):
         rows = np.frombuffer(region.fetch(0, row, image.width, STEP), np.uint8)

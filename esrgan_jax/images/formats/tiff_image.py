@@ -19,7 +19,7 @@ from esrgan_jax.images.formats.tiff_kind import (
 )
 from esrgan_jax.images.formats.tiff_tags import numbers, read_tags
 from esrgan_jax.images.inputs import open_binary
-from esrgan_jax.images.vips import LOADERS, load
+from esrgan_jax.images.vips import LOADERS, load_vips
 
 X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 282, 283, 296
 BLOBS = {700: "xmp-data", 33723: "iptc-data", 34675: "icc-profile-data"}
@@ -53,7 +53,7 @@ def load_tiff(source: Path | bytes, kind: TiffKind, access: str) -> pyvips.Image
         # Unlike tiffload_source, this keeps the source alive as long as any image made from it.
         image = pyvips.Image.new_from_source(_patched(source, kind), "", **options, **kind.where)
     else:
-        return load(source, "tiff", access=access, **kind.where)
+        return load_vips(source, "tiff", access=access, **kind.where)
     return _named(image, kind)
 
 
