@@ -196,7 +196,7 @@ def test_long_comments_become_several(enlarged):
 
 @pytest.mark.parametrize("size", [0, 1, 99, 100, 101])
 def test_insertion(tmp_path, monkeypatch, size):
-    monkeypatch.setattr("esrgan_jax.images.metadata.insertion.BLOCK", 10)
+    monkeypatch.setattr("esrgan_jax.images.metadata.insertion.BLOCK_BYTES", 10)
     path, data = tmp_path / "a", bytes(range(100))
     path.write_bytes(data)
     at = min(size, 100)
