@@ -1,6 +1,6 @@
-"""Georeferences and nodata values of GeoTIFF.
+"""Reads and scales the georeference and the nodata value of a GeoTIFF.
 
-The tags are those of the OGC's GeoTIFF 1.1, and GDAL's own.
+The tags are those of OGC GeoTIFF 1.1 and of GDAL.
 """
 
 import re
@@ -18,7 +18,7 @@ PIXEL_SCALE, TIEPOINTS, TRANSFORMATION = 33550, 33922, 34264
 GEO_KEYS, GEO_DOUBLES, GEO_TEXTS = 34735, 34736, 34737
 RPC, GDAL_METADATA, GDAL_NODATA = 50844, 42112, 42113
 PLACES = (PIXEL_SCALE, TIEPOINTS, TRANSFORMATION, GEO_KEYS, GEO_DOUBLES, GEO_TEXTS, RPC)
-RASTER_TYPE, POINT = 1025, 2  # the key that says whether coordinates refer to pixel centres
+RASTER_TYPE, POINT = 1025, 2  # a geo key, and its value if coordinates refer to pixel centres
 STATISTICS = re.compile(rb"[ \t]*<Item name=\"STATISTICS_[^>]*>[^<]*</Item>\r?\n?")
 DOUBLE = 12
 
@@ -27,8 +27,8 @@ class Geo(NamedTuple):
     """The georeference and the nodata value of a GeoTIFF.
 
     Attributes:
-        tags: The tags, unchanged.
-        nodata: The value of missing pixels, or None.
+        tags: The tags of both, as read.
+        nodata: The value of missing pixels; None if no pixels are marked as missing.
     """
 
     tags: Fields
@@ -51,7 +51,7 @@ def read_geo(file: BinaryIO, where: Mapping[str, int]) -> Geo | None:
 
 
 def nodata_of(geo: Geo | None, dtype: np.dtype) -> float | None:
-    """Returns the nodata value in pixels of a type; None if the type cannot represent it."""
+    """Returns the nodata value; None if there is none that pixels of this type can represent."""
     if geo is None or geo.nodata is None:
         return None
     if dtype == np.float32:
@@ -65,14 +65,14 @@ def scaled_geo(geo: Geo, scale: tuple[float, float], keep_nodata: bool) -> Field
     """Returns the tags of the upscaled image, which covers the same area.
 
     Args:
-        scale: Size of the result divided by that of the image, (across, down).
-        keep_nodata: Whether its pixels can represent the nodata value.
+        scale: Size of the result divided by that of the original image, (across, down).
+        keep_nodata: Whether to keep the nodata value, which the pixels may be unable to represent.
     """
     tags = dict(geo.tags)
     if not keep_nodata:
         tags.pop(GDAL_NODATA, None)
     across, down = scale
-    # If coordinates refer to pixel centres, (0, 0) is half a pixel from the corner.
+    # If coordinates refer to pixel centres, (0, 0) is half a pixel away from the corner.
     middle = 0.5 if _is_point(tags) else 0.0
     if pixel := list(numbers(tags, PIXEL_SCALE)):
         tags[PIXEL_SCALE] = _doubles([pixel[0] / across, pixel[1] / down, *pixel[2:]])
@@ -90,20 +90,19 @@ def scaled_geo(geo: Geo, scale: tuple[float, float], keep_nodata: bool) -> Field
         rpc[2], rpc[3] = (rpc[2] + 0.5) * down - 0.5, (rpc[3] + 0.5) * across - 0.5
         rpc[7], rpc[8] = rpc[7] * down, rpc[8] * across
         tags[RPC] = _doubles(rpc)
-    if GDAL_METADATA in tags:  # statistics are of the old pixels
+    if GDAL_METADATA in tags:  # its statistics are those of the original pixels
         kind, text = tags[GDAL_METADATA]
         tags[GDAL_METADATA] = Field(kind, STATISTICS.sub(b"", text))
     return tags
 
 
 def _is_point(tags: Fields) -> bool:
-    keys = [int(number) for number in numbers(tags, GEO_KEYS)]
-    return any(key[0] == RASTER_TYPE and key[3:] == [POINT] for key in _fours(keys[4:]))
+    """Returns whether coordinates refer to pixel centres, not to corners."""
+    values = numbers(tags, GEO_KEYS)[4:]  # after a header, four numbers a key
+    return any(
+        values[i] == RASTER_TYPE and values[i + 3] == POINT for i in range(0, len(values) - 3, 4)
+    )
 
 
-def _fours(keys: list[int]) -> list[list[int]]:
-    return [keys[i : i + 4] for i in range(0, len(keys) - 3, 4)]
-
-
-def _doubles(values: "np.ndarray | list[float]") -> Field:
+def _doubles(values: np.ndarray | list[float]) -> Field:
     return Field(DOUBLE, struct.pack(f"<{len(values)}d", *values))

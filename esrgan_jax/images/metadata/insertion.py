@@ -5,13 +5,13 @@ from pathlib import Path
 
 from esrgan_jax.images.metadata.png_text import SIGNATURE, Text, text_chunk
 
-BLOCK_BYTES = 1 << 24
-PNG_HEADER_BYTES = len(SIGNATURE) + 25  # bytes of a PNG after which any chunk may come
-LONGEST_SEGMENT = 65_533
+BLOCK_BYTES = 1 << 24  # moved at a time
+PNG_HEADER_BYTES = len(SIGNATURE) + 25  # the signature and IHDR; any chunk may follow
+LONGEST_SEGMENT = 65_533  # bytes of content in a segment of a JPEG
 
 
 def insert(path: Path, at: int, data: bytes) -> None:
-    """Inserts bytes into a file; moves what follows, block by block from the end."""
+    """Inserts bytes at the offset `at` of a file; the rest is moved block by block."""
     with path.open("r+b") as file:
         end = file.seek(0, 2)
         while end > at:
@@ -26,13 +26,13 @@ def insert(path: Path, at: int, data: bytes) -> None:
 
 
 def insert_png_text(path: Path, texts: Iterable[Text]) -> None:
-    """Inserts texts into a PNG before its pixels, where all programs look for them."""
+    """Inserts texts into a PNG before its pixels, where every program finds them."""
     if data := b"".join(map(text_chunk, texts)):
         insert(path, PNG_HEADER_BYTES, data)
 
 
 def insert_jpeg_comments(path: Path, comments: Iterable[str]) -> None:
-    """Inserts comments into a JPEG after its APP segments; splits long ones."""
+    """Inserts comments into a JPEG after its APP segments; long ones are split."""
     data = b""
     for comment in comments:
         text = comment.encode()

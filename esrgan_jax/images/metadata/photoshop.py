@@ -1,4 +1,4 @@
-"""Reads Photoshop resources, which contain IPTC in a JPEG; keeps what applies to a result."""
+"""Reads and filters Photoshop resources, which contain IPTC in a JPEG."""
 
 import struct
 from collections.abc import Iterator
@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 PHOTOSHOP = b"Photoshop 3.0\0"
 IPTC_RESOURCE = 0x0404
-# Copyright flag and URL, checksum of IPTC, and paths, which are in fractions of the sides.
-# Thumbnails, guides, slices and the resolution apply only to the file that was read.
-TRUE_OF_RESULTS = {IPTC_RESOURCE, 0x040A, 0x040B, 0x0425, *range(2000, 3000)}
+# IPTC, the copyright flag and URL, the checksum of IPTC, and paths, which are in fractions of the
+# size. The others, such as thumbnails, guides and slices, are not true of an upscaled image.
+KEPT_RESOURCES = {IPTC_RESOURCE, 0x040A, 0x040B, 0x0425, *range(2000, 3000)}
 
 
 class Resource(NamedTuple):
-    """A resource: its number, its content, and all of its bytes."""
+    """A resource: its number, its content, and all of its bytes with the header."""
 
     number: int
     content: bytes
@@ -35,15 +35,15 @@ def resources(data: bytes) -> Iterator[Resource]:
 
 
 def iptc_of_result(data: bytes) -> bytes:
-    """Returns IPTC or Photoshop resources without what applies only to the read file."""
+    """Returns IPTC or Photoshop resources without what is not true of an upscaled image."""
     if not data.startswith(PHOTOSHOP):
         return data
-    kept = b"".join(r.whole for r in resources(data) if r.number in TRUE_OF_RESULTS)
+    kept = b"".join(r.whole for r in resources(data) if r.number in KEPT_RESOURCES)
     return PHOTOSHOP + kept if kept else b""
 
 
 def iptc_for(saver: str, data: bytes) -> bytes:
-    """Converts IPTC for a format: within Photoshop resources for JPEG, plain for TIFF."""
+    """Converts IPTC for a format: in Photoshop resources for JPEG, plain for TIFF."""
     if saver == "jpeg" and not data.startswith(PHOTOSHOP):
         padding = b"\0" * (len(data) % 2)
         return (

@@ -1,4 +1,4 @@
-"""Reads and writes text chunks of PNG, with language and encoding."""
+"""Reads and writes text chunks of PNG."""
 
 import struct
 import zlib
@@ -9,7 +9,7 @@ from typing import BinaryIO, NamedTuple
 from esrgan_jax.images.metadata.photoshop import PHOTOSHOP, iptc_for
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-LONGEST_TEXT = 1 << 26  # bytes of a text, as a small chunk may unpack to gigabytes
+LONGEST_TEXT = 1 << 26  # bytes; a small chunk may unpack to gigabytes
 RAW_PROFILE = "Raw profile type "
 XMP_KEYWORD = "XML:com.adobe.xmp"
 TEXTS = (b"tEXt", b"zTXt", b"iTXt")
@@ -19,7 +19,8 @@ class Text(NamedTuple):
     """A text with its keyword, such as "Title" or "parameters".
 
     Attributes:
-        chunk: Its whole PNG chunk, with language and encoding; empty if it was not in a PNG.
+        chunk: The PNG chunk that it was read from, to be copied with its language and encoding;
+            empty if it was not read from a PNG.
     """
 
     keyword: str
@@ -36,7 +37,7 @@ class Chunk(NamedTuple):
 
 
 def chunks(file: BinaryIO) -> Iterator[Chunk]:
-    """Yields the chunks of an open PNG; a damaged end is left to the decoder."""
+    """Yields the chunks of an open PNG, up to a damaged one, which the decoder reports."""
     at = len(SIGNATURE)
     while True:
         file.seek(at)
@@ -49,7 +50,7 @@ def chunks(file: BinaryIO) -> Iterator[Chunk]:
 
 
 def read_text(file: BinaryIO, found: list[Chunk]) -> list[Text]:
-    """Reads the texts among the chunks of an open PNG, without XMP."""
+    """Reads the texts among the chunks of an open PNG, except XMP and damaged ones."""
     texts = []
     for kind, start, size in found:
         if kind in TEXTS and size <= LONGEST_TEXT:
@@ -86,13 +87,13 @@ def _unpacked(data: bytes) -> bytes:
 
 
 def blobs_of(texts: Iterable[Text]) -> dict[str, bytes]:
-    """Returns the metadata in hexadecimal texts of ImageMagick, as {field of libvips: bytes}."""
+    """Returns metadata that ImageMagick wrote as hexadecimal texts: {libvips' field: bytes}."""
     blobs = {}
     for keyword, text, _ in texts:
         kind = keyword.removeprefix(RAW_PROFILE)
         if kind == keyword:
             continue
-        with suppress(ValueError):  # a line with the kind, one with the length, then the digits
+        with suppress(ValueError):  # lines: empty, the kind, the length, then digits
             data = bytes.fromhex("".join(text.split("\n", 3)[3].split()))
             if kind in ("exif", "APP1") and data.startswith(b"Exif\0\0"):
                 blobs["exif-data"] = data
@@ -104,7 +105,7 @@ def blobs_of(texts: Iterable[Text]) -> dict[str, bytes]:
 
 
 def iptc_text(data: bytes) -> Text:
-    """Returns IPTC as a text like ImageMagick, as PNG has no chunk for it."""
+    """Returns IPTC as a hexadecimal text like ImageMagick's, as PNG has no chunk for it."""
     digits = iptc_for("jpeg", data).removeprefix(PHOTOSHOP).hex()
     lines = [digits[at : at + 72] for at in range(0, len(digits), 72)]
     text = "\n".join(["", "iptc", f"{len(digits) // 2:8}", *lines, ""])
@@ -112,10 +113,10 @@ def iptc_text(data: bytes) -> Text:
 
 
 def text_chunk(text: Text) -> bytes:
-    """Returns the original chunk of a text, else a tEXt chunk for ASCII or an iTXt chunk."""
-    keyword = text.keyword.encode("latin-1", "replace")[:79] + b"\0"
+    """Returns the original chunk of a text; if there is none, a tEXt (ASCII) or iTXt chunk."""
     if text.chunk:
         return text.chunk
+    keyword = text.keyword.encode("latin-1", "replace")[:79] + b"\0"
     if text.text.isascii():
         return _chunk(b"tEXt", keyword + text.text.encode())
     return _chunk(b"iTXt", keyword + b"\0\0\0\0" + text.text.encode())

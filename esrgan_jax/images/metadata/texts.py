@@ -1,8 +1,8 @@
 """Converts text such as generation prompts between formats.
 
-PNG stores it in chunks with keywords, EXIF in fields: AUTOMATIC1111 reads UserComment for what is
-"parameters" in a PNG, and ComfyUI any field that begins with "prompt:" or "workflow:". JPEG and
-GIF have comments without keywords.
+PNG stores it in chunks with keywords, EXIF in fields. What is "parameters" in a PNG,
+AUTOMATIC1111 reads from UserComment; ComfyUI reads any field that begins with "prompt:" or
+"workflow:". JPEG and GIF have comments without keywords.
 """
 
 import io
@@ -26,31 +26,26 @@ from esrgan_jax.images.formats.tiff_directory import (
 )
 from esrgan_jax.images.metadata.exif import EXIF_HEADER
 from esrgan_jax.images.metadata.exif_edit import edited_exif
-from esrgan_jax.images.metadata.png_text import Text, plain_text
+from esrgan_jax.images.metadata.png_text import RAW_PROFILE, Text, plain_text
 
 PARAMETERS, COMMENT, SOFTWARE = "parameters", "Comment", "Software"
 WINDOWS_TITLE = 40091
 FIELDS = {"Description": IMAGE_DESCRIPTION, "Author": ARTIST, "Copyright": COPYRIGHT}
-GRAPHS = {"prompt": MODEL, "workflow": MAKE}  # where ComfyUI itself puts them
-GENERATED = ("Steps: ", "Negative prompt: ")  # a comment with these is of AUTOMATIC1111's kind
-FULL = 65_000  # bytes of EXIF: libexif and JPEG take 64 KiB in all
-FILE_KEYWORDS = (
-    "Thumb::",
-    "exif:",
-    "png:",
-    "date:",
-    "Raw profile type ",
-)  # of the file, not the image
+GRAPHS = {"prompt": MODEL, "workflow": MAKE}  # the tags that ComfyUI writes them to
+GENERATED = ("Steps: ", "Negative prompt: ")  # in a comment that AUTOMATIC1111 wrote
+FULL = 65_000  # bytes of an EXIF block with texts; libexif and JPEG allow 64 KiB
+# Starts of keywords that are about the file, not the image.
+FILE_KEYWORDS = ("Thumb::", "exif:", "png:", "date:", RAW_PROFILE)
 
 
 class TextPlaces(NamedTuple):
-    """The places of the texts of an image in a format.
+    """Where a format stores the texts of an image.
 
     Attributes:
-        texts: For chunks of PNG.
-        comments: For JPEG and GIF.
-        exif: The EXIF block with the texts that fit into it.
-        left_out: Keywords of texts that do not fit anywhere.
+        texts: The texts for chunks of PNG.
+        comments: The comments for JPEG and GIF.
+        exif: The EXIF block, with the texts that are stored in it.
+        left_out: The keywords of texts that the format cannot store.
     """
 
     texts: tuple[Text, ...] = ()
@@ -59,35 +54,32 @@ class TextPlaces(NamedTuple):
     left_out: tuple[str, ...] = ()
 
 
-def of_image(texts: tuple[Text, ...]) -> tuple[Text, ...]:
-    """Returns the texts about the image, not about its file or the program that wrote it."""
-    return tuple(
-        t for t in texts if t.keyword != SOFTWARE and not t.keyword.startswith(FILE_KEYWORDS)
-    )
-
-
 def texts_of_exif(exif: bytes) -> tuple[Text, ...]:
-    """Returns the prompts in an EXIF block, which PNG stores as texts."""
-    about, detail = _fields(exif)
+    """Returns the prompts in an EXIF block as the texts that a PNG would have."""
+    main, detail = _fields(exif)
     texts = []
     comment = decoded_comment(detail.get(USER_COMMENT, Field(7, b"")).data)
     if any(word in comment for word in GENERATED):
         texts.append(Text(PARAMETERS, comment))
     for tag in (IMAGE_DESCRIPTION, MAKE, MODEL):
-        keyword, _, text = _text(about, tag).partition(":")
+        keyword, _, text = _text(main, tag).partition(":")
         if keyword in GRAPHS and text:
             texts.append(Text(keyword, text))
     return tuple(texts)
 
 
 def place_texts(texts: tuple[Text, ...], exif: bytes | None, saver: str) -> TextPlaces:
-    """Finds the places of texts in a format.
+    """Decides where a format stores texts; those about the input file itself are dropped.
 
     Args:
-        exif: The block that will be written with them.
+        exif: The EXIF block of the result, if any, to which texts may be added.
         saver: libvips' name of the format: "png", "heif", …
     """
-    texts = of_image(texts)
+    texts = tuple(
+        text
+        for text in texts
+        if text.keyword != SOFTWARE and not text.keyword.startswith(FILE_KEYWORDS)
+    )
     if saver == "png":
         return TextPlaces(texts, (), exif)
     comments = tuple(t.text for t in texts if t.keyword == COMMENT and saver in ("jpeg", "gif"))
@@ -109,7 +101,7 @@ def place_texts(texts: tuple[Text, ...], exif: bytes | None, saver: str) -> Text
 
 
 def decoded_comment(data: bytes) -> str:
-    """Decodes a UserComment, even with a wrong encoding prefix or byte order."""
+    """Decodes a UserComment, even if its encoding prefix or its byte order is wrong."""
     code, text = data[:8], data[8:]
     if code != b"UNICODE\0":
         known = code in (b"ASCII\0\0\0", bytes(8), b"JIS\0\0\0\0\0")
@@ -117,7 +109,7 @@ def decoded_comment(data: bytes) -> str:
     if text[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return text.decode("utf-16", "replace").strip("\0 ")
     both = [text.decode(f"utf-16-{order}", "replace").strip("\0 ") for order in ("be", "le")]
-    return max(both, key=lambda one: sum(letter.isascii() for letter in one))
+    return max(both, key=lambda guess: sum(letter.isascii() for letter in guess))
 
 
 def encoded_comment(text: str) -> bytes:
@@ -128,26 +120,26 @@ def encoded_comment(text: str) -> bytes:
 
 
 def _with_text(exif: bytes | None, text: Text) -> bytes | None:
-    """Returns the block with a text in its field; None if that has another text."""
-    about, detail = _fields(exif or b"")
+    """Returns the block with a text in its field; None if the field has another text."""
+    main, detail = _fields(exif or b"")
     if text.keyword in (PARAMETERS, COMMENT):
-        there = decoded_comment(detail.get(USER_COMMENT, Field(7, b"")).data)
+        present = decoded_comment(detail.get(USER_COMMENT, Field(7, b"")).data)
         changes = ({}, {USER_COMMENT: Field(7, encoded_comment(text.text))})
     elif text.keyword in GRAPHS:
         field, value = GRAPHS[text.keyword], f"{text.keyword}:{text.text}"
-        there, changes = _text(about, field), ({field: Field(2, value.encode() + b"\0")}, {})
+        present, changes = _text(main, field), ({field: Field(2, value.encode() + b"\0")}, {})
         text = text._replace(text=value)
     elif text.keyword in FIELDS:
         field = FIELDS[text.keyword]
-        there, changes = _text(about, field), ({field: Field(2, text.text.encode() + b"\0")}, {})
+        present, changes = _text(main, field), ({field: Field(2, text.text.encode() + b"\0")}, {})
     elif text.keyword == "Title":
-        there = _text(about, WINDOWS_TITLE)
+        present = _text(main, WINDOWS_TITLE)
         value = text.text.encode("utf-16-le") + b"\0\0"
         changes = ({WINDOWS_TITLE: Field(1, value)}, {})
     else:
         return None
-    if there:
-        return exif if there == text.text else None
+    if present:
+        return exif if present == text.text else None
     with suppress(struct.error, ValueError):
         return edited_exif(exif or b"", *changes)
     return None
