@@ -6,7 +6,7 @@ import math
 import operator
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -96,37 +96,63 @@ def _shapes(tree: Params) -> dict[str, tuple[int, ...]]:
 
 def load_blend(
     psnr_model: str | Path, gan_model: str | Path, alpha: float
-) -> tuple[Generator, dict[str, Params]]:
+) -> tuple[Generator, Variables]:
     """Returns (module, variables) of (1 - alpha) · psnr_model + alpha · gan_model."""
     return load_models([(psnr_model, 1 - alpha), (gan_model, alpha)])[:2]
 
 
-def load_models(
-    weighted: Sequence[tuple[str | Path, float]],
-) -> tuple[Generator, dict[str, Params], str]:
-    """Returns (module, variables, name) of Σ weight · model.
+class Loaded(NamedTuple):
+    """A generator with its variables, and its name as `describe_model` returns it."""
+
+    module: Generator
+    variables: Variables
+    name: str
+
+
+def load_model(model: str | Path) -> Loaded:
+    """Loads what `load_generator` takes, with its name."""
+    from esrgan_jax.checkpoint import load_generator  # lazily: Orbax takes seconds to import
+
+    module, variables = load_generator(model)
+    return Loaded(module, variables, describe_model(model, variables))
+
+
+def load_models(weighted: Sequence[tuple[str | Path, float]]) -> Loaded:
+    """Returns Σ weight · model.
 
     Args:
         weighted: (model, weight) pairs; a model is what `load_generator` takes.
 
-    The name contains every model's hash, see `describe_model`.
-
     Raises:
-        InputError: as `load_generator` and `blend_params`; or the architectures differ, or a
-            network is given twice.
+        InputError: as `load_generator` and `blend_models`; or a network is given twice.
     """
-    from esrgan_jax.checkpoint import load_generator  # lazily: Orbax takes seconds to import
-
-    loaded = [load_generator(model) for model, _ in weighted]
-    first, module = weighted[0][0], loaded[0][0]
-    places = {_place(first): first}
-    for (model, _), (other, _) in zip(weighted[1:], loaded[1:], strict=True):
+    loaded = [load_model(model) for model, _ in weighted]
+    places: dict[Path, str | Path] = {}
+    for model, _ in weighted:
         if same := places.get(_place(model)):
             raise InputError(
                 f"{same} and {model} are the same network; "
                 "for the two stages of a run give WORKDIR/psnr and WORKDIR/gan"
             )
         places[_place(model)] = model
+    return blend_models([str(model) for model, _ in weighted], loaded, [w for _, w in weighted])
+
+
+def blend_models(
+    models: Sequence[str], loaded: Sequence[Loaded], weights: Sequence[float]
+) -> Loaded:
+    """Returns Σ weight · model of loaded models, named after those whose weight is not 0.
+
+    Args:
+        models: What messages call them.
+        loaded: The models.
+        weights: One for each.
+
+    Raises:
+        InputError: as `blend_params`; or the architectures differ.
+    """
+    first, module = models[0], loaded[0].module
+    for model, (other, _, _) in zip(models[1:], loaded[1:], strict=True):
         if architecture(other) != architecture(module):
             raise InputError(
                 f"{first} is {architecture(module)} and {model} is {architecture(other)}; "
@@ -137,17 +163,16 @@ def load_models(
                 f"{first} and {model} are not of one architecture, and cannot be "
                 f"interpolated: {differs}"
             )
+    try:
+        variables = blend_params([model.variables for model in loaded], weights)
+    except InputError as error:
+        raise InputError(f"{' and '.join(models)}: {error}") from None
     terms = [
-        describe_model(model, variables) + ("" if weight == 1 else f" x {weight:g}")
-        for (model, weight), (_, variables) in zip(weighted, loaded, strict=True)
+        model.name + ("" if weight == 1 else f" x {weight:g}")
+        for model, weight in zip(loaded, weights, strict=True)
         if weight
     ]
-    try:
-        blended = blend_params([variables for _, variables in loaded], [w for _, w in weighted])
-    except InputError as error:
-        names = " and ".join(str(model) for model, _ in weighted)
-        raise InputError(f"{names}: {error}") from None
-    return loaded[-1][0], blended, " + ".join(terms)
+    return Loaded(loaded[-1].module, variables, " + ".join(terms))
 
 
 def describe_model(model: str | Path, variables: Variables) -> str:

@@ -324,7 +324,7 @@ def test_a_weight_file_of_ones_own(page, page_models, photo, tmp_path):
     partner = "document.querySelector('[aria-label=\"PSNR network\"]').value"
     page.wait_for_function(f"{partner}.includes('psnr.s')")
     page.click("#go")
-    said(page, "only networks of the same architecture and scale can be blended")
+    said(page, "only networks of one architecture can be interpolated")
 
 
 class Hostile:

@@ -72,7 +72,7 @@ def test_the_scale_of_a_network_is_known_without_a_download(page_models):
     assert made.scale("own-0", {"own-0": page_models["gan"]}) == 4
 
 
-def test_mixing_is_that_of_the_upscaler_and_reads_each_network_once(page_models, rng, monkeypatch):
+def test_blending_equals_the_upscaler_and_reads_each_network_once(page_models, rng, monkeypatch):
     gan, psnr = str(page_models["gan"]), str(page_models["psnr"])
     image = rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)
     for alpha in (0.0, 0.3, 1.0):
@@ -80,7 +80,7 @@ def test_mixing_is_that_of_the_upscaler_and_reads_each_network_once(page_models,
         wanted = Upscaler.load(gan, psnr_model=psnr, alpha=alpha)
         assert made.name == wanted.name
         np.testing.assert_array_equal(made(image), wanted(image))
-    monkeypatch.setattr(networks, "load_generator", lambda _: pytest.fail("read again"))
+    monkeypatch.setattr(networks, "load_model", lambda _: pytest.fail("read again"))
     make_upscaler(gan, psnr, 0.7)
     os.utime(gan, (1, 1))
     with pytest.raises(pytest.fail.Exception, match="read again"):
@@ -93,9 +93,9 @@ def test_tiles_are_small_enough_for_parts_to_be_seen(page_models):
     assert make_upscaler(gan, tile=640).tile == 640
 
 
-def test_networks_that_cannot_be_mixed_are_named(page_models):
+def test_networks_that_cannot_be_blended_are_named(page_models):
     gan, x2 = str(page_models["gan"]), str(page_models["x2"])
-    with pytest.raises(InputError, match=r"x2\.safetensors and gan\.safetensors: only networks of"):
+    with pytest.raises(InputError, match=r"^x2\.safetensors is a x2 RRDBNet and gan\.safetensors"):
         make_upscaler(gan, x2, 0.5)
     with pytest.raises(InputError, match=r"gan\.safetensors: is chosen twice"):
         make_upscaler(gan, gan, 0.5)

@@ -7,18 +7,17 @@ The page refers to them by keys, which do not reveal folders of this machine: a 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from etils import epath
 
 from esrgan_jax.app.watched import Watched
 from esrgan_jax.blend import GAN, PSNR
-from esrgan_jax.checkpoint import find_checkpoint, load_generator
+from esrgan_jax.checkpoint import find_checkpoint
 from esrgan_jax.errors import InputError
 from esrgan_jax.interop import zoo
 from esrgan_jax.interop.weight_file import WEIGHT_SUFFIXES, is_read
-from esrgan_jax.interpolation import blend_params, describe_model
-from esrgan_jax.models.generator import Generator, Variables
+from esrgan_jax.interpolation import Loaded, blend_models, load_model
 
 LARGEST_SHOWN = 512  # LR pixels of a tile's side, so that parts of a large image appear early
 KEPT = 4  # networks in memory; a full-size one has 67 MB
@@ -29,14 +28,6 @@ PAIRS = {
     "realesrgan-x4plus": "realesrnet-x4plus",
 }
 LOSSY_NETWORK = "realesrgan-x4plus"  # trained on JPEG artifacts, noise and blur
-
-
-class Loaded(NamedTuple):
-    """A generator with its variables, and its name as `describe_model` returns it."""
-
-    module: Generator
-    variables: Variables
-    name: str
 
 
 class Networks:
@@ -147,8 +138,7 @@ def load_cached(model: str) -> Loaded:
 
 @lru_cache(KEPT)
 def _load(model: str, place: str, changed: int) -> Loaded:
-    module, variables = load_generator(place)
-    return Loaded(module, variables, describe_model(model, variables))
+    return load_model(model)
 
 
 def check_weights(path: Path) -> None:
@@ -169,28 +159,16 @@ def make_upscaler(
         InputError: A network cannot be read, or the two cannot be blended.
         RunError: A network cannot be downloaded.
     """
-    module, variables, name = load_cached(model)
+    loaded = load_cached(model)
     if psnr_model is not None:
-        other, others, other_name = load_cached(psnr_model)
-        if other_name == name:
+        partner = load_cached(psnr_model)
+        if partner.name == loaded.name:
             raise InputError(
                 f"{Path(model).name}: is chosen twice; choose another PSNR network, or none"
             )
-        kinds = [(type(m), m.scale, m.size_multiple) for m in (other, module)]
-        names = f"{Path(psnr_model).name} and {Path(model).name}"
-        if kinds[0] != kinds[1]:
-            raise InputError(
-                f"{names}: only networks of the same architecture and scale can be blended; "
-                "choose another PSNR network, or none"
-            )
-        weights = (1 - alpha, alpha)
-        try:
-            variables = blend_params([others, variables], weights)
-        except InputError as error:
-            raise InputError(f"{names}: {error}") from None
-        terms = zip((other_name, name), weights, strict=True)
-        name = " + ".join(t if w == 1 else f"{t} x {w:g}" for t, w in terms if w)
-    upscaler = Watched(module, variables, name=name, **options)
+        models = [Path(psnr_model).name, Path(model).name]  # no folder of this machine
+        loaded = blend_models(models, [partner, loaded], [1 - alpha, alpha])
+    upscaler = Watched(loaded.module, loaded.variables, name=loaded.name, **options)
     if options.get("tile") is None:
         upscaler.tile = min(upscaler.tile, LARGEST_SHOWN)
     return upscaler
