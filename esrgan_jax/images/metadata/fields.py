@@ -1,6 +1,6 @@
-"""The metadata of an image as libvips' fields, adapted to a result.
+"""Reads the metadata of an image as libvips' fields, and adapts it to an upscaled result.
 
-A profile, EXIF, XMP, IPTC, text and timing: {name: (GType, value)}.
+The metadata is its colour profile, EXIF, XMP, IPTC, description, resolution unit and timing.
 """
 
 import io
@@ -28,31 +28,32 @@ from esrgan_jax.images.metadata.xmp import (
     without_other_parts,
 )
 
-Metadata = dict[str, tuple[int, Any]]
+Metadata = dict[str, tuple[int, Any]]  # {field: (GType, value)}
 
 STRING, INTEGER, BLOB = (
     pyvips.GValue.gstr_type,
     pyvips.GValue.gint_type,
     pyvips.GValue.blob_type,
 )
-# Fields about the image, not about the file that it was in.
+# Fields that are about the image, not about its file.
 IMAGE_FIELDS = re.compile(
     r"exif-(?!ifd1-|ifd0-Orientation).*|xmp-data|iptc-data|icc-profile-data|resolution-unit"
     r"|image-description|delay|loop"
 )
-EXIF_TAIL = " (, ASCII, 1 components, 1 bytes)"  # libvips cuts a text at its last parenthesis
-RATING_TAG = 18246  # a tag of EXIF, by Microsoft
+EXIF_TAIL = " (, ASCII, 1 components, 1 bytes)"  # libvips drops the last parenthesis of a text
+RATING_TAG = 18246  # in stars; a tag of EXIF by Microsoft
 PROFILE = "icc-profile-data"
-UNKNOWN_RESOLUTION = 72 / 25.4  # pixels per millimetre
+UNKNOWN_RESOLUTION = 72 / 25.4  # pixels per millimetre; 72 dpi
 
 
 def field(image: pyvips.Image, name: str, default: int) -> int:
+    """Returns a field of an image; the default if it is missing or not an integer."""
     value = image.get(name) if image.get_typeof(name) else default
     return value if isinstance(value, int) else default
 
 
 def image_metadata(image: pyvips.Image) -> Metadata:
-    """Returns the metadata of an open file that applies to the image, without orientation."""
+    """Returns the metadata of an open file that is about the image, without the orientation."""
     names = [name for name in image.get_fields() if IMAGE_FIELDS.fullmatch(name)]
     found = {name: (image.get_typeof(name), image.get(name)) for name in names}
     if _description_of_pixels(image):
@@ -61,7 +62,7 @@ def image_metadata(image: pyvips.Image) -> Metadata:
 
 
 def dropped_description(image: pyvips.Image) -> tuple[str, ...]:
-    """Returns a note if `image_metadata` drops a description by ImageJ or OME."""
+    """Returns a note if `image_metadata` drops a description by ImageJ or OME, or no note."""
     kind = {b"I": "ImageJ", b"<": "OME"}.get(_description_of_pixels(image)[:1])
     return (
         (f"its description by {kind} is dropped, as it describes the original pixels",)
@@ -71,14 +72,14 @@ def dropped_description(image: pyvips.Image) -> tuple[str, ...]:
 
 
 def _description_of_pixels(image: pyvips.Image) -> bytes:
-    """Returns the description of a TIFF if it describes the layout of its pixels."""
+    """Returns the description of a TIFF if it is about the layout of the pixels, else b""."""
     name = "image-description"
     value = str(image.get(name)).encode(errors="replace") if image.get_typeof(name) else b""
     return value.lstrip() if OF_PIXELS.match(value) else b""
 
 
 def exif_fields(exif: bytes | None) -> Metadata:
-    """Returns an EXIF block as fields, which libvips needs to write it."""
+    """Returns an EXIF block as fields of libvips, which writes EXIF only from those."""
     if exif is None:
         return {}
     file = io.BytesIO()
@@ -90,12 +91,14 @@ def exif_fields(exif: bytes | None) -> Metadata:
 def upright_metadata(
     metadata: Metadata, orientation: int, size: tuple[int, int], blobs: Mapping[str, bytes]
 ) -> Metadata:
-    """Returns the metadata of an image that was rotated upright, without other parts of its file.
+    """Returns the metadata of an image that was rotated upright.
+
+    What is about other parts of its file, such as gain maps, is dropped.
 
     Args:
-        orientation: Its EXIF orientation, 1 to 8.
+        orientation: The EXIF orientation of the stored image, 1 to 8.
         size: (width, height) as stored.
-        blobs: Further metadata, used where `metadata` has none of that kind.
+        blobs: Further metadata, {field: data}; of a kind that is in `metadata`, it is ignored.
     """
     missing = {name: (BLOB, data) for name, data in blobs.items() if name not in metadata}
     if "exif-data" in missing:
@@ -113,10 +116,10 @@ def upright_metadata(
 
 
 def heif_metadata(metadata: Metadata, orientation: int | None, size: tuple[int, int]) -> Metadata:
-    """Returns the metadata of a HEIF, which its properties rotate, not EXIF.
+    """Returns the metadata of a HEIF, which is rotated by its own properties, not by EXIF.
 
     Args:
-        orientation: Its orientation as EXIF numbers it; None to take EXIF's.
+        orientation: The EXIF orientation that the properties amount to; None to read it from EXIF.
         size: (width, height) of the upright image.
     """
     if orientation is None:
@@ -132,7 +135,7 @@ def heif_metadata(metadata: Metadata, orientation: int | None, size: tuple[int, 
 def scaled_metadata(
     metadata: Metadata, size: tuple[int, int], scale: tuple[float, float]
 ) -> Metadata:
-    """Returns the metadata of a result: values in pixels are scaled.
+    """Returns the metadata of an upscaled image: values in pixels are scaled.
 
     Args:
         size: (width, height) of the result.
@@ -149,9 +152,8 @@ def scaled_metadata(
         _, exif = metadata["exif-data"]
         scaled = scaled_exif(exif, size, scale)
         metadata |= exif_fields(scaled) if scaled != exif else {}
-        if (
-            0 < (stars := first_number(exif, RATING_TAG)) <= 5
-        ):  # libexif, which writes EXIF, has none
+        # libvips writes EXIF with libexif, which has no ratings.
+        if 0 < (stars := first_number(exif, RATING_TAG)) <= 5:
             _, xmp = metadata.get("xmp-data", (BLOB, b""))
             metadata["xmp-data"] = (BLOB, with_rating(xmp, stars))
     return metadata
@@ -166,13 +168,13 @@ def with_metadata(
     resolution: tuple[float, float] | None,
     software: str | None,
 ) -> tuple[pyvips.Image, str]:
-    """Returns an image with the metadata that a format supports, and the `keep` of its saver.
+    """Returns the image with the metadata that a format supports, and the saver's option `keep`.
 
     Args:
         saver: libvips' name of the format: "png", "heif", …
         page_height: Rows of one frame of an animation; None for a still image.
         resolution: Pixels per millimetre, (across, down).
-        software: Name of the program, for the Software field.
+        software: The text of the Software field.
     """
     metadata = dict(metadata)
     across, down = resolution or (UNKNOWN_RESOLUTION, UNKNOWN_RESOLUTION)
@@ -181,12 +183,12 @@ def with_metadata(
         image.remove(name)
     if PROFILE in metadata:
         image = image if saver != "gif" else _as_srgb(image, metadata[PROFILE][1])
-        # WebP and AVIF hold no gray.
+        # WebP and AVIF store gray as RGB.
         bands = image.bands if saver not in ("webp", "heif") else 3
         icc = None if saver == "gif" else fitted(metadata.pop(PROFILE)[1], bands)
         if icc is not None:
             metadata[PROFILE] = (BLOB, icc)
-    if saver == "tiff":  # see append_exif
+    if saver == "tiff":  # append_exif writes it
         metadata.pop("iptc-data", None)
     elif "iptc-data" in metadata:
         metadata["iptc-data"] = (BLOB, iptc_for(saver, metadata["iptc-data"][1]))
@@ -195,24 +197,24 @@ def with_metadata(
         if saver == "png":
             metadata["png-comment-0-Software"] = (STRING, software)
     if any(name.startswith("exif-") for name in metadata):
-        metadata["orientation"] = (INTEGER, 1)  # the block still has the old value
+        metadata["orientation"] = (INTEGER, 1)  # the EXIF block still has that of the input
     if page_height is None:
         metadata = {name: v for name, v in metadata.items() if name not in ("delay", "loop")}
     else:
         metadata["page-height"] = (INTEGER, page_height)
     for name, (gtype, value) in metadata.items():
         image.set_type(gtype, name, value)
-    # libvips would write an EXIF block of default values even without fields.
+    # Without EXIF fields, libvips would write an EXIF block of default values.
     return image, "all" if "orientation" in metadata else "xmp|iptc|icc|other"
 
 
 def _as_srgb(image: pyvips.Image, icc: bytes) -> pyvips.Image:
-    """Converts the pixels to sRGB, for a format without profiles."""
-    fit: Any = fitted(icc, image.bands)
-    if fit is None:
+    """Converts the pixels to sRGB, for a format without colour profiles."""
+    profile: Any = fitted(icc, image.bands)
+    if profile is None:
         return image
     image = image.copy()
-    image.set_type(BLOB, PROFILE, fit)
+    image.set_type(BLOB, PROFILE, profile)
     return image.icc_transform(
         "srgb", embedded=True, black_point_compensation=True, intent="relative"
     )

@@ -1,4 +1,4 @@
-"""XMP: scales values in pixels, and drops what does not apply to a result."""
+"""Adapts XMP to an upscaled image: rotates and scales what is in pixels, drops other parts."""
 
 import re
 from collections.abc import Callable
@@ -25,18 +25,12 @@ from esrgan_jax.images.metadata.xmp_tree import (
 
 GOOGLE, ADOBE = "http://ns.google.com/photos/", "http://ns.adobe.com/"
 PANORAMA, EXIF, TIFF = f"{GOOGLE}1.0/panorama/", f"{ADOBE}exif/1.0/", f"{ADOBE}tiff/1.0/"
-CAMERA, XAP, CAMERA_RAW = (
-    f"{GOOGLE}1.0/camera/",
-    f"{ADOBE}xap/1.0/",
-    f"{ADOBE}camera-raw-settings/1.0/",
-)
-DJI = "http://www.dji.com/drone-dji/1.0/"
-IPTC_EXT, MICROSOFT = (
-    "http://iptc.org/std/Iptc4xmpExt/",
-    "http://ns.microsoft.com/photo/1.2/t/Region#",
-)
+CAMERA, XAP = f"{GOOGLE}1.0/camera/", f"{ADOBE}xap/1.0/"
+CAMERA_RAW = f"{ADOBE}camera-raw-settings/1.0/"
+DJI, IPTC_EXT = "http://www.dji.com/drone-dji/1.0/", "http://iptc.org/std/Iptc4xmpExt/"
+MICROSOFT = "http://ns.microsoft.com/photo/1.2/t/Region#"
 AREA, DIMENSIONS = "/sType/Area#", "/sType/Dimensions#"  # of several namespaces
-# Namespaces of parts that a result does not have: gain maps, depth, videos, extended XMP.
+# Namespaces about parts that a result does not have: gain maps, depth, videos, extended XMP.
 OTHER_PARTS = (
     *(f"{ADOBE}hdr-gain-map/1.0/", f"{ADOBE}xmp/note/", f"{GOOGLE}dd/"),
     *(f"{GOOGLE}1.0/{name}/" for name in ("container", "depthmap", "image", "audio", "focus")),
@@ -58,7 +52,7 @@ SIDES = {  # properties of the size of the image: 0 is the width, 1 the height
     **{(EXIF, "PixelXDimension"): 0, (EXIF, "PixelYDimension"): 1},
     **{(TIFF, "ImageWidth"): 0, (TIFF, "ImageLength"): 1, (TIFF, "ImageHeight"): 1},
 }
-DOWN = re.compile("Height|Top|Y")  # in a name of PIXELS
+DOWN = re.compile("Height|Top|Y")  # in the names of vertical PIXELS
 EMPTY = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{RDF}"/></x:xmpmeta>'.encode()
 RATING_XML = f'<rdf:Description xmlns:rdf="{RDF}" xmlns:xmp="{XAP}" rdf:about="" xmp:Rating="%d"/>'
 
@@ -67,7 +61,7 @@ def without_other_parts(xmp: bytes) -> bytes:
     """Returns XMP without properties of a gain map, a depth map, a video or a thumbnail.
 
     Returns:
-        The same bytes if it has none of them; empty if it has nothing else.
+        The same bytes if there are none; empty if nothing else is left.
     """
     document = parsed(xmp)
     if document is None:
@@ -84,7 +78,7 @@ def without_other_parts(xmp: bytes) -> bytes:
             changed = True
     if not changed:
         return xmp
-    return serialised(document) if _says_something(document) else b""
+    return serialised(document) if _has_properties(document) else b""
 
 
 def upright_xmp(xmp: bytes, orientation: int, size: tuple[int, int]) -> bytes:
@@ -149,14 +143,14 @@ def _turn_boundary(
     x, y = upright_point(((x + w / 2) / across, (y + h / 2) / down), orientation)
     if orientation >= 5:
         across, down, w, h = down, across, h, w
-        r *= 1 if pixels else size[0] / size[1]  # it is a part of the width
+        r *= 1 if pixels else size[0] / size[1]  # a radius is relative to the width
     for local, value in zip(names, (x * across - w / 2, y * down - h / 2, w, h, r), strict=True):
         if (namespace, local) in own:
             set_text(own[namespace, local], f"{value:.6g}")
 
 
 def with_upright_tag(xmp: bytes) -> bytes:
-    """Returns XMP whose tiff:Orientation, if any, is 1."""
+    """Returns XMP with its tiff:Orientation, if it has one, set to 1."""
     return re.sub(rb"(tiff:Orientation(?:\s*=\s*[\"']|>))[2-8]", rb"\g<1>1", xmp)
 
 
@@ -202,8 +196,8 @@ def scaled_xmp(xmp: bytes, size: tuple[int, int], scale: tuple[float, float]) ->
         elif local in PIXELS.get(namespace, ()):
             multiply(own[name], scale[1 if DOWN.search(local) else 0])
         elif namespace.endswith((AREA, DIMENSIONS)) and local in ("x", "y", "w", "h", "d"):
-            unspoken = ("",) if namespace.endswith(DIMENSIONS) else ()
-            if text_at(own, (namespace, "unit")) in ("pixel", "pixels", *unspoken):
+            missing = ("",) if namespace.endswith(DIMENSIONS) else ()
+            if text_at(own, (namespace, "unit")) in ("pixel", "pixels", *missing):
                 multiply(own[name], scale[local in ("y", "h")])
         elif namespace.startswith(IPTC_EXT) and local in ("rbX", "rbY", "rbW", "rbH", "rbRx"):
             if _in_pixels(own[name]):
@@ -225,7 +219,11 @@ def _changed(
     change: Callable[[Properties, Name], None],
     subject: Callable[[list[float]], list[float]],
 ) -> bytes:
-    """Applies `change` to each simple property; the same bytes if nothing changes."""
+    """Applies `change` to each simple property and `subject` to the numbers of a SubjectArea.
+
+    Returns:
+        The same bytes if nothing changes or the XMP is damaged.
+    """
     document = parsed(xmp)
     if document is None:
         return xmp
@@ -246,6 +244,7 @@ def _changed(
 
 
 def _of_other_parts(name: Name) -> bool:
+    """Returns whether a property is about a part of the file that a result does not have."""
     namespace, local = name
     return (
         namespace.startswith(OTHER_PARTS)
@@ -254,18 +253,18 @@ def _of_other_parts(name: Name) -> bool:
     )
 
 
-def _says_something(document: minidom.Document) -> bool:
+def _has_properties(document: minidom.Document) -> bool:
     for element in elements(document):
         if name_of(element) != (RDF, "Description"):
             continue
-        about = [a for a in attributes(element) if a.namespaceURI not in (RDF, XMLNS_NAMESPACE)]
-        if about or any(isinstance(child, minidom.Element) for child in element.childNodes):
+        own = [a for a in attributes(element) if a.namespaceURI not in (RDF, XMLNS_NAMESPACE)]
+        if own or any(isinstance(child, minidom.Element) for child in element.childNodes):
             return True
     return False
 
 
 def with_rating(xmp: bytes, rating: int) -> bytes:
-    """Returns XMP, which may be empty, with a rating in stars if it has none yet."""
+    """Returns XMP, which may be empty, with a rating in stars; one that it has is kept."""
     document = parsed(xmp or EMPTY)
     if document is None:
         return xmp
@@ -273,6 +272,6 @@ def with_rating(xmp: bytes, rating: int) -> bytes:
     places = document.getElementsByTagNameNS(RDF, "RDF")
     if (XAP, "Rating") in named or not places:
         return xmp
-    about = minidom.parseString(RATING_XML % rating).documentElement
-    places[0].appendChild(document.importNode(about, True))  # type: ignore
+    description = minidom.parseString(RATING_XML % rating).documentElement
+    places[0].appendChild(document.importNode(description, True))  # type: ignore
     return serialised(document)
