@@ -1,6 +1,7 @@
 """Decodes TIFF files with libvips or tifffile."""
 
 import importlib.util
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,7 @@ def _patched(source: Path | bytes, kind: TiffKind) -> pyvips.SourceCustom:
     patched = pyvips.SourceCustom()
     patched.on_read(read)
     patched.on_seek(file.seek)
+    weakref.finalize(patched, file.close)
     return patched
 
 
