@@ -357,8 +357,8 @@ def test_what_the_strips_raise_comes_out(tmp_path, suffix, kind):
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ((39, 9, 3), "the strips have 39 rows and not 40"),
-        ((41, 9, 3), "the strips have 41 rows and not 40"),
+        ((39, 9, 3), "the strips have 39 rows, not 40"),
+        ((41, 9, 3), "the strips have 41 rows, not 40"),
         ((40, 8, 3), "a strip of uint8"),
         ((40, 9, 4), "a strip of uint8"),
     ],

@@ -1,13 +1,13 @@
-"""Finds which samples of a TIFF are colours, alpha, or further bands.
+"""Splits the samples of a TIFF into colours, alpha and further bands, and joins them again.
 
-A band beside the colours is enlarged like a gray image of its own: it is a further frame, whose
-channels are all that band.
+A further band, such as infrared, is upscaled as a separate gray image: it becomes a frame in which
+all colour channels equal the band.
 """
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyvips
@@ -19,13 +19,13 @@ ALPHAS = (ASSOCIATED, UNASSOCIATED)
 
 
 class Samples(NamedTuple):
-    """What the samples of a pixel are.
+    """The meaning of the samples of a pixel.
 
     Attributes:
-        colors: The first so many are colours.
-        extra: What TIFF calls those behind them; empty where all of them are transparency.
-        alpha: The sample that is transparency.
-        nodata: The value of pixels that are none, in every sample; None if there are no such.
+        colors: The number of colour samples, which come first.
+        extra: TIFF's kinds of the samples after the colours.
+        alpha: The index of the alpha sample, if there is one.
+        nodata: The value of all samples of pixels without data; None without such pixels.
     """
 
     colors: int
@@ -35,7 +35,7 @@ class Samples(NamedTuple):
 
     @property
     def further(self) -> list[int]:
-        """The samples that are neither."""
+        """The indices of the samples that are neither colour nor alpha."""
         places = range(self.colors, self.colors + len(self.extra))
         return [place for place in places if place != self.alpha]
 
@@ -43,11 +43,11 @@ class Samples(NamedTuple):
 def samples_of(
     kind: TiffKind, opened: Callable[[str], pyvips.Image], nodata: float | None
 ) -> Samples:
-    """What the samples of a TIFF are; only the first one of transparency is that.
+    """Returns the meaning of a TIFF's samples; only the first alpha sample counts as alpha.
 
     Args:
-        opened: Gives its image, for "sequential" reading.
-        nodata: The value of pixels that are none; whether there are any is looked up.
+        opened: Opens the image with a libvips access mode, such as "sequential".
+        nodata: The value of pixels without data; all pixels are searched for it.
     """
     image = opened("sequential")
     if image.bands != kind.samples:  # a palette
@@ -64,7 +64,7 @@ def samples_of(
 
 
 def frame(image: pyvips.Image, samples: Samples, index: int) -> pyvips.Image:
-    """The colours of an image (0) or a band beside them (from 1), and transparency."""
+    """Returns frame `index` with its alpha: the colours (0) or a further band (from 1)."""
     if image.bands == samples.colors and samples.nodata is None:
         return image
     deep, own = image.format == "ushort", image[: samples.colors]
@@ -78,45 +78,48 @@ def frame(image: pyvips.Image, samples: Samples, index: int) -> pyvips.Image:
         return own.bandjoin(image[samples.alpha])
     if samples.nodata is None:
         return own
-    none: Any = empty(image, samples.nodata)
+    none = empty(image, samples.nodata)
     white = {"uchar": 255, "ushort": 65535}.get(str(image.format), 1)
-    alpha = ((none == 0) * (white / 255)).cast(image.format)
+    alpha = (none.invert() * (white / 255)).cast(image.format)
     space = own.interpretation
     return none.ifthenelse(0, own).cast(image.format).bandjoin(alpha).copy(interpretation=space)
 
 
 def filled(strips: Iterable[np.ndarray], nodata: float) -> Iterator[np.ndarray]:
-    """Strips without their transparency: what was more than half of it has the value of no data.
+    """Yields strips without alpha, where mostly transparent pixels get the value of no data.
 
-    No other pixel has it: one that would is a level (a float's least step) beside it.
+    Other pixels that have this value by chance are changed by one level, or a float's least step.
     """
     for strip in strips:
         dtype, colors = strip.dtype, strip[..., :-1]
         value = np.array(nodata).astype(dtype)
         if dtype.kind == "f":
-            beside = np.nextafter(value, np.float32(0 if value else 1))
+            neighbor = np.nextafter(value, np.float32(0 if value else 1))
             seen = strip[..., -1:] >= 0.5
         else:
             top = np.iinfo(dtype).max
-            beside = np.array(value - 1 if value == top else value + 1).astype(dtype)
+            neighbor = np.array(value - 1 if value == top else value + 1).astype(dtype)
             seen = strip[..., -1:] > top // 2
         taken = (colors == value).all(-1, keepdims=True)
-        yield np.where(seen, np.where(taken, beside, colors), value).astype(dtype)
+        yield np.where(seen, np.where(taken, neighbor, colors), value).astype(dtype)
 
 
 def empty(image: pyvips.Image, nodata: float) -> pyvips.Image:
-    """Where all bands of a pixel have the value of no data, as a mask of 255."""
-    none: Any = (image != image) if np.isnan(nodata) else (image == nodata)
+    """Returns a mask that is 255 where all bands of a pixel have the value of no data."""
+    if np.isnan(nodata):
+        none = image.relational(image, "noteq")
+    else:
+        none = image.relational_const("equal", [nodata])
     return none.bandand() if image.bands > 1 else none
 
 
 def count_further_bands(extra: tuple[int, ...]) -> int:
-    """How many of the samples behind the colours are not transparency."""
+    """Counts the samples after the colours that are not alpha."""
     return sum(kind not in ALPHAS for kind in extra)
 
 
 def extra_of(extra: tuple[int, ...], bands: int) -> tuple[int, ...]:
-    """What TIFF calls the samples behind the colours of a result whose frames have `bands`."""
+    """Returns TIFF's kinds of the samples after the colours, for frames that have `bands`."""
     if bands not in (2, 4):
         return tuple(kind for kind in extra if kind not in ALPHAS)
     return extra if any(kind in ALPHAS for kind in extra) else (UNASSOCIATED, *extra)
@@ -129,24 +132,27 @@ def interleaved(
     extra: tuple[int, ...],
     folder: Path | None,
 ) -> Iterator[np.ndarray]:
-    """Strips of all samples, of those of the frames that the colours and each other band became.
+    """Joins the frames of the colours and of each further band; yields strips of all samples.
 
     Args:
         strips: (n, width, bands), frame after frame.
-        shape: (height, width, bands) of a frame: colours, and transparency behind them.
-        extra: As `extra_of` gives it.
-        folder: Where the finished frames wait for the last one, in a file without a name.
+        shape: (height, width, bands) of a frame: colours and then alpha, if any.
+        extra: TIFF's kinds of the samples after the colours, from `extra_of`.
+        folder: Where a temporary file stores the frames until the last is complete.
+
+    Raises:
+        ValueError: The strips have too many or too few rows.
     """
     (height, width, bands), done = shape, 0
     colors, others = bands - (bands in (2, 4)), count_further_bands(extra)
     with tempfile.TemporaryFile(dir=folder) as file:
         for strip in strips:
-            # Of a band beside the colours all channels are alike.
+            # All channels of a further band's frame are the same band.
             own = strip if done < height else strip[..., :1]
             file.write(np.ascontiguousarray(own, dtype).tobytes())
             done += len(strip)
         if done != height * (1 + others):
-            raise ValueError(f"the strips have {done} rows and not {height * (1 + others)}")
+            raise ValueError(f"the strips have {done} rows, not {height * (1 + others)}")
         file.flush()
         first = np.memmap(file, dtype, "r", 0, shape)
         rest = np.memmap(file, dtype, "r", first.nbytes, (others, height, width))

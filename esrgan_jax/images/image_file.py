@@ -1,4 +1,4 @@
-"""Reads and writes image files as arrays: sRGB, eight bits, through libvips."""
+"""Reads image files as 8-bit sRGB arrays, writes PNG files, and lists the images of a folder."""
 
 import os
 from pathlib import Path
@@ -25,23 +25,23 @@ _error_text_lock = ErrorTextLock()
 
 
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:
-    """Reads an image as sRGB.
+    """Reads an image as 8-bit sRGB.
 
     The EXIF orientation is applied, gray is expanded to three channels, 16 bits and CMYK are
-    converted, alpha is dropped; of an animation the first frame is taken.
+    converted, and alpha is dropped. Of an animation only the first frame is read.
 
     Returns:
         (H, W, 3) uint8.
 
     Raises:
-        InputError: The file is missing, truncated or no image.
+        InputError: The file is missing, truncated or not an image.
     """
     path = Path(os.path.expanduser(path))
     with explained(str(path)):
         try:
             with _error_text_lock.shared():
                 return _pixels(path)
-        except pyvips.Error:  # once more for its own cause, or since another thread's was raised
+        except pyvips.Error:  # the reason may be another thread's: read once more, alone
             with _error_text_lock.exclusive():
                 return _pixels(path, again=True)
 
@@ -49,7 +49,7 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
 def _pixels(path: Path, again: bool = False) -> np.ndarray:
     kind, _ = kind_of(path)
     if kind == "jpeg":
-        # A warning may be of what does no harm, which is examined where there is one alone.
+        # A warning may be about something harmless, so the second attempt examines the file.
         whole, options = (_whole_jpeg(path), {}) if again else (path, {"fail_on": "warning"})
         image = load_vips(whole, kind, **options).autorot()
     elif kind in LOADERS:
@@ -57,7 +57,7 @@ def _pixels(path: Path, again: bool = False) -> np.ndarray:
     else:
         array = np.concatenate(list(open_image(path).rows()))
         image = pyvips.Image.new_from_array(array)
-    if image.interpretation in ("rgb16", "grey16"):  # libvips would cut off the low byte
+    if image.interpretation in ("rgb16", "grey16"):  # libvips would truncate instead of round
         eight = "srgb" if image.interpretation == "rgb16" else "b-w"
         image = (image / 257).rint().cast("uchar").copy(interpretation=eight)
     return image.colourspace("srgb").cast("uchar").numpy()[..., :3].copy()
@@ -67,7 +67,7 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """Reads (height, width) in pixels from the header, as `read_image` would return them.
 
     Raises:
-        InputError: The file is missing or its header is none of an image.
+        InputError: The file is missing or its header is not that of an image.
     """
     path = Path(os.path.expanduser(path))
     with explained(str(path)):
@@ -81,37 +81,37 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
 
 
 def write_image(path: str | os.PathLike[str], array: np.ndarray) -> None:
-    """Writes a PNG, beside its target first, so that no half-written file bears the name.
+    """Writes a PNG to a temporary file and renames it, so the target is never incomplete.
 
     Args:
         path: Ends in `.png`; missing parent folders are made.
         array: (H, W, C) with 1 (gray), 3 (sRGB) or 4 (sRGB and alpha) channels, uint8 or uint16.
 
     Raises:
-        InputError: `path` ends otherwise or is a folder, or the array is none of these.
+        InputError: `path` has another suffix or is a folder, or the array does not fit.
         RunError: The file cannot be written.
     """
     path = Path(os.path.expanduser(path))
     if path.suffix.lower() != ".png":
-        raise InputError(f"{path}: images are written as PNG; let the name end in .png")
+        raise InputError(f"{path}: images are written as PNG; use a name ending in .png")
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
         raise InputError(
-            f"{path}: an image is (H, W, 1), (H, W, 3) or (H, W, 4), not {array.shape}"
+            f"{path}: an image must be (H, W, 1), (H, W, 3) or (H, W, 4), not {array.shape}"
         )
     if array.dtype not in (np.uint8, np.uint16):
-        raise InputError(f"{path}: an image is uint8 or uint16, not {array.dtype}")
+        raise InputError(f"{path}: an image must be uint8 or uint16, not {array.dtype}")
     height, width, bands = array.shape
     write_rows(path, [array], height=height, width=width, bands=bands, dtype=array.dtype)
 
 
 def find_images(folder: str | os.PathLike[str]) -> list[Path]:
-    """Lists the images of a folder and of its sub-folders, links followed, sorted by path.
+    """Lists the images of a folder and its sub-folders, sorted by path.
 
-    Hidden files and folders and files of other kinds are passed over. A folder that links reach
-    more than once is listed once, in the place that comes first by name.
+    Links are followed; a folder that is reached more than once is listed once, under the name
+    that sorts first. Hidden files and folders, and files with other suffixes, are skipped.
 
     Raises:
-        InputError: The folder is missing or holds no image.
+        InputError: The folder is missing or has no image in it.
     """
     folder = Path(os.path.expanduser(folder))
     if not folder.is_dir():
@@ -119,7 +119,7 @@ def find_images(folder: str | os.PathLike[str]) -> list[Path]:
     found, seen = [], set()
     for parent, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
-        # Links to a parent would be followed endlessly, and two that cross would double each time.
+        # Otherwise a link to a parent would be followed endlessly.
         folders[:] = [] if real in seen else sorted(name for name in folders if name[0] != ".")
         files = [] if real in seen else files
         seen.add(real)
@@ -134,7 +134,7 @@ def find_images(folder: str | os.PathLike[str]) -> list[Path]:
 
 
 def _whole_jpeg(path: Path) -> Path | bytes:
-    """A JPEG with its end in place; ValueError where its pixels are damaged."""
+    """Returns a JPEG with its end completed; raises ValueError if its pixels are damaged."""
     source, notes = checked_jpeg(path)
     for note in notes:
         if note.startswith(JPEG_DAMAGED):

@@ -246,6 +246,6 @@ def _feed(
             if len(strip) and not rows.feed(strip) and done < height:
                 return
         if done != height:
-            raise ValueError(f"the strips have {done} rows and not {height}")
+            raise ValueError(f"the strips have {done} rows, not {height}")
     except Exception as error:
         raise _StripsFailed(error) from error
