@@ -1,4 +1,4 @@
-"""The console script `esrgan-jax`: every command under one name."""
+"""The console script `esrgan-jax`, which runs all commands as sub-commands."""
 
 import importlib
 import runpy
@@ -16,8 +16,8 @@ class Command(NamedTuple):
     """A sub-command.
 
     Attributes:
-        place: "module:function" of the package, or a file of `tools/` that has a `main`.
-        help: One line.
+        place: "module:function" of the package, or a file of `tools/` with a function `main`.
+        help: A short description for --help.
     """
 
     place: str
@@ -33,9 +33,11 @@ COMMANDS = {
     "models": Command("esrgan_jax.interop.zoo:main", "list published weights, or download some"),
     "convert-generator": Command("convert_rrdb.py", "convert the weights of a generator"),
     "convert-discriminator": Command(
-        "convert_discriminator.py", "convert those of a discriminator"
+        "convert_discriminator.py", "convert the weights of a discriminator"
     ),
-    "convert-vgg": Command("convert_vgg.py", "… of a VGG, for the perceptual loss"),
+    "convert-vgg": Command(
+        "convert_vgg.py", "convert the weights of a VGG for the perceptual loss"
+    ),
     "prepare": Command("prepare_data.py", "cut training images into sub-images"),
     "export": Command("export.py", "export a network as StableHLO that runs with JAX alone"),
     "demo": Command("demo.py", "upscale a photograph, and fine-tune a network on noise and JPEG"),
@@ -44,16 +46,19 @@ COMMANDS = {
 
 
 def usage() -> str:
-    """What --help prints."""
+    """Returns the text that --help prints."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:{width}}  {command.help}" for name, command in COMMANDS.items()]
-    return "usage: esrgan-jax COMMAND … (esrgan-jax COMMAND --help explains one)\n\n" + "\n".join(
-        lines
-    )
+    head = "usage: esrgan-jax COMMAND … (help on one: esrgan-jax COMMAND --help)\n\n"
+    return head + "\n".join(lines)
 
 
 def find(place: str) -> Callable[[], int | None]:
-    """The function that runs a command with the arguments in `sys.argv`."""
+    """Returns the function that runs a command; it takes its arguments from `sys.argv`.
+
+    Args:
+        place: As `Command.place`.
+    """
     if place.endswith(".py"):
         sys.path.append(str(home()))  # for `from configs import …`
         return runpy.run_path(str(home() / "tools" / place))["main"]
@@ -62,10 +67,10 @@ def find(place: str) -> Callable[[], int | None]:
 
 
 def main(argv: Sequence[str] | None = None) -> int | None:
-    """Runs the sub-command that the first argument names; returns its exit code.
+    """Runs the sub-command that the first argument names, and returns its exit code.
 
     Raises:
-        InputError: There is no such sub-command.
+        InputError: No such sub-command exists.
     """
     name, *rest = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help", "help"):
@@ -73,8 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     elif name == "--version":
         print(f"esrgan_jax {__version__}")
     elif name not in COMMANDS:
-        meant = did_you_mean(name, COMMANDS) or " esrgan-jax --help lists all."
-        raise InputError(f"there is no command {name}.{meant}")
+        hint = did_you_mean(name, COMMANDS) or " esrgan-jax --help lists all."
+        raise InputError(f"there is no command {name}.{hint}")
     else:
         sys.argv = [f"{SCRIPT} {name}", *rest]
         return find(COMMANDS[name].place)()
@@ -82,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
 
 
 def run() -> None:
-    """`main` for the shell."""
+    """Runs `main` as a console script: prints errors and exits with their code."""
     run_command(main)
 
 

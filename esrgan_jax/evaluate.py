@@ -17,16 +17,16 @@ from esrgan_jax.errors import InputError, RunError, listed, run_command
 from esrgan_jax.evaluation.metrics import METRICS, SCORES, load_metrics, scores
 from esrgan_jax.files import refuse_same, too_long, write_text
 
-MOST_ROWS = 8  # of a sheet
+MOST_ROWS = 8  # images in a --sheet
 
 
 def create_parser() -> argparse.ArgumentParser:
-    """All options of the command."""
+    """Returns a parser of all options of the command."""
     parser = argparse.ArgumentParser(
         prog=program("evaluate"),
-        description="Scores of one or several models on a folder of images, beside bicubic.",
-        epilog="MODEL is a run or checkpoint directory, a weight file or a name of the zoo; "
-        "the scale is read from it.",
+        description="Score one or several models on a folder of images, compared with bicubic.",
+        epilog="MODEL is a run or checkpoint directory, a weight file or a name of the zoo. "
+        "The scale is read from it.",
     )
     add = parser.add_argument
     add(
@@ -35,45 +35,55 @@ def create_parser() -> argparse.ArgumentParser:
         type=model_type,
         action="append",
         default=[],
-        help=f"a generator; may be given several times, of one scale ({DEFAULT})",
+        help=f"a generator; repeat for several, all of one scale ({DEFAULT})",
     )
     add(
         "--hr",
         metavar="DIR",
         required=True,
         type=path_type,
-        help="folder of HR images, uncropped",
+        help="folder of HR images; they are cropped to a multiple of the scale",
     )
     add(
         "--lr",
         metavar="DIR",
         type=path_type,
-        help="folder of LR images of the same names (NAME.* or NAMEx4.*; docs/data.md); "
-        "left out, they are made by MATLAB's bicubic",
+        help="folder of LR images with the same names (NAME.* or NAMEx4.*; docs/data.md); "
+        "default: LR images are made from HR by MATLAB's bicubic",
     )
     add_blend_arguments(parser)
     add(
         "--metrics",
         metavar="NAMES",
         default=",".join(SCORES),
-        help=f"of {','.join(METRICS)}, in the order of the columns (default: %(default)s)",
+        help=f"the columns in order, from {','.join(METRICS)} (default: %(default)s)",
     )
-    add("--json", metavar="FILE", type=path_type, help="write the scores here")
-    add("--csv", metavar="FILE", type=path_type, help="a line for each image and method")
-    add("--markdown", metavar="FILE", type=path_type, help="tables for GitHub, the best in bold")
+    add("--json", metavar="FILE", type=path_type, help="write the scores as JSON")
+    add("--csv", metavar="FILE", type=path_type, help="write a line for each image and method")
+    add(
+        "--markdown",
+        metavar="FILE",
+        type=path_type,
+        help="write tables for GitHub, the best scores in bold",
+    )
     add(
         "--sheet",
         metavar="FILE",
         type=path_type,
-        help=f"a figure: crops of up to {MOST_ROWS} images by every method (.png, .jpg, …)",
+        help=f"write a figure: crops of up to {MOST_ROWS} images by every method (.png, .jpg, …)",
     )
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the command; RunError (exit code 1) where some image could not be scored."""
+    """Runs the command.
+
+    Raises:
+        InputError: An option is wrong, an output cannot be written, or no image can be scored.
+        RunError: Some images could not be scored.
+    """
     args = parse(create_parser(), argv)
-    # Not above, so that --help is quick: these import JAX and libvips.
+    # Imported here so that --help is quick: these modules import JAX and libvips.
     from esrgan_jax.compilation import keep_programs
     from esrgan_jax.evaluation.comparison import sheet
     from esrgan_jax.evaluation.contestants import BICUBIC, load_contestants
@@ -83,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from esrgan_jax.progress import Progress
 
     keep_programs()
-    # Check cheap things first, before models are loaded and before hours of work.
+    # Cheap checks come first, before models are loaded and before hours of work.
     _check_outputs(args)
     metrics = load_metrics(dict.fromkeys(args.metrics.split(",")))
     models = load_contestants(args.model, args.psnr_model, args.alpha)
@@ -109,7 +119,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 sr = results[method] = upscale(pair.lr)
                 rows[method] = {"name": name, **scores(sr, pair.hr, scale, metrics)}
                 progress.update(method in models)
-            for metric in metrics:  # the means of all methods are over the same images
+            # The means of all methods must be over the same images.
+            for metric in metrics:
                 if any(math.isnan(row[metric]) for row in rows.values()):
                     rows = {method: {**row, metric: math.nan} for method, row in rows.items()}
             for method, row in rows.items():
@@ -120,10 +131,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not scored:
         raise InputError(f"none of {len(paths)} images can be scored: see the lines above")
     for name in metrics:
-        if without := [row["name"] for row in scored if math.isnan(row[name])]:
+        if unscored := [row["name"] for row in scored if math.isnan(row[name])]:
             print(
-                f"{name}: {len(without)} of {len(scored)} images have no value, since it needs "
-                f"{METRICS[name].needs} inside the border: {listed(without)}",
+                f"{name}: {len(unscored)} of {len(scored)} images have no value, since it needs "
+                f"{METRICS[name].needs} inside the border: {listed(unscored)}",
                 file=sys.stderr,
             )
     print(score_table(columns))
@@ -141,13 +152,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _write(args: argparse.Namespace, scale: int, columns: Mapping[str, Any]) -> None:
-    """The tables that are asked for."""
+    """Writes the tables that the options ask for."""
     from esrgan_jax.evaluation.score_table import csv_text, markdown, report
 
     dataset = args.hr.resolve().name
-    _, first, *further = columns.values()
+    _, first, *others = columns.values()
     if args.json:
-        result = report(dataset, scale, first, columns if further else None)
+        result = report(dataset, scale, first, columns if others else None)
         write_text(args.json, json.dumps(result, indent=2, allow_nan=False) + "\n")
     if args.csv:
         write_text(args.csv, csv_text(columns))
@@ -157,7 +168,7 @@ def _write(args: argparse.Namespace, scale: int, columns: Mapping[str, Any]) -> 
 
 
 def _check_outputs(args: argparse.Namespace) -> None:
-    """InputError where a file cannot be written or would replace an image that is read."""
+    """Raises InputError if an output cannot be written or would replace an HR image."""
     from esrgan_jax.images.image_file import find_images
     from esrgan_jax.images.writer import check_target
 
@@ -175,6 +186,7 @@ def _check_outputs(args: argparse.Namespace) -> None:
 
 
 def _check_writable(option: str, path: Path) -> None:
+    """Makes the folder of a file; raises InputError if the file cannot be written."""
     if reason := too_long(path):
         raise InputError(f"{option} cannot be written: {reason}")
     try:

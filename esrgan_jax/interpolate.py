@@ -1,4 +1,4 @@
-"""The command that interpolates two generators or, with --images, blends two images."""
+"""The command that interpolates two generators or, with --images, blends images."""
 
 import argparse
 import math
@@ -11,9 +11,11 @@ from esrgan_jax.errors import InputError, printable, run_command
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command."""
     parser = argparse.ArgumentParser(
         prog=program("interpolate"),
-        description="Mix a PSNR-oriented and a GAN generator: (1 - alpha) PSNR + alpha GAN.",
+        description="Interpolate the weights of a PSNR-oriented generator and a GAN generator: "
+        "(1 - alpha) PSNR + alpha GAN.",
         epilog="MODEL is a run or checkpoint directory, a weight file or a name of the zoo.",
     )
     parser.add_argument(
@@ -38,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--images",
         action="store_true",
-        help="blend images instead: --psnr, --gan and --output are images or folders",
+        help="blend images, not weights: --psnr, --gan and --output are images or folders",
     )
     args = parse(parser, argv)
     if not math.isfinite(args.alpha):
@@ -47,16 +49,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         from esrgan_jax.images.image_blend import blend_images
 
         written = blend_images(Path(args.psnr), Path(args.gan), args.alpha, Path(args.output))
-        what = f"{len(written)} blended image{'s' if len(written) != 1 else ''}"
+        result = f"{len(written)} blended image{'s' if len(written) != 1 else ''}"
     else:
         from esrgan_jax.checkpoint import save_generator
         from esrgan_jax.interpolation import architecture, load_blend
 
         module, variables = load_blend(args.psnr, args.gan, args.alpha)
         save_generator(args.output, module, variables)
-        what = architecture(module)
+        result = architecture(module)
     blend = f"{1 - args.alpha:g} · {args.psnr} + {args.alpha:g} · {args.gan}"
-    print(printable(f"{args.output}: {what}, {blend}"))
+    print(printable(f"{args.output}: {result}, {blend}"))
 
 
 if __name__ == "__main__":
