@@ -1,4 +1,4 @@
-"""How alpha is best enlarged, the table of docs/formats.md: python -m benchmarks.alpha [MODEL …]
+"""Compares ways to upscale alpha (table of docs/formats.md): python -m benchmarks.alpha [MODEL …]
 
 Masks whose true shape is known, enlarged by the package's way, by bicubic and by networks, and the
 mean error of each in thousandths.
@@ -24,7 +24,7 @@ Method = Callable[[np.ndarray], np.ndarray]
 
 
 def ours(lr: np.ndarray, scale: int = SCALE) -> np.ndarray:
-    """(h, w) in [0, 1] -> (scale h, scale w), as alpha is enlarged."""
+    """Upscales (h, w) in [0, 1] to (scale h, scale w) as the package upscales alpha."""
     sizes = jnp.array([lr.shape], jnp.int32)
     return np.asarray(upscale_alpha(jnp.asarray(lr)[None, ..., None], sizes, scale, "zero"))[
         0, ..., 0
@@ -32,18 +32,18 @@ def ours(lr: np.ndarray, scale: int = SCALE) -> np.ndarray:
 
 
 def bicubic(lr: np.ndarray, scale: int = SCALE) -> np.ndarray:
-    """The same by MATLAB's bicubic, clamped, of a mask that goes on as its mirror image."""
+    """The same by MATLAB's bicubic, clamped, with mirrored borders."""
     cut = PAD * scale
     return imresize(np.pad(lr, PAD, "symmetric"), scale)[cut:-cut, cut:-cut].clip(0, 1)
 
 
 def network(model: str | None) -> Method:
-    """The same by a network that is shown the mask as gray; None are the package's two, mixed."""
+    """The same by a network that gets the mask as gray; None is the package's blend."""
     return Upscaler.load(model)
 
 
 def errors(method: Method, kinds: Sequence[str] = KINDS) -> list[float]:
-    """Mean absolute errors of every kind and edge, of results of 256 levels."""
+    """Returns mean absolute errors for every kind and edge; results have 256 levels."""
     found = []
     for edge in EDGES:
         for kind in kinds:
@@ -55,7 +55,7 @@ def errors(method: Method, kinds: Sequence[str] = KINDS) -> list[float]:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.alpha",
-        description="Print a table of errors of enlarged masks, in thousandths.",
+        description="Print a table of errors of upscaled masks, in thousandths.",
     )
     parser.add_argument("models", metavar="MODEL", nargs="*", help="x4 networks to compare with")
     models = parse(parser, argv).models

@@ -1,4 +1,4 @@
-"""How many operations the work has, counted from the networks themselves.
+"""Counts the operations of the work from the networks themselves.
 
 Counted are the multiplications and additions of convolutions and matrix products, the zeros of the
 padding included, as everybody counts them; a multiply-accumulate (MAC) is two operations. All else
@@ -24,12 +24,12 @@ VGG_PASSES = 3
 # The discriminator as BasicSR has it. For the generator: forward for HR and for SR and the gradient
 # to SR, 3. For itself: forward for HR, for SR, for SR once more in front of the second `backward`,
 # and both gradients of both, 7. Our step needs 7 of these 10, since what is shared is computed
-# once, and the code of 2019 needs 9; rates are per this same work for everybody.
+# once, and the code of 2019 needs 9; all rates refer to this same work.
 DISCRIMINATOR_PASSES = 10
 
 
 def count_macs(function: Callable[..., Any], *arguments: Any) -> int:
-    """Multiply-accumulates of one call; nothing is computed.
+    """Counts the multiply-accumulates of one call without computing it.
 
     Of forward passes, that is: the gradient of a strided convolution is one over an image spread
     with zeros, and those would count.
@@ -42,21 +42,21 @@ def count_macs(function: Callable[..., Any], *arguments: Any) -> int:
 
 
 def forward_macs(module: nn.Module, shape: tuple[int, ...]) -> int:
-    """Multiply-accumulates of one forward pass of a Linen module over (N, H, W, C)."""
+    """Counts the multiply-accumulates of one forward pass of a Linen module over (N, H, W, C)."""
     x = jax.ShapeDtypeStruct(shape, jnp.float32)
     variables = jax.eval_shape(module.init, jax.random.key(0), x)
     return count_macs(lambda v, x: module.apply(v, x, mutable=["batch_stats"]), variables, x)
 
 
 def psnr_step_flop(generator: nn.Module, batch: int, lr_patch: int) -> int:
-    """Operations of one step of the PSNR stage."""
+    """Counts the operations of one step of the PSNR stage."""
     return 2 * batch * GENERATOR_PASSES * forward_macs(generator, (1, lr_patch, lr_patch, 3))
 
 
 def gan_step_flop(
     generator: nn.Module, discriminator: nn.Module, vgg: nn.Module, batch: int, hr_patch: int
 ) -> int:
-    """Operations of one step of the GAN stage, in BasicSR's form (see DISCRIMINATOR_PASSES)."""
+    """Counts the operations of one GAN step in BasicSR's form, see DISCRIMINATOR_PASSES."""
     hr = (1, hr_patch, hr_patch, 3)
     scale: int = getattr(generator, "scale")  # noqa: B009 - of the generators alone
     macs = DISCRIMINATOR_PASSES * forward_macs(discriminator, hr)
@@ -83,7 +83,7 @@ def _macs(jaxpr: Any) -> int:
 
 
 def _inner(params: dict[str, Any]) -> list[Any]:
-    """The programs inside a loop or a call."""
+    """Returns the programs inside a loop or a call."""
     leaves = jax.tree.leaves(
         list(params.values()), is_leaf=lambda x: isinstance(x, (core.Jaxpr, core.ClosedJaxpr))
     )

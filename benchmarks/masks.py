@@ -1,4 +1,4 @@
-"""Masks whose true shape is known at any size: circles, text and hair, drawn large and reduced."""
+"""Masks with a known shape at any size: circles, text and hair, drawn large and reduced."""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -7,7 +7,7 @@ FINE = 8  # subpixels of a pixel of the truth, on each axis
 
 
 def drawn(kind: str, side: int, unit: int) -> np.ndarray:
-    """A shape as (side unit, side unit) bool, `unit` subpixels for an LR pixel.
+    """Draws a shape as (side unit, side unit) bool, `unit` subpixels for an LR pixel.
 
     Args:
         kind: "circle", "ring", "text" or "hair"; or with a length in LR pixels a "circle" of that
@@ -52,7 +52,7 @@ def drawn(kind: str, side: int, unit: int) -> np.ndarray:
 
 
 def pair(kind: str, edge: str | float, scale: int, side: int = 48) -> tuple[np.ndarray, np.ndarray]:
-    """An LR mask and its truth at `scale`, float32 in [0, 1], the LR one of 256 levels.
+    """Returns an LR mask of 256 levels and its truth at `scale`, float32 in [0, 1].
 
     Args:
         kind: As for `drawn`.
@@ -78,6 +78,6 @@ def pair(kind: str, edge: str | float, scale: int, side: int = 48) -> tuple[np.n
 
 
 def reduced(mask: np.ndarray, factor: int) -> np.ndarray:
-    """The mean of every block of factor² pixels."""
+    """Returns the mean of every block of factor² pixels."""
     height, width = (side // factor for side in mask.shape)
     return mask.reshape(height, factor, width, factor).mean((1, 3))

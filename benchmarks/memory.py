@@ -23,7 +23,7 @@ SIDES = (250, 500, 1000, 2000, 4000, 7500)  # of the LR image
 
 
 def write_noise(path: Path, height: int, width: int) -> None:
-    """An image that is not flat and not hard to compress: gradients with a little noise."""
+    """Returns an image that is neither flat nor hard to compress: gradients with a little noise."""
     rng = np.random.default_rng(0)
     across = np.linspace(0, 200, width)[None, :, None]
 
@@ -39,7 +39,7 @@ def write_noise(path: Path, height: int, width: int) -> None:
 def measure(
     model: str, height: int, width: int, suffix: str, options: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """The command's peak memory and time for an image of so many LR pixels.
+    """Measures the command's peak memory and time for an image of the given LR side.
 
     Raises:
         RunError: The command failed.
@@ -49,7 +49,7 @@ def measure(
         write_noise(source, height, width)
         command = [sys.executable, "-m", "esrgan_jax.upscale", str(source), f"--output={target}"]
         command += [f"--model={model}", "--progress=quiet", *options]
-        # A process between, since the peak of children is that of the largest so far.
+        # In a process between, because the peak of children is that of the largest so far.
         counted = (
             "import resource, subprocess, sys; code = subprocess.call(sys.argv[1:]); "
             "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(code)"
@@ -75,12 +75,14 @@ def measure(
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.memory",
-        description="Measure the host memory of upscaling and print a line of JSON a case.",
+        description="Measure the host memory of upscaling and print a line of JSON for each case.",
     )
     parser.add_argument("--model", required=True, help="a run or weight file")
-    parser.add_argument("--side", nargs="+", type=int, default=SIDES, help="LR pixels of a side")
-    parser.add_argument("--suffix", nargs="+", default=[".png"], help="of the results")
-    parser.add_argument("--tile", type=int, help="as for the command")
+    parser.add_argument(
+        "--side", nargs="+", type=int, default=SIDES, help="sides of the LR image in pixels"
+    )
+    parser.add_argument("--suffix", nargs="+", default=[".png"], help="suffixes of the results")
+    parser.add_argument("--tile", type=int, help="tile size, as for the command")
     args = parse(parser, argv)
     options = [f"--tile={args.tile}"] if args.tile else []
     for suffix in args.suffix:

@@ -1,4 +1,4 @@
-"""How far tiled results are from untiled ones: python -m benchmarks.overlap > overlap.jsonl"""
+"""Compares tiled results with untiled ones: python -m benchmarks.overlap > overlap.jsonl"""
 
 import argparse
 import json
@@ -21,7 +21,7 @@ OVERLAPS = (16, 32, 48, 64, 80, 96, 112)
 def measure(
     module: Any, variables: Any, image: np.ndarray, overlaps: Sequence[int] = OVERLAPS
 ) -> list[dict[str, float]]:
-    """Four tiles against the whole, in levels of 255.
+    """Compares four tiles with the whole, in levels of 255.
 
     Args:
         module: The generator.
@@ -53,11 +53,13 @@ def measure(
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.overlap",
-        description="Compare tiled with untiled results and print a line of JSON a case.",
+        description="Compare tiled with untiled results and print a line of JSON for each case.",
     )
     parser.add_argument("--model", nargs="+", required=True, help="runs or weight files")
     parser.add_argument("--image", nargs="+", required=True, type=Path, help="LR images")
-    parser.add_argument("--size", type=int, default=160, help="of the square cut out of each")
+    parser.add_argument(
+        "--size", type=int, default=160, help="side of the square that is cut out of each image"
+    )
     args = parse(parser, argv)
     for model in args.model:
         module, variables = load_generator(model)

@@ -12,7 +12,7 @@ from esrgan_jax.errors import InputError, run_command
 
 
 def plot_overlap(lines: Sequence[dict[str, Any]], path: Path) -> None:
-    """The largest difference of tiled from untiled results over the overlap, of each network.
+    """Plots each network's largest difference between tiled and untiled results by overlap.
 
     Args:
         lines: Of `benchmarks.overlap`.
@@ -38,7 +38,7 @@ def plot_overlap(lines: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def plot_memory(lines: Sequence[dict[str, Any]], path: Path) -> None:
-    """Peak host memory of the command over the size of the result.
+    """Plots the command's peak host memory by the size of the result.
 
     Args:
         lines: Of `benchmarks.memory`, of networks that enlarge four times.
@@ -72,7 +72,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.plots", description="Draw the plots of docs/upscaling.md."
     )
-    parser.add_argument("files", nargs="+", type=Path, help="lines of JSON of the benchmarks")
+    parser.add_argument(
+        "files", nargs="+", type=Path, help="results of the benchmarks, lines of JSON"
+    )
     parser.add_argument("--output", type=Path, required=True, help="folder of the plots")
     args = parse(parser, argv)
     lines = []

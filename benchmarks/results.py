@@ -1,4 +1,4 @@
-"""The commands' common part: cases one after the other, each a line of JSON on stdout."""
+"""Runs the cases of the commands one after the other and prints each as a line of JSON."""
 
 import argparse
 import contextlib
@@ -26,7 +26,7 @@ def result_line(
     amount: float,
     unit: str,
 ) -> dict[str, Any]:
-    """What is printed of a case.
+    """Returns the line of JSON for a case.
 
     Args:
         benchmark: "upscale" or "train_step".
@@ -65,7 +65,7 @@ def result_line(
 
 
 def run_cases(measure_case: Callable[..., dict[str, Any]], cases: Iterable[dict[str, Any]]) -> None:
-    """Prints `measure_case(**case)` of every case as it comes, each from a process of its own."""
+    """Prints `measure_case(**case)` for every case as it is done, each in a new process."""
     for case in cases:
         print(f"{case}", file=sys.stderr, flush=True)
         line = timing.in_fresh_process(_measured, measure_case, case)
@@ -74,7 +74,7 @@ def run_cases(measure_case: Callable[..., dict[str, Any]], cases: Iterable[dict[
 
 def _measured(measure_case: Callable[..., dict[str, Any]], case: dict[str, Any]) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
-        # Exporters talk on stdout, which is for the results.
+        # Exporters print to stdout, which is for the results.
         stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         # An empty cache: torch.compile would not compile what it did in an earlier run.
         folder = stack.enter_context(tempfile.TemporaryDirectory())
@@ -83,7 +83,7 @@ def _measured(measure_case: Callable[..., dict[str, Any]], case: dict[str, Any])
 
 
 def _rounded(value: Any) -> Any:
-    """Four digits: no timing has more."""
+    """Rounds to four digits; no timing has more."""
     if isinstance(value, dict):
         return {key: _rounded(item) for key, item in value.items()}
     return float(f"{value:.4g}") if isinstance(value, float) else value
@@ -102,14 +102,14 @@ def add_common_arguments(parser: argparse.ArgumentParser, peers: Sequence[str]) 
         help=f"what to compare with: {', '.join(peers)} or none (default: torch)",
     )
     parser.add_argument(
-        "--repeats", type=int, help="timed runs of each side, of which the median is taken"
+        "--repeats", type=int, help="timed runs of each side; the median is reported"
     )
     parser.add_argument("--num_features", type=int, default=64, help="channels (default 64)")
     parser.add_argument("--num_growth", type=int, default=32, help="growth channels (default 32)")
 
 
 def check_common_arguments(args: argparse.Namespace, peers: Sequence[str]) -> None:
-    """Puts defaults in; InputError for what cannot be measured here."""
+    """Sets defaults; raises InputError for what cannot be measured here."""
     import jax
 
     on_cpu = jax.default_backend() == "cpu"
@@ -130,12 +130,12 @@ def check_common_arguments(args: argparse.Namespace, peers: Sequence[str]) -> No
 
 
 def missing(peer: str) -> list[str]:
-    """Packages that a peer needs and that are not installed."""
+    """Returns the packages that a peer needs and that are not installed."""
     return [name for name in PEERS[peer] if importlib.util.find_spec(name) is None]
 
 
 def comma_list(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
-    """For argparse: "a,b" as [kind("a"), kind("b")]."""
+    """Returns an argparse type: "a,b" becomes [kind("a"), kind("b")]."""
 
     def split(text: str) -> list[Any]:
         return [kind(part) for part in text.split(",")]

@@ -1,4 +1,4 @@
-"""The image of docs/upscaling.md in which no seam is to be seen: python -m benchmarks.seams
+"""Makes the image of docs/upscaling.md that shows seams by overlap: python -m benchmarks.seams
 
 A smooth gradient and a texture, untiled, in tiles of little overlap and in tiles as they are by
 default, and what differs between tiled and untiled, twenty times.
@@ -38,7 +38,7 @@ def texture() -> np.ndarray:
 
 
 def panels(model: str, image: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    """Labelled results of one image, tiled in ways that differ in the overlap alone."""
+    """Returns labelled results of one image, tiled with different overlaps."""
     devices = jax.devices()[:1]
     whole = Upscaler.load(model, tile=4 * SIZE, devices=devices)(image)
     shown = [("untiled", whole)]

@@ -1,4 +1,4 @@
-"""Lines of results as markdown: python -m benchmarks.table upscale.jsonl train_step.jsonl"""
+"""Prints results as Markdown tables: python -m benchmarks.table upscale.jsonl train_step.jsonl"""
 
 import argparse
 import json
@@ -21,7 +21,7 @@ RATES = {"upscale": ("output_mpx_per_s", "output MP/s"), "train_step": ("images_
 
 
 def read_lines(paths: Iterable[Path]) -> list[dict[str, Any]]:
-    """The results in files of the two commands.
+    """Reads the results from files of the two commands.
 
     Raises:
         InputError: A file is missing, or a line is none of theirs.
@@ -38,13 +38,13 @@ def read_lines(paths: Iterable[Path]) -> list[dict[str, Any]]:
             except ValueError:
                 line = None
             if not isinstance(line, dict) or line.get("benchmark") not in TITLES:
-                raise InputError(f"{path}, line {number}: no result of a benchmark")
+                raise InputError(f"{path}, line {number}: is not a result of a benchmark")
             lines.append(line)
     return lines
 
 
 def tables(lines: Sequence[Mapping[str, Any]]) -> str:
-    """One table for each benchmark and machine, a row for each side."""
+    """Returns a table for each benchmark and machine, with a row for each side."""
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for line in lines:
         groups.setdefault((line["benchmark"], _machine(line)), []).append(line)
@@ -89,13 +89,13 @@ def _machine(line: Mapping[str, Any]) -> str:
 
 
 def _number(value: float) -> str:
-    """Three digits."""
+    """Rounds to three digits."""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.table", description="Print results as markdown tables."
+        prog="python -m benchmarks.table", description="Print results as Markdown tables."
     )
     parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="lines of JSON")
     print(tables(read_lines(parse(parser, argv).files)))

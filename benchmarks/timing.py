@@ -1,4 +1,4 @@
-"""Rivals measured in turn: time, compilation and memory of each, and what the machine could do."""
+"""Measures implementations in turn: time, compilation and memory, and the machine's limits."""
 
 import contextlib
 import ctypes
@@ -24,7 +24,7 @@ Run = Callable[[], Any]
 
 
 class Side(NamedTuple):
-    """One way to do the work.
+    """One implementation of the work.
 
     Attributes:
         name: Its key in the results.
@@ -40,7 +40,7 @@ class Side(NamedTuple):
 
 
 def measure(sides: Sequence[Side], repeats: int) -> dict[str, dict[str, Any]]:
-    """All sides in one process, their timed runs one after the other, A B A B …
+    """Measures all sides in one process; their timed runs take turns, A B A B …
 
     Each has its first run, which compiles, and a second, for the memory, before any is timed.
 
@@ -62,14 +62,14 @@ def measure(sides: Sequence[Side], repeats: int) -> dict[str, dict[str, Any]]:
             found["compile_s"] = time.perf_counter() - began
             found["peak_mb"] = side.peak(run) / 1e6
             runs[side.name] = run
-        # No compiler, no memory, another version: whatever it is, the other sides go on.
+        # No compiler, no memory, another version: whatever the cause, the other sides go on.
         except Exception as error:
             found["reason"] = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     times: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(repeats):
         print(f"  round {number + 1} of {repeats}", file=sys.stderr, flush=True)
         for name, run in runs.items():
-            time.sleep(0.05)  # idle threads of the one before spin for a while
+            time.sleep(0.05)  # idle threads of the side before spin for a while
             began = time.perf_counter()
             run()
             times[name].append(time.perf_counter() - began)
@@ -81,27 +81,27 @@ def measure(sides: Sequence[Side], repeats: int) -> dict[str, dict[str, Any]]:
 
 
 def host_peak(run: Run) -> int:
-    """Growth of the process's resident memory during one run, at its highest.
+    """Returns the largest growth of the process's resident memory during one run.
 
-    What lies there before counts not: weights, images, optimiser states. What the allocator kept
-    of earlier runs is given back first, so that it does not hide the growth.
+    Memory used before it is not counted: weights, images, optimiser states. What the allocator
+    kept of earlier runs is returned to the system first, so that it does not hide the growth.
     """
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
     try:
-        Path("/proc/self/clear_refs").write_text("5")  # sets the high-water mark back
+        Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
     except OSError as error:
-        raise OSError(f"memory is measured on Linux alone ({error})") from None
+        raise OSError(f"memory is measured on Linux only ({error})") from None
     before = _status("VmRSS")
     run()
     return max(0, _status("VmHWM") - before)
 
 
 def jax_peak(run: Run) -> int:
-    """Peak of the device's memory over what is in use before: of the process so far, or the host's.
+    """Returns the peak of the device's memory above what was in use before, or the host's.
 
-    JAX does not set the peak of a GPU back, so its side has to come first in a fresh process.
+    JAX cannot reset the peak of a GPU, so its side has to come first in a fresh process.
     """
     device = jax.devices()[0]
     if device.platform == "cpu":
@@ -118,9 +118,9 @@ def _status(key: str) -> int:
 
 
 def matmul_tflops(dtype: str) -> float:
-    """The fastest of several products of large square matrices, 10^12 operations a second."""
+    """Returns the best rate of several large matrix products, in 10^12 operations a second."""
     size = 2048 if jax.default_backend() == "cpu" else 8192
-    # Random, since a GPU is faster on constants, which take less power.
+    # Random values, because a GPU is faster on constants, which take less power.
     a = jax.random.normal(jax.random.key(0), (size, size)).astype(dtype)
     product = jax.jit(jnp.matmul)
     product(a, a).block_until_ready()
@@ -133,12 +133,12 @@ def matmul_tflops(dtype: str) -> float:
 
 
 def cores() -> int:
-    """Those that this process may use, which is how many threads every side gets."""
+    """Returns the number of cores that this process may use: every side gets as many threads."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def machine() -> dict[str, Any]:
-    """What was measured on, for every line of results."""
+    """Describes the machine, for every line of results."""
     device = jax.devices()[0]
     versions = {"python": platform.python_version()}
     for package in ("jax", "jaxlib", "flax", "torch", "onnxruntime"):
@@ -163,9 +163,9 @@ def _processor() -> str:
 
 
 def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """`function(*arguments)` in a new process: nothing of another case is in its memory.
+    """Calls `function(*arguments)` in a new process, whose memory holds nothing of another case.
 
-    Unlike a program of its own it raises what the function raises.
+    It raises what the function raises.
     """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
         return executor.submit(functools.partial(function, *arguments)).result()

@@ -1,4 +1,4 @@
-"""PyTorch on the device that JAX uses: as rivals ship their networks, and tuned."""
+"""PyTorch on the device that JAX uses: as other projects ship their networks, and tuned."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ SHIPPED, TUNED = "torch_shipped", "torch_tuned"
 
 
 def find_device() -> torch.device:
-    """The counterpart of JAX's default device.
+    """Returns PyTorch's name for JAX's default device.
 
     Raises:
         RuntimeError: This PyTorch has none.
@@ -32,7 +32,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def peak(run: timing.Run) -> int:
-    """As `timing.host_peak`, of the GPU where that is what is used."""
+    """As `timing.host_peak`; on a GPU, that of its memory."""
     device = find_device()
     if device.type == "cpu":
         return timing.host_peak(run)
@@ -43,7 +43,7 @@ def peak(run: timing.Run) -> int:
 
 
 class Tuned(nn.Module):
-    """A network in channels_last, compiled, in bfloat16 by autocast on a GPU."""
+    """Tunes a network: channels_last, compiled, and on a GPU bfloat16 by autocast."""
 
     def __init__(self, module: nn.Module, device: torch.device):
         super().__init__()
@@ -57,7 +57,7 @@ class Tuned(nn.Module):
 
 
 def precision(tuned: bool, training: bool) -> str:
-    """What the networks compute in."""
+    """Returns the dtype in which the networks compute."""
     if jax.default_backend() == "cpu":
         return "float32"
     if tuned:

@@ -106,7 +106,10 @@ class RRDBNet(nn.Module):
 
 
 class VGGStyleDiscriminator(nn.Module):
-    """BasicSR's (no biases in front of normalisation) or the 2019 code's, for multiples of 32."""
+    """BasicSR's discriminator, without biases before normalisation, or that of 2019.
+
+    Sides of images are multiples of 32.
+    """
 
     def __init__(
         self,
@@ -139,7 +142,7 @@ class VGGStyleDiscriminator(nn.Module):
 
 
 class VGGFeatures(nn.Module):
-    """torchvision's `features` up to the deepest layer wanted, behind the weights' preprocessing.
+    """torchvision's `features` up to the deepest layer asked for, after the weights' preprocessing.
 
     Args:
         layers: Names such as conv5_4 (before its activation) and relu5_4.
@@ -193,17 +196,17 @@ class VGGFeatures(nn.Module):
         for name, layer in zip(self.names, self.features, strict=True):
             x = layer(x)
             if name in self.wanted:
-                # A copy: the activation behind it works in place.
+                # A copy, because the activation after it works in place.
                 found[name] = x.clone() * self.feature_scale
         return found
 
 
 def load_arrays(module: nn.Module, arrays: Mapping[str, np.ndarray]) -> nn.Module:
-    """The module with exactly these tensors, by name."""
+    """Returns the module with exactly these tensors, by name."""
     module.load_state_dict({name: torch.from_numpy(np.array(a)) for name, a in arrays.items()})
     return module
 
 
 def to_nchw(images: np.ndarray) -> torch.Tensor:
-    """(N, H, W, C) float -> the contiguous (N, C, H, W) tensor."""
+    """Converts (N, H, W, C) float to a contiguous (N, C, H, W) tensor."""
     return torch.from_numpy(np.ascontiguousarray(np.asarray(images).transpose(0, 3, 1, 2)))

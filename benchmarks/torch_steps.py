@@ -1,4 +1,4 @@
-"""The two training steps in PyTorch, as the authors' code of 2019 orders them."""
+"""The two training steps in PyTorch, in the order of the authors' code of 2019."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -38,7 +38,7 @@ def ragan_discriminator_losses(
 def psnr_step(
     generator: Any, optimizer: torch.optim.Optimizer, lr: torch.Tensor, hr: torch.Tensor
 ) -> dict[str, torch.Tensor]:
-    """One update by the L1 loss."""
+    """Updates the network once by the L1 loss."""
     optimizer.zero_grad()
     loss = F.l1_loss(generator(lr).float(), hr)
     loss.backward()
@@ -61,7 +61,7 @@ def gan_step(
     gan_weight: float,
     stop_means: bool = False,
 ) -> dict[str, torch.Tensor]:
-    """The generator's update, then the discriminator's on SR from before it."""
+    """Updates the generator, then the discriminator on SR from before that update."""
     discriminator.requires_grad_(False)
     optimizer.zero_grad()
     sr = generator(lr)

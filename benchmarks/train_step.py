@@ -1,4 +1,4 @@
-"""A training step, beside PyTorch's: python -m benchmarks.train_step > train_step.jsonl"""
+"""Times a training step next to PyTorch's: python -m benchmarks.train_step > train_step.jsonl"""
 
 import argparse
 import functools
@@ -43,7 +43,7 @@ def measure_case(
     num_features: int = 64,
     num_growth: int = 32,
 ) -> dict[str, Any]:
-    """One stage's step on random images, as `esrgan_jax.main` builds it.
+    """Measures one stage's step on random images, built as by `esrgan_jax.main`.
 
     Args:
         stage: "psnr" or "gan".
@@ -233,17 +233,19 @@ def _vgg_arrays(extractor: Any, params: Any, wanted: Any) -> dict[str, np.ndarra
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.train_step",
-        description="Time a step of the paper's training and print a line of JSON a case.",
+        description="Time a step of the paper's training and print a line of JSON for each case.",
     )
     names = results.comma_list(str)
     parser.add_argument("--stage", type=names, default=list(STAGES), help="psnr, gan or both")
     parser.add_argument("--batch", type=int, default=16, help="images in a step (default 16)")
-    parser.add_argument("--patch", type=int, default=128, help="HR pixels, of 32 (default 128)")
+    parser.add_argument(
+        "--patch", type=int, default=128, help="HR pixels, a multiple of 32 (default 128)"
+    )
     parser.add_argument("--blocks", type=int, default=23, help="RRDBs (default 23)")
     parser.add_argument(
         "--features", type=names, default=["conv5_4"], help="VGG layers (default conv5_4)"
     )
-    parser.add_argument("--vgg", help="converted weights; left out, random ones, which are as fast")
+    parser.add_argument("--vgg", help="converted weights (default: random ones, which are as fast)")
     results.add_common_arguments(parser, PEERS)
     args = parse(parser, argv)
     results.check_common_arguments(args, PEERS)
@@ -254,7 +256,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ):
         for value in getattr(args, key):
             if value not in choices:
-                raise InputError(f"--{key}={value}: choose of {', '.join(choices)}")
+                raise InputError(f"--{key}={value}: choose {', '.join(choices)}")
     if args.patch < 32 or args.patch % 32:
         raise InputError(f"--patch={args.patch}: take a multiple of 32")
     devices = jax.device_count()

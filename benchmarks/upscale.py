@@ -1,4 +1,4 @@
-"""Upscaling, beside PyTorch and ONNX Runtime: python -m benchmarks.upscale > upscale.jsonl"""
+"""Times upscaling next to PyTorch and ONNX Runtime: python -m benchmarks.upscale > upscale.jsonl"""
 
 import argparse
 import io
@@ -21,7 +21,7 @@ from esrgan_jax.upscaling.upscaler import Upscaler
 
 PEERS = ("torch", "onnxruntime")
 SCALE = 4
-# Blocks: sides of images that take seconds to minutes.
+# Number of blocks: sides of images that take seconds to minutes.
 CPU_CASES = {23: ("64", "128"), 6: ("64", "128", "256")}
 ACCELERATOR_CASES = {23: ("128", "512", "1920x1080"), 6: ("128", "512", "1920x1080")}
 
@@ -35,7 +35,7 @@ def measure_case(
     num_features: int = 64,
     num_growth: int = 32,
 ) -> dict[str, Any]:
-    """One network on one image.
+    """Measures one network on one image.
 
     Args:
         blocks: Of the x4 generator.
@@ -49,12 +49,12 @@ def measure_case(
     width, height = image_size(size)
     fields: dict[str, Any] = {"num_features": num_features, "num_growth": num_growth}
     fields["num_blocks"] = blocks
-    # The paper's initialisation makes images of 1e-7, which float16 does not hold.
+    # The paper's initialisation makes values of 1e-7, which float16 cannot represent.
     module = create_generator(dtype=dtype, scale=SCALE, initializer="basicsr", **fields)
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     lr = image[None].astype(np.float32) / 255
     variables = jax.jit(module.init)(jax.random.key(0), lr[:, :8, :8])
-    # Into the middle of the range, where clamping, which ours does, changes nothing.
+    # In the middle of the range, where clamping, which only ours does, changes nothing.
     variables["params"]["conv_last"]["bias"] += 0.5
 
     sides = _our_sides(module, variables, image, lr)
@@ -81,7 +81,7 @@ def measure_case(
 
 
 def _our_sides(module: Any, variables: Any, image: Any, lr: Any) -> list[timing.Side]:
-    """The network from device to device, and from image to image as a user calls it."""
+    """Returns two sides: the network on the device, and from image to image as a user calls it."""
 
     def build_apply() -> timing.Run:
         on_device = jax.device_put(lr)
@@ -89,7 +89,7 @@ def _our_sides(module: Any, variables: Any, image: Any, lr: Any) -> list[timing.
         return lambda: upscale_step(module, variables, on_device, sizes)[0].block_until_ready()
 
     def build_upscaler() -> timing.Run:
-        # As files are read; in one tile, as the others have it.
+        # As files are read, and in one tile as for the others.
         options = {"tile": max(image.shape), "dtype": jnp.dtype(module.dtype).name}
         upscaler = Upscaler(module, jax.device_get(variables), **options)
         return lambda: upscaler(image)
@@ -153,7 +153,7 @@ def _onnxruntime_side(fields: Any, arrays: Any, lr: Any) -> timing.Side:
 
 
 def _compare(measured: dict[str, dict[str, Any]]) -> None:
-    """Notes each peer's largest difference from our image, over that image's largest value."""
+    """Records each peer's largest difference from our image, relative to its largest value."""
     ours = measured[results.OURS].get("result")
     if ours is None:
         return
@@ -166,7 +166,7 @@ def _compare(measured: dict[str, dict[str, Any]]) -> None:
 
 
 def image_size(text: str) -> tuple[int, int]:
-    """ "64" or "1920x1080" as (width, height)."""
+    """Parses "64" or "1920x1080" as (width, height)."""
     sides = text.split("x")
     if len(sides) > 2 or not all(side.isdecimal() and int(side) for side in sides):
         raise InputError(f"--size={text}: give sizes such as 64 or 1920x1080")
@@ -176,7 +176,7 @@ def image_size(text: str) -> tuple[int, int]:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.upscale",
-        description="Time the x4 generator, ours and others', and print a line of JSON a case.",
+        description="Time our x4 generator and others' and print a line of JSON for each case.",
     )
     parser.add_argument(
         "--blocks", type=results.comma_list(int), help="RRDBs of the generator (default: 23,6)"
@@ -195,7 +195,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         image_size(text)
     for dtype in args.dtype:
         if dtype not in COMPUTATION_DTYPES:
-            raise InputError(f"--dtype={dtype}: choose of {', '.join(COMPUTATION_DTYPES)}")
+            raise InputError(f"--dtype={dtype}: choose {', '.join(COMPUTATION_DTYPES)}")
     common = {
         "peer": args.peer,
         "repeats": args.repeats or (7 if on_cpu else 20),

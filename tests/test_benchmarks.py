@@ -180,10 +180,10 @@ def test_table_tells_why_a_side_is_missing(tmp_path):
         (upscale.main, ["--size=64x", "--peer=none"], "--size=64x: give sizes such as 64"),
         (upscale.main, ["--peer=tensorflow"], "choose torch, onnxruntime or none"),
         (upscale.main, ["--repeats=0", "--peer=none"], "--repeats=0: take 1"),
-        (upscale.main, ["--dtype=float16", "--peer=none"], "--dtype=float16: choose of"),
+        (upscale.main, ["--dtype=float16", "--peer=none"], "--dtype=float16: choose"),
         (train_step.main, ["--patch=100", "--peer=none"], "multiple of 32"),
-        (train_step.main, ["--stage=both", "--peer=none"], "choose of psnr, gan"),
-        (train_step.main, ["--features=conv9_9", "--peer=none"], "choose of conv1_1"),
+        (train_step.main, ["--stage=both", "--peer=none"], "choose psnr, gan"),
+        (train_step.main, ["--features=conv9_9", "--peer=none"], "choose conv1_1"),
         (train_step.main, ["--batch=3", "--peer=none"], "multiple of the 8 devices"),
         (table.main, ["none.jsonl"], "none.jsonl: No such file"),
     ],
@@ -201,7 +201,7 @@ def test_missing_peer(monkeypatch):
 
 def test_lines_of_others_are_refused(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"benchmark": "another"}\n')
-    with pytest.raises(InputError, match="line 1: no result of a benchmark"):
+    with pytest.raises(InputError, match="line 1: is not a result of a benchmark"):
         table.read_lines([tmp_path / "a.jsonl"])
 
 
