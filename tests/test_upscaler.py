@@ -168,6 +168,12 @@ def test_unusable_tiles_are_explained(folding, options, message):
         Upscaler(*folding, **options)
 
 
+def test_parameters_without_their_key_are_explained(folding):
+    module, variables = folding
+    with pytest.raises(InputError, match='variables have no "params": give '):
+        Upscaler(module, variables["params"])
+
+
 def test_exact_tiles_equal_the_whole_image_with_its_alpha(rng):
     """To a level: the same sums in another order. Hard alpha shows a tile's own border at once."""
     module = RRDBNet(num_features=4, num_growth=4, num_blocks=1, scale=2)

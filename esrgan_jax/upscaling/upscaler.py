@@ -88,6 +88,11 @@ class Upscaler:
             color=color,
             dtype=dtype,
         )
+        if variables and "params" not in variables:  # a network may have none
+            raise InputError(
+                'variables have no "params": give {"params": parameters}, as init and '
+                "load_generator return them"
+            )
         same = module.in_channels == module.out_channels
         if not same and (strength < 1 or color):
             raise InputError("strength and color need a network that keeps the channels")
