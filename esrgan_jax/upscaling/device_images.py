@@ -108,6 +108,7 @@ def _joined(tiles: Iterator[Tile], scale: int, image: jax.Array) -> jax.Array:
                 slice((span.keep_start - span.start) * scale, (span.keep_end - span.start) * scale)
                 for span in (tile.row, tile.column)
             )
+            assert tile.result is not None
             part = jax.device_put(tile.result[inner], device)
             if tile.constant_alpha is not None:
                 full = white_level(part.dtype)

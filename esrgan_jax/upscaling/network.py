@@ -4,35 +4,41 @@ import itertools
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from esrgan_jax.models.borders import borders
-from esrgan_jax.models.generator import Generator
+from esrgan_jax.models.generator import Generator, Variables
 from esrgan_jax.upscaling.tiles import Span, spans
 
-PART = 32  # rows of features that are enlarged at a time
-REPORT_STEP = 0.1  # of the work, about, between two reports of progress
+PART = 32  # rows of features that `tail` computes at a time
+REPORT_STEP = 0.1  # approximate part of the work between two reports of progress
 
 
 def apply(
-    module: Generator, variables: Any, x: jax.Array, sizes: jax.Array, *, border: str, whole: bool
+    module: Generator,
+    variables: Variables,
+    x: jax.Array,
+    sizes: jax.Array,
+    *,
+    border: str,
+    whole: bool,
 ) -> jax.Array:
-    """The network's result, its enlarging half done some rows at a time where it can be.
+    """Returns the network's result, and computes its `tail` in strips of rows if it can be split.
 
-    Feature maps at the size of the result are most of the memory, and they see just some pixels,
-    `Split.tail_field`. In a wrapped image the first rows need the last, so it is done whole.
+    Feature maps at the size of the result need most of the memory, and `tail` has a small receptive
+    field, `Split.tail_field`. With border "wrap" the first rows depend on the last, so the network
+    is applied as a whole.
 
     Args:
         module: The generator.
         variables: Its variables.
         x: (N, h, w, in_channels) float32.
         sizes: (N, 2) int, the height and width that is image.
-        border: What lies beyond an image, see `models.borders`.
-        whole: Enlarges in one go all the same.
+        border: The padding at an image's border, see `models.borders`.
+        whole: Applies the network as a whole in any case.
 
     Returns:
         (N, scale h, scale w, out_channels).
@@ -48,19 +54,21 @@ def apply(
 
 def apply_in_parts(
     module: Generator,
-    variables: Any,
+    variables: Variables,
     x: jax.Array,
     sizes: jax.Array,
     border: str,
     progress: Callable[[float], None],
 ) -> list[jax.Array]:
-    """The same in programs of some blocks, or of some rows of the result, each waited for.
+    """Does the same as `apply` in several programs, and reports progress after each.
+
+    A program computes some of the blocks, or some strips of rows of the result.
 
     Args:
         progress: Called with the part of the work that is done, in (0, 1].
 
     Returns:
-        What `joined` takes.
+        The arrays that `joined` takes.
     """
     if module.split is None:
         return [_method_alone(module, variables, sizes, border, "__call__", x)]
@@ -76,31 +84,38 @@ def apply_in_parts(
 
     first = y = _method_alone(module, variables, sizes, border, "head", x)
     sizes = sizes // module.size_multiple
-    # Not one by one, since every program takes its memory anew from the system.
-    some = max(int(REPORT_STEP * total / block), 1)
-    for start in range(0, num_blocks, some):
-        end = min(start + some, num_blocks)
+    # Several blocks a program, since each program allocates its memory anew.
+    step = max(int(REPORT_STEP * total / block), 1)
+    for start in range(0, num_blocks, step):
+        end = min(start + step, num_blocks)
         y = count((end - start) * block, _blocks(module, variables, y, sizes, border, start, end))
     features = _method_alone(module, variables, sizes, border, "join", y, first)
     parts = _parts(module, x.shape[1], border)
     if not parts:
         return [count(tail, _method_alone(module, variables, sizes, border, "tail", features))]
-    some = -(-len(parts) // math.ceil(tail / total / REPORT_STEP))
-    results = []
-    for index in range(0, len(parts), some):
-        starts = np.zeros(some, np.int32)
-        chosen = [part.start for part in parts[index : index + some]]
+    step = -(-len(parts) // math.ceil(tail / total / REPORT_STEP))
+    results: list[jax.Array] = []
+    for index in range(0, len(parts), step):
+        starts = np.zeros(step, np.int32)
+        chosen = [part.start for part in parts[index : index + step]]
         starts[: len(chosen)] = chosen
-        given = (variables, features, sizes, border, starts, len(chosen))
-        results.append(count(tail * len(chosen) / len(parts), _tails(module, *given)))
+        result = _tails(module, variables, features, sizes, border, starts, len(chosen))
+        results.append(count(tail * len(chosen) / len(parts), result))
     return results
 
 
-def joined(module: Generator, results: Any, height: int, border: str) -> jax.Array:
-    """The result of what was computed some rows at a time, of a tile of `height`.
+def joined(module: Generator, results: list[jax.Array], height: int, border: str) -> jax.Array:
+    """Joins the strips of rows of `apply_in_parts`.
 
     Args:
-        results: Arrays (parts, N, rows, W, out_channels), or one of the whole.
+        module: The generator.
+        results: Arrays (parts, N, rows, W, out_channels), or one (N, scale h, scale w,
+            out_channels) if the network was applied as a whole.
+        height: Of the tiles, in LR pixels.
+        border: The padding at an image's border.
+
+    Returns:
+        (N, scale h, scale w, out_channels).
     """
     parts = _parts(module, height, border)
     if not parts:
@@ -113,8 +128,8 @@ def joined(module: Generator, results: Any, height: int, border: str) -> jax.Arr
     return jnp.concatenate(kept, axis=1)
 
 
-def macs(module: Generator, variables: Any) -> float:
-    """About how many multiply-accumulates a network does for an LR pixel."""
+def macs(module: Generator, variables: Variables) -> float:
+    """Returns the approximate number of multiply-accumulates of a network per LR pixel."""
     if split := module.split:
         macs = split.num_blocks * split.block_macs + split.tail_macs
         return macs / module.size_multiple**2
@@ -122,7 +137,7 @@ def macs(module: Generator, variables: Any) -> float:
 
 
 def _parts(module: Generator, height: int, border: str) -> list[Span]:
-    """The rows of features that are enlarged at a time; none where that is done whole."""
+    """Returns the strips of rows of features; none if the network is applied as a whole."""
     rows = height // module.size_multiple
     if module.split is None or rows <= 2 * PART or border == "wrap":
         return []
@@ -130,19 +145,20 @@ def _parts(module: Generator, height: int, border: str) -> list[Span]:
 
 
 def _part_length(module: Generator) -> int:
-    """The rows that `tail` is given for PART of its result: those that it sees, too."""
+    """Returns the rows of a strip: PART, and the receptive field of `tail` on both sides."""
     assert module.split is not None
     return PART + 2 * module.split.tail_field
 
 
 def _method(
     module: Generator,
-    variables: Any,
+    variables: Variables,
     sizes: jax.Array,
     border: str,
     method: str,
     *inputs: jax.Array,
 ) -> jax.Array:
+    """Applies a method of the network, with each image of the batch padded at its own border."""
     height, width = inputs[0].shape[1:3]
     with borders(sizes, height, width, border):
         return module.apply(variables, *inputs, method=method)
@@ -151,14 +167,14 @@ def _method(
 @partial(jax.jit, static_argnums=(0, 4))
 def _blocks(
     module: Generator,
-    variables: Any,
+    variables: Variables,
     x: jax.Array,
     sizes: jax.Array,
     border: str,
     start: jax.Array,
     end: jax.Array,
 ) -> jax.Array:
-    """Some blocks of the trunk; their parameters are slices of all blocks' stacked ones."""
+    """Applies the blocks from `start` to `end`, whose parameters are stacked."""
     params, one_block = variables["params"], module.clone(num_blocks=1)
 
     def block(index: jax.Array, x: jax.Array) -> jax.Array:
@@ -171,12 +187,13 @@ def _blocks(
 
 def _tail(
     module: Generator,
-    variables: Any,
+    variables: Variables,
     features: jax.Array,
     sizes: jax.Array,
     border: str,
     start: jax.Array,
 ) -> jax.Array:
+    """Computes the strip of rows of the result that begins at row `start` of the features."""
     length = _part_length(module)
     part = jax.lax.dynamic_slice_in_dim(features, start, length, axis=1)
     left = jnp.stack([(sizes[:, 0] - start).clip(0, length), sizes[:, 1]], axis=1)
@@ -186,14 +203,14 @@ def _tail(
 @partial(jax.jit, static_argnums=(0, 4))
 def _tails(
     module: Generator,
-    variables: Any,
+    variables: Variables,
     features: jax.Array,
     sizes: jax.Array,
     border: str,
     starts: jax.Array,
     count: jax.Array,
 ) -> jax.Array:
-    """The first `count` of some parts of the tail, (parts, N, rows, W, out_channels)."""
+    """Computes the first `count` strips of rows: (parts, N, rows, W, out_channels), then zeros."""
     tail = partial(_tail, module, variables, features, sizes, border)
     shape = jax.eval_shape(tail, starts[0])
     results = jnp.zeros((len(starts), *shape.shape), shape.dtype)

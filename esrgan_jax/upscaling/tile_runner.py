@@ -255,6 +255,7 @@ class TileRunner:
             if part.error is not None:
                 tile.error = part.error
                 return
+            assert part.result is not None
             if result is None:
                 shape = tile.lr.shape[0] * scale, tile.lr.shape[1] * scale, part.result.shape[-1]
                 result = np.zeros(shape, part.result.dtype)

@@ -3,14 +3,15 @@
 from itertools import pairwise
 from typing import NamedTuple
 
-# What neighbouring tiles share by default. The released networks see up to 349 pixels far, but with
-# 56 on each side results differ from untiled ones by a tenth of a level (docs/upscaling.md).
+# Pixels that neighbouring tiles share by default. The released networks' receptive field is up to
+# 349 pixels, but with 56 on each side results differ from untiled ones by a tenth of a level
+# (docs/upscaling.md).
 OVERLAP = 112
 SHORTEST_TILE = 32
 
 
 class Span(NamedTuple):
-    """The part of an axis that one tile reads, and the part of it that its result fills."""
+    """The range of an axis that one tile reads, and the range of it that its result fills."""
 
     start: int
     end: int
@@ -21,7 +22,7 @@ class Span(NamedTuple):
 class Axis(NamedTuple):
     """The tiles along one axis of an image."""
 
-    length: int  # of every tile; it is empty beyond the end of its span
+    length: int  # of every tile; a tile is zero beyond the end of its span
     spans: tuple[Span, ...]
 
 
@@ -34,20 +35,21 @@ def plan_axis(
     steps: int = 4,
     wrap: bool = False,
 ) -> Axis:
-    """Tiles along an axis: one where it fits, otherwise equal ones, evenly placed.
+    """Plans the tiles along an axis: one if it fits, otherwise equal ones, evenly spaced.
 
     Args:
-        size: Of the axis, in pixels, at least 1 and a multiple of `multiple` but for `wrap`.
-        tile: Longest length of a tile, more than `overlap` and a multiple of `multiple`.
-        overlap: What neighbours share at least; each result ends in its middle.
+        size: Of the axis, in pixels: at least 1 and, without `wrap`, a multiple of `multiple`.
+        tile: Largest length of a tile: more than `overlap` and a multiple of `multiple`.
+        overlap: Pixels that neighbours share at least; each result ends in the middle of them.
         multiple: Starts and lengths are multiples of it.
-        steps: Lengths there are between one power of two and the next: more waste less, fewer
-            compile less. 0 fills no tile up: one that fits is as long as the axis, others `tile`.
-        wrap: The axis goes round. One that fits ends where it ends, and convolutions wrap; of
-            another, tiles reach over the ends: positions from -overlap to size + overlap.
+        steps: Number of lengths between one power of two and the next. More lengths mean less
+            padding, fewer mean less compilation. With 0 tiles are never padded: a single one is as
+            long as the axis, others have the length `tile`.
+        wrap: The axis is periodic. A single tile is as long as the axis, and convolutions wrap
+            around; several tiles reach over its ends, from -overlap to size + overlap.
 
     Returns:
-        Spans from 0 to `size`; no tile of another reaches over the image's ends.
+        The plan. Without `wrap` its spans are within 0 and `size`.
     """
     if size <= tile and size % multiple == 0:
         return Axis(min(rounded(size, multiple, steps), tile), (Span(0, size, 0, size),))
@@ -69,7 +71,7 @@ def plan_axis(
 
 
 def rounded(size: int, multiple: int = 1, steps: int = 4) -> int:
-    """The next of few lengths: `steps` between two powers of two, from `SHORTEST_TILE` on."""
+    """Rounds a length up to one of `steps` between two powers of two, at least SHORTEST_TILE."""
     if not steps:
         return size
     unit = (
@@ -82,17 +84,17 @@ def rounded(size: int, multiple: int = 1, steps: int = 4) -> int:
 
 
 def spans(size: int, tile: int, overlap: int, multiple: int = 1) -> list[Span]:
-    """Evenly placed tiles of one length along an axis.
+    """Returns evenly spaced tiles of one length along an axis.
 
     Args:
         size: Length of the axis, at least that of the tile.
         tile: Length of every tile, at least `overlap` + `multiple`.
-        overlap: Least length that neighbours share.
-        multiple: All starts are multiples of it, as `size` and `tile` must be.
+        overlap: Pixels that neighbours share at least.
+        multiple: All starts are multiples of it; `size` and `tile` must be, too.
 
     Returns:
-        The first starts at 0 and the last ends at `size`, so that only the image's own border is
-        ever padded.
+        The first starts at 0 and the last ends at `size`, so only the image's own border is
+        padded.
     """
     size, tile, overlap = size // multiple, tile // multiple, -(-overlap // multiple)
     count = 1 + -(-(size - tile) // (tile - overlap))
