@@ -23,12 +23,13 @@ from esrgan_jax.images.color.icc import (
     table_curve,
 )
 from esrgan_jax.images.formats.heif_items import first_bytes, read_heif_items
+from esrgan_jax.images.formats.tiff_directory import BITS_PER_SAMPLE
 from esrgan_jax.images.formats.tiff_tags import numbers, read_tags
 from esrgan_jax.images.metadata.fields import BLOB, PROFILE, Metadata
 
 PNG_COLOR = (b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM")
 TIFF_GAMMA = 2.2  # where TIFF's primaries come without a transfer function (TIFF 6.0, section 20)
-WHITE_POINT, PRIMARY_CHROMATICITIES, TRANSFER_FUNCTION, BITS_PER_SAMPLE = 318, 319, 301, 258
+WHITE_POINT, PRIMARY_CHROMATICITIES, TRANSFER_FUNCTION = 318, 319, 301
 ADOBE_INDEX = "R03"  # DCF's name of Adobe RGB
 EXIF_SPACE = ("exif-ifd2-ColorSpace", "exif-ifd4-InteroperabilityIndex")
 

@@ -3,12 +3,12 @@
 import struct
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, Never
 
 from esrgan_jax.images.formats.isobmff import Box, boxes, content, inner
 
 Property = tuple[bytes, bytes]  # kind and content
-NONE: Mapping[int, Any] = MappingProxyType({})
+NONE: Mapping[int, Never] = MappingProxyType({})
 ITEM_BYTES = 4096  # the most bytes that are read of an item
 
 

@@ -18,7 +18,7 @@ NO_SIZE = (0x00, 0x01, *range(0xD0, 0xD9))  # markers without content
 METADATA_MARKERS = (*range(0xE0, 0xF0), 0xFE)
 HIGHEST = 65500  # rows that libjpeg supports
 STEP = 8  # rows
-GAP = bytes(32)
+GAP = bytes(32)  # from this length on, zeros are taken for missing data
 EARLY = "premature end"  # part of a warning of libjpeg
 NO_END = "its end marker is missing, but its pixels are complete"
 NO_DETAILS = "it is truncated or damaged: its finer details are missing"
@@ -127,7 +127,7 @@ def checked_jpeg(source: Path | bytes) -> tuple[Path | bytes, tuple[str, ...]]:
 
 
 def _ended(data: bytes) -> bytes:
-    """Returns a JPEG with an end marker in place of the zeros of a partly written file."""
+    """Returns a JPEG with an end marker, without the zeros that end a partly written file."""
     filled = data.rstrip(b"\0")
     return (filled if data.endswith(GAP) else data).rstrip(b"\xff") + END_MARKER
 
@@ -173,7 +173,7 @@ def _first_symbols(tables: bytes) -> Iterator[int]:
 
 
 def _first_warning(coded: Coded) -> tuple[int | None, str]:
-    """Returns the first row for which the decoder lacks data, and its warning; None if none.
+    """Returns the first row for which the decoder lacks data, or None, and its warning.
 
     The decoder warns only when it reads the rows below, so `taller` adds some.
     """

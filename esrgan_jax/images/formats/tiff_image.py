@@ -25,7 +25,7 @@ from esrgan_jax.images.vips import LOADERS, load_vips
 X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 282, 283, 296
 BLOBS = {700: "xmp-data", 33723: "iptc-data", 34675: "icc-profile-data"}
 MILLIMETRES = {2: 25.4, 3: 10.0}  # of a RESOLUTION_UNIT
-# From Y, Cb and Cr to red, green and blue (ITU-R BT.601).
+# From Y, Cb and Cr to red, green and blue (ITU-R BT.601); pyvips declares no lists of lists.
 FROM_YCBCR: Any = [[1, 0, 1.402], [1, -0.344136, -0.714136], [1, 1.772, 0]]
 
 
@@ -55,7 +55,7 @@ def load_tiff(source: Path | bytes, kind: TiffKind, access: str) -> pyvips.Image
         image = pyvips.Image.new_from_source(_patched(source, kind), "", **options, **kind.where)
     else:
         return load_vips(source, "tiff", access=access, **kind.where)
-    return _named(image, kind)
+    return _in_color_space(image, kind)
 
 
 def _has_codecs() -> bool:
@@ -84,7 +84,7 @@ def _patched(source: Path | bytes, kind: TiffKind) -> pyvips.SourceCustom:
     return patched
 
 
-def _named(image: pyvips.Image, kind: TiffKind) -> pyvips.Image:
+def _in_color_space(image: pyvips.Image, kind: TiffKind) -> pyvips.Image:
     """Sets the colour space of decoded samples; coded Lab becomes Lab, and YCbCr RGB."""
     deep, real = image.format == "ushort", image.format == "float"
     match kind.photometric:
@@ -144,7 +144,7 @@ def _by_tifffile(source: Path | bytes, kind: TiffKind) -> pyvips.Image:
         image = image.copy(xres=across[0] / unit, yres=down[0] / unit)
     for tag, name in BLOBS.items():
         if tag in tags:
-            blob: Any = tags[tag].data
+            blob: Any = tags[tag].data  # pyvips declares no bytes
             image.set_type(pyvips.GValue.blob_type, name, blob)
     image.set_type(
         pyvips.GValue.gint_type, "orientation", int((numbers(tags, ORIENTATION) or (1,))[0])
@@ -152,7 +152,7 @@ def _by_tifffile(source: Path | bytes, kind: TiffKind) -> pyvips.Image:
     return image
 
 
-def _full_scale(array: np.ndarray, kind: TiffKind, colormap: Any) -> np.ndarray:
+def _full_scale(array: np.ndarray, kind: TiffKind, colormap: np.ndarray | None) -> np.ndarray:
     """Scales samples (H, W, samples) to the full range of uint8 or uint16, or to float32."""
     if kind.photometric == 3 and colormap is not None:
         return (np.moveaxis(colormap, 0, -1)[array[..., 0]] >> 8).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Edits an EXIF block in place, so that maker notes stay valid."""
+"""Edits EXIF blocks without moving the fields that stay, so that maker notes remain valid."""
 
 import io
 import struct
@@ -107,7 +107,7 @@ def _resized(exif: bytes, size: tuple[int, int]) -> bytes:
         file = io.BytesIO(data)
         layout, first, own = first_directory(file)
         (count,) = struct.unpack_from(f"{layout.order}H", data, first)
-        struct.pack_into("4x", data, first + 2 + 12 * count)  # the pointer to the thumbnail's
+        struct.pack_into("4x", data, first + 2 + 12 * count)  # no thumbnail
         _overwrite(data, layout, first, {IMAGE_WIDTH: width, IMAGE_LENGTH: height})
         inner = inner_directory(file, layout, own, EXIF_IFD)
         if INTEROPERABILITY_IFD in inner:

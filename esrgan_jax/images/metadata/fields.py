@@ -210,7 +210,7 @@ def with_metadata(
 
 def _as_srgb(image: pyvips.Image, icc: bytes) -> pyvips.Image:
     """Converts the pixels to sRGB, for a format without colour profiles."""
-    profile: Any = fitted(icc, image.bands)
+    profile: Any = fitted(icc, image.bands)  # pyvips declares no bytes
     if profile is None:
         return image
     image = image.copy()

@@ -45,10 +45,8 @@ def iptc_of_result(data: bytes) -> bytes:
 def iptc_for(saver: str, data: bytes) -> bytes:
     """Converts IPTC for a format: in Photoshop resources for JPEG, plain for TIFF."""
     if saver == "jpeg" and not data.startswith(PHOTOSHOP):
-        padding = b"\0" * (len(data) % 2)
-        return (
-            PHOTOSHOP + struct.pack(">4sHHI", b"8BIM", IPTC_RESOURCE, 0, len(data)) + data + padding
-        )
+        header = struct.pack(">4sHHI", b"8BIM", IPTC_RESOURCE, 0, len(data))
+        return PHOTOSHOP + header + data + b"\0" * (len(data) % 2)
     if saver == "tiff" and data.startswith(PHOTOSHOP):
         return next((r.content for r in resources(data) if r.number == IPTC_RESOURCE), b"")
     return data
