@@ -44,7 +44,7 @@ from esrgan_jax.images.vips import (
     upright,
 )
 
-HIGHEST_HDR = 16  # floats above it are no light but 8-bit or 16-bit numbers
+HIGHEST_HDR = 16  # higher floats are 8-bit or 16-bit numbers, not HDR light
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,15 @@ class OpenedImage:
         bands: 1 gray, 2 gray and alpha, 3 RGB, 4 RGBA.
         dtype: np.uint8, np.uint16 (white is 65535) or np.float32 (in [0, 1]).
         frames: 1, or those of an animation; each has the full size.
-        notes: What the user should be told of the reading, each a sentence without its stop.
-        metadata: What `write_rows` carries over, as libvips' fields: {name: (GType, value)}.
-        resolution: Pixels per millimetre, (across, down); None where the file does not say.
-        texts: Text beside EXIF and XMP, such as that of a PNG or a comment of a JPEG.
-        white: Floating-point values were divided by it to be in [0, 1].
-        extra: What TIFF calls the samples behind the colours, where there are bands beside colours
-            and transparency: each is a further frame, see `bands`.
-        geo: Where on Earth it is.
-        nodata: The value of pixels that are none, which are transparent here.
+        notes: What the user should know about the reading, each a sentence without a full stop.
+        metadata: What `write_rows` keeps, as libvips' fields: {name: (GType, value)}.
+        resolution: Pixels per millimetre, (across, down); None if the file has none.
+        texts: Text outside EXIF and XMP, such as PNG text or a JPEG comment.
+        white: The value that floating-point values were divided by to be in [0, 1].
+        extra: TIFF's kinds of the samples after the colours, if any is a further band; each
+            further band is a frame, see `bands`.
+        geo: The georeference.
+        nodata: The value of pixels without data, which are transparent here.
     """
 
     name: str
@@ -85,22 +85,22 @@ class OpenedImage:
     nodata: float | None = None
 
     def rows(self) -> Iterator[np.ndarray]:
-        """Yields strips (n, width, bands), top to bottom, frame after frame; none crosses two.
+        """Yields strips (n, width, bands), top to bottom; each belongs to one frame.
 
-        Each call reads the file anew.
+        Each call reads the file again.
 
         Raises:
-            InputError: The file is truncated or damaged, or is gone.
+            InputError: The file is truncated, damaged or no longer there.
         """
         with explained(self.name):
             yield from self.strips()
 
 
 def open_image(source: Path | bytes) -> OpenedImage:
-    """Opens an image file; what kind it is of, its content says and not its name.
+    """Opens an image file; the format is detected by the content, not by the name.
 
     Raises:
-        InputError: The file is missing, truncated, no image, or one that has no place here.
+        InputError: The file is missing, truncated, not an image, or of an unsupported kind.
     """
     name = str(source) if isinstance(source, Path) else "standard input"
     with explained(name):
@@ -117,16 +117,16 @@ def open_image(source: Path | bytes) -> OpenedImage:
             with open_binary(source) as file:
                 require_whole_gif(file)
         if kind == "jpeg":
-            source, said = checked_jpeg(source)
-            found = found._replace(notes=found.notes + said)
+            source, notes = checked_jpeg(source)
+            found = found._replace(notes=found.notes + notes)
         return _with_texts(_open_vips(name, source, kind, found), found)
 
 
 def _with_texts(image: OpenedImage, found: Structure) -> OpenedImage:
-    """What EXIF says is a text, too, where a format has another place for it."""
+    """Adds the texts of the file, and EXIF's texts whose keywords the file does not have."""
     _, exif = image.metadata.get("exif-data", (0, b""))
-    there = {text.keyword for text in found.texts}
-    more = tuple(text for text in texts_of_exif(exif) if text.keyword not in there)
+    keywords = {text.keyword for text in found.texts}
+    more = tuple(text for text in texts_of_exif(exif) if text.keyword not in keywords)
     return replace(image, texts=found.texts + more)
 
 
@@ -141,7 +141,7 @@ def _open_vips(name: str, source: Path | bytes, kind: str, found: Structure) -> 
     raw = opened("sequential")
     notes = found.notes + dropped_description(raw)
     orientation = field(raw, "orientation", 1)
-    # Turning needs the end of the file first: libvips then unpacks to memory or a temporary file.
+    # Rotation needs the end of the file first, so libvips decodes to memory or a temporary file.
     access = "sequential" if orientation in (1, 2) else "random"
     frames = field(raw, "n-pages", 1) if kind in ("webp", "gif") else 1
     pages = field(raw, "n-pages", 1)
@@ -155,7 +155,13 @@ def _open_vips(name: str, source: Path | bytes, kind: str, found: Structure) -> 
             tiff, opened, nodata_of(geo, np.dtype(NUMPY_DTYPES.get(str(raw.format), np.float32)))
         )
     if geo is not None and orientation != 1:
-        geo, notes = None, (*notes, "it lies on its side, so its georeference is dropped")
+        geo, notes = (
+            None,
+            (
+                *notes,
+                "it is rotated or mirrored by its orientation, so its georeference is dropped",
+            ),
+        )
 
     def frame_at(index: int) -> pyvips.Image:
         return upright(to_gray_or_rgb(frame(opened(access), samples, index))[0], frames)
@@ -163,15 +169,15 @@ def _open_vips(name: str, source: Path | bytes, kind: str, found: Structure) -> 
     count = 1 + len(samples.further)
     still, more = to_gray_or_rgb(frame(raw, samples, 0))
     metadata = image_metadata(raw)
-    if raw.interpretation not in PLAIN:  # the profile is one of the colours that it had
+    if raw.interpretation not in PLAIN:  # the profile describes the colours before conversion
         metadata.pop("icc-profile-data", None)
     if kind == "tiff":
         with open_binary(source) as file:
             metadata |= exif_fields(read_tiff_exif(file))
     if raw.interpretation in PLAIN:
         with open_binary(source) as file:
-            metadata, said = with_color_profile(kind, file, metadata, still.bands)
-            more += said
+            metadata, color_notes = with_color_profile(kind, file, metadata, still.bands)
+            more += color_notes
     height, width = raw.height // frames, raw.width
     if kind == "heif":
         metadata = heif_metadata(metadata, found.orientation, (width, height))
@@ -186,7 +192,7 @@ def _open_vips(name: str, source: Path | bytes, kind: str, found: Structure) -> 
         frames * count,
         notes + more,
         metadata,
-        # One pixel a millimetre is libvips' way to say that it does not know.
+        # libvips returns one pixel per millimetre if the file has no resolution.
         None if (raw.xres, raw.yres) == (1, 1) else (raw.xres, raw.yres),
         extra=samples.extra if count > 1 else (),
         geo=geo,
@@ -196,12 +202,12 @@ def _open_vips(name: str, source: Path | bytes, kind: str, found: Structure) -> 
 
 
 def _in_range(image: OpenedImage) -> OpenedImage:
-    """An image of floats whose `strips` are within [0, 1]; for that, the file is read once."""
+    """Scales or clips the `strips` of a float image to [0, 1]; reads the file to find its range."""
     low, high = 0.0, 0.0
     for strip in image.rows():
         low, high = min(low, float(strip.min())), max(high, float(strip.max()))
         if not np.isfinite(strip).all():
-            raise ValueError("it has values that are infinite or not a number; repair them first")
+            raise ValueError("it has values that are infinite or not a number; replace them first")
     white, notes = 1.0, image.notes
     if high > 1:
         white = next((w for w in (HIGHEST_HDR, 255, 65535) if high <= w), high)
@@ -211,7 +217,7 @@ def _in_range(image: OpenedImage) -> OpenedImage:
         notes += (f"values below 0 (down to {low:g}) are taken as 0",)
 
     scale = np.full(image.bands, white, np.float32)
-    scale[-1] = white if image.nodata is None else 1  # the mask of pixels that are some
+    scale[-1] = white if image.nodata is None else 1  # alpha, which marks the pixels with data
 
     def strips() -> Iterator[np.ndarray]:
         for strip in image.strips():
@@ -232,7 +238,7 @@ def _open_pnm(name: str, source: Path | bytes) -> OpenedImage:
 
 
 def _open_bmp(name: str, source: Path | bytes) -> OpenedImage:
-    """Through Pillow, at once: its class itself knows no limit on the size of an image."""
+    """Opens a BMP with Pillow's class, which unlike Image.open has no limit on the size."""
 
     def array() -> np.ndarray:
         with open_binary(source) as file:
@@ -256,7 +262,7 @@ def _open_heic(name: str, source: Path | bytes, found: Structure) -> OpenedImage
     if file.images > 1:
         notes += (f"only the main one of the {file.images} images in the file is used",)
     with open_binary(source) as opened:
-        metadata, said = with_color_profile("heic", opened, metadata, file.bands)
+        metadata, color_notes = with_color_profile("heic", opened, metadata, file.bands)
     return OpenedImage(
         name,
         file.height,
@@ -264,6 +270,6 @@ def _open_heic(name: str, source: Path | bytes, found: Structure) -> OpenedImage
         file.bands,
         file.dtype,
         lambda: _array_rows(file.pixels()),
-        notes=notes + said,
+        notes=notes + color_notes,
         metadata=heif_metadata(metadata, found.orientation, (file.width, file.height)),
     )

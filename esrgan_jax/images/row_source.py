@@ -1,8 +1,8 @@
-"""Gives computed rows to libvips as if they were a file.
+"""Passes computed rows to libvips as if they were a file.
 
-libvips pulls pixels out of files. So the rows are shown to it as an uncompressed BigTIFF that
-nobody ever writes: the header is made at once, and each strip of pixels is handed over when
-libvips reads that far. Reading is in order, so only a strip is in memory at a time.
+libvips reads pixels from files. It therefore sees the rows as an uncompressed BigTIFF that never
+exists on disk: the header is made first, and each strip of pixels is passed on when libvips reads
+that far. It reads in order, so only one strip is in memory at a time.
 """
 
 import struct
@@ -17,13 +17,13 @@ STRIP_BYTES = 1 << 19
 def tiff_header(
     height: int, width: int, bands: int, dtype: np.dtype, extra: tuple[int, ...] = ()
 ) -> tuple[bytes, int]:
-    """The header of an uncompressed BigTIFF, and the size in bytes of the whole file.
+    """Returns the header of an uncompressed BigTIFF and the size of the whole file in bytes.
 
     Args:
-        extra: What the last bands are as TIFF has it; left out, the last of 2 and 4 is alpha.
+        extra: TIFF's kinds of the last bands; empty, the last of 2 or 4 bands is alpha.
     """
     if bands in (2, 4) and not extra:
-        extra = (2,)  # not multiplied in
+        extra = (2,)  # unassociated alpha
     row = width * bands * dtype.itemsize
     rows = max(1, min(height, STRIP_BYTES // row))
     count = -(-height // rows)
@@ -35,7 +35,7 @@ def tiff_header(
         258: ("<u2", [8 * dtype.itemsize] * bands),
         259: ("<u2", [1]),  # not compressed
         262: ("<u2", [1 if bands - len(extra) < 3 else 2]),  # gray, RGB
-        273: ("<u8", np.zeros(count)),  # where each strip begins: filled in below
+        273: ("<u8", np.zeros(count)),  # offsets of the strips, filled in below
         277: ("<u2", [bands]),
         278: ("<u4", [rows]),
         279: ("<u8", sizes),
@@ -57,10 +57,10 @@ def tiff_header(
 
 
 class RowSource:
-    """A file of `height` rows for libvips, fed from another thread.
+    """A virtual file of `height` rows for libvips, filled by another thread.
 
-    One thread calls `feed` for each strip and then `end`; a second one works on `image`, and
-    calls `stop` when it needs no more, whether it is done or has failed.
+    One thread calls `feed` for each strip and then `end`. A second one reads `image`, and calls
+    `stop` when it needs no more rows, whether it succeeded or failed.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class RowSource:
     ):
         self._header, self._size = tiff_header(height, width, bands, dtype, extra)
         self._position = 0  # of the reader
-        self._given = len(self._header)  # the next byte that there will be
+        self._next_byte = len(self._header)  # offset of the next pixels
         self._rest = memoryview(b"")
         self._next: memoryview | None = None
         self._ended = self._stopped = False
@@ -86,7 +86,7 @@ class RowSource:
         )
 
     def feed(self, strip: np.ndarray) -> bool:
-        """Waits until the strip before is taken; False says that no more is wanted."""
+        """Waits until the previous strip is taken; returns False if no more strips are needed."""
         data = np.ascontiguousarray(strip).data.cast("B")
         with self._changed:
             self._changed.wait_for(lambda: self._next is None or self._stopped)
@@ -95,12 +95,13 @@ class RowSource:
             return not self._stopped
 
     def end(self) -> None:
-        """No strip will come any more: for the reader the file is truncated if it wants one."""
+        """Marks the end of the strips; if the reader needs more, it sees a truncated file."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()
 
     def stop(self) -> None:
+        """Releases the thread that feeds: no more strips are needed."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
@@ -117,8 +118,8 @@ class RowSource:
             data = self._header[self._position : self._position + size]
             self._position += len(data)
             return data
-        if self._position != self._given:
-            return b""  # libvips went back, which it does not; a failed write is what comes of it
+        if self._position != self._next_byte:
+            return b""  # libvips never reads backwards; if it did, the write would fail
         data = bytearray()
         while len(data) < size:
             if not self._rest:
@@ -128,8 +129,8 @@ class RowSource:
             piece = self._rest[: size - len(data)]
             self._rest = self._rest[len(piece) :]
             data += piece
-        self._given += len(data)
-        self._position = self._given
+        self._next_byte += len(data)
+        self._position = self._next_byte
         return bytes(data)
 
     def _seek(self, offset: int, whence: int) -> int:

@@ -1,12 +1,12 @@
-"""Writes image files strip by strip, with profile, EXIF and timing."""
+"""Writes image files strip by strip, with colour profile, metadata and timing."""
 
 import shutil
 import struct
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import pyvips
@@ -33,14 +33,14 @@ __all__ = ["WRITABLE", "check_target", "output_dtype", "write_rows"]
 
 
 class _StripsFailed(Exception):
-    """Carries what the strips raised past those who would take an OSError for their own."""
+    """Wraps an exception of the strips, so that its OSError is not taken for one of writing."""
 
     def __init__(self, reason: Exception):
         self.reason = reason
 
 
 QUALITY = {"jpeg": 95, "webp": 95, "heif": 90}
-CLASSIC_TIFF = 2**32 - 2**24  # bytes that it can point at, with some room for the header
+CLASSIC_TIFF = 2**32 - 2**24  # bytes that 32-bit offsets reach, less some room for the header
 
 
 def write_rows(
@@ -58,23 +58,23 @@ def write_rows(
     quality: int | None = None,
     lossless: bool = False,
 ) -> None:
-    """Writes an image while it is being computed; only a few strips are in memory.
+    """Writes an image while it is computed, with only a few strips in memory.
 
-    The file is written beside its target and renamed. `strips` is pulled in the calling thread,
-    while another one compresses; what it raises comes out of here, and no file is left. WebP and
-    AVIF are compressed as a whole, so they hold all pixels in memory.
+    The file is written under a temporary name and renamed. `strips` is consumed in the calling
+    thread while another thread compresses; its exceptions are raised again, and no file is left.
+    WebP and AVIF are compressed as a whole, so all their pixels are in memory.
 
     Args:
-        target: A file, its parent folders are made; or a stream, which is given a finished file.
+        target: A file, whose parent folders are made; or a stream, which gets the finished file.
         strips: (n, width, bands) of `dtype`, top to bottom, frame after frame. Floating point is
             in [0, 1].
         height: Rows of one frame.
-        suffix: The format of a stream; that of a file is in its name.
-        like: The image that it was made from: its colour profile, EXIF, XMP, IPTC, resolution,
-            timing and white are carried over.
-        software: What it was made with, for EXIF, the text of a PNG and the comment of a GIF.
-        quality: 1 to 100, for JPEG, WebP and AVIF; left out, about as good as can be seen.
-        lossless: For WebP and AVIF: every pixel is kept.
+        suffix: The format for a stream; the format of a file is given by its name.
+        like: The source image: its colour profile, EXIF, XMP, IPTC, resolution, timing and white
+            are kept.
+        software: The program's name, for EXIF, the text of a PNG and the comment of a GIF.
+        quality: 1 to 100, for JPEG, WebP and AVIF; None for QUALITY.
+        lossless: For WebP and AVIF: whether every pixel is kept exactly.
 
     Raises:
         InputError: The format cannot hold the image, see `check_target`.
@@ -100,7 +100,8 @@ def write_rows(
     saver = OUTPUT_FORMATS[suffix].saver
     size = height * width * bands * frames * dtype.itemsize
     options = _options(saver, size, dtype, quality, lossless)
-    strips = _as_held(strips, options.get("bitdepth"), dtype, like.white if like else 1.0)
+    bits = _avif_bits(dtype, lossless) if saver == "heif" else None
+    strips = _to_stored_values(strips, bits, dtype, like.white if like else 1.0)
     further, extra, folder = {}, (), target.parent if isinstance(target, Path) else None
     if like is not None and saver == "tiff":
         value = nodata_of(like.geo, dtype)
@@ -161,7 +162,7 @@ def write_rows(
             target.parent.mkdir(parents=True, exist_ok=True)
             with replacing(target) as partial:
                 write(partial)
-        else:  # whole or not at all; and a TIFF cannot be written to a pipe from front to end
+        else:  # complete or not at all; besides, writing a TIFF needs seeking
             with tempfile.TemporaryDirectory() as folder:
                 write(Path(folder, "image"))
                 with Path(folder, "image").open("rb") as file:
@@ -171,26 +172,30 @@ def write_rows(
     except (pyvips.Error, OSError) as error:
         raise write_error(name, error, reason(error)) from error
     if failure is not None:
-        raise failure  # here, so that it has the context it came with
+        raise failure  # outside the handler, so that its context stays as it was
 
 
 def _options(
     saver: str, size: int, dtype: np.dtype, quality: int | None, lossless: bool
-) -> dict[str, Any]:
-    """The options of libvips' saver."""
-    best = {"Q": quality or QUALITY.get(saver), "lossless": lossless}
+) -> dict[str, object]:
+    """Returns the options of libvips' saver."""
+    q = quality or QUALITY.get(saver)
     match saver:
         case "png":
             return {"compression": 6, "filter": "all"}
         case "jpeg":  # optimize_coding would hold all coefficients in memory
-            return {"Q": best["Q"], "subsample_mode": "off"}
+            return {"Q": q, "subsample_mode": "off"}
         case "webp":
-            return {**best, "exact": True, "smart_subsample": True}
+            return {"Q": q, "lossless": lossless, "exact": True, "smart_subsample": True}
         case "heif":
-            bits = 8 if dtype == np.uint8 else _avif_bits(lossless)
-            # More effort takes ten times as long and changes next to nothing at this quality.
-            told = {"compression": "av1", "bitdepth": bits, "subsample_mode": "off", "effort": 2}
-            return {**best, **told}
+            return {
+                "Q": q,
+                "lossless": lossless,
+                "compression": "av1",
+                "bitdepth": _avif_bits(dtype, lossless),
+                "subsample_mode": "off",
+                "effort": 2,  # more takes ten times as long and changes little at this quality
+            }
         case "gif":
             return {"keep_duplicate_frames": True}
     return {
@@ -200,15 +205,15 @@ def _options(
     }
 
 
-def _avif_bits(lossless: bool) -> int:
-    """Ten can be shown by all that show AVIF; twelve come nearer to sixteen."""
-    return 12 if lossless else 10
+def _avif_bits(dtype: np.dtype, lossless: bool) -> int:
+    """Returns AVIF's bit depth: all viewers show 10 bits, but 12 are closer to 16."""
+    return 8 if dtype == np.uint8 else 12 if lossless else 10
 
 
-def _as_held(
+def _to_stored_values(
     strips: Iterable[np.ndarray], bits: int | None, dtype: np.dtype, white: float
 ) -> Iterable[np.ndarray]:
-    """Floats brought back from [0, 1]; 16 bits rounded to the 10 or 12 that libvips cuts off at."""
+    """Scales floats back from [0, 1]; rounds 16 bits to `bits`, to which libvips truncates."""
     if dtype == np.float32 and white != 1:
         return (strip * np.float32(white) for strip in strips)
     if dtype == np.uint16 and bits is not None:
@@ -218,11 +223,13 @@ def _as_held(
 
 
 def _interpretation(bands: int, dtype: np.dtype) -> str:
+    """Returns libvips' name of the colour space."""
     deep = dtype == np.uint16
     return ("grey16" if deep else "b-w") if bands < 3 else ("rgb16" if deep else "srgb")
 
 
-def _until_stopped(rows: RowSource, save: Any) -> None:
+def _until_stopped(rows: RowSource, save: Callable[[], None]) -> None:
+    """Saves, and then releases the thread that feeds the rows, also after a failure."""
     try:
         save()
     finally:
@@ -236,7 +243,7 @@ def _feed(
     shape: tuple[int, int, int],
     dtype: np.dtype,
 ) -> None:
-    """Hands strips over until all rows are there or the other thread has given up."""
+    """Passes strips on until all rows are written or the other thread has stopped."""
     height, done = shape[0], 0
     try:
         for strip in strips:
