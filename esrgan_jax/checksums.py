@@ -1,17 +1,18 @@
 """Checksums of checkpoints: one for each array and each item of plain values.
 
-Arrays are summed up by value, not by file, so that a part of a checkpoint is verified by reading
-that part alone. The record is kept in the checkpoint's own metadata and sums up itself.
+A checksum is of an array's values, not of a file, so that a part of a checkpoint can be verified
+without reading the rest. The record is in the checkpoint's metadata, with a checksum of itself.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 from etils import epath
+from numpy.typing import ArrayLike
 
 from esrgan_jax.errors import InputError, listed
 
@@ -20,21 +21,21 @@ KEY = "checksums"  # in what Orbax calls custom metadata
 
 
 class DamagedError(InputError):
-    """A checkpoint is not what was saved: a file is missing or cut, or its bytes have changed."""
+    """A checkpoint differs from what was saved: a file is missing or cut, or bytes changed."""
 
     def __init__(self, step: epath.Path, reason: str):
         super().__init__(
-            f"{step}: is damaged ({reason}); take another checkpoint, or move this one away to "
-            "take the one before it"
+            f"{step}: is damaged ({reason}); use another checkpoint, or move this one away to "
+            "use the one before it"
         )
         self.step, self.reason = step, reason
 
 
-def record(arrays: Any, items: Mapping[str, Any]) -> dict[str, Any]:
-    """What a checkpoint keeps.
+def record(arrays: object, items: Mapping[str, object]) -> dict[str, Any]:
+    """Returns the checksums that a checkpoint stores.
 
     Args:
-        arrays: Any tree of arrays.
+        arrays: A tree of arrays.
         items: Plain values, by name.
     """
     sums = {
@@ -45,10 +46,10 @@ def record(arrays: Any, items: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read(step: epath.Path) -> dict[str, Any] | None:
-    """{"arrays", "items"} as recorded; None in checkpoints from before there were checksums.
+    """Returns {"arrays", "items"} as recorded; None for old checkpoints without checksums.
 
     Raises:
-        DamagedError: There is a record, and it cannot be trusted.
+        DamagedError: The record is damaged.
     """
     try:
         kept = json.loads((step / METADATA).read_text())["custom_metadata"]
@@ -62,14 +63,16 @@ def read(step: epath.Path) -> dict[str, Any] | None:
         raise DamagedError(step, f"its {METADATA} cannot be read") from None
 
 
-def verify_item(step: epath.Path, sums: Mapping[str, Any] | None, name: str, values: Any) -> None:
-    """DamagedError where plain values are not those that were saved."""
+def verify_item(
+    step: epath.Path, sums: Mapping[str, Any] | None, name: str, values: object
+) -> None:
+    """Raises DamagedError if plain values differ from those that were saved."""
     if sums is not None and sums["items"].get(name) != checksum(values):
         raise DamagedError(step, f"the checksum of its {name} differs")
 
 
-def verify_arrays(step: epath.Path, sums: Mapping[str, Any] | None, arrays: Any) -> None:
-    """DamagedError naming the arrays that are not those that were saved."""
+def verify_arrays(step: epath.Path, sums: Mapping[str, Any] | None, arrays: object) -> None:
+    """Raises DamagedError that names the arrays which differ from those that were saved."""
     if sums is None:
         return
     saved = sums["arrays"]
@@ -78,32 +81,32 @@ def verify_arrays(step: epath.Path, sums: Mapping[str, Any] | None, arrays: Any)
         raise DamagedError(step, f"the checksum of {listed(wrong, 2)} differs")
 
 
-def other_shapes(sums: Mapping[str, Any], arrays: Any) -> list[str]:
-    """How a tree of arrays or of their shapes differs from the recorded one, array by array."""
+def other_shapes(sums: Mapping[str, Any], arrays: object) -> list[str]:
+    """Lists how the shapes and dtypes of a tree differ from the recorded ones."""
     saved = {name: _shape(*kind[:2]) for name, kind in sums["arrays"].items()}
-    wanted = {name: _shape(leaf.shape, str(leaf.dtype)) for name, leaf in _named(arrays)}
+    current = {name: _shape(leaf.shape, str(leaf.dtype)) for name, leaf in _named(arrays)}
     return [
-        f"{name} {saved.get(name, 'absent')} -> {wanted.get(name, 'absent')}"
-        for name in sorted(saved.keys() | wanted.keys())
-        if saved.get(name) != wanted.get(name)
+        f"{name} {saved.get(name, 'absent')} -> {current.get(name, 'absent')}"
+        for name in sorted(saved.keys() | current.keys())
+        if saved.get(name) != current.get(name)
     ]
 
 
-def checksum(values: Any) -> str:
-    """The SHA-256 of plain values as JSON holds them, in hexadecimal."""
-    values = json.loads(json.dumps(values))  # keys are texts from here on, also for their order
+def checksum(values: object) -> str:
+    """Returns the SHA-256 of plain values as JSON, in hexadecimal."""
+    values = json.loads(json.dumps(values))  # makes keys strings, before they are sorted
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def _array(leaf: Any) -> list[Any]:
+def _array(leaf: ArrayLike) -> list[object]:
     array = np.asarray(leaf)
     return [list(array.shape), str(array.dtype), hashlib.sha256(array.tobytes()).hexdigest()]
 
 
-def _named(arrays: Any) -> Iterator[tuple[str, Any]]:
+def _named(arrays: object) -> Iterator[tuple[str, Any]]:
     for path, leaf in jax.tree_util.tree_leaves_with_path(arrays):
         yield jax.tree_util.keystr(path, simple=True, separator="/"), leaf
 
 
-def _shape(shape: Any, dtype: str) -> str:
+def _shape(shape: Iterable[int], dtype: str) -> str:
     return f"{dtype}{list(shape)}"

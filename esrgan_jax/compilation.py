@@ -8,28 +8,28 @@ import jax
 
 from esrgan_jax.files import cache_folder
 
-# XLA compiles such a program in a tenth of the time that it takes with all optimisations.
+# XLA compiles a program in a tenth of the time without its optimisations.
 UNOPTIMISED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-MOST_BYTES = 1 << 30  # of compiled programs that are kept; those not used for longest go first
-WORTH_SECONDS = 0.3  # a program that compiles in less is not kept
+MOST_BYTES = 1 << 30  # size of the cache; the least recently used programs are removed first
+WORTH_SECONDS = 0.3  # faster compilations are not cached
 
 
 def run_once_options() -> dict[str, int | bool] | None:
-    """`compiler_options` of `jax.jit` for a program that is run once, such as initial values.
+    """Returns `compiler_options` for a program that runs once, such as initial values.
 
-    On a CPU the initial values of a network take a minute to compile with JAX 0.12 otherwise.
+    With all optimisations, JAX 0.12 takes a minute to compile the initial values on a CPU.
     """
     return UNOPTIMISED if jax.default_backend() == "cpu" else None
 
 
 def keep_programs() -> None:
-    """Keeps compiled programs in the user's cache folder. For commands, before they compile.
+    """Caches compiled programs in the user's cache folder; call it before anything is compiled.
 
-    JAX's own variables win: JAX_COMPILATION_CACHE_DIR, JAX_COMPILATION_CACHE_MAX_SIZE (bytes),
-    JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS, and JAX_ENABLE_COMPILATION_CACHE=0, which switches
-    it off. Where the folder cannot be written, nothing is kept.
+    JAX's own variables take precedence: JAX_COMPILATION_CACHE_DIR, JAX_COMPILATION_CACHE_MAX_SIZE
+    (bytes), JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS, and JAX_ENABLE_COMPILATION_CACHE=0, which
+    switches it off. If the folder cannot be written, nothing is cached.
     """
-    # A cache that cannot be read or written costs time alone, so nobody has to be told.
+    # A cache that cannot be read or written costs only time.
     warnings.filterwarnings("ignore", message=".*persistent compilation cache.*")
     options: Any = jax.config  # its class does not declare them
     if options.jax_compilation_cache_dir is None and options.jax_enable_compilation_cache:

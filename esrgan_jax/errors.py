@@ -1,4 +1,4 @@
-"""User-facing errors and their exit codes: 2 for bad input, 1 for a failed run."""
+"""User-facing errors and their exit codes: 2 for wrong input, 1 for a failed run."""
 
 import difflib
 import io
@@ -10,8 +10,8 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
-LONGEST_NAME = 200  # a damaged or hostile file may hold any
-# Control characters, and those that turn the direction of what follows.
+LONGEST_NAME = 200  # characters; names in a damaged or hostile file may be of any length
+# Control characters, and those that change the direction of text.
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
@@ -20,50 +20,52 @@ class InputError(ValueError):
 
 
 class RunError(RuntimeError):
-    """A run that started well could not go on. The message says why and what is left of it."""
+    """A run could not continue. The message says why, and what was saved."""
 
 
 def missing(what: str, package: str, requirement: str) -> InputError:
-    """The error for an optional package that is not installed.
+    """Returns the error for an optional package that is not installed.
 
     Args:
-        what: What needs it, in the plural: "videos".
-        package: Its name.
-        requirement: What pip is to install, such as "av<20". It works from any folder, which an
-            extra of this project, whose name is not registered, does not.
+        what: What needs the package, in the plural: "videos".
+        package: The package's name.
+        requirement: The requirement for pip, such as "av<20", not an extra of this project: extras
+            can only be installed from its own folder.
     """
     return InputError(f"{what} need {package}, which is not installed: pip install '{requirement}'")
 
 
 def listed(names: Sequence[str], most: int = 6) -> str:
-    """The first of names that may be many, for a message: "a, b, c and 4 more"."""
+    """Returns the first of many names for a message: "a, b, c and 4 more"."""
     shown = ", ".join(name[:LONGEST_NAME] for name in names[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
 def did_you_mean(name: str, names: Iterable[str], least: float = 0.6) -> str:
-    """ " Did you mean X?" with the one of `names` that is most like `name`; "" if none is.
+    """Returns " Did you mean X?" with the name most similar to `name`, or "" if none is similar.
 
     Args:
-        least: How alike they must be, 1 for equal.
+        name: The name to compare.
+        names: The names to choose from.
+        least: The lowest similarity; equal names have 1.
     """
     near = difflib.get_close_matches(name, list(names), 1, least)
     return f" Did you mean {near[0]}?" if near else ""
 
 
 def printable(line: str) -> str:
-    """A line for a terminal: a name in it may hold control characters, which become escapes."""
+    """Returns a line for a terminal, with control characters escaped."""
     return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), line)
 
 
 def run_command(main: Callable[[], int | None]) -> NoReturn:
     """Runs a command's `main` and exits with its code (None is 0).
 
-    Only the two errors above become a sentence on stderr: any other exception is a bug of ours
-    and keeps its traceback.
+    The two errors above are printed on stderr. Any other exception is a bug and keeps its
+    traceback.
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # names of files may be any bytes
+        if isinstance(stream, io.TextIOWrapper):  # file names can be any bytes
             stream.reconfigure(errors="backslashreplace")
     try:
         with _no_interrupt_is_lost():

@@ -1,4 +1,4 @@
-"""Locks a folder for one process: a workdir of a run, or the parts of a video."""
+"""Locks a folder for one process: the workdir of a run, or the parts of a video."""
 
 import contextlib
 import errno
@@ -24,23 +24,23 @@ def _leave() -> None:
     _held.clear()
 
 
-# A forked child would hold the lock, too, and live on with it where its parent is killed.
+# A forked child would also hold the lock, even after its parent was killed.
 if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(after_in_child=_leave)
 
 
 @contextlib.contextmanager
 def hold(workdir: epath.Path) -> Generator[None]:
-    """No other run can hold the same workdir meanwhile; buckets (gs://) are not locked.
+    """Locks a workdir while the block runs; buckets (gs://) are not locked.
 
     Raises:
-        InputError: Another run holds it, or the workdir cannot be made.
-        RunError: There is no room for the file.
+        InputError: Another run holds the lock, or the workdir cannot be created.
+        RunError: The disk is full.
     """
     if "://" in os.fspath(workdir):
         yield
         return
-    lock = locked(workdir, f"{workdir}: another run is at work here", "--workdir")
+    lock = locked(workdir, f"{workdir}: another run uses this folder", "--workdir")
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(lock)
@@ -53,19 +53,19 @@ def hold(workdir: epath.Path) -> Generator[None]:
 
 @contextlib.contextmanager
 def locked(folder: os.PathLike[str], busy: str, flag: str) -> Generator[None]:
-    """No other process can hold the same folder meanwhile, from this machine or over NFS.
+    """Locks a folder against other processes, of this machine or over NFS, while the block runs.
 
-    The lock is the kernel's (flock): it ends with this process, however that ends. A file in the
-    folder says who holds it, and is removed at the end. Where a file system has no locks, that is
-    told; on Windows there is none.
+    The lock is the kernel's (flock), so it is released however this process ends. The lock file
+    contains the owner and is removed at the end. A file system without locks causes a warning. On
+    Windows nothing is locked.
 
     Args:
-        folder: Made if it is missing.
-        busy: The beginning of the sentence for the process that comes second.
-        flag: What it may change instead of waiting.
+        folder: Created if it is missing.
+        busy: The beginning of the message for a second process.
+        flag: The flag that a second process can change instead of waiting.
 
     Raises:
-        InputError: Another process holds it.
+        InputError: Another process holds the lock.
         OSError: The folder or the file cannot be written.
     """
     try:
@@ -79,8 +79,8 @@ def locked(folder: os.PathLike[str], busy: str, flag: str) -> Generator[None]:
         try:
             os.makedirs(folder, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except (FileExistsError, FileNotFoundError) as gone:  # maybe removed by one that just ends
-            error = gone
+        except (FileExistsError, FileNotFoundError) as removed:  # perhaps by a process that ends
+            error = removed
             continue
         _held.add(descriptor)
         try:
@@ -89,19 +89,19 @@ def locked(folder: os.PathLike[str], busy: str, flag: str) -> Generator[None]:
             holder = os.read(descriptor, 200).decode(errors="replace").strip() or "process unknown"
             _release(descriptor)
             raise InputError(
-                f"{busy} ({holder}); wait for it or stop it, or take another {flag}"
+                f"{busy} ({holder}); wait for it or stop it, or choose another {flag}"
             ) from None
-        except OSError as none:
+        except OSError as failure:
             print(
-                f"warning: {folder}: its file system has no locks ({none.strerror}): nothing "
-                "keeps a second run from spoiling this one",
+                f"warning: {folder}: its file system has no locks ({failure.strerror}), so "
+                "do not start a second run here",
                 file=sys.stderr,
             )
             break
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), os.stat(path)):
                 break
-        _release(descriptor)  # of a file that its owner removed before it let go
+        _release(descriptor)  # its owner removed the file before releasing the lock
     else:
         raise error
     try:
@@ -113,7 +113,7 @@ def locked(folder: os.PathLike[str], busy: str, flag: str) -> Generator[None]:
         )
         yield
     finally:
-        if descriptor in _held:  # in a forked child it is closed
+        if descriptor in _held:  # a forked child has closed it
             with contextlib.suppress(OSError):
                 os.unlink(path)
             _release(descriptor)

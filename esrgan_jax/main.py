@@ -18,12 +18,12 @@ from esrgan_jax.packaged import home
 from esrgan_jax.training.stopping import RunStopped, end_at_once, ignore_from_now_on
 
 USAGE = "python -m esrgan_jax.main --config=configs/x4.py --workdir=DIR [--config.KEY=VALUE …]"
-HELP = f"""Trains the PSNR stage and the GAN stage, or goes on with them; see docs/training.md.
+HELP = f"""Trains the PSNR stage and the GAN stage, or continues them; see docs/training.md.
 
 usage: {USAGE}
 
   --config=FILE       a config, such as configs/x4.py, or configs/x4.py:basicsr with a recipe
-  --workdir=DIR       folder of the run: checkpoints, logs, the config; training goes on from it
+  --workdir=DIR       folder of the run: checkpoints, logs, the config; training continues from it
   --config.KEY=VALUE  changes a setting; with --config, --help lists them all
   --help, --version
 """
@@ -31,33 +31,33 @@ _CONFIG = config_flags.DEFINE_config_file("config", None, "A config file.", lock
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 
 
-def load_config(given: str) -> Any:
-    """What the config file FILE or FILE:RECIPE returns.
+def load_config(name: str) -> ConfigDict:
+    """Loads the config FILE or FILE:RECIPE.
 
     Raises:
-        InputError: It is not there, or no config comes of it.
+        InputError: The file is missing, fails, or is not a config.
     """
-    file, colon, recipe = given.partition(":")
+    file, colon, recipe = name.partition(":")
     if not Path(file).is_file():
         packaged = [path.relative_to(home()) for path in home().glob("configs/**/*.py")]
         packaged.sort(key=lambda path: (len(path.parts), path))
-        there = ", ".join(map(str, packaged))
-        raise InputError(f"--config={given}: there is no such file; the package has {there}")
+        files = ", ".join(map(str, packaged))
+        raise InputError(f"--config={name}: there is no such file; the package has {files}")
     try:
         config = runpy.run_path(file)["get_config"](*[recipe] * bool(colon))
     except KeyError as error:
-        raise InputError(f"--config={given}: has no {error}, so it is no config file") from None
-    except Exception as error:  # of whoever wrote it
+        raise InputError(f"--config={name}: has no {error}, so it is not a config") from None
+    except Exception as error:  # a user's config may raise anything
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        said = " ".join(str(error).split())
-        raise InputError(f"--config={given} cannot be loaded: {kind}{said}") from error
+        reason = " ".join(str(error).split())
+        raise InputError(f"--config={name} cannot be loaded: {kind}{reason}") from error
     if not isinstance(config, ConfigDict):
-        raise InputError(f"--config={given}: get_config returns no ConfigDict")
+        raise InputError(f"--config={name}: get_config does not return a ConfigDict")
     return config
 
 
-def settings(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every setting by its key, as it is written on the command line."""
+def settings(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields every setting with its key, as it is written on the command line."""
     for name, value in config.items():
         if isinstance(value, ConfigDict):
             yield from settings(value, f"{prefix}{name}.")
@@ -65,20 +65,20 @@ def settings(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{name}", value
 
 
-def _help(config: Any) -> str:
+def _help(config: ConfigDict | None) -> str:
     if config is None:
         return HELP
     from esrgan_jax.training.setting_rules import rules
 
-    what, rows = rules(config), dict(settings(config))
+    what, rows = rules(config.to_dict()), dict(settings(config))
     keys, shown = max(map(len, rows)), {key: f"{value!r}" for key, value in rows.items()}
     values = min(max(map(len, shown.values())), 24)
     lines = [f"  {key:{keys}}  {shown[key]:{values}}  {what.get(key, '')}" for key in rows]
     return HELP + "\nsettings, their values, and what they may be:\n\n" + "\n".join(lines)
 
 
-def _check_names(arguments: list[str], config: Any) -> None:
-    """InputError that names a flag or a setting which there is not, and the one that is meant."""
+def _check_names(arguments: list[str], config: ConfigDict) -> None:
+    """Raises InputError for an unknown flag or setting, and suggests a similar one."""
     keys = dict(settings(config))
     sections = {key.rpartition(".")[0] for key in keys}
     for text in arguments:
@@ -94,7 +94,7 @@ def _check_names(arguments: list[str], config: Any) -> None:
             raise InputError(f"--{name} is a section: change one of its settings, see --help")
         near = difflib.get_close_matches(name, ["config", "workdir", "help", "version"], 1)
         near += [f"config.{key}" for key in difflib.get_close_matches(key, list(keys), 1)]
-        # A flag that was meant as one, a setting as a setting.
+        # For a setting, suggest a setting; for a flag, a flag.
         meant = near[-1:] if "." in name or name.removeprefix("no") in keys else near[:1]
         kind = "setting" if name != key else "flag"
         advice = f"did you mean --{meant[0]}?" if meant else "see --help"
@@ -104,22 +104,22 @@ def _check_names(arguments: list[str], config: Any) -> None:
 def _parse(argv: list[str]) -> list[str]:
     # Configs import each other: `from configs import x4`, from the current folder or the package.
     sys.path += [folder for folder in ("", str(home())) if folder not in sys.path]
-    argv = _found(argv)
+    argv = _expand_paths(argv)
     arguments = argv[1:]
     if "--version" in arguments:
         print(f"esrgan_jax {__version__}")
         sys.exit(0)
-    given = [a.partition("=")[2] for a in arguments if a.lstrip("-").startswith("config=")]
-    given += [b for a, b in itertools.pairwise(arguments) if a in ("--config", "-config")]
-    config = load_config(given[-1]) if given else None
+    configs = [a.partition("=")[2] for a in arguments if a.lstrip("-").startswith("config=")]
+    configs += [b for a, b in itertools.pairwise(arguments) if a in ("--config", "-config")]
+    config = load_config(configs[-1]) if configs else None
     if {"--help", "-help", "-h", "--helpfull", "--helpshort"} & set(arguments):
         print(_help(config))
         sys.exit(0)
-    _check_names(arguments, config or {})
+    _check_names(arguments, config or ConfigDict())
     try:
         rest = flags.FLAGS(argv)
     except (flags.Error, KeyError, AttributeError, ValueError, TypeError) as error:
-        raise InputError(_said(error, config)) from error
+        raise InputError(_reason(error, config or ConfigDict())) from error
     if len(rest) > 1:
         raise InputError(f"unknown argument {rest[1]!r}: flags look like --workdir=DIR")
     if _CONFIG.value is None or not _WORKDIR.value:
@@ -128,43 +128,43 @@ def _parse(argv: list[str]) -> list[str]:
     return rest
 
 
-def _clear_paths(config: Any) -> None:
-    """Paths that are given as none, None or nothing become None; such a file is ./none."""
+def _clear_paths(config: ConfigDict) -> None:
+    """Sets paths that are "", "none" or "None" to None; a file of that name is ./none."""
     from esrgan_jax.setting_rule import PATH
     from esrgan_jax.training.setting_rules import rules
 
-    what = rules(config)
+    what = rules(config.to_dict())
     for key, value in list(settings(config)):
         if what.get(key) == PATH.what and isinstance(value, str) and value.lower() in ("", "none"):
             config.update_from_flattened_dict({key: None})
 
 
-def _said(error: Exception, config: Any) -> str:
-    """One line: of a value that is of another type, what to take."""
+def _reason(error: Exception, config: ConfigDict) -> str:
+    """Returns absl's message in one line; for a value of the wrong type, what to take instead."""
     from esrgan_jax.training.setting_rules import rules
 
     text = " ".join(str(error).split())
     flag = text.removeprefix("flag ").partition(": ")[0]
-    what = rules(config or {}).get(flag.removeprefix("--config.").partition("=")[0])
+    what = rules(config.to_dict()).get(flag.removeprefix("--config.").partition("=")[0])
     return f"{flag}: take {what}" if what else text
 
 
-def _found(arguments: list[str]) -> list[str]:
-    """The arguments, in which ~ is the home folder and a config that the package has is found."""
-    found = list(arguments)
+def _expand_paths(arguments: list[str]) -> list[str]:
+    """Returns the arguments with ~ expanded, and with the package's path of a packaged config."""
+    expanded = list(arguments)
     for index, argument in enumerate(arguments):
         flag, equals, value = argument.partition("=")
         name = flag.lstrip("-")
         if equals and name in ("config", "workdir"):
             value = os.path.expanduser(value)
-            found[index] = f"{flag}={_packaged(value) if name == 'config' else value}"
+            expanded[index] = f"{flag}={_packaged(value) if name == 'config' else value}"
         elif name == "config" and not equals and index + 1 < len(arguments):
-            found[index + 1] = _packaged(arguments[index + 1])
-    return found
+            expanded[index + 1] = _packaged(arguments[index + 1])
+    return expanded
 
 
 def _packaged(config: str) -> str:
-    """The path of a config, FILE or FILE:RECIPE, in the package where there is no such file."""
+    """Returns the config FILE or FILE:RECIPE; the package's if there is no such file here."""
     file, colon, recipe = config.partition(":")
     packaged = home() / file
     if Path(file).exists() or not packaged.is_file():
@@ -173,7 +173,7 @@ def _packaged(config: str) -> str:
 
 
 def _main(_: list[str]) -> None:
-    logging.set_verbosity(logging.WARNING)  # Orbax tells every phase of a save
+    logging.set_verbosity(logging.WARNING)  # Orbax logs every phase of a save
     from esrgan_jax.compilation import keep_programs
     from esrgan_jax.training.loop import train_and_evaluate, use_cores
 
@@ -182,15 +182,15 @@ def _main(_: list[str]) -> None:
     try:
         train_and_evaluate(_CONFIG.value, str(_WORKDIR.value))
     except RunStopped as stopped:
-        ignore_from_now_on()  # in its last moments Python would end by them, with another code
+        ignore_from_now_on()  # while Python ends, a signal would change the exit code
         print(stopped, file=sys.stderr)
         sys.exit(128 + stopped.signal)
 
 
 def run() -> NoReturn:
-    """The command."""
-    end_at_once()  # before the training, where there is nothing to save
-    # Where a run is ended at once, Python's process that frees the semaphores of workers says so.
+    """Runs the command and exits."""
+    end_at_once()  # until training begins there is nothing to save
+    # When a run is ended at once, Python's resource tracker warns that it frees semaphores.
     os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.resource_tracker")
     run_command(lambda: app.run(_main, flags_parser=_parse))
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 
 def home() -> Path:
-    """The folder of `configs/` and `tools/`: the repository, or their copies in the wheel."""
+    """Returns the folder of `configs/` and `tools/`: the repository, or a folder of the wheel."""
     package = Path(__file__).parent
     wheel = package / "packaged_files"
     return wheel if wheel.is_dir() else package.parent

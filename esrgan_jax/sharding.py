@@ -1,54 +1,54 @@
-"""One mesh axis, `data`: batches are split over it, everything else is on every device."""
+"""Device mesh with one axis, `data`: batches are split over it, all else is replicated."""
 
 import os
 from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 MOST_CORES = 8  # each has a copy of the parameters
 
 
 def split_cpu(*batches: int) -> None:
-    """Makes each core a device, to be called before JAX has looked for devices.
+    """Makes each CPU core a device; call it before JAX is initialised.
 
-    By itself JAX takes a processor for one device, and XLA computes the convolutions of small
-    networks on one of its cores. Nothing changes where there are accelerators, or where
-    JAX_NUM_CPU_DEVICES says how many devices there are to be.
+    By default JAX treats the CPU as one device, and XLA computes the convolutions of small networks
+    on one core. With accelerators, or if JAX_NUM_CPU_DEVICES is set, nothing changes.
 
     Args:
-        *batches: Images that have to be shared out evenly.
+        *batches: Batch sizes that the number of devices must divide.
     """
     if "JAX_NUM_CPU_DEVICES" in os.environ:
         return
-    affinity = getattr(os, "sched_getaffinity", None)  # of Linux: the cores that we may use
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux: the cores of this process
     cores = min(len(affinity(0)) if affinity else os.cpu_count() or 1, MOST_CORES)
     even = [n for n in range(1, cores + 1) if all(batch % n == 0 for batch in batches)]
     jax.config.update("jax_num_cpu_devices", max(even))
 
 
 def create_mesh(devices: Sequence[Any] | None = None) -> Mesh:
-    """All devices (or those given) in a row.
+    """Creates a mesh of all devices, or of those passed.
 
-    The axis is of type Auto, where the compiler places what is in between: under JAX's default,
-    Explicit, convolutions of some placements ask for shardings that Flax Linen cannot give.
+    The axis type is Auto, so that the compiler chooses the sharding of intermediate results. With
+    JAX's default, Explicit, some convolutions need shardings that Flax Linen cannot pass.
     """
     row = jax.devices() if devices is None else devices
     return jax.make_mesh((len(row),), ("data",), (AxisType.Auto,), devices=row)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The whole array on every device."""
+    """Returns the sharding of an array that is copied to every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def batched(mesh: Mesh) -> NamedSharding:
-    """The leading axis split over the devices."""
+    """Returns the sharding that splits the leading axis over the devices."""
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
-def put_batch(batch: Any, mesh: Mesh) -> Any:
-    """This process's part of a batch (NumPy, leading axis first) as part of the global arrays."""
+def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """Puts this process's part of a batch on its devices, split along the leading axis."""
     sharding = batched(mesh)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)

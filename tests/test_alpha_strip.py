@@ -47,7 +47,7 @@ def test_networks_may_be_others(image):
 
 def test_the_image_is_not_overwritten_nor_another_kind_promised(image):
     before = image.read_bytes()
-    for name, message in ((image.name, "would overwrite what is read"), ("a.jpg", "as PNG")):
+    for name, message in ((image.name, "would overwrite the input"), ("a.jpg", "as PNG")):
         with pytest.raises(InputError, match=message):
             alpha_strip.main([str(image), f"--output={image.with_name(name)}"])
     assert image.read_bytes() == before

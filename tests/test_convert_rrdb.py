@@ -103,7 +103,7 @@ def test_key_chooses_the_network(tmp_path, generator):
 
 def test_refusals(tmp_path, source, generator):
     for arguments, message in (
-        ([source, source], "would overwrite what is read"),
+        ([source, source], "would overwrite the input"),
         ([source, tmp_path / "x.safetensors", "--wrap=params"], "only .pth"),
         ([source, tmp_path / "x", f"--json={tmp_path / 'x.json'}"], "--json describes one of"),
         ([source, tmp_path / "x.npz", f"--json={tmp_path / 'x.json'}"], "--json describes one of"),
@@ -132,7 +132,7 @@ def test_a_damaged_orbax_directory(tmp_path, source):
     convert_rrdb.main([str(source), str(tmp_path / "orbax")])
     for part in (tmp_path / "orbax" / "state").glob("ocdbt.process_0/d/*"):
         part.write_bytes(part.read_bytes()[:10])
-    with pytest.raises(InputError, match=r"is damaged \(.*\); take another checkpoint"):
+    with pytest.raises(InputError, match=r"is damaged \(.*\); use another checkpoint"):
         load_generator(tmp_path / "orbax")
 
 

@@ -338,5 +338,5 @@ def test_an_impossible_sheet_is_told_first(photos):
     for name, message in (("sheet.bmp", "is not an output format"), ("sheet", "no ending")):
         with pytest.raises(InputError, match=rf"--sheet=\S+ .*{message}"):
             main(arguments(["none.npz"], photos, sheet=photos.parent / name))
-    with pytest.raises(InputError, match="would overwrite what is read"):
+    with pytest.raises(InputError, match="would overwrite the input"):
         main(arguments(["none.npz"], photos, sheet=photos / "sub" / "b.png"))

@@ -230,7 +230,7 @@ def test_what_is_read_is_not_overwritten(tmp_path, pair):
     link = tmp_path / "link.stablehlo"
     link.symlink_to(psnr)
     for arguments in ([psnr, link], [gan, link, f"--psnr_model={psnr}", "--alpha=0.5"]):
-        with pytest.raises(InputError, match="would overwrite what is read"):
+        with pytest.raises(InputError, match="would overwrite the input"):
             export.main([str(argument) for argument in arguments])
 
 

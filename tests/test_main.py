@@ -58,7 +58,7 @@ def parse(monkeypatch):
         ([RUN, "--config=configs/none.py"], "no such file; the package has configs/demo.py, "),
         ([RUN, "--config=configs"], "--config=configs: there is no such file"),
         ([RUN, "--config=setup.cfg"], "--config=setup.cfg cannot be loaded: SyntaxError: "),
-        ([RUN, "--config=esrgan_jax/errors.py"], "has no 'get_config', so it is no config file"),
+        ([RUN, "--config=esrgan_jax/errors.py"], "has no 'get_config', so it is not a config"),
         ([RUN, "--config=configs/x4.py:best"], "loaded: recipe 'best': choose one of paper,"),
         ([RUN, "--config=configs/demo.py:abc"], "loaded: TypeError: get_config() takes 0"),
     ],
@@ -73,7 +73,7 @@ def test_what_is_wrong_is_told_in_one_line(parse, arguments, message):
 
 def test_a_config_that_returns_something_else_is_told(parse, tmp_path):
     (tmp_path / "mine.py").write_text("def get_config():\n    return {'steps': 1}\n")
-    with pytest.raises(InputError, match="get_config returns no ConfigDict"):
+    with pytest.raises(InputError, match="get_config does not return a ConfigDict"):
         parse(f"--config={tmp_path}/mine.py", RUN)
     (tmp_path / "mine.py").write_text("def get_config():\n    raise OSError('two\\nlines')\n")
     with pytest.raises(InputError, match=r"mine.py cannot be loaded: OSError: two lines$"):
