@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from esrgan_jax.errors import InputError
-from esrgan_jax.evaluation.comparison import MARGIN, Row, comparison, sheet, telling_box
+from esrgan_jax.evaluation.comparison import MARGIN, Row, comparison, sheet, worst_box
 
 
 def panel_of(sheet, index, count, height, width):
@@ -169,8 +169,8 @@ def test_the_box_is_where_the_error_is_largest(rng):
         for left in range(90 - side + 1)
     }
     best = max(errors, key=lambda place: errors[place])
-    assert telling_box(worse, hr) == (*best, side, side)
-    assert telling_box(hr, hr) == (0, 0, side, side)
+    assert worst_box(worse, hr) == (*best, side, side)
+    assert worst_box(hr, hr) == (0, 0, side, side)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_the_box_fits_the_image(size, side):
     hr = np.zeros((*size, 3), np.uint8)
     worse = hr.copy()
     worse[-1, -1] = 255
-    top, left, height, width = telling_box(worse, hr)
+    top, left, height, width = worst_box(worse, hr)
     assert (height, width) == (side, side)
     assert top + side == size[0]
     assert left + side == size[1]

@@ -60,7 +60,7 @@ def test_lr_that_does_not_fit_is_explained(photos, tmp_path):
         image_paths(photos, lr, 4)
     write_image(lr / "sub/b.png", np.zeros((15, 10, 3), np.uint8))
     pair = image_paths(photos, lr, 4)[0]
-    with pytest.raises(InputError, match=r"lr/a\.png has 26x22 px, but 1/4 of .*a\.png has 13x11"):
+    with pytest.raises(InputError, match=r"lr/a\.png has 26x22 px, but 1/4 of .*a\.png is 13x11"):
         read_pair(*pair, 4)
     write_image(lr / "ax4.png", np.zeros((11, 13, 3), np.uint8))
     with pytest.raises(InputError, match=r"no partner: \S+lr/ax4\.png;"):
@@ -192,13 +192,13 @@ def test_several_models_stand_beside_each_other(photos, models, tmp_path, capsys
 
 def test_models_of_two_scales_are_refused(photos, model, tmp_path):
     other = save_model(tmp_path / "double.npz", scale=2)
-    with pytest.raises(InputError, match=r"model enlarges 4 times and double 2 times"):
+    with pytest.raises(InputError, match=r"model upscales 4 times and double 2 times"):
         main(arguments([model, other], photos))
 
 
 def test_a_blend_is_of_one_model(photos, models, capsys):
     mixed = [f"--psnr_model={models[0]}", "--alpha=0.5"]
-    with pytest.raises(InputError, match=r"mix with one --model, and 2 are given"):
+    with pytest.raises(InputError, match=r"need exactly one --model, but 2 are given"):
         main([*arguments(models, photos), *mixed])
     main([*arguments(models[1:], photos), *mixed])
     assert capsys.readouterr().out.splitlines()[0].split() == ["bicubic", "net,", "alpha", "0.5"]
@@ -273,7 +273,7 @@ def test_means_of_all_methods_are_over_the_same_images(
 
 
 def test_an_unknown_metric_is_told_first(photos):
-    with pytest.raises(InputError, match=r"'psnr' is no metric: choose of psnr_y, .*niqe"):
+    with pytest.raises(InputError, match=r"'psnr' is not a metric: choose from psnr_y, .*niqe"):
         main([*arguments(["none.npz"], photos), "--metrics=ssim_y,psnr"])
 
 

@@ -1,1 +1,1 @@
-"""Metrics, and tables and figures that compare networks."""
+"""Metrics of images, and the tables and figures that compare networks."""

@@ -10,8 +10,8 @@ from esrgan_jax.errors import InputError
 
 MARGIN = 12
 SMALLEST_FONT = 10
-PANEL = 256  # the side of a sheet's crops, enlarged
-WHOLE = (384, PANEL)  # the room of a sheet's whole images, (width, height)
+PANEL = 256  # the side of a crop in a sheet, after magnification
+WHOLE = (384, PANEL)  # the largest (width, height) of a whole image in a sheet
 FRAME_WIDTH = 3
 
 
@@ -21,25 +21,27 @@ def comparison(
     box: tuple[int, int, int, int] | None = None,
     zoom: int = 1,
 ) -> np.ndarray:
-    """Labelled panels of one size in a row on white.
+    """Draws labelled images of one scene side by side on white.
 
     Args:
-        panels: (label, image) pairs; a label may have several lines, such as a name and a
-            score, in Latin letters (Pillow's font has no others: "x4", "alpha"); an image is
-            (H, W, 3) uint8. All are brought to the largest image's size by
-            nearest neighbour, so the LR panel shows its pixels. Images are taken to show the
-            same scene, sizes apart.
-        box: (top, left, height, width) in pixels of the largest image: shows this part alone.
-        zoom: Every pixel of the largest image as zoom x zoom pixels.
+        panels: (label, image) pairs. A label may have several lines, such as a name and a score,
+            in Latin letters only, since Pillow's font has no others. An image is (H, W, 3) uint8.
+            All are resized to the largest one by nearest neighbour, so the pixels of LR are seen.
+        box: (top, left, height, width) of the part to show, in pixels of the largest image.
+        zoom: Each pixel of the largest image is drawn as zoom x zoom pixels.
 
     Returns:
         (H', W', 3) uint8.
 
     Raises:
-        InputError: no panels, an image of another kind, a box outside the image.
+        InputError: There are no panels, an image has another shape or dtype, or the box is not
+            inside the image.
     """
     if not panels or zoom < 1:
-        raise InputError(f"a comparison of {len(panels)} panels at zoom {zoom}: give one or more")
+        raise InputError(
+            f"a comparison needs one panel or more and a zoom of 1 or more, got {len(panels)} "
+            f"panels and zoom {zoom}"
+        )
     for label, image in panels:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise InputError(
@@ -70,10 +72,10 @@ class Row(NamedTuple):
     """One image of a sheet.
 
     Attributes:
-        caption: Below the whole image.
+        caption: The text below the whole image.
         whole: (H, W, 3) uint8.
-        box: (top, left, height, width): where in it the crops are from.
-        crops: (label, (height, width, 3) uint8), whose sides divide PANEL.
+        box: (top, left, height, width), the part of `whole` that the crops show.
+        crops: Pairs of a label and a (height, width, 3) uint8 crop. Its sides divide PANEL.
     """
 
     caption: str
@@ -83,13 +85,13 @@ class Row(NamedTuple):
 
 
 def sheet(rows: Sequence[Row]) -> np.ndarray:
-    """Images one below the other, each with the enlarged crops of several methods beside it.
+    """Draws one row for each image: the whole image and magnified crops of several methods.
 
-    The figure of papers (arXiv 1809.00219, Fig. 7): on the left the whole image, reduced, with a
-    red frame around the part that the crops show.
+    As in papers (arXiv 1809.00219, Fig. 7): the whole image is on the left, reduced, with a red
+    frame around the part that the crops show.
 
     Returns:
-        (H, W, 3) uint8, of one layout for all rows.
+        (H, W, 3) uint8; all rows have the same layout.
     """
     labels = [label for row in rows for label, _ in row.crops]
     font = _font(labels, PANEL - 2 * MARGIN)
@@ -109,22 +111,22 @@ def sheet(rows: Sequence[Row]) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def telling_box(worse: np.ndarray, hr: np.ndarray) -> tuple[int, int, int, int]:
-    """Where one image loses most of another: the square with the largest squared error.
+def worst_box(result: np.ndarray, hr: np.ndarray) -> tuple[int, int, int, int]:
+    """Returns the square in which a result has the largest squared error.
 
     Args:
-        worse: (H, W, 3) uint8, such as bicubic.
+        result: (H, W, 3) uint8, such as bicubic.
         hr: (H, W, 3) uint8.
 
     Returns:
-        (top, left, side, side); of equal squares the first. The side is a power of two that
-        divides PANEL: 128 in large images, 64, or what fits.
+        (top, left, side, side), of equal squares the first. The side is a power of two that
+        divides PANEL: 128 in large images, else 64, or less if the image is smaller.
     """
     shorter = min(hr.shape[:2])
     side = PANEL // 2 if shorter >= 3 * PANEL // 2 else PANEL // 4
     while side > shorter:
         side //= 2
-    error = ((hr.astype(np.int64) - worse) ** 2).sum(axis=2)
+    error = ((hr.astype(np.int64) - result) ** 2).sum(axis=2)
     total = np.pad(error.cumsum(0).cumsum(1), ((1, 0), (1, 0)))  # above and to the left of a point
     sums = total[side:, side:] - total[:-side, side:] - total[side:, :-side] + total[:-side, :-side]
     top, left = np.unravel_index(sums.argmax(), sums.shape)
@@ -132,7 +134,7 @@ def telling_box(worse: np.ndarray, hr: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def _framed(image: np.ndarray, box: tuple[int, int, int, int]) -> Image.Image:
-    """The image brought into WHOLE, with a frame around the box, as far as there is room."""
+    """Returns the image resized to fit WHOLE, with a frame around the box, cut at the edges."""
     height, width = image.shape[:2]
     ratio = min(WHOLE[0] / width, WHOLE[1] / height)
     size = (max(round(width * ratio), 1), max(round(height * ratio), 1))
@@ -153,7 +155,7 @@ def _in_a_row(
     columns: Sequence[int],
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
 ) -> np.ndarray:
-    """Images in columns of these widths, their labels in one line below, on white."""
+    """Draws images in columns of the given widths on white, with their labels below."""
     height = max(image.height for _, image in panels)
     label_height = max(_text_size(label, font)[1] for label, _ in panels)
     size = (MARGIN + sum(columns) + MARGIN * len(columns), height + label_height + 3 * MARGIN)
@@ -170,7 +172,7 @@ def _in_a_row(
 
 
 def _font(labels: Sequence[str], width: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own font, as large as the widest label allows, so no system font is needed."""
+    """Returns Pillow's built-in font, as large as the widest label allows in `width` pixels."""
     size = max(SMALLEST_FONT, width // 12)
     while size > SMALLEST_FONT:
         font = ImageFont.load_default(size)

@@ -1,7 +1,7 @@
-"""LPIPS: the perceptual distance of two images, from features of AlexNet.
+"""LPIPS, the perceptual distance of two images from features of AlexNet.
 
-Version 0.1 with AlexNet of Zhang et al. 2018 (arXiv 1801.03924), which papers report as LPIPS:
-0 for equal images, about 0.7 for unlike ones.
+This is version 0.1 of Zhang et al. 2018 (arXiv 1801.03924) with AlexNet, which papers report as
+LPIPS: 0 for equal images, about 0.7 for very different ones.
 """
 
 import os
@@ -19,23 +19,23 @@ from esrgan_jax.errors import InputError
 from esrgan_jax.interop import zoo
 from esrgan_jax.interop.weight_file import check_tensors, read_tensors
 
-# What brings an image in [-1, 1] to the network (the authors' ScalingLayer).
+# Normalisation of the network's input, from an image in [-1, 1] (the authors' ScalingLayer).
 SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
-EPSILON = 1e-10  # beside the length of a feature vector that may be zero
-SMALLEST_SIDE = 31  # pixels of a side that leave one to the last layers
+EPSILON = 1e-10  # added to the length of a feature vector, which may be zero
+SMALLEST_SIDE = 31  # pixels; the last layers then have one
 BUCKET = 256  # sides are padded to a multiple of this many pixels
 
 
 class _Shape(NamedTuple):
-    """A convolution of AlexNet and the ReLU behind it.
+    """A convolution of AlexNet that is followed by a ReLU.
 
     Attributes:
-        position: Of the convolution in torchvision's `features`.
-        inputs, outputs: Channels.
+        position: Index of the convolution in torchvision's `features`.
+        inputs, outputs: Numbers of channels.
         size: Kernel height and width.
         stride: Step in both directions.
-        padding: Zeros on all four sides.
+        padding: Rows or columns of zeros on each side.
         pooled: Whether a max-pool of 3x3 with stride 2 comes first.
     """
 
@@ -63,7 +63,7 @@ class Layer(NamedTuple):
     Attributes:
         kernel: (K, K, I, O) float32.
         bias: (O,) float32.
-        weight: (O,) float32, how much each channel counts in LPIPS.
+        weight: (O,) float32, the weight of each channel in LPIPS.
     """
 
     kernel: Any
@@ -72,13 +72,13 @@ class Layer(NamedTuple):
 
 
 def load_lpips() -> Callable[[np.ndarray, np.ndarray], float]:
-    """LPIPS with the published weights, which the zoo fetches where the cache lacks them.
+    """Returns `lpips` as a function of two images, with the published weights.
 
-    Returns:
-        `lpips` of two images.
+    The weights are downloaded once by `zoo.fetch`.
 
     Raises:
-        RunError: as `zoo.fetch`.
+        InputError: A file has the wrong content.
+        RunError: As `zoo.fetch`.
     """
     return partial(lpips, read_layers(zoo.fetch("alexnet"), zoo.fetch("lpips-alex")))
 
@@ -86,15 +86,15 @@ def load_lpips() -> Callable[[np.ndarray, np.ndarray], float]:
 def read_layers(
     alexnet: str | os.PathLike[str], linear: str | os.PathLike[str]
 ) -> tuple[Layer, ...]:
-    """The five layers, from two weight files.
+    """Reads the five layers from two weight files.
 
     Args:
-        alexnet: torchvision's AlexNet, `features.N.weight` (OIHW) and `.bias`; a classifier in it
-            is ignored.
+        alexnet: torchvision's AlexNet, `features.N.weight` (OIHW) and `.bias`; its classifier is
+            ignored.
         linear: The weights of LPIPS, `linN.model.1.weight` (1, O, 1, 1).
 
     Raises:
-        InputError: No such file, damaged, or not these tensors.
+        InputError: A file is missing, is damaged or has other tensors.
     """
     network = {
         name: tensor
@@ -126,25 +126,22 @@ def _float32(tensor: np.ndarray) -> jax.Array:
 
 
 def lpips(layers: Sequence[Layer], a: np.ndarray, b: np.ndarray) -> float:
-    """The distance of two images.
+    """Returns the distance of two images: 0 for equal images, the same for (a, b) and (b, a).
 
     Args:
-        layers: As `read_layers` gives them.
-        a, b: (H, W, 3) uint8 RGB of one shape, sides of SMALLEST_SIDE pixels or more.
-
-    Returns:
-        0 for equal images, and the same for (b, a).
+        layers: From `read_layers`.
+        a, b: (H, W, 3) uint8 RGB of one shape, with sides of SMALLEST_SIDE pixels or more.
 
     Raises:
-        InputError: Other shapes or dtypes.
+        InputError: The images have other shapes or dtypes.
     """
     _check(a, b)
     height, width = a.shape[:2]
-    # A program per shape would be compiled, which takes longer than running it on the images of
-    # a folder. So sides are padded, and the pad is kept from counting.
+    # A program for each shape would take longer to compile than to run on a folder of images. So
+    # images are padded to few shapes, and the padding is masked.
     pad = ((0, -height % BUCKET), (0, -width % BUCKET), (0, 0))
     network = [(layer.kernel, layer.bias) for layer in layers]
-    # One program for both, else equal images might have features that differ.
+    # Both go through the same program; otherwise equal images might get different features.
     features = [_features(network, np.pad(image, pad), height, width) for image in (a, b)]
     return float(_distance([layer.weight for layer in layers], *features))
 
@@ -158,7 +155,7 @@ def _check(a: np.ndarray, b: np.ndarray) -> None:
     if a.shape != b.shape:
         raise InputError(
             f"images of shapes {a.shape} and {b.shape} cannot be compared; "
-            "bring them to one size first"
+            "resize them to one size first"
         )
     height, width = a.shape[:2]
     if min(height, width) < SMALLEST_SIDE:
@@ -168,7 +165,7 @@ def _check(a: np.ndarray, b: np.ndarray) -> None:
         )
 
 
-Size = tuple[jax.Array, jax.Array]  # (height, width) of what counts of an array
+Size = tuple[jax.Array, jax.Array]  # (height, width) of the part that is not padding
 
 
 @jax.jit
@@ -178,10 +175,10 @@ def _features(
     height: jax.Array,
     width: jax.Array,
 ) -> list[tuple[jax.Array, Size]]:
-    """Behind each ReLU ((1, h, w, O) unit vectors, (height, width) of what counts of them).
+    """Returns after each ReLU (1, h, w, O) unit vectors and their size without padding.
 
-    `image` is (H, W, 3) uint8, of which the upper left (height, width) counts. Outside that are
-    zeros before every convolution, as in the zero padding that the network has anyway.
+    `image` is (H, W, 3) uint8; only its upper left (height, width) is used. The rest is zero before
+    every convolution, like the network's own zero padding.
     """
     x = image.astype(jnp.float32) / 127.5 - 1
     x = (x - jnp.asarray(SHIFT).reshape(1, 1, 3)) / jnp.asarray(SCALE).reshape(1, 1, 3)
@@ -198,7 +195,7 @@ def _features(
             (layer.stride, layer.stride),
             [(layer.padding, layer.padding)] * 2,
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            precision="highest",  # else GPUs and TPUs round the factors, and figures differ
+            precision="highest",  # otherwise GPUs and TPUs round the factors
         )
         size = _windows(size, layer.size, layer.stride, layer.padding)
         x = _inside(nn.relu(x + bias.reshape(1, 1, 1, -1)), size)
@@ -213,22 +210,22 @@ def _distance(
     a: Sequence[tuple[jax.Array, Size]],
     b: Sequence[tuple[jax.Array, Size]],
 ) -> jax.Array:
-    """The weighted squared differences: mean over space, sum over channels and layers."""
+    """Returns the weighted squared differences: mean over pixels, sum over channels and layers."""
     total = jnp.float32(0)
     for weight, (x, (height, width)), (y, _) in zip(weights, a, b, strict=True):
         squares = (x - y) ** 2 * weight.reshape(1, 1, 1, -1)
-        # In two steps, since one long sum in float32 would be less exact.
+        # Two sums, since one long sum in float32 would be less exact.
         total += jnp.sum(jnp.sum(squares, axis=(2, 3)) / width) / height
     return total
 
 
 def _windows(size: Size, side: int, stride: int, padding: int = 0) -> Size:
-    """How many windows of `side` pixels fit into (height, width), down and across."""
+    """Returns how many windows of `side` pixels fit into (height, width), down and across."""
     height, width = ((length + 2 * padding - side) // stride + 1 for length in size)
     return height, width
 
 
 def _inside(x: jax.Array, size: Size) -> jax.Array:
-    """(1, H, W, C) with zeros but in the upper left (height, width)."""
+    """Returns (1, H, W, C) with zeros outside the upper left (height, width)."""
     rows, columns = (lax.broadcasted_iota(jnp.int32, x.shape, axis) for axis in (1, 2))
     return jnp.where((rows < size[0]) & (columns < size[1]), x, 0)

@@ -1,10 +1,10 @@
-"""Luma (Y of YCbCr), on which the literature computes its scores."""
+"""Luma (Y of YCbCr), from which the literature computes PSNR and SSIM."""
 
 import numpy as np
 
 
 def rgb_to_y(rgb: np.ndarray) -> np.ndarray:
-    """Luma of ITU-R BT.601 in studio range, as MATLAB's rgb2ycbcr, not rounded.
+    """Returns the luma of ITU-R BT.601 in studio range, as MATLAB's rgb2ycbcr but not rounded.
 
     Args:
         rgb: (..., 3), uint8 or float in [0, 1].

@@ -1,8 +1,8 @@
-"""Scores of images as the super-resolution literature computes them, on the host.
+"""Scores of images as the super-resolution literature computes them, in NumPy.
 
-Every paper's table (arXiv 1809.00219, supplement, Table 2) is made this way: images of 8 bits,
-a border of `scale` pixels left out, luma by MATLAB's constants and not rounded. PSNR and SSIM are
-here, in float64; LPIPS and NIQE, which need parameter files, in modules of their own.
+The tables of papers (arXiv 1809.00219, supplement, Table 2) are made this way: 8-bit images, a
+border of `scale` pixels left out, luma with MATLAB's constants and not rounded. PSNR and SSIM are
+computed here in float64. LPIPS and NIQE, which need parameter files, have their own modules.
 """
 
 import math
@@ -18,13 +18,13 @@ SSIM_WINDOW = 11
 
 
 class Metric(NamedTuple):
-    """How a score is called, printed and judged.
+    """How a score is named, printed and compared.
 
     Attributes:
-        heading: Its name in tables.
-        decimals: As papers print it.
+        heading: The name in tables.
+        decimals: The number of decimals in tables.
         needs: What an image must have inside the border to be scored.
-        best: Of several scores, `max` or `min`.
+        best: Returns the best of several scores: `max` or `min`.
     """
 
     heading: str
@@ -33,7 +33,7 @@ class Metric(NamedTuple):
     best: Callable[[Iterable[float]], float] = max
 
     def shown(self, value: float) -> str:
-        """A score in a table; "-" is no value."""
+        """Returns a score as printed in a table, "-" for NaN."""
         return "-" if math.isnan(value) else f"{value:.{self.decimals}f}"
 
 
@@ -49,28 +49,38 @@ Score = Callable[[np.ndarray, np.ndarray], float]
 
 
 def crop_border(image: np.ndarray, border: int) -> np.ndarray:
-    """(H, W, ...) without `border` pixels on each side; InputError where nothing would be left."""
+    """Returns an image (H, W, ...) without `border` pixels on each side.
+
+    Raises:
+        InputError: No pixel would be left.
+    """
     height, width = image.shape[:2]
     if 2 * border >= min(height, width):
         raise InputError(
             f"an image of {width}x{height} px has nothing inside a border of {border} px; "
-            "score a larger image or leave out a narrower border"
+            "score a larger image or use a narrower border"
         )
     return image[border : height - border, border : width - border]
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """10 log10(255² / MSE) in dB over all samples, which lie in 0..255; inf for equal images."""
+    """Returns 10 log10(255² / MSE) in dB of two arrays in 0..255; inf for equal arrays."""
     _check_shapes(a, b)
     error = np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2)
     return math.inf if error == 0 else float(10 * np.log10(255.0**2 / error))
 
 
 def ssim(a: np.ndarray, b: np.ndarray) -> float:
-    """Structural similarity (Wang et al. 2004) of (H, W) or (H, W, C) in 0..255; 1 is equality.
+    """Returns the structural similarity (Wang et al. 2004) of two images; 1 for equal images.
 
-    The authors' MATLAB settings: Gaussian window of 11x11 with sigma 1.5, its weighted (biased)
-    variances, the region where the window fits; the mean over channels.
+    The settings are those of the authors' MATLAB code: a Gaussian window of 11x11 with sigma 1.5,
+    weighted (biased) variances, only positions where the window fits. Channels are averaged.
+
+    Args:
+        a, b: (H, W) or (H, W, C) in 0..255.
+
+    Raises:
+        InputError: The shapes differ or are smaller than the window.
     """
     _check_shapes(a, b)
     height, width = a.shape[:2]
@@ -94,11 +104,11 @@ def ssim(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def load_metrics(names: Iterable[str]) -> dict[str, Score]:
-    """The metrics of these names: functions of (sr, hr), both (H, W, 3) uint8.
+    """Returns metrics by name: functions of (sr, hr), both (H, W, 3) uint8.
 
     Raises:
-        InputError: METRICS has no such name, or a parameter file is not what it should be.
-        RunError: The parameter file of LPIPS or NIQE is not there and cannot be downloaded.
+        InputError: A name is not in METRICS, or a parameter file has the wrong content.
+        RunError: The parameter file of LPIPS or NIQE is missing and cannot be downloaded.
     """
     return {name: _load(name) for name in names}
 
@@ -121,22 +131,25 @@ def _load(name: str) -> Score:
             niqe = load_niqe()
             return lambda sr, _: niqe(sr)
         case _:
-            raise InputError(f"{name!r} is no metric: choose of {', '.join(METRICS)}")
+            raise InputError(f"{name!r} is not a metric: choose from {', '.join(METRICS)}")
 
 
 def scores(
     sr: np.ndarray, hr: np.ndarray, border: int, metrics: Mapping[str, Score] | None = None
 ) -> dict[str, float]:
-    """The scores of a super-resolved image.
+    """Returns the scores of a super-resolved image.
 
     Args:
         sr: (H, W, 3) uint8, the result.
-        hr: (H, W, 3) uint8, the truth.
-        border: Pixels left out on each side; papers take the scale.
-        metrics: As `load_metrics` gives them; left out, SCORES.
+        hr: (H, W, 3) uint8, the reference.
+        border: Pixels to leave out on each side; papers use the scale.
+        metrics: From `load_metrics`; default: those of SCORES.
 
     Returns:
-        A score for each metric, PSNR in dB; NaN where the image has not what the metric needs.
+        A score for each metric, PSNR in dB; NaN if the image lacks what the metric needs.
+
+    Raises:
+        InputError: The shapes differ, or the border leaves no pixel.
     """
     _check_shapes(sr, hr)
     sr, hr = crop_border(sr, border), crop_border(hr, border)
@@ -152,18 +165,18 @@ def _score_or_nan(score: Score, sr: np.ndarray, hr: np.ndarray) -> float:
 
 
 def mean_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """The mean over images of each score, without those that have no value (NaN)."""
+    """Returns the mean of each score over all images; scores without a value (NaN) are ignored."""
     return {name: _mean([row[name] for row in rows]) for name in rows[0] if name != "name"}
 
 
 def _mean(values: Sequence[float]) -> float:
-    there = [value for value in values if not math.isnan(value)]
-    return float(np.mean(there)) if there else math.nan
+    valid = [value for value in values if not math.isnan(value)]
+    return float(np.mean(valid)) if valid else math.nan
 
 
 def _check_shapes(a: np.ndarray, b: np.ndarray) -> None:
     if a.shape != b.shape:
         raise InputError(
             f"images of shapes {a.shape} and {b.shape} cannot be compared; "
-            "bring them to one size first"
+            "resize them to one size first"
         )

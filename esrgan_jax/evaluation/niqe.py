@@ -1,7 +1,7 @@
-"""NIQE: a quality score of one image without a reference.
+"""NIQE, a quality score of one image without a reference.
 
 Mittal, Soundararajan and Bovik 2013, "Making a 'Completely Blind' Image Quality Analyzer", with
-the statistics of their photographs. About 3 for a good photograph; more is worse.
+the statistics of their photographs. A good photograph scores about 3; higher is worse.
 """
 
 import math
@@ -21,20 +21,20 @@ from esrgan_jax.imresize import imresize
 from esrgan_jax.interop import zoo
 from esrgan_jax.interop.weight_file import check_tensors, read_tensors
 
-BLOCK_SIDE = 96  # pixels of a block's side, at full size
-WINDOW = 7  # of local means
-FEATURES = 36  # of a block: 18 at full size, 18 at half
-BATCH = 16  # blocks at a time
-NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))  # of a pixel, (down, right)
+BLOCK_SIDE = 96  # side of a block in pixels, at full size
+WINDOW = 7  # side of the window of local means
+FEATURES = 36  # of a block: 18 at full size, 18 at half size
+BATCH = 16  # blocks that are computed at once
+NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))  # (down, right) from a pixel
 
 
 class Pristine(NamedTuple):
     """The statistics of good photographs, all float64.
 
     Attributes:
-        mean: (36,), of the features.
-        covariance: (36, 36), of the features.
-        window: (7, 7), the Gaussian weights of local means, which sum to 1.
+        mean: (36,), the mean of the features.
+        covariance: (36, 36), the covariance of the features.
+        window: (7, 7), the Gaussian weights of local means; their sum is 1.
     """
 
     mean: np.ndarray
@@ -43,19 +43,19 @@ class Pristine(NamedTuple):
 
 
 def load_niqe() -> Callable[[np.ndarray], float]:
-    """NIQE with the authors' statistics, which the zoo fetches where the cache lacks them.
+    """Returns `niqe` as a function of an image, with the authors' statistics.
 
-    Returns:
-        `niqe` of one image.
+    The statistics are downloaded once by `zoo.fetch`.
 
     Raises:
-        RunError: as `zoo.fetch`.
+        InputError: The file has the wrong content.
+        RunError: As `zoo.fetch`.
     """
     return partial(niqe, read_pristine(zoo.fetch("niqe")))
 
 
 def read_pristine(path: str | os.PathLike[str]) -> Pristine:
-    """The statistics in BasicSR's file. InputError where it is not that."""
+    """Reads the statistics from BasicSR's file; raises InputError for any other file."""
     tensors = read_tensors(path)
     expected: dict[str, tuple[int, ...]] = {
         "mu_pris_param": (1, FEATURES),
@@ -68,15 +68,16 @@ def read_pristine(path: str | os.PathLike[str]) -> Pristine:
 
 
 def niqe(pristine: Pristine, image: np.ndarray) -> float:
-    """The distance of an image from good photographs, as BasicSR and the authors' MATLAB have it.
+    """Returns the distance of an image from good photographs, as BasicSR and the authors' MATLAB.
 
     Args:
-        pristine: As `read_pristine` gives it.
-        image: uint8, (H, W, 3) RGB, or (H, W), which is taken for luma as it is. What does not
-            fill a block of 96x96 px, on the right and at the bottom, is left out.
+        pristine: From `read_pristine`.
+        image: uint8, (H, W, 3) RGB or (H, W) luma. Pixels at the right and at the bottom that do
+            not fill a block of 96x96 px are left out.
 
     Raises:
-        InputError: Other shapes or dtypes, fewer than two blocks, or fewer than two not flat.
+        InputError: The image has another shape or dtype, fewer than two blocks, or fewer than two
+            blocks with texture.
     """
     luma = _luma(image)
     rows, columns = (side // BLOCK_SIDE for side in luma.shape)
@@ -95,15 +96,15 @@ def niqe(pristine: Pristine, image: np.ndarray) -> float:
             f"NIQE needs texture in two blocks of {BLOCK_SIDE}x{BLOCK_SIDE} px or more, "
             "and this image is flat; leave it out"
         )
-    # Flat blocks are left out of the covariance. Of the mean only their undefined features are, as
-    # in the original; the shapes that `_fit` gives them, the smallest, count.
+    # As in the original, flat blocks are left out of the covariance, but from the mean only their
+    # undefined features are left out. Their shapes, for which `_fit` gives the smallest, count.
     difference = pristine.mean - np.nanmean(features, axis=0)
     covariance = (pristine.covariance + np.cov(textured, rowvar=False)) / 2
     return math.sqrt(max(0.0, difference @ np.linalg.pinv(covariance) @ difference))
 
 
 def _luma(image: np.ndarray) -> np.ndarray:
-    """(H, W) float64 in whole levels."""
+    """Returns the luma of an image as (H, W) float64, rounded to whole levels."""
     gray = image.ndim == 2
     if image.dtype != np.uint8 or not (gray or (image.ndim == 3 and image.shape[2] == 3)):
         raise InputError(
@@ -113,7 +114,7 @@ def _luma(image: np.ndarray) -> np.ndarray:
 
 
 def _blocks(luma: np.ndarray, side: int) -> np.ndarray:
-    """(blocks, side + 6, side + 6): the blocks of (H, W), each with what its windows reach."""
+    """Cuts (H, W) into (blocks, side + 6, side + 6), with the margin that the windows need."""
     padded = np.pad(luma, WINDOW // 2, mode="edge")
     reach = side + WINDOW - 1
     views = np.lib.stride_tricks.sliding_window_view(padded, (reach, reach))
@@ -121,12 +122,12 @@ def _blocks(luma: np.ndarray, side: int) -> np.ndarray:
 
 
 def _moments(blocks: np.ndarray, window: np.ndarray) -> np.ndarray:
-    """(blocks, 5, 5) of what `_blocks` gives, as `_batch_moments`."""
-    # In batches of one size, so that two programs are compiled, not two for each size of image.
+    """Returns (blocks, 5, 5) as `_batch_moments`, for blocks from `_blocks`."""
+    # Batches have one size, so that two programs are compiled, not two for each size of image.
     padded = np.pad(blocks, ((0, -len(blocks) % BATCH), (0, 0), (0, 0)))
     batches = padded.reshape(-1, BATCH, *blocks.shape[1:])
-    # In float32 half-size levels are rounded, and the signs of what that leaves in a flat area
-    # count: Set14's foreman would have 5.9375 for 5.9378.
+    # float32 would round the half-size levels. In flat areas the signs of these rounding errors
+    # count: Set14's foreman would score 5.9375, not 5.9378.
     with jax.enable_x64(True):
         moments = [np.asarray(_batch_moments(batch, window)) for batch in batches]
     return np.concatenate(moments)[: len(blocks)]
@@ -134,16 +135,17 @@ def _moments(blocks: np.ndarray, window: np.ndarray) -> np.ndarray:
 
 @jax.jit
 def _batch_moments(blocks: jax.Array, window: jax.Array) -> jax.Array:
-    """What the distributions in blocks are fitted by.
+    """Returns the moments to which `_fit` fits the distributions of blocks.
 
     Args:
         blocks: (N, side + 6, side + 6) in levels.
         window: (7, 7).
 
     Returns:
-        (N, 5, 5). For the contrast-normalised luma and its products with four neighbours (in the
-        block, which wraps around): the shares of negative and of positive values, then means over
-        the block: of the squares of either, and of the absolute values.
+        (N, 5, 5). The second axis is the contrast-normalised luma and its products with four
+        neighbours (the block wraps around). The third axis is the share of negative values, the
+        share of positive values, and three means over the block: the squares of the negative
+        values, the squares of the positive values, and the absolute values.
     """
     reach = WINDOW // 2
     centre = blocks[:, reach:-reach, reach:-reach]
@@ -152,8 +154,8 @@ def _batch_moments(blocks: jax.Array, window: jax.Array) -> jax.Array:
         sums: tuple[jax.Array, jax.Array], tap: tuple[jax.Array, jax.Array, jax.Array]
     ) -> tuple[tuple[jax.Array, jax.Array], None]:
         weight, down, right = tap
-        # Differences from the centre, not levels: else the variance would be a small difference
-        # of large numbers, and a flat area would have a texture of rounding errors.
+        # Differences from the centre are summed, not levels. Otherwise the variance would be a
+        # small difference of large numbers, and rounding errors would look like texture.
         difference = lax.dynamic_slice(blocks, (0, down, right), centre.shape) - centre
         return (sums[0] + weight * difference, sums[1] + weight * difference**2), None
 
@@ -175,9 +177,9 @@ def _batch_moments(blocks: jax.Array, window: jax.Array) -> jax.Array:
 
 
 def _features(moments: np.ndarray) -> np.ndarray:
-    """The (blocks, 18) features of one scale, from what `_moments` gives: (blocks, 5, 5).
+    """Returns the (blocks, 18) features of one scale from the (blocks, 5, 5) of `_moments`.
 
-    Shape and spread of the luma, then of each product shape, mean, left and right spread.
+    These are shape and spread of the luma, then shape, mean, left and right spread of each product.
     """
     shape, mean, left, right = _fit(moments)
     luma = np.stack([shape[:, 0], (left[:, 0] + right[:, 0]) / 2], axis=-1)
@@ -186,14 +188,14 @@ def _features(moments: np.ndarray) -> np.ndarray:
 
 
 def _fit(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Asymmetric generalised Gaussians of given moments (Lasmar, Stitou and Berthoumieu 2009).
+    """Fits asymmetric generalised Gaussians to moments (Lasmar, Stitou and Berthoumieu 2009).
 
     Args:
-        moments: (..., 5).
+        moments: (..., 5), as `_batch_moments`.
 
     Returns:
-        Shape, mean, left and right spread, (...) each. Where values of one sign are missing they
-        are NaN, but for the shape, which is the least of the table.
+        Shape, mean, left and right spread, (...) each. If a block has no values of one sign, they
+        are NaN, except the shape, which is then the smallest of the table.
     """
     negative, positive, left_square, right_square, absolute = np.moveaxis(moments, -1, 0)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -210,7 +212,7 @@ def _fit(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
 
 @lru_cache(maxsize=1)
 def _tables() -> tuple[np.ndarray, ...]:
-    """The shapes that are tried, 0.2 to 10 by 0.001, and of each three ratios of Γ."""
+    """Returns the shapes to try, 0.2 to 10 in steps of 0.001, and three ratios of Γ for each."""
     shapes = 0.2 + 0.001 * np.arange(9801)
     gamma1, gamma2, gamma3 = (
         np.array([math.gamma(order / shape) for shape in shapes]) for order in (1, 2, 3)

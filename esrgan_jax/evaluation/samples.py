@@ -1,4 +1,4 @@
-"""Reads the images to evaluate on, makes bicubic results, and rows for a figure."""
+"""Reads the images to evaluate on, and makes bicubic results and the rows of a figure."""
 
 import textwrap
 from collections.abc import Callable, Mapping
@@ -9,17 +9,17 @@ import numpy as np
 
 from esrgan_jax.data import pairs
 from esrgan_jax.errors import InputError
-from esrgan_jax.evaluation.comparison import Row, telling_box
+from esrgan_jax.evaluation.comparison import Row, worst_box
 from esrgan_jax.evaluation.contestants import BICUBIC
 from esrgan_jax.evaluation.metrics import METRICS, SSIM_WINDOW
 from esrgan_jax.images.image_file import find_images, read_image
 from esrgan_jax.imresize import imresize, mod_crop
 
-CAPTION = 30  # characters of a line below a sheet's whole images
+CAPTION = 30  # characters of a line below a whole image in a sheet
 
 
 class Pair(NamedTuple):
-    """An image to evaluate on: `lr` (H, W, 3) uint8 and the truth `hr` (scale H, scale W, 3)."""
+    """An image to evaluate on: `lr` is (H, W, 3) uint8, `hr` (scale H, scale W, 3) uint8."""
 
     name: str
     lr: np.ndarray
@@ -27,10 +27,15 @@ class Pair(NamedTuple):
 
 
 def image_paths(hr: Path, lr: Path | None, scale: int) -> list[tuple[Path, Path | None]]:
-    """The HR images of a folder (recursive), each with its LR image where `lr` is given.
+    """Returns the HR images of a folder and its sub-folders, each with its LR image or None.
+
+    Args:
+        hr: The folder of HR images.
+        lr: The folder of LR images; without it, LR is None for all.
+        scale: HR size over LR size.
 
     Raises:
-        InputError: As `image.find_images` and, with `lr`, `data.pairs.find_pairs`.
+        InputError: As `find_images` and, with `lr`, `data.pairs.find_pairs`.
     """
     if lr is None:
         return [(path, None) for path in find_images(hr)]
@@ -38,10 +43,12 @@ def image_paths(hr: Path, lr: Path | None, scale: int) -> list[tuple[Path, Path 
 
 
 def read_pair(hr_path: Path, lr_path: Path | None, scale: int, name: str | None = None) -> Pair:
-    """Reads an image, mod-cropped to the scale, and its LR; without `lr_path` MATLAB's bicubic.
+    """Reads an HR image, cropped to a multiple of the scale, and its LR image.
+
+    Without `lr_path` LR is made from HR by MATLAB's bicubic.
 
     Raises:
-        InputError: an image cannot be read or is too small to be scored, or the sizes do not fit.
+        InputError: An image cannot be read or is too small to be scored, or the sizes do not match.
     """
     hr = mod_crop(read_image(hr_path), scale)
     height, width = hr.shape[:2]
@@ -51,32 +58,33 @@ def read_pair(hr_path: Path, lr_path: Path | None, scale: int, name: str | None 
     lr = imresize(hr, 1 / scale) if lr_path is None else read_image(lr_path)
     if (lr.shape[0] * scale, lr.shape[1] * scale) != (height, width):
         raise InputError(
-            f"{lr_path} has {lr.shape[1]}x{lr.shape[0]} px, but 1/{scale} of {hr_path} has "
-            f"{width // scale}x{height // scale}; is it the LR of another scale?"
+            f"{lr_path} has {lr.shape[1]}x{lr.shape[0]} px, but 1/{scale} of {hr_path} is "
+            f"{width // scale}x{height // scale}; give LR images of scale {scale}"
         )
     return Pair(name or hr_path.name, lr, hr)
 
 
 def bicubic(scale: int) -> Callable[[np.ndarray], np.ndarray]:
-    """MATLAB's bicubic as an upscaling function of uint8 images."""
+    """Returns a function that upscales uint8 images by MATLAB's bicubic."""
     return lambda lr: imresize(lr, scale)
 
 
 def sheet_row(
     pair: Pair, results: Mapping[str, np.ndarray], rows: Mapping[str, dict[str, Any]]
 ) -> Row:
-    """A row of the sheet: the image, and its part that bicubic loses most of by every method.
+    """Returns a row of the sheet: the image, and each method's crop of where bicubic is worst.
 
     Args:
-        results: Bicubic's and the models' images, each like `pair.hr`.
-        rows: Their scores, of which the first two are shown.
+        results: The results of bicubic and of the models, each shaped like `pair.hr`.
+        rows: The scores of the results; the first two are shown.
     """
     names = [name for name in rows[BICUBIC] if name != "name"][:2]
-    box = telling_box(results[BICUBIC], pair.hr)
+    box = worst_box(results[BICUBIC], pair.hr)
     top, left, height, width = box
 
     def crop(image: np.ndarray) -> np.ndarray:
-        return image[top : top + height, left : left + width].copy()  # frees the whole
+        # A view would keep the whole image in memory.
+        return image[top : top + height, left : left + width].copy()
 
     crops = [("HR", crop(pair.hr))]
     for method, image in results.items():

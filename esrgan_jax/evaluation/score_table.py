@@ -1,8 +1,8 @@
 """Tables of scores as text, Markdown, CSV and JSON.
 
-`columns` are the methods' rows, {"bicubic": rows, "my_net": rows}, and a row is
-{"name": image, "psnr_y": 28.4, …}: the same images in one order and the same metrics for all.
-NaN is no value: the image has not what the metric needs.
+`columns` are the rows of each method, such as {"bicubic": rows, "my_net": rows}. A row is
+{"name": image, "psnr_y": 28.4, …}. All methods have the same images in the same order and the same
+metrics. NaN means that there is no value, since the image lacks what the metric needs.
 """
 
 import csv
@@ -15,13 +15,13 @@ from esrgan_jax.errors import printable
 from esrgan_jax.evaluation.metrics import METRICS, mean_scores
 
 Rows = Sequence[Mapping[str, Any]]
-WIDEST = 120  # characters that a terminal is taken to have
+WIDEST = 120  # assumed width of a terminal, in characters
 
 
 def score_table(columns: Mapping[str, Rows]) -> str:
-    """For a terminal: a line for each image and the mean, the methods side by side.
+    """Returns a table for a terminal: images and the mean as lines, methods as columns.
 
-    Where that would be wider than a terminal, the means alone: a line for each method.
+    If that is wider than a terminal, the table has only the means, a line for each method.
     """
     means = {method: mean_scores(rows) for method, rows in columns.items()}
     names = [printable(name) for name in _names(columns)]
@@ -35,7 +35,7 @@ def score_table(columns: Mapping[str, Rows]) -> str:
 
 
 def _block(title: str, rows: Rows) -> list[str]:
-    """A title, the metrics' headings and a line for each row, all of one width."""
+    """Returns a title, the headings of the metrics and a line for each row, all of one width."""
     metrics = _metrics(rows)
     cells = [[METRICS[name].heading for name in metrics]]
     cells += [[METRICS[name].shown(row[name]) for name in metrics] for row in rows]
@@ -54,7 +54,7 @@ def _side_by_side(names: Sequence[str], blocks: Iterable[Sequence[str]]) -> list
 
 
 def markdown(title: str, columns: Mapping[str, Rows]) -> str:
-    """GitHub tables, the best scores in bold: the means, then for each metric all images."""
+    """Returns tables for GitHub: the means, then all images by metric; the best are in bold."""
     rows = [*columns.values()]
     metrics = _metrics(rows[0])
     headings = {
@@ -74,9 +74,9 @@ def markdown(title: str, columns: Mapping[str, Rows]) -> str:
 
 
 def _marked(metric: str, values: Sequence[float]) -> list[str]:
-    """The values as printed, in bold those that are printed like the best one."""
-    there = [value for value in values if not math.isnan(value)]
-    best = METRICS[metric].shown(METRICS[metric].best(there)) if there else ""
+    """Returns the values as printed; those printed like the best one are in bold."""
+    valid = [value for value in values if not math.isnan(value)]
+    best = METRICS[metric].shown(METRICS[metric].best(valid)) if valid else ""
     texts = [METRICS[metric].shown(value) for value in values]
     return [f"**{text}**" if text == best else text for text in texts]
 
@@ -88,9 +88,9 @@ def _github(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def csv_text(columns: Mapping[str, Rows]) -> str:
-    """For spreadsheets and pandas: a line for each image and method, then the image "mean".
+    """Returns CSV for spreadsheets and pandas: a line for each image and method, then "mean".
 
-    Scores have all their digits, an infinite one is "inf", and no value is an empty cell.
+    Scores have all their digits. An infinite score is "inf"; NaN is an empty cell.
     """
     metrics = _metrics(next(iter(columns.values())))
     text = io.StringIO()
@@ -107,16 +107,16 @@ def csv_text(columns: Mapping[str, Rows]) -> str:
 def report(
     dataset: str, scale: int, rows: Rows, columns: Mapping[str, Rows] | None = None
 ) -> dict[str, Any]:
-    """The scores as JSON can hold them: what is no finite number becomes null.
-
-    PSNR of equal images is infinite.
+    """Returns the scores for JSON; NaN and infinity (the PSNR of equal images) become None.
 
     Args:
-        rows: Of the model, or of the first of several.
-        columns: Of several models and bicubic, for "models".
+        dataset: The name of the image folder.
+        scale: The scale of the models.
+        rows: The rows of the model, or of the first of several.
+        columns: The rows of several models and of bicubic.
 
     Returns:
-        {"dataset", "scale", "images": rows, "mean"}, and with `columns` "models": a list of
+        {"dataset", "scale", "images": rows, "mean"}, and with `columns` also "models": a list of
         {"model", "images", "mean"}.
     """
     result = {"dataset": dataset, "scale": scale, **_scored(rows)}
