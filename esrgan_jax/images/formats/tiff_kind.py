@@ -46,7 +46,7 @@ class TiffKind(NamedTuple):
         bits: Bits per sample.
         format: The value of SampleFormat: UNSIGNED, SIGNED, FLOAT, …
         samples: Samples per pixel.
-        planar: Whether each sample is in a plane of its own.
+        planar: Whether each sample has a separate plane.
         subsampled: Whether chroma, if there is any, has a lower resolution.
         extra: Kinds of the samples after the colours: UNSPECIFIED, ASSOCIATED, UNASSOCIATED.
         where: Options of libvips' loader that select the image.
