@@ -295,5 +295,5 @@ def test_the_fields_of_a_network(tmp_path):
     with pytest.raises(InputError, match=r"ncnn\.bin: cannot be read as a torch file"):
         check_weights(tmp_path / "ncnn.bin")
     assert module == RRDBNet(num_features=NF, num_growth=GC, num_blocks=2)
-    with pytest.raises(InputError, match=r"\.tar is no weight file"):
+    with pytest.raises(InputError, match=r"\.tar is not a weight file"):
         write_tensors(tmp_path / "b.pth.tar", {})

@@ -164,7 +164,7 @@ def test_files_that_read_vgg_refuses(tmp_path):
         ("absent.h5", "no such file"),
         ("absent.caffemodel", "no such file"),
         ("folder.h5", "is a folder"),
-        ("vgg.pb", r"\.pb is no weight file; accepted are .*\.npz, \.h5, .*\.caffemodel"),
+        ("vgg.pb", r"\.pb is not a weight file; accepted are .*\.npz, \.h5, .*\.caffemodel"),
     ):
         with pytest.raises(InputError, match=f"{name}: {said}"):
             vgg_names.read_vgg(tmp_path / name)
@@ -245,7 +245,7 @@ def test_the_command_refuses_with_a_sentence(tmp_path):
         ((source, target), "no VGG16 or VGG19"),
         ((source, tmp_path / "vgg.npz"), "DST must end in .safetensors"),
         ((tmp_path / "absent.npz", target), "no such file"),
-        ((TOOL, target), ".py is no weight file"),
+        ((TOOL, target), ".py is not a weight file"),
         ((source, target, "--preset=keras"), "'torchvision', 'caffe', 'minc'"),
     ):
         done = run_tool(*arguments)

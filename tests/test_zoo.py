@@ -158,7 +158,7 @@ def test_a_published_prefix_is_checked_and_said_to_be_no_more(server, cache, pub
     zoo.weights_path("esrgan-x4").unlink()
     wrong = digest[:7] + ("0" if digest[7] != "0" else "1")
     url = publish(server, sha256=wrong)
-    fails(cache, url, f"sent another file .*sha256 {digest}, wanted {wrong}")
+    fails(cache, url, f"sent another file .*sha256 {digest}, expected {wrong}")
     assert left_in(cache) == []
 
 
@@ -199,7 +199,7 @@ def test_the_repacked_file_does_as_well(cache, server, publish, capsys):
     assert zoo.fetch("alexnet") == cache / "alexnet.pth"
     note = capsys.readouterr().err.splitlines()[0]
     assert note.startswith(f"{cache / 'repacked.npz'}: is not alexnet as published (its sha256 is ")
-    assert note.endswith(f"wanted {repacked[1]}); it is passed over")
+    assert note.endswith(f"expected {repacked[1]}); it is ignored")
     assert (cache / "repacked.npz").read_bytes() == b"others"
 
 
@@ -301,7 +301,7 @@ def test_another_file_than_the_published_one(cache, server, publish):
     expected = hashlib.sha256(b"another").hexdigest()
     message = fails(cache, publish(server, sha256=expected), "sent another file")
     assert f"5,120 bytes of sha256 {hashlib.sha256(CONTENT).hexdigest()}" in message
-    assert f"wanted {expected})" in message
+    assert f"expected {expected})" in message
     assert left_in(cache) == []
 
 
@@ -387,20 +387,20 @@ def test_a_name_that_is_nothing(cache, written, meant):
     with pytest.raises(InputError) as failure:
         load_generator(written)
     message = str(failure.value)
-    assert message.startswith(f"{written}: no such file or directory, wanted a generator: ")
-    listed = message.partition("of the zoo ")[2].partition(". Did you mean")[0]
+    assert message.startswith(f"{written}: no such file or directory, expected a generator: ")
+    listed = message.partition("name of the zoo: ")[2].partition(". Did you mean")[0]
     assert listed.split(", ") == GENERATORS
     assert message.partition(" Did you mean ")[2] == (f"{meant}?" if meant else "")
 
 
 def test_weights_of_another_kind(cache):
-    with pytest.raises(InputError, match=r"vgg19: is a VGG .*, wanted a generator: .*esrgan-x4"):
+    with pytest.raises(InputError, match=r"vgg19: is a VGG .*, expected a generator: .*esrgan-x4"):
         load_generator("vgg19")
-    with pytest.raises(InputError, match=r"esrgan-x4: is a generator, wanted a VGG .* vgg19"):
+    with pytest.raises(InputError, match=r"esrgan-x4: is a generator, expected a VGG .* vgg19"):
         zoo.resolve("esrgan-x4", "vgg")
-    with pytest.raises(InputError, match=r"niqe: is part of a metric, wanted a generator: "):
+    with pytest.raises(InputError, match=r"niqe: is part of a metric, expected a generator: "):
         load_generator("niqe")
-    with pytest.raises(InputError, match=r"vgg-19: no such .*, wanted a VGG .* mean vgg19\?"):
+    with pytest.raises(InputError, match=r"vgg-19: no such .*, expected a VGG .* mean vgg19\?"):
         zoo.resolve("vgg-19", "vgg")
 
 

@@ -1,4 +1,4 @@
-"""Downloads one file with progress and checks its sha256."""
+"""Downloads a file with a progress bar and checks its sha256."""
 
 from pathlib import Path
 
@@ -10,17 +10,17 @@ MEGABYTE = 10**6
 
 
 def download(url: str, target: Path, label: str, size: int, digest: str) -> str:
-    """Downloads a file and compares it with what it should be.
+    """Downloads a file and checks its sha256.
 
     Args:
-        url: Where it is.
-        target: Where to; what is there after a failure is of no use.
-        label: What the progress calls it.
-        size: Bytes to expect where the server announces none.
-        digest: Its sha256, or how that begins.
+        url: The address of the file.
+        target: The path to write to; incomplete or wrong after a failure.
+        label: The name that the progress bar shows.
+        size: The expected number of bytes if the server announces none.
+        digest: The expected sha256, or its first digits.
 
     Returns:
-        "" or, to stand behind the URL in a sentence, what went wrong.
+        "" if the file is right, else what went wrong, worded to follow the URL in a sentence.
 
     Raises:
         OSError: The target cannot be written.
@@ -33,7 +33,7 @@ def download(url: str, target: Path, label: str, size: int, digest: str) -> str:
         progressbar=bar,  # pyright: ignore[reportArgumentType]  (annotated as bool alone)
         chunk_size=MEGABYTE,
         timeout=TIMEOUT,
-        headers={"Accept-Encoding": "identity"},  # a compressed length would count wrongly
+        headers={"Accept-Encoding": "identity"},  # progress counts uncompressed bytes
     )
     try:
         downloader(url, str(target), None)
@@ -47,16 +47,16 @@ def download(url: str, target: Path, label: str, size: int, digest: str) -> str:
     with target.open("rb") as file:
         page = file.read(64).lstrip().startswith(b"<")
     what = "a web page instead of the file, so open it in a browser" if page else "another file"
-    return f"sent {what} ({target.stat().st_size:,} bytes of sha256 {found}, wanted {digest})"
+    return f"sent {what} ({target.stat().st_size:,} bytes of sha256 {found}, expected {digest})"
 
 
 def _reason(error: Exception) -> str:
-    """What stopped a download. The texts of requests' errors are about its own objects."""
+    """Returns why a download failed; messages of requests show its internal objects."""
     import requests
 
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"the server answered {error.response.status_code} {error.response.reason}"
-    if "timed out" in str(error):  # while reading a body that is not requests.Timeout
+    if "timed out" in str(error):  # not a requests.Timeout while a body is read
         return f"the server sent nothing for {TIMEOUT:g} s"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
         return "the connection broke before the end of the file"
@@ -67,7 +67,7 @@ def _reason(error: Exception) -> str:
 
 
 class _Bar:
-    """What pooch's downloader asks of a progress bar, as our Progress in megabytes."""
+    """Adapts Progress, counting megabytes, to the interface that pooch's downloader expects."""
 
     total = 0  # the bytes that the server announces; pooch sets it
 
@@ -80,12 +80,12 @@ class _Bar:
         if self.progress is None:
             megabytes = round((self.total or self.size) / MEGABYTE)
             self.progress = Progress(megabytes, "megabyte", self.label)
-        # pooch counts the last, shorter piece as a whole one, and in the end the total once more.
+        # pooch counts the last, shorter chunk as a full one, and adds the total again at the end.
         done = min(self.received // MEGABYTE, self.progress.total)
         self.progress.update(done - self.progress.count)
 
     def reset(self) -> None:
-        """pooch sets back a finished bar to fill it for good, which `update` has done."""
+        """Does nothing: pooch resets a finished bar to fill it, which `update` has done."""
 
     def close(self) -> None:
         if self.progress is not None:

@@ -184,7 +184,7 @@ def read_vgg(
         raise InputError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
     if suffix not in suffixes:
         raise InputError(
-            f"{path}: {suffix or 'a name without suffix'} is no weight file; "
+            f"{path}: {suffix or 'a name without suffix'} is not a weight file; "
             f"accepted are {', '.join(suffixes)}"
         )
     if suffix in weight_file.WEIGHT_SUFFIXES:

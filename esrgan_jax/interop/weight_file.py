@@ -17,65 +17,67 @@ from esrgan_jax.interop.mapped_file import MALFORMED, map_file, open_zip
 
 TORCH_SUFFIXES = (".pth", ".pt", ".ckpt")
 WEIGHT_SUFFIXES = (*TORCH_SUFFIXES, ".safetensors", ".npz")
-# How torch's old examples call checkpoints, which are no tar files, and Hugging Face's first ones.
+# Suffixes of torch's old examples (which are not tar files) and of early Hugging Face files.
 READ_ONLY = (".pth.tar", ".pt.tar", ".ckpt.tar", ".bin")
 
-# Under which keys trainers keep the generator, averaged weights first.
+# Keys under which trainers store the generator, averaged weights first.
 WRAPPERS = (
     *("params_ema", "params-ema", "generator_ema", "net_g_ema", "network_g_ema", "g_ema", "ema"),
     *("params", "params_g", "generator", "generator_state_dict", "net_g", "network_g", "netG"),
     *("model_state_dict", "state_dict", "model", "net"),
 )
-# Put before the names of one network among several in a flat mapping, averaged weights first.
+# Prefixes of the generator's names in a flat mapping of several networks, averaged weights first.
 NETWORK_PREFIXES = (
     *("generator_ema.", "net_g_ema.", "g_ema.", "ema_model.", "params_ema."),
     *("generator.", "net_g.", "netG."),
 )
-# Put before every name by what was wrapped around the network: DataParallel, torch.compile.
+# Prefixes that DataParallel and torch.compile add to every name.
 SHARED_PREFIXES = ("module.", "_orig_mod.")
-# All that zipfile, zlib, NumPy and safetensors raise on damaged files.
+# Everything that zipfile, zlib, NumPy and safetensors raise on damaged files.
 DAMAGE_ERRORS = (
     *(*MALFORMED, OSError, RuntimeError, MemoryError),
     *(zlib.error, tokenize.TokenError, SafetensorError),
 )
-MAX_SHARING = 2  # bytes that a network's tensors may claim together, in sizes of the file
+MAX_SHARING = 2  # most bytes of a network's tensors together, in sizes of the file
 FLOATS = ("float32", "float16", "bfloat16", "float64")
 COUNTERS = ("n_averaged", "step_counter")
 MAX_WRAPPINGS = 16
 
 
 def read_tensors(path: str | os.PathLike[str], key: str = "") -> dict[str, np.ndarray]:
-    """The tensors of one network in a weight file, by name, in the file's order.
+    """Returns the tensors of one network in a weight file, by name, in the file's order.
 
     Args:
         path: The file.
-        key: Which of several networks in it: a key of its mappings (`params`, `state_dict/params`)
-            or what names begin with before a dot. Left out, averaged (EMA) weights are preferred.
+        key: The network to read if there are several: a key of the mappings (`params`,
+            `state_dict/params`) or a prefix of the names, without its dot. By default averaged
+            (EMA) weights are preferred.
 
-    The content decides how the file is read. Mappings around the tensors are unwrapped and shared
-    prefixes of the names stripped.
-    Arrays may be read-only views of the file.
+    The format is recognised by the content. Mappings around the tensors are unwrapped, and shared
+    prefixes of the names are removed. Arrays may be read-only views of the file.
 
     Raises:
-        InputError: No such file, a suffix that is none of WEIGHT_SUFFIXES, a damaged file,
-            no such key, or no tensors.
+        InputError: The file or the key does not exist, the suffix is not supported, or the file is
+            damaged or contains no tensors.
     """
     path = Path(os.path.expanduser(path))
     if not path.exists():
         raise InputError(f"{path}: no such file")
     if not path.is_file():
-        raise InputError(f"{path}: is {'a folder' if path.is_dir() else 'no file'}, not weights")
+        raise InputError(
+            f"{path}: is {'a folder' if path.is_dir() else 'a special file'}, not weights"
+        )
     _check_suffix(path, read=True)
-    state, most = _read(path)
+    state, max_ratio = _read(path)
     tensors = _network(_unwrap(_under(state, key, path)))
     if not tensors:
         items = state.items() if isinstance(state, dict) else ()
         inside = [k for k, v in items if v and isinstance(v, dict) and isinstance(k, str)]
         several = f", but {listed(inside)}: choose by --key of the converters" if inside else ""
         raise InputError(f"{path}: holds no tensors under names{several}")
-    # Tensors that share or repeat their bytes cost nothing here, but whoever copies them.
-    if sum(tensor.nbytes for tensor in tensors.values()) > most * path.stat().st_size:
-        raise InputError(f"{path}: its tensors claim over {most} times the size of the file")
+    # Tensors that share or repeat bytes are cheap as views, but not once they are copied.
+    if sum(tensor.nbytes for tensor in tensors.values()) > max_ratio * path.stat().st_size:
+        raise InputError(f"{path}: its tensors claim over {max_ratio} times the size of the file")
     return tensors
 
 
@@ -84,18 +86,18 @@ def write_tensors(
     tensors: Mapping[str, np.ndarray],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes named tensors in the format that the suffix says (.pth raw: not wrapped in a key).
+    """Writes named tensors in the format of the suffix; in .pth without a key above them.
 
-    `metadata` goes into the header of a .safetensors file; the other formats have no place for it.
-    The file takes its place when it is complete.
+    `metadata` is written to the header of a .safetensors file; other formats ignore it. The file
+    is moved into place when it is complete.
 
     Raises:
         InputError: An unknown suffix, no such folder, or an element type the format cannot hold.
-        RunError: The disk does not take the file.
+        RunError: The file cannot be written.
     """
     path = Path(os.path.expanduser(path))
     _check_suffix(path)
-    # safetensors writes an array's memory without looking at its strides.
+    # safetensors writes an array's memory and ignores its strides.
     arrays = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
     if path.suffix.lower() in TORCH_SUFFIXES:
         torch_file.write(path, arrays)
@@ -108,7 +110,7 @@ def write_tensors(
 
 
 def cast(tensors: Mapping[str, np.ndarray], dtype: str) -> dict[str, np.ndarray]:
-    """The tensors in another element type. InputError where a value has no place in it."""
+    """Returns the tensors in another element type; InputError if a finite value overflows."""
     result = {}
     for name, tensor in tensors.items():
         with np.errstate(over="ignore"):
@@ -123,10 +125,10 @@ def cast(tensors: Mapping[str, np.ndarray], dtype: str) -> dict[str, np.ndarray]
 def write_network(
     path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], wrap: str = ""
 ) -> None:
-    """`write_tensors` as readers of a network expect it: the tensors of a .pth under a key.
+    """Writes a network's tensors as other programs expect them: in a .pth under a key.
 
-    `wrap` is that key, or "none" for none; left out, "params_ema", which Real-ESRGAN wants and all
-    else accepts. InputError for a key in another kind of file.
+    `wrap` is the key, or "none" for no key. The default is "params_ema", which Real-ESRGAN needs
+    and other programs accept. InputError if a key is given for another format.
     """
     path = Path(os.path.expanduser(path))
     if path.suffix.lower() in TORCH_SUFFIXES and wrap != "none":
@@ -140,10 +142,10 @@ def write_network(
 def check_tensors(
     tensors: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]], claim: str
 ) -> None:
-    """Raises an InputError that lists all differences unless `tensors` are the expected ones.
+    """Raises an InputError that lists all differences from the expected names and shapes.
 
-    They are if names and shapes agree and the elements are floating-point numbers. `claim` begins
-    the message: which file, and what it was hoped to be.
+    The elements must be floating-point numbers. The message begins with `claim`: the file, and
+    what it was expected to be.
     """
     present = {name: tensors[name] for name in expected if name in tensors}
     problems = {
@@ -173,13 +175,13 @@ def is_read(path: Path) -> bool:
 def _check_suffix(path: Path, read: bool = False) -> None:
     if path.suffix.lower() not in WEIGHT_SUFFIXES and not (read and is_read(path)):
         raise InputError(
-            f"{path}: {path.suffix or 'a name without suffix'} is no weight file; "
+            f"{path}: {path.suffix or 'a name without suffix'} is not a weight file; "
             f"accepted are {', '.join(WEIGHT_SUFFIXES)}"
         )
 
 
 def _read(path: Path) -> tuple[Any, int]:
-    """What a file holds, and how many times its size that may be."""
+    """Returns a file's content and the most bytes its tensors may have, in sizes of the file."""
     try:
         data = map_file(path)
         if data[:4] == b"PK\x03\x04":
@@ -195,7 +197,7 @@ def _read(path: Path) -> tuple[Any, int]:
 
 
 def _under(state: Any, key: str, path: Path) -> Any:
-    """The part of a file under a key, or under names that begin with it."""
+    """Returns the part of a file's content under a key, or under names with it as a prefix."""
     for part in filter(None, key.split("/")):
         state = _around(state, part)
         names = [name for name in state if isinstance(name, str)] if isinstance(state, dict) else []
@@ -210,7 +212,7 @@ def _under(state: Any, key: str, path: Path) -> Any:
 
 
 def _around(state: Any, key: str) -> Any:
-    """Finds the mapping with a key or its prefix, also inside known wrappers."""
+    """Returns the mapping that has a key or prefix, also from inside known wrappers."""
     found = state
     for _ in range(MAX_WRAPPINGS):
         if not isinstance(found, dict):
@@ -222,7 +224,7 @@ def _around(state: Any, key: str) -> Any:
 
 
 def _unwrap(state: Any) -> dict[str, np.ndarray]:
-    """The mapping of names to tensors inside the mappings that a trainer put around it."""
+    """Returns the mapping of names to tensors without the mappings that trainers put around it."""
     for _ in range(MAX_WRAPPINGS):
         if not isinstance(state, dict):
             break
@@ -249,7 +251,7 @@ def _unwrap(state: Any) -> dict[str, np.ndarray]:
 
 
 def _network(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The generator's tensors alone where the names tell networks apart, prefixes stripped."""
+    """Returns the tensors of the generator only, if prefixes identify it, without the prefixes."""
     for _ in range(MAX_WRAPPINGS):
         prefix = next((p for p in NETWORK_PREFIXES if any(n.startswith(p) for n in tensors)), "")
         if not prefix:

@@ -1,7 +1,7 @@
 """Published weights by name: downloaded once, verified, and kept in a cache.
 
-`python -m esrgan_jax.interop.zoo` lists them, with names behind it fetches those. The network is
-used by `fetch` alone, and only where neither this package nor the cache has the file.
+`python -m esrgan_jax.interop.zoo` lists them; with names as arguments it fetches those. Only
+`fetch` uses the network, and only if neither this package nor the cache has the file.
 """
 
 import argparse
@@ -23,11 +23,11 @@ PACKAGED = Path(__file__).parents[1] / "weights"
 
 
 def resolve(model: str | os.PathLike[str], kind: str = "generator") -> Path:
-    """The file or directory that a user's MODEL means: a path that exists, or a name of the zoo.
+    """Returns the path of a MODEL argument: an existing path, or the file of a zoo name, fetched.
 
     Raises:
         InputError: It is neither, or names weights of another kind.
-        RunError: as `fetch`.
+        RunError: As `fetch`.
     """
     require(model, kind)
     path = Path(os.path.expanduser(model))
@@ -35,7 +35,7 @@ def resolve(model: str | os.PathLike[str], kind: str = "generator") -> Path:
 
 
 def require(model: str | os.PathLike[str], kind: str = "generator") -> None:
-    """InputError unless a MODEL is a path that exists or a name of the zoo; nothing is read."""
+    """Raises an InputError unless a MODEL is an existing path or a zoo name; reads no file."""
     name = os.fspath(model)
     path = Path(os.path.expanduser(name))
     names = [key for key, weights in ZOO.items() if weights.kind == kind]
@@ -45,14 +45,15 @@ def require(model: str | os.PathLike[str], kind: str = "generator") -> None:
         raise InputError("the generator's name is empty: give a run, a weight file or a zoo name")
     problem = f"is {WEIGHT_KINDS[ZOO[name].kind]}" if name in ZOO else "no such file or directory"
     choice = _choice(name, names)
-    beside = near(path) if path.suffix and choice[-1] != "?" else ""
+    similar_paths = near(path) if path.suffix and choice[-1] != "?" else ""
     raise InputError(
-        f"{name}: {problem}, wanted {WEIGHT_KINDS[kind]}: a path, or of the zoo {choice}{beside}"
+        f"{name}: {problem}, expected {WEIGHT_KINDS[kind]}: "
+        f"a path, or a name of the zoo: {choice}{similar_paths}"
     )
 
 
 def weights_path(name: str) -> Path:
-    """Where the file of weights is: in this package, or as published in the cache, once fetched.
+    """Returns the path of a weight file: in this package, or in the cache after `fetch`.
 
     Raises:
         InputError: The zoo has no such name.
@@ -65,16 +66,16 @@ def weights_path(name: str) -> Path:
 
 
 def fetch(name: str) -> Path:
-    """The file of weights: of this package, or verified in the cache, downloaded if not there.
+    """Returns the path of a weight file, verified, and downloads it to the cache if necessary.
 
-    In the cache a file that the user put there is as good, and so is the repacked one, where there
-    is one. One that is not what was published is downloaded again. The file takes its place when it
-    is verified, so any number of processes may fetch it.
+    A file that the user put into the cache is used if its hash is right, and so is a repacked file.
+    A file with another hash is downloaded again. A download is moved into place after it is
+    verified, so several processes may fetch the same file.
 
     Raises:
         InputError: The zoo has no such name.
-        RunError: It cannot be downloaded, is not the published file, the cache cannot be used, or
-            this package's is missing or damaged.
+        RunError: The file cannot be downloaded or is not the published one, the cache cannot be
+            used, or the packaged file is missing or damaged.
     """
     path = weights_path(name)
     weights = ZOO[name]
@@ -83,15 +84,15 @@ def fetch(name: str) -> Path:
             raise RunError(f"{path}: is missing or damaged: install esrgan_jax again")
         return path
     try:
-        # Always the whole hash: it takes less time than reading the tensors does.
+        # The whole file is hashed each time, which is faster than reading the tensors.
         if weights.repacked:  # first, as it is smaller
             repacked, digest = path.with_name(weights.repacked[0]), weights.repacked[1]
-            if _is_published(repacked, name, digest, "passed over"):
+            if _is_published(repacked, name, digest, "ignored"):
                 return repacked
         if _is_published(path, name, weights.sha256, "downloaded again"):
             return path
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A folder of its own, since process ids repeat between the machines that share a cache.
+        # Not named by the process id, which can repeat on machines that share a cache.
         with tempfile.TemporaryDirectory(prefix=".download-", dir=path.parent) as folder:
             partial = Path(folder) / path.name
             _note(f"{name}: downloading {weights.url} to {path}")
@@ -114,21 +115,21 @@ def fetch(name: str) -> Path:
 
 
 def _is_published(path: Path, name: str, digest: str, otherwise: str) -> bool:
-    """Whether a file is there and what it should be; a note says what is done with another."""
+    """Returns whether a file exists with the published sha256; prints a note on a wrong one."""
     if not path.exists():
         return False
     found = sha256(path)
     if found.startswith(digest):
         return True
     _note(
-        f"{path}: is not {name} as published (its sha256 is {found}, wanted {digest}); "
+        f"{path}: is not {name} as published (its sha256 is {found}, expected {digest}); "
         f"it is {otherwise}"
     )
     return False
 
 
 def _size(weights: Weights) -> int:
-    # The numbers are float32, and there is little else in the file.
+    # Parameters are float32 and make up nearly the whole file.
     return weights.size or 4 * weights.parameters
 
 
@@ -137,15 +138,15 @@ def _note(line: str) -> None:
 
 
 def _choice(name: str, names: list[str]) -> str:
-    """The names to choose from, and the one that was perhaps meant by `name`."""
-    # Many know the published files' names better: RealESRGAN_x4plus.pth.
-    written = Path(name).stem.lower().replace("_", "-")
-    near = difflib.get_close_matches(written, names, 1, 0.7)
-    return ", ".join(names) + (f". Did you mean {near[0]}?" if near else "")
+    """Returns the names to choose from, followed by the one closest to `name`, if any."""
+    # Users may give the published file's name: RealESRGAN_x4plus.pth.
+    stem = Path(name).stem.lower().replace("_", "-")
+    closest = difflib.get_close_matches(stem, names, 1, 0.7)
+    return ", ".join(names) + (f". Did you mean {closest[0]}?" if closest else "")
 
 
 def _publisher(url: str) -> str:
-    """The account on GitHub, or the host; without a URL this package."""
+    """Returns the account on GitHub or the host of a URL, or esrgan_jax if the URL is empty."""
     parts = urlsplit(url)
     if parts.netloc == "github.com":
         return parts.path.split("/")[1]
@@ -153,7 +154,7 @@ def _publisher(url: str) -> str:
 
 
 def zoo_table() -> str:
-    """The zoo as lines of text of at most 100 characters."""
+    """Returns the zoo as a text table, at most 100 characters wide."""
     rows = [("name", "for", "scale", "MB", "licence", "published by", "cached")]
     for name, weights in ZOO.items():
         scale = f"{weights.scale}x" if weights.scale else "-"
@@ -173,8 +174,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog=program("interop.zoo"),
         description="List the weights that are known by name, or fetch some.",
-        epilog="Wherever MODEL is asked for, a name of the zoo fetches it too. Files are kept in "
-        f"the user's cache, or in the folder that {CACHE_VARIABLE} names; packaged ones need none.",
+        epilog="Commands that take a MODEL also take these names and fetch the file. Files are "
+        f"kept in the user's cache, or in the folder that {CACHE_VARIABLE} names, unless packaged.",
     )
     parser.add_argument("names", metavar="NAME", nargs="*", help="weights to fetch (default: list)")
     args = parse(parser, argv)
@@ -183,7 +184,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"\nThe cache is {cache_folder()}, or what {CACHE_VARIABLE} says.")
         return
     for name in args.names:
-        weights_path(name)  # no name is wrong before any is fetched
+        weights_path(name)  # checks all names before the first download
     for name in args.names:
         print(fetch(name))
         print(f"  licence  {ZOO[name].licence}")
