@@ -239,12 +239,12 @@ def test_pixels_are_kept_and_what_is_srgb_gets_no_profile(name):
         (nclx(avif(), 1, 18), None),
     ],
 )
-def test_hdr_is_kept_and_said_and_shown_as_bright_below_half_of_white(data, light):
+def test_hdr_is_kept_and_reported_and_unchanged_below_half_of_white(data, light):
     image = open_image(data)
     name = "PQ" if light else "HLG"
     assert image.notes == (
-        f"it is HDR ({name}): its values are kept with a colour profile that says so; "
-        "programs without HDR draw its lights together, and 8 bits show bands",
+        f"it is HDR ({name}): its values are kept with an HDR colour profile; programs without "
+        "HDR compress its highlights, and 8 bits show banding",
     )
     icc = image.metadata["icc-profile-data"][1]
     assert b"cicp\0\0\0\0" in icc
@@ -313,19 +313,19 @@ def broken(name: str) -> bytes:
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "webp", "tiff"])
 @pytest.mark.parametrize("name", ["random", "cut", "places", "tags", "short"])
-def test_a_damaged_profile_is_left_out_and_said(kind, name):
+def test_a_damaged_profile_is_dropped_with_a_note(kind, name):
     file = io.BytesIO()
     options = {"lossless": True} if kind == "webp" else {}
     Image.fromarray(RGB).save(file, kind, icc_profile=broken(name), **options)
     image = open_image(file.getvalue())
-    assert image.notes == ("its colour profile is damaged and left out",)
+    assert image.notes == ("its colour profile is damaged and is dropped",)
     for suffix in (".png", ".jpg", ".webp", ".tif", ".avif", ".gif"):
         np.testing.assert_allclose(managed(written(file.getvalue(), suffix)), PATCHES, atol=5)
 
 
 @pytest.mark.parametrize(("of", "name"), [("cmyk", "CMYK"), ("gray", "gray")])
 @pytest.mark.parametrize("kind", ["jpeg", "tiff", "webp"])
-def test_a_profile_of_other_pixels_is_left_out_and_said(of, name, kind):
+def test_a_profile_of_other_pixels_is_dropped_with_a_note(of, name, kind):
     icc = profile("cmyk") if of == "cmyk" else open_image(png(GRAY, [gama(10**5)])).metadata
     icc = icc if isinstance(icc, bytes) else icc["icc-profile-data"][1]
     if of == "gray":  # one that cannot be fitted
@@ -333,7 +333,7 @@ def test_a_profile_of_other_pixels_is_left_out_and_said(of, name, kind):
     file = io.BytesIO()
     Image.fromarray(RGB).save(file, kind, icc_profile=icc)
     image = open_image(file.getvalue())
-    said = f"its colour profile is one of {name}, which its pixels are not, and left out"
+    said = f"its colour profile is dropped: it is for {name}, and its pixels are not"
     assert image.notes == (said,)
     assert "icc-profile-data" not in image.metadata
 

@@ -1,1 +1,1 @@
-"""The meaning of colour values: ICC profiles, and tags that replace one."""
+"""Colour spaces of images: ICC profiles, and tags that take their place."""

@@ -1,7 +1,7 @@
-"""Makes ICC profiles from colour tags of files without a profile.
+"""Makes ICC profiles from the colour tags of files without a profile.
 
-PNG has chunks for it, HEIF and AVIF boxes, TIFF tags and JPEG a convention in EXIF. All become a
-profile, since that is what every format that is written can carry.
+The tags are chunks in PNG, boxes in HEIF and AVIF, tags in TIFF, and EXIF in JPEG. All become a
+profile, which every output format with colour information can hold.
 """
 
 from typing import NamedTuple
@@ -36,16 +36,16 @@ NAMES = {1: "BT.709", 9: "BT.2020", 11: "DCI-P3", 12: "Display P3"}
 ADOBE_RGB: Primaries = (0.64, 0.33, 0.21, 0.71, 0.15, 0.06, *D65)
 ADOBE_GAMMA = 563 / 256
 UNKNOWN = 2
-# Those of television are shown like sRGB: what makes still images means that when it writes them.
+# Transfers of television are taken as sRGB, which programs mean when they use them for stills.
 AS_SRGB = {0, 1, UNKNOWN, 3, 6, 11, 12, 13, 14, 15}
 PQ, HLG = 16, 18
-WHITE_NITS = 203  # of paper in an HDR image (ITU-R BT.2408)
-SHOULDER = 0.5  # of white: HDR that is brighter is drawn together below white
+WHITE_NITS = 203  # of diffuse white in HDR (ITU-R BT.2408)
+SHOULDER = 0.5  # of white; brighter HDR light is compressed to stay below white
 TABLE = 4096
 
 
 class Cicp(NamedTuple):
-    """Code points of H.273: `full` is 0 where black and white are at 16/255 and 235/255."""
+    """Code points of H.273; `full` is 0 if black is at 16/255 and white at 235/255."""
 
     primaries: int
     transfer: int
@@ -53,14 +53,14 @@ class Cicp(NamedTuple):
 
 
 class Color(NamedTuple):
-    """What a file says of its colours: a profile, None for sRGB; and what the user should know."""
+    """The colour space of a file: a profile, or None for sRGB; and notes for the user."""
 
     icc: bytes | None = None
     notes: tuple[str, ...] = ()
 
 
 def cicp_color(cicp: Cicp, gray: bool) -> Color:
-    """The profile of code points of PNG's cICP, or of the nclx of HEIF and AVIF."""
+    """Returns the colour space of code points, from cICP of PNG or nclx of HEIF and AVIF."""
     primaries = PRIMARIES.get(cicp.primaries, BT709)
     if primaries == BT709 and cicp.transfer in AS_SRGB and cicp.full:
         return Color()
@@ -74,14 +74,14 @@ def cicp_color(cicp: Cicp, gray: bool) -> Color:
     notes = ()
     if hdr:
         notes = (
-            f"it is HDR ({hdr}): its values are kept with a colour profile that says so; "
-            "programs without HDR draw its lights together, and 8 bits show bands",
+            f"it is HDR ({hdr}): its values are kept with an HDR colour profile; programs without "
+            "HDR compress its highlights, and 8 bits show banding",
         )
     return Color(icc, notes)
 
 
 def _cicp_curve(cicp: Cicp) -> bytes | None:
-    """The curve element of a transfer; None if its number has no meaning."""
+    """Returns the curve element of a transfer; None if its number is unknown."""
     if cicp.full and cicp.transfer in AS_SRGB:
         return srgb_curve()
     if cicp.full and (exponent := {4: 2.2, 5: 2.8, 8: 1.0}.get(cicp.transfer)):
@@ -92,7 +92,7 @@ def _cicp_curve(cicp: Cicp) -> bytes | None:
 
 
 def _light(v: np.ndarray, transfer: int) -> np.ndarray | None:
-    """What is shown at a value in [0, 1]: 1 is white, also in HDR."""
+    """Returns the light of values in [0, 1]; 1 is white, also in HDR. None if unknown."""
     if transfer in AS_SRGB:
         return np.where(v <= 0.04045, v / 12.92, ((v + 0.055) / 1.055) ** 2.4)
     match transfer:
@@ -109,17 +109,17 @@ def _light(v: np.ndarray, transfer: int) -> np.ndarray | None:
         case 16:
             p = v ** (1 / 78.84375)
             light = np.maximum(p - 0.8359375, 0) / (18.8515625 - 18.6875 * p)
-            return _drawn_together(light ** (1 / 0.1593017578125) * 10_000 / WHITE_NITS)
+            return _compressed(light ** (1 / 0.1593017578125) * 10_000 / WHITE_NITS)
         case 18:
             a, b, c = 0.17883277, 0.28466892, 0.55991073
             scene = np.where(v <= 0.5, v * v / 3, (np.exp((v - c) / a) + b) / 12)
             # On a screen of 1,000 cd/m², whose gamma is 1.2; exact for gray.
-            return _drawn_together(scene**1.2 * 1000 / WHITE_NITS)
+            return _compressed(scene**1.2 * 1000 / WHITE_NITS)
     return None
 
 
-def _drawn_together(light: np.ndarray) -> np.ndarray:
-    """HDR below white: unchanged up to the shoulder, and never quite white above it."""
+def _compressed(light: np.ndarray) -> np.ndarray:
+    """Compresses HDR light above SHOULDER, so that all of it is below white."""
     above = (light - SHOULDER) / (1 - SHOULDER)
     return np.where(light <= SHOULDER, light, 1 - (1 - SHOULDER) * np.exp(-above))
 
@@ -127,14 +127,16 @@ def _drawn_together(light: np.ndarray) -> np.ndarray:
 def chromatic_color(
     curves: tuple[bytes, bytes, bytes] | bytes, primaries: Primaries | None, gray: bool, name: str
 ) -> Color:
-    """The profile of primaries and curves that a file gives in numbers.
+    """Returns the colour space of primaries and curves that a file gives as numbers.
 
     Args:
+        curves: Of red, green and blue, or one for all.
         primaries: x and y of red, green, blue and white; None for sRGB's.
+        name: A name for the profile.
     """
-    if primaries is not None and not _makes_sense(primaries):
+    if primaries is not None and not _is_valid(primaries):
         return chromatic_color(curves, None, gray, name)._replace(
-            notes=("its primaries are none of colours, and taken as those of sRGB",)
+            notes=("its primaries are invalid, so those of sRGB are used",)
         )
     if primaries is None or np.allclose(primaries, BT709, atol=2e-3):
         primaries = BT709
@@ -143,8 +145,8 @@ def chromatic_color(
     return Color(make_profile(name, curves, primaries, gray=gray))
 
 
-def _makes_sense(primaries: Primaries) -> bool:
-    """Whether white is within the triangle of three different colours."""
+def _is_valid(primaries: Primaries) -> bool:
+    """Whether white is inside the triangle of the three colours."""
     if min(primaries[1::2]) < 0 or primaries[7] <= 0:
         return False
     xy = np.array(primaries).reshape(4, 2)
@@ -155,5 +157,5 @@ def _makes_sense(primaries: Primaries) -> bool:
 
 
 def adobe_rgb() -> bytes:
-    """The profile of Adobe RGB (1998)."""
+    """Returns a profile of Adobe RGB (1998)."""
     return make_profile("Adobe RGB (1998)", gamma_curve(ADOBE_GAMMA), ADOBE_RGB)

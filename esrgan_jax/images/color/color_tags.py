@@ -1,4 +1,4 @@
-"""Reads colour tags: ICC, PNG chunks, nclx of HEIF, TIFF tags, EXIF."""
+"""Reads the colour tags of a file: ICC, PNG chunks, nclx of HEIF, TIFF tags and EXIF."""
 
 import struct
 from typing import BinaryIO
@@ -28,22 +28,22 @@ from esrgan_jax.images.formats.tiff_tags import numbers, read_tags
 from esrgan_jax.images.metadata.fields import BLOB, PROFILE, Metadata
 
 PNG_COLOR = (b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM")
-TIFF_GAMMA = 2.2  # where TIFF's primaries come without a transfer function (TIFF 6.0, section 20)
+TIFF_GAMMA = 2.2  # for TIFF's primaries without a transfer function (TIFF 6.0, section 20)
 WHITE_POINT, PRIMARY_CHROMATICITIES, TRANSFER_FUNCTION = 318, 319, 301
-ADOBE_INDEX = "R03"  # DCF's name of Adobe RGB
+ADOBE_INDEX = "R03"  # DCF's name for Adobe RGB
 EXIF_SPACE = ("exif-ifd2-ColorSpace", "exif-ifd4-InteroperabilityIndex")
 
 
 def with_color_profile(
     kind: str, file: BinaryIO, metadata: Metadata, bands: int
 ) -> tuple[Metadata, tuple[str, ...]]:
-    """The metadata with a profile in it wherever the values are not sRGB's, and notes.
+    """Returns the metadata with a profile unless the values are sRGB, and notes.
 
     Args:
-        kind: Of the file, a name of LOADERS, or "heic".
-        file: It, opened.
-        metadata: As `fields.image_metadata` returns it.
-        bands: Of the pixels.
+        kind: The format, a key of LOADERS or "heic".
+        file: The open file.
+        metadata: The metadata of the file, with its ICC profile, if any.
+        bands: The bands of a pixel.
     """
     gray, notes = bands < 3, ()
     chunks = _png_chunks(file) if kind == "png" else {}
@@ -55,17 +55,17 @@ def with_color_profile(
             return metadata, ()
         notes = (wrong,)
     if color is None:
-        color = _own(kind, file, chunks, metadata, gray)
+        color = _color_without_icc(kind, file, chunks, metadata, gray)
     metadata = {name: value for name, value in metadata.items() if name != PROFILE}
     if color.icc is not None:
         metadata[PROFILE] = (BLOB, color.icc)
     return metadata, notes + color.notes
 
 
-def _own(
+def _color_without_icc(
     kind: str, file: BinaryIO, chunks: dict[bytes, bytes], metadata: Metadata, gray: bool
 ) -> Color:
-    """What a file says without an ICC profile."""
+    """Returns the colour space of a file without a valid ICC profile."""
     match kind:
         case "png":
             return Color() if b"sRGB" in chunks else _png_numbers(chunks, gray)
@@ -79,7 +79,7 @@ def _own(
 
 
 def heif_color(file: BinaryIO, gray: bool) -> Color:
-    """What the nclx of an open HEIF or AVIF says, or where it is silent, the coded image."""
+    """Returns the colour space of an open HEIF or AVIF, from nclx or else the coded image."""
     try:
         items = read_heif_items(file)
         own = [*items.owned.get(items.coded, ()), *items.owned.get(items.primary, ())]
@@ -93,19 +93,19 @@ def heif_color(file: BinaryIO, gray: bool) -> Color:
                 coded = av1_color(coding[b"av1C"][4:] + first_bytes(file, items, items.coded))
             code = [a if a != UNKNOWN else b for a, b in zip(code, coded or code, strict=True)]
     except (struct.error, IndexError):
-        return Color()  # its decoder judges it
+        return Color()  # damaged; the decoder reports it
     return cicp_color(Cicp(*code), gray)
 
 
 def _cicp_of_png(chunks: dict[bytes, bytes], gray: bool) -> Color | None:
-    """It comes before ICC, sRGB, and gAMA with cHRM, in this order (PNG, 3rd edition)."""
+    """Returns the colour space of cICP, which precedes iCCP, sRGB, gAMA and cHRM (PNG, 3rd ed.)."""
     cicp = chunks.get(b"cICP", b"")
     known = len(cicp) == 4 and cicp[2] == 0  # a matrix is for video
     return cicp_color(Cicp(cicp[0], cicp[1], cicp[3]), gray) if known else None
 
 
 def _png_numbers(chunks: dict[bytes, bytes], gray: bool) -> Color:
-    """By gAMA and cHRM."""
+    """Returns the colour space of gAMA and cHRM."""
     curve, primaries = srgb_curve(), None
     gamma, chrm = chunks.get(b"gAMA", b""), chunks.get(b"cHRM", b"")
     if len(gamma) == 4 and (inverse := int.from_bytes(gamma)) > 0:
@@ -117,7 +117,7 @@ def _png_numbers(chunks: dict[bytes, bytes], gray: bool) -> Color:
 
 
 def _png_chunks(file: BinaryIO) -> dict[bytes, bytes]:
-    """The chunks of colour of an open PNG; of two of a name the first counts."""
+    """Returns the colour chunks of an open PNG; of equal names, the first one."""
     file.seek(8)
     chunks: dict[bytes, bytes] = {}
     while len(head := file.read(8)) == 8 and head[4:] not in (b"IDAT", b"IEND"):
@@ -131,7 +131,7 @@ def _png_chunks(file: BinaryIO) -> dict[bytes, bytes]:
 
 
 def tiff_color(file: BinaryIO, gray: bool) -> Color | None:
-    """What an open TIFF says of its colours in numbers; None where it says nothing."""
+    """Returns the colour space that tags of an open TIFF define; None without such tags."""
     tags = read_tags(
         file, (WHITE_POINT, PRIMARY_CHROMATICITIES, TRANSFER_FUNCTION, BITS_PER_SAMPLE)
     )
@@ -142,7 +142,7 @@ def tiff_color(file: BinaryIO, gray: bool) -> Color | None:
         primaries = (*colors, *(white if len(white) == 2 else BT709[6:]))
     if bits and len(table) in (2 ** bits[0], 3 * 2 ** bits[0]):
         tables = np.array(table).reshape(-1, int(2 ** bits[0])) / 65535
-        curves = [table_curve(_even(one)) for one in tables]
+        curves = [table_curve(_shortened(one)) for one in tables]
         return chromatic_color(
             (curves[0], curves[-2 % len(curves)], curves[-1]), primaries, gray, "TIFF"
         )
@@ -151,16 +151,17 @@ def tiff_color(file: BinaryIO, gray: bool) -> Color | None:
     return chromatic_color(gamma_curve(TIFF_GAMMA), primaries, gray, "TIFF")
 
 
-def _even(table: np.ndarray) -> np.ndarray:
-    """A table of 65,536 as one of 4,097, which is as good and spares the profile 120 KB."""
+def _shortened(table: np.ndarray) -> np.ndarray:
+    """Shortens a table of 65,536 values to 4,097, which saves 120 KB and is as accurate."""
     places = np.linspace(0, len(table) - 1, min(len(table), 4097))
     return np.interp(places, np.arange(len(table)), table)
 
 
 def exif_color(metadata: Metadata, gray: bool) -> Color:
-    """What EXIF says of cameras' two colour spaces: sRGB, or Adobe RGB, for which it has no number.
+    """Returns the colour space in EXIF: sRGB or Adobe RGB.
 
-    Cameras write "uncalibrated" and the name R03; some programs write a 2.
+    EXIF has no number for Adobe RGB: cameras write "uncalibrated" and the index R03, and some
+    programs write a 2.
     """
     space, index = (_text(metadata, name) for name in EXIF_SPACE)
     if gray or not (space.startswith("2") or index.startswith(ADOBE_INDEX)):

@@ -1,4 +1,4 @@
-"""ICC profiles: makes, checks and adapts them to gray or RGB."""
+"""Makes and checks ICC profiles, and converts them between gray and RGB."""
 
 import struct
 
@@ -13,22 +13,22 @@ BRADFORD = np.array(
 # x and y of red, green, blue and white.
 BT709 = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290)
 Primaries = tuple[float, ...]
-DAMAGED_PROFILE = "its colour profile is damaged and left out"
+DAMAGED_PROFILE = "its colour profile is damaged and is dropped"
 
 
 def gamma_curve(exponent: float) -> bytes:
-    """The curve element of light = value ** exponent."""
+    """Returns the curve element of light = value ** exponent."""
     return struct.pack(">4s4xHxxi", b"para", 0, _fixed(exponent))
 
 
 def srgb_curve() -> bytes:
-    """The curve element of sRGB (IEC 61966-2-1)."""
+    """Returns the curve element of sRGB (IEC 61966-2-1)."""
     numbers = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
     return struct.pack(">4s4xHxx5i", b"para", 3, *map(_fixed, numbers))
 
 
 def table_curve(light: np.ndarray) -> bytes:
-    """The curve element of light in [0, 1] at evenly spaced values."""
+    """Returns the curve element of light in [0, 1], given at evenly spaced values."""
     table = np.rint(np.clip(light, 0, 1) * 65535).astype(">u2")
     return struct.pack(">4s4xI", b"curv", len(table)) + table.tobytes()
 
@@ -41,14 +41,14 @@ def make_profile(
     gray: bool = False,
     cicp: tuple[int, int, int, int] | None = None,
 ) -> bytes:
-    """An ICC profile (version 4) for the screen.
+    """Returns an ICC profile (version 4) of class "display".
 
     Args:
-        name: What programs show of it.
-        curves: Of red, green and blue, or one of all.
-        primaries: x and y of red, green, blue and white, which becomes the D50 of ICC.
-        gray: Whether it is of gray, which is of the colour of white whatever the primaries.
-        cicp: The code points of H.273 that say the same, for programs that show HDR.
+        name: The description that programs show.
+        curves: Of red, green and blue, or one for all.
+        primaries: x and y of red, green, blue and white, which is adapted to ICC's D50.
+        gray: Whether it is a profile of gray, which ignores the primaries.
+        cicp: The equivalent code points of H.273, for programs that show HDR.
     """
     colorants = _colorants(primaries)
     tags = {b"desc": _text(name), b"cprt": _text("CC0"), b"wtpt": _xyz(D50)}
@@ -65,7 +65,7 @@ def make_profile(
     directory, data, places = struct.pack(">I", len(tags)), b"", {}
     start = 128 + 4 + 12 * len(tags)
     for tag, element in tags.items():
-        if element not in places:  # three equal curves are stored once
+        if element not in places:  # equal curves are stored once
             places[element] = start + len(data)
             data += element + b"\0" * (-len(element) % 4)
         directory += struct.pack(">4sII", tag, places[element], len(element))
@@ -84,7 +84,7 @@ def make_profile(
 
 
 def fault(icc: bytes, bands: int) -> str | None:
-    """What keeps a profile from being used with pixels of so many bands; None if nothing does."""
+    """Returns why a profile cannot be used with pixels of `bands`; None if it can."""
     if icc[36:40] != b"acsp" or len(icc) < 132 or int.from_bytes(icc[:4]) > len(icc):
         return DAMAGED_PROFILE
     try:
@@ -97,17 +97,17 @@ def fault(icc: bytes, bands: int) -> str | None:
     if space == GRAY_SPACE and (bands < 3 or b"kTRC" in elements):
         return None
     kind = SPACES.get(space, "other colours")
-    return f"its colour profile is one of {kind}, which its pixels are not, and left out"
+    return f"its colour profile is dropped: it is for {kind}, and its pixels are not"
 
 
 def fitted(icc: bytes, bands: int) -> bytes | None:
-    """The profile for pixels of another number of bands: gray for 1 and 2, RGB for 3 and 4.
+    """Converts a profile for pixels of `bands`: gray for 1 and 2, RGB for 3 and 4.
 
-    Gray and RGB are changed into each other with the curve of green; gray becomes RGB of the
-    primaries of sRGB, of which equal values are the same gray.
+    Gray gets the curve of green. RGB gets the curve of gray and sRGB's primaries, with which equal
+    values are the same gray.
 
     Returns:
-        A profile, the same if it fits, or None where it is damaged or of tables.
+        A profile, the same if it fits, or None if it is damaged or based on tables.
     """
     space = GRAY_SPACE if bands < 3 else RGB_SPACE
     if icc[16:20] == space:
@@ -124,6 +124,7 @@ def fitted(icc: bytes, bands: int) -> bytes | None:
 
 
 def _elements(icc: bytes) -> dict[bytes, bytes]:
+    """Returns the elements by tag; raises struct.error or ValueError if damaged."""
     (count,) = struct.unpack_from(">I", icc, 128)
     if count > 1000:
         raise ValueError("a damaged profile")
@@ -137,17 +138,18 @@ def _elements(icc: bytes) -> dict[bytes, bytes]:
 
 
 def _white(primaries: Primaries) -> np.ndarray:
+    """Returns XYZ of white, with Y = 1."""
     x, y = primaries[6:8]
     return np.array([x / y, 1, (1 - x - y) / y])
 
 
 def _adaptation(white: np.ndarray) -> np.ndarray:
-    """Bradford's matrix from a white to D50."""
+    """Returns the Bradford matrix from a white (XYZ) to D50."""
     return np.linalg.inv(BRADFORD) @ np.diag(BRADFORD @ D50 / (BRADFORD @ white)) @ BRADFORD
 
 
 def _colorants(primaries: Primaries) -> np.ndarray:
-    """(XYZ, RGB) at D50."""
+    """Returns XYZ of red, green and blue as columns, adapted to D50."""
     xy = np.array(primaries[:6]).reshape(3, 2)
     columns = np.stack([xy[:, 0], xy[:, 1], 1 - xy.sum(1)])
     white = _white(primaries)
@@ -155,6 +157,7 @@ def _colorants(primaries: Primaries) -> np.ndarray:
 
 
 def _fixed(number: float) -> int:
+    """Returns a number as s15Fixed16."""
     return round(float(number) * 65536)
 
 
