@@ -1,9 +1,9 @@
-"""Runs tiles on the devices: in batches, and in smaller ones if memory runs out."""
+"""Runs tiles on the devices in batches, with smaller batches and tiles if memory runs out."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,37 +11,41 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from esrgan_jax.errors import RunError
-from esrgan_jax.models.generator import Generator
+from esrgan_jax.models.generator import Generator, Variables
 from esrgan_jax.sharding import batched, create_mesh, replicated
 from esrgan_jax.upscaling.memory import budget, bytes_per_pixel
-from esrgan_jax.upscaling.tile import Tile, cut_row, paste, rows_of
+from esrgan_jax.upscaling.tile import Array, Tile, cut_row, paste, rows_of
 from esrgan_jax.upscaling.tile_step import upscale_in_parts, upscale_step
 from esrgan_jax.upscaling.tiles import Axis, plan_axis
 
-AHEAD = 2  # batches on the device at a time: one computes while another's result is fetched
+AHEAD = 2  # batches on the device: one is computed while the result of another is fetched
 BATCH_PIXELS = 1024 * 1024  # LR pixels that keep an accelerator busy
 LARGEST_BATCH = 64
 SMALLEST_TILE = 16
 
+_Key = tuple[tuple[int, ...], np.dtype, str]  # of a batch: tiles' shape, dtype, result dtype
+_Results = tuple[Array, Array]  # results, and whether each is finite
+_Result = TypeVar("_Result")
+
 
 class TileRunner:
-    """Runs tiles of one network.
+    """Upscales tiles by one network.
 
     Args:
         module: The generator, in the computation dtype.
         variables: Its variables.
-        devices: Where to run; a batch is split over them.
-        spatial: Splits the rows of each tile over the devices instead; the compiler exchanges what
-            convolutions need of their neighbours.
-        overlap: For the tiles that a tile is split into when memory runs out.
-        batch: Most tiles of a batch on each device; None chooses it from the memory.
+        devices: The devices that a batch is split over.
+        spatial: Splits the rows of each tile over the devices instead; the compiler exchanges the
+            rows that convolutions need from neighbouring devices.
+        overlap: Pixels shared by the smaller tiles that a tile is split into if memory runs out.
+        batch: Most tiles of a batch on each device; None computes it from the memory.
         step: Further arguments of `upscale_step`.
     """
 
     def __init__(
         self,
         module: Generator,
-        variables: Any,
+        variables: Variables,
         *,
         devices: list[Any],
         spatial: bool,
@@ -58,19 +62,19 @@ class TileRunner:
         if spatial:
             self.tile_sharding = NamedSharding(mesh, PartitionSpec(None, "data"))
             self.size_sharding = replicated(mesh)
-        # On the devices once, instead of with every tile.
+        # Put on the devices once, not with every batch.
         self.variables = jax.device_put(variables, replicated(mesh))
         self.on_first = jax.tree.map(lambda x: x.addressable_data(0), self.variables)
-        # A tile takes an accelerator a moment, but a CPU maybe minutes, with progress to tell.
+        # A tile can take minutes on a CPU, so progress is reported within it.
         self.in_parts = devices[0].platform == "cpu" and not spatial
         self.step = partial(upscale_step, whole=spatial, **step)
         if self.in_parts:
             self.step = partial(upscale_in_parts, **step)
         self.versions = 8 if step.get("ensemble") else 1
-        # On a CPU batches that are ahead would compute beside each other, each in its own memory.
+        # On a CPU several batches would be computed at the same time, each with its own memory.
         self.ahead = 0 if devices[0].platform == "cpu" else AHEAD
         self.largest_batch = LARGEST_BATCH if batch is None else batch
-        self.batch_sizes: dict[Any, int] = {}
+        self.batch_sizes: dict[_Key, int] = {}
         self.largest_side: int | None = None  # where memory ran out
 
     def run(self, tiles: Iterable[Tile]) -> Iterator[Tile]:
@@ -80,12 +84,12 @@ class TileRunner:
         are yielded.
         """
         waiting: deque[Tile] = deque()
-        groups: dict[Any, list[Tile]] = {}
-        flying: deque[tuple[list[Tile], Any]] = deque()
+        groups: dict[_Key, list[Tile]] = {}
+        started: deque[tuple[list[Tile], _Results | Exception]] = deque()
 
-        def start(key: Any) -> None:
+        def start(key: _Key) -> None:
             batch = groups.pop(key)
-            flying.append((batch, self._launch(batch)))
+            started.append((batch, self._launch(batch)))
 
         for tile in tiles:
             waiting.append(tile)
@@ -94,12 +98,12 @@ class TileRunner:
                 batch.append(tile)
                 if len(batch) >= self._batch_size(tile):
                     start(_key(tile))
-            while waiting and not (waiting[0].open and len(flying) <= self.ahead):
+            while waiting and not (waiting[0].open and len(started) <= self.ahead):
                 if waiting[0].open:
-                    self._land(*flying.popleft())
+                    self._finish(*started.popleft())
                 else:
                     yield waiting.popleft()
-            # A tile of a rare shape, whose batch does not fill, must not hold up what follows.
+            # A batch of a rare shape, which does not fill up, must not delay the tiles that follow.
             late = len(waiting) >= 2 * AHEAD * self._batch_size(waiting[0]) if waiting else False
             if late and _key(waiting[0]) in groups:
                 start(_key(waiting[0]))
@@ -107,7 +111,7 @@ class TileRunner:
             start(key)
         while waiting:
             while waiting[0].open:
-                self._land(*flying.popleft())
+                self._finish(*started.popleft())
             yield waiting.popleft()
 
     def _batch_size(self, tile: Tile) -> int:
@@ -118,15 +122,15 @@ class TileRunner:
             height, width = tile.lr.shape[:2]
             room = budget(self.devices[0]) // ((AHEAD + 1) * bytes_per_pixel(self.module))
             each = max(min(BATCH_PIXELS, room) // (height * width * self.versions), 1)
-            on_cpu = self.devices[0].platform == "cpu"  # where nothing is gained by more
+            on_cpu = self.devices[0].platform == "cpu"  # where larger batches are not faster
             self.batch_sizes[key] = 1 if on_cpu else 2 ** (each.bit_length() - 1)
         return min(self.batch_sizes[key], self.largest_batch) * len(self.devices)
 
-    def _launch(self, tiles: list[Tile], module: Generator | None = None) -> Any:
-        """Starts a batch: its unfinished arrays, or the exception that says that memory ran out."""
-        count, many = len(tiles), 1 if self.spatial else len(self.devices)
-        # Few sizes of batches are compiled; what is added to fill one is computed for nothing.
-        size = -(-(1 << (count - 1).bit_length()) // many) * many
+    def _launch(self, tiles: list[Tile], module: Generator | None = None) -> _Results | Exception:
+        """Starts a batch; returns its arrays, or the exception if memory ran out."""
+        count, split = len(tiles), 1 if self.spatial else len(self.devices)
+        # Padded with empty tiles to one of few sizes, so that few programs are compiled.
+        size = -(-(1 << (count - 1).bit_length()) // split) * split
         variables, places = self.variables, (self.tile_sharding, self.size_sharding)
         if count == 1 and not self.spatial:
             size, variables, places = 1, self.on_first, (self.devices[0], self.devices[0])
@@ -134,18 +138,19 @@ class TileRunner:
         sizes[:count] = [tile.size for tile in tiles]
         lr = _batch([tile.lr for tile in tiles], size)
 
-        def start() -> Any:
+        def start() -> _Results:
             put = [jax.device_put(x, at) for x, at in zip((lr, sizes), places, strict=True)]
-            told: Any = {"progress": partial(_tell, tiles)} if self.in_parts else {}
+            progress: Any = {"progress": partial(_report, tiles)} if self.in_parts else {}
             network = module or self.module
-            # By themselves TPUs multiply float32 as bfloat16, and GPUs from Ampere on as TF32.
-            whole = network.dtype == np.float32
-            with jax.default_matmul_precision("highest" if whole else None):
-                return self.step(network, variables, *put, dtype=tiles[0].dtype, **told)
+            # By default TPUs multiply float32 as bfloat16, and GPUs from Ampere on as TF32.
+            exact = network.dtype == np.float32
+            with jax.default_matmul_precision("highest" if exact else None):
+                return self.step(network, variables, *put, dtype=tiles[0].dtype, **progress)
 
         return self._unless_out_of_memory(start)
 
-    def _unless_out_of_memory(self, work: Callable[[], Any]) -> Any:
+    def _unless_out_of_memory(self, work: Callable[[], _Result]) -> _Result | Exception:
+        """Returns the result of `work`, or the exception if memory ran out."""
         try:
             return work()
         except (jax.errors.JaxRuntimeError, MemoryError) as error:
@@ -153,14 +158,14 @@ class TileRunner:
                 return error
             raise
 
-    def _land(self, tiles: list[Tile], arrays: Any) -> None:
-        """Waits for a batch and gives its tiles their results."""
+    def _finish(self, tiles: list[Tile], arrays: _Results | Exception) -> None:
+        """Waits for a batch and sets the results of its tiles."""
         if not isinstance(arrays, Exception):
-            # Results of tiles from a device stay there.
-            stays = isinstance(tiles[0].lr, jax.Array)
+            # Results of tiles that are JAX arrays stay on the device.
+            stay = isinstance(tiles[0].lr, jax.Array)
             results, finite = arrays
             arrays = self._unless_out_of_memory(
-                lambda: (results, jax.device_get(finite)) if stays else jax.device_get(arrays)
+                lambda: (results, jax.device_get(finite)) if stay else jax.device_get(arrays)
             )
         if isinstance(arrays, Exception):
             self._shrink(tiles, arrays)
@@ -171,14 +176,14 @@ class TileRunner:
                 self._repeat(tile)
 
     def _repeat(self, tile: Tile) -> None:
-        """Does a tile that is not finite again, in float32."""
+        """Computes a tile whose result is not finite again, in float32."""
         if self.module.dtype != np.float32:
             module = self.module.clone(dtype=np.dtype("float32"))
             arrays = self._unless_out_of_memory(
                 lambda: jax.device_get(self._launch([tile], module))
             )
             if isinstance(arrays, Exception):
-                raise RunError(f"a tile cannot be done again in float32: {arrays}")
+                raise RunError(f"a tile cannot be computed again in float32: {arrays}")
             (tile.result,), (finite,) = arrays[0][:1], arrays[1][:1]
             if finite:
                 return
@@ -188,14 +193,14 @@ class TileRunner:
         )
 
     def _shrink(self, tiles: list[Tile], error: Exception) -> None:
-        """Does what memory did not suffice for in smaller batches, then in smaller tiles."""
-        many = 1 if self.spatial else len(self.devices)
-        if len(tiles) > many:
-            self.largest_batch = max(len(tiles) // many // 2, 1)
-            half = self.largest_batch * many
+        """Computes tiles for which memory ran out in smaller batches, then in smaller tiles."""
+        split = 1 if self.spatial else len(self.devices)
+        if len(tiles) > split:
+            self.largest_batch = max(len(tiles) // split // 2, 1)
+            half = self.largest_batch * split
             for start in range(0, len(tiles), half):
                 part = tiles[start : start + half]
-                self._land(part, self._launch(part))
+                self._finish(part, self._launch(part))
             return
         side = max(tiles[0].lr.shape[:2]) // 2 // self.row_multiple * self.row_multiple
         self.largest_side = min(side, self.largest_side or side)
@@ -211,35 +216,35 @@ class TileRunner:
     def plan(
         self, height: int, width: int, side: int, overlap: int, tallest: int | None = None
     ) -> tuple[Axis, Axis]:
-        """The tiles of an image: rows and columns, see `tiles.plan_axis`.
+        """Plans the tiles of an image: rows and columns, see `tiles.plan_axis`.
 
         Args:
             height: Of the image.
             width: Of the image.
-            side: Of a tile, at most.
-            overlap: What neighbours share.
-            tallest: Rows of a tile, at most, where that is less.
+            side: Largest side of a tile.
+            overlap: Pixels that neighbours share.
+            tallest: Most rows of a tile, if less than `side`.
         """
-        # Accelerators compile for longer and compute faster.
+        # Accelerators take longer to compile and less time to compute.
         steps = 4 if self.devices[0].platform == "cpu" else 1
         steps = 0 if self.module.receptive_field is None else steps
         wrap = self.border == "wrap"
         options: dict[str, Any] = {"multiple": self.multiple, "steps": steps, "wrap": wrap}
-        many = len(self.devices) if self.spatial else 1
-        if self.largest_side and self.largest_side < side * many:
-            side = max(self.largest_side // many, SMALLEST_TILE) // self.multiple * self.multiple
+        shares = len(self.devices) if self.spatial else 1
+        if self.largest_side and self.largest_side < side * shares:
+            side = max(self.largest_side // shares, SMALLEST_TILE) // self.multiple * self.multiple
             overlap = min(overlap, side // 2)
-        tall = min(side * many, tallest or side * many)
+        tall = min(side * shares, tallest or side * shares)
         rows = plan_axis(height, tall, overlap, **options)
         columns = plan_axis(width, side, overlap, **options)
-        if self.versions > 1:  # turned, too
+        if self.versions > 1:  # tiles are transposed, too
             length = max(rows.length, columns.length)
             rows, columns = rows._replace(length=length), columns._replace(length=length)
         length = -(-rows.length // self.row_multiple) * self.row_multiple
         return rows._replace(length=length), columns
 
     def _split(self, tile: Tile, side: int) -> None:
-        """Does a tile in smaller ones."""
+        """Computes a tile as several smaller ones."""
         height, width = tile.size
         rows, columns = self.plan(height, width, side, min(self.overlap, side // 2))
         image = tile.lr[:height, :width]
@@ -249,7 +254,7 @@ class TileRunner:
             for part in cut_row(rows_of(image, row), row, rows, columns, tile.dtype)
         ]
         for index, part in enumerate(parts):
-            part.progress = lambda done, index=index: _tell([tile], (index + done) / len(parts))
+            part.progress = lambda done, index=index: _report([tile], (index + done) / len(parts))
         scale, result = self.module.scale, None
         for part in self.run(parts):
             if part.error is not None:
@@ -263,17 +268,19 @@ class TileRunner:
         tile.result = result
 
 
-def _tell(tiles: list[Tile], done: float) -> None:
+def _report(tiles: list[Tile], done: float) -> None:
+    """Reports the finished part of a batch, in (0, 1], to each of its tiles."""
     for tile in tiles:
         if tile.progress:
             tile.progress(done)
 
 
-def _batch(tiles: list[Any], size: int) -> Any:
-    """Tiles as one batch of `size`, filled with zeros; on the device if they are there."""
+def _batch(tiles: list[Array], size: int) -> Array:
+    """Stacks tiles to one batch of `size`, filled with zeros; on the device if they are there."""
     xp = jnp if isinstance(tiles[0], jax.Array) else np
     return xp.stack([*tiles, *[xp.zeros_like(tiles[0])] * (size - len(tiles))])
 
 
-def _key(tile: Tile) -> tuple[Any, ...]:
+def _key(tile: Tile) -> _Key:
+    """Returns the key of the batch that a tile can be part of."""
     return tile.lr.shape, tile.lr.dtype, tile.dtype

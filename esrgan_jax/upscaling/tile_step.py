@@ -1,8 +1,8 @@
-"""The upscaling step: LR tiles to SR tiles on the device, a pure function."""
+"""The upscaling step: a pure function from LR tiles to SR tiles, run on the device."""
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TypedDict, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +10,20 @@ import numpy as np
 
 from esrgan_jax.imresize import resize
 from esrgan_jax.models.borders import continued, take
-from esrgan_jax.models.generator import Generator
+from esrgan_jax.models.generator import Generator, Variables
 from esrgan_jax.upscaling import network
 from esrgan_jax.upscaling.color import color_drift
 from esrgan_jax.upscaling.ensemble import all_versions, mean_of_versions
 from esrgan_jax.upscaling.planes import from_planes, to_planes
 from esrgan_jax.upscaling.strips import white_level
+
+
+class _Options(TypedDict):
+    """The options of `upscale_step` after the network."""
+
+    ensemble: bool
+    keep_color: bool
+    dtype: str
 
 
 @partial(
@@ -25,7 +33,7 @@ from esrgan_jax.upscaling.strips import white_level
 )
 def upscale_step(
     module: Generator,
-    variables: Any,
+    variables: Variables,
     tiles: jax.Array,
     sizes: jax.Array,
     strength: float | None = None,
@@ -43,29 +51,30 @@ def upscale_step(
         variables: Its variables.
         tiles: (N, h, w, bands): 1 (gray), 2 (gray and alpha), 3 (RGB) or 4 (RGB and alpha);
             uint8, uint16, or float32 in [0, 1]. Zero beyond `sizes`.
-        sizes: (N, 2) int, the height and width that is image.
-        strength: 1 (or None) is the network, 0 bicubic enlargement, between a blend of both.
-            Traced, so one program serves every value.
-        border: What lies beyond an image, see `models.borders`.
-        ensemble: The mean over the eight dihedral versions of each tile, which must be square.
+        sizes: (N, 2) int, the height and width of the part that is image.
+        strength: 1 (or None) is the network's result, 0 bicubic interpolation, and between them a
+            blend of both. Traced, so one program serves all values.
+        border: The padding at an image's border, see `models.borders`.
+        ensemble: Takes the mean over the eight flipped and transposed versions of each tile, which
+            must be square.
         keep_color: Corrects the low frequencies of the result towards those of the input.
-        whole: Enlarges in one go instead of some rows at a time: for tiles whose rows are split
-            over devices.
+        whole: Applies the network as a whole instead of in strips of rows, for tiles whose rows are
+            split over devices.
         dtype: Of the result: "uint8", "uint16" or "float32".
 
     Returns:
         (N, scale h, scale w, `result_bands`) in `dtype`, clamped to [0, 1], integers rounded half
-        to even as the authors' test.py does; and (N,) bool, whether the network's result is finite.
+        to even as the authors' test.py does; and (N,) bool, whether each tile's is finite.
     """
-    x, x_sizes = _seen(module, tiles, sizes, ensemble)
+    x, x_sizes = _network_inputs(module, tiles, sizes, ensemble)
     sr = network.apply(module, variables, x, x_sizes, border=border, whole=whole)
-    options: Any = {"ensemble": ensemble, "keep_color": keep_color, "dtype": dtype}
+    options: _Options = {"ensemble": ensemble, "keep_color": keep_color, "dtype": dtype}
     return _finished(module, tiles, sizes, sr, border, strength, **options)
 
 
 def upscale_in_parts(
     module: Generator,
-    variables: Any,
+    variables: Variables,
     tiles: jax.Array,
     sizes: jax.Array,
     strength: float | None = None,
@@ -76,37 +85,37 @@ def upscale_in_parts(
     dtype: str = "float32",
     progress: Callable[[float], None],
 ) -> tuple[jax.Array, jax.Array]:
-    """The same as `upscale_step` in several programs, which a slow device is waited for in turn.
+    """Does the same as `upscale_step` in several programs, to report progress on a slow device.
 
     Args:
-        progress: Called with the part of the network's work that is done, in (0, 1].
+        progress: Called after each program with the finished part of the work, in (0, 1].
     """
-    x, x_sizes = _seen_alone(module, tiles, sizes, ensemble)
+    x, x_sizes = _compiled_inputs(module, tiles, sizes, ensemble)
     results = network.apply_in_parts(module, variables, x, x_sizes, border, progress)
-    options: Any = {"ensemble": ensemble, "keep_color": keep_color, "dtype": dtype}
+    options: _Options = {"ensemble": ensemble, "keep_color": keep_color, "dtype": dtype}
     return _joined(module, tiles, sizes, results, border, strength, **options)
 
 
-def _seen(
+def _network_inputs(
     module: Generator, tiles: jax.Array, sizes: jax.Array, ensemble: bool
 ) -> tuple[jax.Array, jax.Array]:
-    """All that the network sees of tiles as one batch, (M, h, w, in_channels), and its sizes."""
+    """Returns the network's inputs as one batch, (M, h, w, in_channels), and their sizes."""
     planes = _planes(module, tiles, sizes)
     flat, flat_sizes = planes.reshape(-1, *planes.shape[2:]), sizes.repeat(planes.shape[1], axis=0)
     return all_versions(flat, flat_sizes) if ensemble else (flat, flat_sizes)
 
 
 def _planes(module: Generator, tiles: jax.Array, sizes: jax.Array) -> jax.Array:
+    """Returns the planes of tiles, (N, planes, h, w, in_channels) in [0, 1]."""
     step = 1 / 255 if tiles.dtype == jnp.uint8 else 1 / 65535
     return to_planes(_unit(tiles), sizes, module, step)
 
 
 def _unit(tiles: jax.Array) -> jax.Array:
-    """(N, h, w, bands) in [0, 1]."""
+    """Returns tiles as float32 in [0, 1]."""
     if jnp.issubdtype(tiles.dtype, jnp.floating):
         return tiles.astype(jnp.float32)
-    # XLA divides by multiplying with a rounded 1/255, and the same image in 16 bits would be
-    # another one.
+    # XLA divides by multiplying with a rounded 1/255, so the same image in 16 bits would differ.
     full = white_level(tiles.dtype)
     return jnp.asarray(np.arange(full + 1, dtype=np.float32) / np.float32(full))[tiles]
 
@@ -123,7 +132,7 @@ def _finished(
     keep_color: bool,
     dtype: str,
 ) -> tuple[jax.Array, jax.Array]:
-    """What `upscale_step` gives, of the network's results of what `_seen` made."""
+    """Turns the network's results for `_network_inputs` into those of `upscale_step`."""
     planes = _planes(module, tiles, sizes)
     n, count = planes.shape[:2]
     flat, flat_sizes = planes.reshape(-1, *planes.shape[2:]), sizes.repeat(count, axis=0)
@@ -140,7 +149,7 @@ def _finished(
     return sr, finite
 
 
-_seen_alone = jax.jit(_seen, static_argnums=(0, 3))
+_compiled_inputs = jax.jit(_network_inputs, static_argnums=(0, 3))
 
 
 @partial(jax.jit, static_argnums=(0, 4), static_argnames=("ensemble", "keep_color", "dtype"))
@@ -151,14 +160,15 @@ def _joined(
     results: list[jax.Array],
     border: str,
     strength: float | None,
-    **options: Any,
+    **options: Unpack[_Options],
 ) -> tuple[jax.Array, jax.Array]:
+    """Joins the strips of `network.apply_in_parts`, and does the same as `_finished`."""
     sr = network.joined(module, results, tiles.shape[1], border)
     return _finished(module, tiles, sizes, sr, border, strength, **options)
 
 
 def _bicubic(x: jax.Array, sizes: jax.Array, scale: int) -> jax.Array:
-    """MATLAB's bicubic enlargement, continued at each image's own border."""
+    """Upscales as MATLAB's bicubic `imresize`, with each image mirrored at its own border."""
     reach = 3
     positions = [jnp.arange(-reach, x.shape[axis] + reach)[None] for axis in (1, 2)]
     indices = [continued(p, sizes[:, i : i + 1], "mirror") for i, p in enumerate(positions)]
