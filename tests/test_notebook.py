@@ -156,7 +156,7 @@ def test_the_training_loop_trains(executed):
 
 
 def test_the_networks_of_the_package_need_no_download(executed):
-    assert "enlarge 4 times and have 869,155" in str(executed[1].cells[-1]["outputs"])
+    assert "upscale 4 times and have 869,155" in str(executed[1].cells[-1]["outputs"])
 
 
 @pytest.mark.parametrize("there", [True, False])
