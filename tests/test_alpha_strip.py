@@ -47,20 +47,20 @@ def test_networks_may_be_others(image):
 
 def test_the_image_is_not_overwritten_nor_another_kind_promised(image):
     before = image.read_bytes()
-    for name, message in ((image.name, "would overwrite the input"), ("a.jpg", "as PNG")):
+    for name, message in ((image.name, "would overwrite the input"), ("a.jpg", "only PNG")):
         with pytest.raises(InputError, match=message):
             alpha_strip.main([str(image), f"--output={image.with_name(name)}"])
     assert image.read_bytes() == before
 
 
 @pytest.mark.parametrize("given", ["--model=lite-x4-gan", "--psnr_model=lite-x4-psnr"])
-def test_one_network_alone_is_no_blend(image, given):
+def test_one_network_without_the_other_is_refused(image, given):
     with pytest.raises(InputError, match="go together"):
         strip(image, given)
 
 
 @pytest.mark.parametrize("wrong", ["--alphas=0,half", "--box=1,2,3", "--box=0,0,a,b"])
-def test_lists_that_are_none_are_told(image, wrong):
+def test_malformed_lists_are_refused(image, wrong):
     with pytest.raises(InputError, match="is not"):
         strip(image, wrong)
 

@@ -48,28 +48,28 @@ def test_results_are_shown_before_anything_is_trained(tmp_path, monkeypatch, cap
     said = capsys.readouterr().out
     assert "trained.png: look at it" in said
     assert f"--model={tmp_path / 'psnr'}" in said
-    # LR, bicubic, before, after and HR, of the worn image.
+    # LR, bicubic, before, after and HR, of the degraded image.
     assert read_image(tmp_path / "trained.png").shape[1] > 5 * 2 * 132
 
 
-def test_pairs_are_worn_lr_images_of_the_same_size(tmp_path):
+def test_pairs_are_degraded_lr_images_of_the_same_size(tmp_path):
     folders = demo.write_pairs(tmp_path, 4)
     (hr,), (lr,) = (find_images(folders[name]) for name in ("val", "val_lr"))
     clean = imresize(mod_crop(read_image(hr), 4), 1 / 4)
-    worn = read_image(lr)
-    assert worn.shape == clean.shape
-    error = worn.astype(float) - clean
+    degraded = read_image(lr)
+    assert degraded.shape == clean.shape
+    error = degraded.astype(float) - clean
     assert 5 < error.std() < 15
     assert abs(error.mean()) < 1
     firsts = [next(iter(find_images(f"{folders['train_lr']}/{copy}"))) for copy in range(3)]
-    assert len({first.read_bytes() for first in firsts}) == 3  # each worn differently
+    assert len({first.read_bytes() for first in firsts}) == 3  # each degraded differently
     again = demo.write_pairs(tmp_path / "again", 4)
     assert find_images(again["val_lr"])[0].read_bytes() == lr.read_bytes()
 
 
-def test_without_noise_only_jpeg_wears(rng):
+def test_without_noise_only_jpeg_degrades(rng):
     image = np.full((16, 16, 3), 128, np.uint8)
-    file = io.BytesIO(demo.wear(image, 0.0, 90, rng))
+    file = io.BytesIO(demo.degrade(image, 0.0, 90, rng))
     np.testing.assert_array_equal(np.asarray(Image.open(file)), image)
 
 

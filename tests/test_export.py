@@ -206,9 +206,9 @@ def test_refusals(tmp_path, pair):
     output = tmp_path / "x.stablehlo"
     before = gan.read_bytes()
     for arguments, message in (
-        ([gan, gan], "says that it holds weights alone"),
-        ([gan, tmp_path / "x.PTH"], "call it NAME.stablehlo"),
-        ([gan, output, "--platforms=cpu,gpu"], "no platform 'gpu'; name some of cpu, cuda, tpu"),
+        ([gan, gan], "this suffix is for weight files"),
+        ([gan, tmp_path / "x.PTH"], "name it NAME.stablehlo"),
+        ([gan, output, "--platforms=cpu,gpu"], "no platform 'gpu'; choose from cpu, cuda, tpu"),
         ([gan, output, "--platforms="], "no platform ''"),
         ([gan, output, "--alpha=0.5"], "--psnr_model and --alpha go together"),
         ([gan, output, f"--psnr_model={psnr}"], "--psnr_model and --alpha go together"),

@@ -74,7 +74,7 @@ def test_refuses_an_existing_output(tmp_path, folder):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--size=480"], "no image holds a window of 480 pixels; try a smaller --size"),
+        (["--size=480"], "no image contains a window of 480 pixels; use a smaller --size"),
         (["--size=0"], "error: --size: must be 1 or more"),
         (["--leftover=-1"], "error: --leftover: must be 0 or more"),
         (["--step=x"], "error: --step: must be a whole number"),

@@ -1,4 +1,4 @@
-"""Draws one image with several blends of two networks side by side (paper, Fig. 10).
+"""Upscales one image with several blends of two networks, side by side (paper, Fig. 10).
 
 python -m tools.alpha_strip photo.png --output=strip.png [--box=TOP,LEFT,HEIGHT,WIDTH]
 """
@@ -15,6 +15,7 @@ ALPHAS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 def _numbers(text: str) -> tuple[float, ...]:
+    """Parses a list such as "0,0.5,1"."""
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
@@ -22,6 +23,7 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 
 def _box(text: str) -> tuple[int, int, int, int]:
+    """Parses "TOP,LEFT,HEIGHT,WIDTH"."""
     parts = text.split(",")
     if len(parts) != 4 or not all(part.isdecimal() for part in parts):
         raise argparse.ArgumentTypeError(f"{text!r} is not TOP,LEFT,HEIGHT,WIDTH")
@@ -30,18 +32,19 @@ def _box(text: str) -> tuple[int, int, int, int]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.alpha_strip",
         description="Upscale an image with blends of a PSNR and a GAN network, side by side.",
     )
     add = parser.add_argument
     add("image", metavar="LR", type=path_type, help="the image to upscale")
-    add("--output", metavar="FILE", type=path_type, required=True, help="image to write")
+    add("--output", metavar="FILE", type=path_type, required=True, help="the PNG file to write")
     add("--psnr_model", metavar="MODEL", type=model_type, help="alpha 0 (default: the package's)")
     add("--model", metavar="MODEL", type=model_type, help="alpha 1 (default: the package's)")
-    add("--alphas", type=_numbers, default=ALPHAS, help="balances to show, such as 0,0.5,1")
-    add("--box", type=_box, help="part of the result to show: TOP,LEFT,HEIGHT,WIDTH")
-    add("--zoom", type=int, default=1, help=f"1 to {MOST_ZOOM}: every pixel as ZOOM x ZOOM")
+    add("--alphas", type=_numbers, default=ALPHAS, help="alphas to show, such as 0,0.5,1")
+    add("--box", type=_box, help="part of the result to show: TOP,LEFT,HEIGHT,WIDTH in pixels")
+    add("--zoom", type=int, default=1, help=f"pixels are drawn ZOOM x ZOOM large, 1 to {MOST_ZOOM}")
     args = parse(parser, argv)
     if not 1 <= args.zoom <= MOST_ZOOM:
         raise InputError(f"--zoom={args.zoom}: take a whole number from 1 to {MOST_ZOOM}")
@@ -49,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise InputError("--model and --psnr_model go together: give both, or neither")
     refuse_same(args.image, args.output)
     if args.output.suffix.lower() != ".png":
-        raise InputError(f"--output={args.output}: is written as PNG; let the name end in .png")
+        raise InputError(f"--output={args.output}: only PNG is written; use a name with .png")
 
     from esrgan_jax.evaluation.comparison import comparison
     from esrgan_jax.images.image_file import read_image, write_image

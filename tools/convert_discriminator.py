@@ -1,4 +1,4 @@
-"""Converts a VGG style discriminator from and to BasicSR's names."""
+"""Converts a VGG-style discriminator from and to BasicSR's names."""
 
 import argparse
 
@@ -7,21 +7,22 @@ from esrgan_jax.errors import InputError, run_command
 from esrgan_jax.files import refuse_same, sha256
 from esrgan_jax.interop.weight_file import WEIGHT_SUFFIXES
 
-DESCRIPTION = """Converts a VGG style discriminator from and to BasicSR's names.
+DESCRIPTION = """Converts a VGG-style discriminator from and to BasicSR's names.
 
 SRC is the directory of a run or of a checkpoint of its GAN stage, or a weight file with the names
 of BasicSR's VGGStyleDiscriminator (.pth, .pt, .ckpt, .safetensors, .npz). DST is a .pth,
-.safetensors or .npz file that BasicSR reads. Training starts from either, by
+.safetensors or .npz file that BasicSR reads. Training can start from SRC or DST:
 --config.gan.d_init_from=PATH."""
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Runs the command."""
     parser = argparse.ArgumentParser(
         description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("source", metavar="SRC", type=path_type, help="the discriminator to read")
     parser.add_argument("target", metavar="DST", type=path_type, help="the file to write")
-    parser.add_argument("--key", default="", help="which network of SRC, such as net_d")
+    parser.add_argument("--key", default="", help="the network to read if SRC has several: net_d")
     parser.add_argument(
         "--wrap",
         choices=("params", "params_ema", "none"),
@@ -42,8 +43,8 @@ def main(argv: list[str] | None = None) -> None:
     count = sum(array.size for array in jax.tree.leaves(variables["params"]))
     biases = "with" if fields["use_bias"] else "without"
     print(
-        f"architecture  VGG style discriminator, {fields['num_features']}nf, {biases} biases in "
-        f"front of normalisation, {fields['in_channels']} channels"
+        f"architecture  VGG-style discriminator, {fields['num_features']}nf, {biases} biases "
+        f"before normalisation, {fields['in_channels']} channels"
     )
     print(f"hr_patch      {fields['hr_patch']}")
     print(f"parameters    {count:,}")

@@ -11,15 +11,15 @@ from esrgan_jax.errors import InputError, run_command
 from esrgan_jax.files import refuse_same, sha256, write_text
 from esrgan_jax.interop.weight_file import WEIGHT_SUFFIXES
 
-DESCRIPTION = """Converts an RRDB generator between all the forms it is kept in.
+DESCRIPTION = """Converts an RRDB generator between weight files and checkpoints.
 
 SRC is a weight file in any naming (.pth, .pt, .ckpt, .safetensors, .npz), the directory of a run or
-checkpoint, or a name of the zoo (python -m esrgan_jax.interop.zoo lists them). DST's suffix says
-what is written: .pth, .safetensors or .npz, or, without a suffix, an Orbax directory that training
-starts from (--config.psnr.init_from=DST)."""
+checkpoint, or a name of the zoo (python -m esrgan_jax.interop.zoo lists them). DST is a .pth,
+.safetensors or .npz file or, without a suffix, an Orbax directory from which training can start
+(--config.psnr.init_from=DST)."""
 
 
-# What OpenModelDB calls the kinds of files.
+# OpenModelDB's names of file types.
 RESOURCE_TYPES = {".pth": "pth", ".pt": "pth", ".ckpt": "pth", ".safetensors": "safetensors"}
 FIELDS = (
     *("num_features", "num_growth", "num_blocks", "in_channels", "out_channels"),
@@ -28,6 +28,7 @@ FIELDS = (
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Runs the command."""
     parser = argparse.ArgumentParser(
         description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -55,22 +56,25 @@ def main(argv: list[str] | None = None) -> None:
         help="element type of a weight file (default: float32)",
     )
     parser.add_argument(
-        "--key", default="", help="which network of SRC, such as params (default: averaged weights)"
+        "--key",
+        default="",
+        help="the network to read if SRC has several, such as params (default: averaged weights)",
     )
     parser.add_argument(
         "--scale",
         type=int,
         default=0,
         choices=(3,),
-        help="SRC enlarges three times, which its tensors do not tell (call DST 3x-NAME then)",
+        help="SRC upscales three times, which its tensors do not show "
+        "(name a weight file DST 3x_NAME)",
     )
     parser.add_argument(
         "--unshuffle",
         type=int,
         default=0,
         choices=(1, 2, 4, 8),
-        help="by how much SRC folds its input, 1 for not at all (default: by s where it has s² "
-        "times as many input as output channels); an Orbax DST keeps it, no weight file does",
+        help="the factor of SRC's pixel-unshuffle, 1 for none (default: s if it has s² times as "
+        "many input as output channels); an Orbax DST keeps it, a weight file does not",
     )
     parser.add_argument(
         "--json", type=path_type, metavar="FILE", help="write an OpenModelDB entry for DST, a file"
@@ -90,7 +94,7 @@ def main(argv: list[str] | None = None) -> None:
         source, key=args.key, scale=args.scale, unshuffle=args.unshuffle
     )
     if not isinstance(module, RRDBNet):
-        raise InputError(f"{source}: holds an SRResNet, not an RRDB network")
+        raise InputError(f"{source}: contains an SRResNet, not an RRDB network")
     fields = {k: getattr(module, k) for k in FIELDS}
     naming = "a checkpoint"
     if source.is_file():
@@ -113,26 +117,26 @@ def main(argv: list[str] | None = None) -> None:
     if args.json:
         entry = json.dumps(_entry(args.target, fields), indent=2)
         write_text(args.json, entry + "\n")
-        print(f"written       {args.json}: name, author, license, tags and urls are yours to add")
+        print(f"written       {args.json}: add name, author, license, tags and urls yourself")
 
 
 def _check(args: argparse.Namespace) -> None:
-    """What can be told before anything is read."""
+    """Raises InputError for options that are wrong whatever SRC contains."""
     from esrgan_jax.interop.rrdb_names import says_x3
 
     refuse_same(args.source, args.target)
     suffix = args.target.suffix.lower()
     if suffix and suffix not in WEIGHT_SUFFIXES:
         raise InputError(
-            f"{args.target}: DST ends in {', '.join(WEIGHT_SUFFIXES)}, "
-            "or has no dot for a directory"
+            f"{args.target}: DST must end in one of {', '.join(WEIGHT_SUFFIXES)}, "
+            "or have no suffix for a directory"
         )
     if not suffix and (args.naming or args.wrap or args.dtype):
-        raise InputError("--naming, --wrap and --dtype are of weight files: give DST a suffix")
+        raise InputError("--naming, --wrap and --dtype are for weight files: give DST a suffix")
     if args.scale == 3 and suffix and not says_x3(args.target):
         raise InputError(
-            f"{args.target}: only its name can say that it enlarges three times: let it begin with "
-            f"3x, as 3x_{args.target.name}"
+            f"{args.target}: only the name of a weight file can show that it upscales three times: "
+            f"begin it with 3x, as 3x_{args.target.name}"
         )
     if not args.json:
         return
@@ -142,7 +146,7 @@ def _check(args: argparse.Namespace) -> None:
         )
     if args.json.suffix.lower() != ".json" or not args.json.parent.is_dir():
         raise InputError(
-            f"--json={args.json}: give a name that ends in .json, in a folder that is there"
+            f"--json={args.json}: give a name that ends in .json, in an existing folder"
         )
 
 
@@ -161,7 +165,7 @@ def _architecture(fields: dict[str, Any]) -> str:
 
 
 def _entry(path: Path, fields: dict[str, Any]) -> dict[str, Any]:
-    """What OpenModelDB's schema asks for; empty where only the author knows."""
+    """Returns an entry in OpenModelDB's schema; what only the author knows is empty."""
     resource = {
         "platform": "pytorch",
         "type": RESOURCE_TYPES[path.suffix.lower()],

@@ -9,21 +9,22 @@ from esrgan_jax.files import refuse_same, sha256
 DESCRIPTION = """Converts the weights of a VGG16 or VGG19 for the perceptual loss.
 
 SRC is one of
-  torchvision's  features.0.weight … in a .pth, .pt, .ckpt, .safetensors or .npz file
-  Keras'         .h5 of weights or of a whole model, layers block1_conv1 …; needs h5py
-  Caffe's        .caffemodel, layers conv1_1 …
+  torchvision    features.0.weight … in a .pth, .pt, .ckpt, .safetensors or .npz file
+  Keras          .h5 of weights or of a whole model, layers block1_conv1 …; needs h5py
+  Caffe          .caffemodel, layers conv1_1 …
   vgg19          torchvision's file, downloaded (python -m esrgan_jax.interop.zoo)
-with or without its classifier and its upper layers. DST is the .safetensors file that training
-reads. What the network expects as input is recorded in DST, so the preset must fit the weights:
-  torchvision  RGB, 0 to 1, minus ImageNet's mean, over its standard deviation
-  caffe        BGR, 0 to 255, minus (103.939, 116.779, 123.68): the original weights of Oxford,
-               which Keras has too; features are divided by 12.75, as in SRGAN
+The classifier and upper layers may be missing. DST is the .safetensors file that training reads.
+DST records what the network expects as input, so the preset must match the weights:
+  torchvision  RGB, 0 to 1, minus ImageNet's mean, divided by its standard deviation
+  caffe        BGR, 0 to 255, minus (103.939, 116.779, 123.68): Oxford's original weights, which
+               Keras has too; features are divided by 12.75, as in SRGAN
   minc         BGR, 0 to 255, minus (104, 117, 124), as the README of minc-vgg16.caffemodel says;
-               features are divided by 12.75 as for caffe, without a measurement
-Left out, it is torchvision for torchvision's names and caffe for Keras' and Caffe's files."""
+               features are divided by 12.75 as for caffe, which was not measured
+The default is torchvision for torchvision's names, and caffe for Keras and Caffe files."""
 
 
 def main() -> None:
+    """Runs the command."""
     parser = argparse.ArgumentParser(
         description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -34,7 +35,7 @@ def main() -> None:
     parser.add_argument(
         "--preset",
         choices=("torchvision", "caffe", "minc"),
-        help="what the weights were trained on (default: as SRC's form implies)",
+        help="the input that the weights were trained on (default: by the format of SRC)",
     )
     args = parse(parser)
     if args.target.suffix != ".safetensors":
@@ -55,7 +56,7 @@ def main() -> None:
     print(f"layers      {layers[0]} to {layers[-1]} ({len(layers)} convolutions)")
     print(f"parameters  {count:,}")
     by_names = args.preset is None and preset == "torchvision"
-    hint = "  (by the names; Oxford's weights under them need --preset=caffe)" if by_names else ""
+    hint = "  (by the names; Oxford's weights with them need --preset=caffe)" if by_names else ""
     print(f"preset      {preset}{hint}")
     print(f"sha256      {digest}  {source.name}")
     print(f"written     {args.target}")

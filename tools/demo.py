@@ -1,4 +1,4 @@
-"""Upscales a photograph with the package's networks, and fine-tunes one on noise and JPEG.
+"""Upscales a photograph with the package's networks, then fine-tunes one on noise and JPEG.
 
 python -m tools.demo --workdir=demo
 """
@@ -29,16 +29,16 @@ TRAINING = (
     "motorcycle_right.png",
     "rocket.jpg",
 )
-COPIES = 3  # of each photograph, worn differently
-NOISE, QUALITY = 10.0, 75  # of the image that is shown; those of training lie around them
+COPIES = 3  # of each photograph, each with its own noise and JPEG quality
+NOISE, QUALITY = 10.0, 75  # of the held-out image; those of training are around these values
 BOX = (60, 150, 132, 132)  # the face: top, left, height, width in HR pixels
 
 
 def write_pairs(folder: Path, scale: int) -> dict[str, str]:
-    """Writes photographs and their worn LR images; returns the folders by their `data` settings.
+    """Writes photographs and their degraded LR images; returns the folders as `data` settings.
 
-    LR images are HR made small by MATLAB's bicubic, with noise of 0 to 16 levels, in JPEG of
-    quality 60 to 95. The validation has the held-out photograph alone.
+    LR images are made by MATLAB's bicubic, with noise of 0 to 16 levels, and saved as JPEG of
+    quality 60 to 95. Only the held-out photograph is in the validation folders.
     """
     import skimage.data
 
@@ -50,16 +50,16 @@ def write_pairs(folder: Path, scale: int) -> dict[str, str]:
         for copy in map(str, range(COPIES)):
             hr = _copied(source / name, folders["train"] / copy)
             noise, quality = rng.uniform(0, 16), int(rng.integers(60, 96))
-            worn = wear(read_pair(hr, None, scale).lr, noise, quality, rng)
-            _write(folders["train_lr"] / copy / Path(name).with_suffix(".jpg"), worn)
+            degraded = degrade(read_pair(hr, None, scale).lr, noise, quality, rng)
+            _write(folders["train_lr"] / copy / Path(name).with_suffix(".jpg"), degraded)
     hr = _copied(source / HELD_OUT, folders["val"])
-    worn = wear(read_pair(hr, None, scale).lr, NOISE, QUALITY, rng)
-    _write(folders["val_lr"] / Path(HELD_OUT).with_suffix(".jpg"), worn)
+    degraded = degrade(read_pair(hr, None, scale).lr, NOISE, QUALITY, rng)
+    _write(folders["val_lr"] / Path(HELD_OUT).with_suffix(".jpg"), degraded)
     return {name: str(path) for name, path in folders.items()}
 
 
-def wear(image: np.ndarray, noise: float, quality: int, rng: np.random.Generator) -> bytes:
-    """A (H, W, 3) uint8 image as JPEG, with normal noise of so many levels."""
+def degrade(image: np.ndarray, noise: float, quality: int, rng: np.random.Generator) -> bytes:
+    """Returns a (H, W, 3) uint8 image as JPEG, with normal noise of `noise` levels."""
     from PIL import Image
 
     noisy = np.clip(np.rint(rng.normal(image, noise)), 0, 255).astype(np.uint8)
@@ -74,7 +74,7 @@ def compare(
     scale: int,
     image: Path,
 ) -> None:
-    """Prints the scores of networks beside bicubic's, and writes an image of their results."""
+    """Prints the scores of networks and of bicubic, and writes an image of their results."""
     from esrgan_jax.evaluation.comparison import comparison
     from esrgan_jax.evaluation.metrics import scores
     from esrgan_jax.evaluation.samples import bicubic
@@ -93,6 +93,7 @@ def compare(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command."""
     parser = argparse.ArgumentParser(description="Upscale, then fine-tune a network in minutes.")
     parser.add_argument("--workdir", type=path_type, default=Path("demo"), help="folder of the run")
     args = parse(parser, argv)
@@ -106,33 +107,34 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     logging.set_verbosity(logging.WARNING)
     flags.FLAGS.mark_as_parsed()  # Grain reads absl flags
-    began = time.monotonic()
+    start = time.monotonic()
     config = demo.get_config()
     config.data.update(write_pairs(args.workdir / "photographs", config.scale))
     use_cores(config)
     held_out = Path(config.data.val, HELD_OUT)
-    worn = Path(config.data.val_lr, HELD_OUT).with_suffix(".jpg")
+    degraded = Path(config.data.val_lr, HELD_OUT).with_suffix(".jpg")
 
-    print("The package's networks, on a photograph that they never saw:")
+    print("Results of the package's networks on a photograph that is not in their training data:")
     alphas = {"PSNR": 0.0, f"alpha {ALPHA}": ALPHA, "GAN": 1.0}
     packaged = {name: Upscaler.load(alpha=alpha) for name, alpha in alphas.items()}
     clean = read_pair(held_out, None, config.scale)
     compare(packaged, clean, config.scale, args.workdir / "comparison.png")
-    print(f"Yours: {sys.executable} -m esrgan_jax.upscale photo.jpg --output=large.png\n")
+    print(f"Your image: {sys.executable} -m esrgan_jax.upscale photo.jpg --output=large.png\n")
 
     print(
-        "They know clean images alone: noise and the blocks of JPEG they enlarge as if they were "
-        f"detail. Now the PSNR network learns to leave them out, on {len(TRAINING)} other "
+        "These networks were trained on clean images, so they treat noise and JPEG blocks as "
+        f"detail. Now the PSNR network is trained to remove them, on {len(TRAINING)} other "
         f"photographs, in {config.psnr.steps} steps.",
         flush=True,
     )
     train_and_evaluate(config, str(args.workdir))
     model = args.workdir / "psnr"
     trained = {"before": packaged["PSNR"], "after": Upscaler.load(model)}
-    pair = read_pair(held_out, worn, config.scale)
+    pair = read_pair(held_out, degraded, config.scale)
     compare(trained, pair, config.scale, args.workdir / "trained.png")
-    print(f"Yours: {sys.executable} -m esrgan_jax.upscale old.jpg --output=x.png --model={model}")
-    minutes = (time.monotonic() - began) / 60
+    command = f"{sys.executable} -m esrgan_jax.upscale old.jpg --output=x.png --model={model}"
+    print(f"Your image: {command}")
+    minutes = (time.monotonic() - start) / 60
     print(f"Done in {minutes:.1f} minutes.", file=sys.stderr)
 
 

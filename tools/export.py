@@ -1,4 +1,4 @@
-"""Exports a generator as one file of StableHLO that runs with JAX alone, on every platform."""
+"""Exports a generator as one StableHLO file that runs with JAX alone, on several platforms."""
 
 import argparse
 import importlib.util
@@ -16,18 +16,19 @@ if TYPE_CHECKING:
     import jax
     from jax.export import Exported
 
-DESCRIPTION = """Exports a generator as one file of StableHLO that runs with JAX alone.
+DESCRIPTION = """Exports a generator as one StableHLO file that runs with JAX alone.
 
 MODEL is the directory of a run or checkpoint, a weight file (.pth, .pt, .ckpt, .safetensors, .npz)
 or a name of the zoo (python -m esrgan_jax.interop.zoo lists them). OUTPUT, such as NAME.stablehlo,
-holds the program and its weights, for batches and images of any size: float32 (batch, height,
-width, channels) in [0, 1] to the same, scale times as high and wide. docs/examples/run_exported.py
-runs it without this package."""
+contains the program and its weights, for batches and images of any size. Input and output are
+float32 (batch, height, width, channels) in [0, 1]; the output is scale times as high and wide.
+docs/examples/run_exported.py runs it without this package."""
 
-PLATFORMS = ("cpu", "cuda", "tpu", "rocm")  # that jax.export knows by itself
+PLATFORMS = ("cpu", "cuda", "tpu", "rocm")  # those that jax.export supports without plugins
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command."""
     parser = argparse.ArgumentParser(
         description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -38,14 +39,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--platforms",
         metavar="P,…",
         default="cpu,cuda,tpu",
-        help=f"where it shall run, of {', '.join(PLATFORMS)}; none need be here "
-        "(default: %(default)s)",
+        help=f"the platforms to run on, from {', '.join(PLATFORMS)}; this machine need not have "
+        "them (default: %(default)s)",
     )
     parser.add_argument(
         "--dtype",
         choices=("float32", "bfloat16"),
         default="float32",
-        help="what it computes in; bfloat16 makes half the file (default: %(default)s)",
+        help="the dtype of the computation; bfloat16 halves the file (default: %(default)s)",
     )
     args = parse(parser, argv)
     platforms = _platforms(args.platforms)
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from esrgan_jax.checkpoint import load_generator
     from esrgan_jax.interpolation import load_blend
 
-    # Else the paths of this machine would be in a file that is given away.
+    # Otherwise the file, which may be published, would contain paths of this machine.
     jax.config.update("jax_traceback_in_locations_limit", 0)
 
     name = args.model.resolve().name
@@ -81,17 +82,18 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _check(args: argparse.Namespace) -> None:
-    """What can be told before anything is read."""
+    """Raises InputError for options that are wrong whatever MODEL contains."""
     if importlib.util.find_spec("flatbuffers") is None:
         raise missing("exported files", "flatbuffers", "flatbuffers")
     if (args.psnr_model is None) != (args.alpha is None):
         raise InputError(
-            "--psnr_model and --alpha go together: give both to mix two networks, or neither"
+            "--psnr_model and --alpha go together: give both to interpolate two networks, or "
+            "neither"
         )
     if args.output.suffix.lower() in WEIGHT_SUFFIXES:
         raise InputError(
-            f"{args.output}: its suffix says that it holds weights alone, which "
-            "tools/convert_rrdb.py writes; call it NAME.stablehlo"
+            f"{args.output}: this suffix is for weight files, which tools/convert_rrdb.py writes; "
+            "name it NAME.stablehlo"
         )
     for source in (args.model, args.psnr_model):
         if source is not None:
@@ -99,13 +101,13 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _platforms(text: str) -> tuple[str, ...]:
-    """The platforms that a list such as "cpu,cuda" names, each once."""
+    """Parses a list of platforms such as "cpu,cuda"; repeated names are dropped."""
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
     for name in names:
         if name not in PLATFORMS:
             raise InputError(
                 f"--platforms={text}: there is no platform {name!r}; "
-                f"name some of {', '.join(PLATFORMS)}, separated by commas"
+                f"choose from {', '.join(PLATFORMS)}, separated by commas"
             )
     return names
 
@@ -113,19 +115,20 @@ def _platforms(text: str) -> tuple[str, ...]:
 def export_generator(
     module: Any, variables: Mapping[str, Any], name: str, platforms: Sequence[str]
 ) -> "Exported":
-    """A generator as a program of its own, with the weights as its constants.
+    """Exports a generator as a program that contains its weights as constants.
 
     Args:
-        module: The generator, `RRDBNet` or `SRResNet`; its dtype is what the program computes in.
-        variables: Its variables, {"params", "batch_stats"}, of float32 arrays.
-        name: What the program is called, `fun_name` in JAX.
-        platforms: What it can be compiled for: "cpu", "cuda", "tpu" or "rocm". None need be here.
+        module: The generator, `RRDBNet` or `SRResNet`; the program computes in its dtype.
+        variables: The variables of the generator, {"params", "batch_stats"}, as float32 arrays.
+        name: The name of the program, `fun_name` in JAX.
+        platforms: The platforms of the program: "cpu", "cuda", "tpu", "rocm". This machine need not
+            have them.
 
     Returns:
         The program from float32 (b, h, w, in_channels) in [0, 1] to float32
-        (b, scale h, scale w, out_channels), clamped to [0, 1], for b, h and w from 1. Sizes that
-        the network cannot fold (`unshuffle`) are mirrored at the far sides and the result cut,
-        as `Upscaler` does it.
+        (b, scale h, scale w, out_channels), clamped to [0, 1], for b, h and w of 1 or more. Sizes
+        that are not a multiple of `unshuffle` are mirrored at the right and at the bottom, and the
+        result is cropped, as in `Upscaler`.
     """
     import jax
     from jax import export
@@ -148,14 +151,14 @@ def export_generator(
 
 
 def _mirrored(size: Any, multiple: int) -> "jax.Array":
-    """Where each pixel comes from in an axis mirrored at its end to the next multiple.
+    """Returns the indices that pad an axis at its end to the next multiple by mirroring.
 
-    `size` may be symbolic, as no pad width of `jnp.pad` may; this is NumPy's "reflect", whose
-    axis of one pixel repeats it.
+    The padding is NumPy's "reflect"; an axis of one pixel repeats it. `size` may be symbolic, which
+    `jnp.pad` does not support.
     """
     import jax.numpy as jnp
 
-    # Written so, JAX can prove that it is a multiple; of size + -size % multiple it cannot.
+    # JAX can prove that this is a multiple; for size + -size % multiple it cannot.
     padded = -(-size // multiple) * multiple
     period = jnp.maximum(2 * (size - 1), 1)
     index = jnp.arange(padded) % period
@@ -163,9 +166,9 @@ def _mirrored(size: Any, multiple: int) -> "jax.Array":
 
 
 def _narrowed(params: Mapping[str, Any], dtype: Any) -> dict[str, Any]:
-    """The parameters with each convolution's in the dtype that it would cast them to anyway.
+    """Returns the parameters with those of convolutions cast to the dtype they compute in.
 
-    The last convolution computes in float32, and so keeps it, as do normalisation and PReLU.
+    The last convolution, normalisation and PReLU compute in float32 and keep it.
     """
     narrowed = {}
     for name, value in params.items():

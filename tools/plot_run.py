@@ -1,6 +1,6 @@
 """Plots a run: python -m tools.plot_run runs/x4 --output=curves.png [--thinned=DIR]
 
-A run is a workdir of `esrgan_jax.main`, or a folder of its lines such as docs/runs/lite_x4.
+A run is a workdir of `esrgan_jax.main`, or a folder of its thinned log such as docs/runs/lite_x4.
 """
 
 import argparse
@@ -15,9 +15,9 @@ from esrgan_jax.files import replacing, write_text, writing
 
 STAGES = ("psnr", "gan")
 SUFFIXES = (".png", ".pdf", ".svg")
-LINES = 500  # of a thinned stage
-WINDOWS = 40  # means along a curve
-# What shares a panel; a panel is drawn where the stage has one of its curves.
+LINES = 500  # log lines of a stage after thinning
+WINDOWS = 40  # number of means along a curve
+# The curves of each panel. A panel is drawn if the stage has one of them.
 PANELS = {
     "pixel loss (L1)": ("l_g_pix",),
     "validation PSNR-Y, dB": ("val_psnr_y",),
@@ -33,7 +33,7 @@ Lines = list[dict[str, float]]
 
 
 def read_run(folder: Path) -> dict[str, Lines]:
-    """The logged lines of each stage that a run has; InputError where there are none."""
+    """Reads the log lines of each stage of a run; raises InputError if it has none."""
     from esrgan_jax.training.metric_writer import JSONL, read_lines
 
     stages = {}
@@ -48,7 +48,7 @@ def read_run(folder: Path) -> dict[str, Lines]:
 
 
 def thin(lines: Lines, most: int = LINES) -> Lines:
-    """All validations, and of the rest every k-th line and the last, at most `most`."""
+    """Returns all validation lines, and of the others every k-th and the last, at most `most`."""
     logged = [line for line in lines if "val_psnr_y" not in line]
     step = -(-len(logged) // max(most - 1, 1))
     kept = {line["step"] for line in [*logged[::step], *logged[-1:]]} if logged else set()
@@ -56,7 +56,7 @@ def thin(lines: Lines, most: int = LINES) -> Lines:
 
 
 def curve(lines: Lines, name: str) -> tuple[list[float], list[float]]:
-    """(steps, values) of one name."""
+    """Returns the steps and the values of one metric."""
     points = [(line["step"], line[name]) for line in lines if name in line]
     return [step for step, _ in points], [value for _, value in points]
 
@@ -64,18 +64,23 @@ def curve(lines: Lines, name: str) -> tuple[list[float], list[float]]:
 def window_means(
     steps: Sequence[float], values: Sequence[float]
 ) -> tuple[list[float], list[float]]:
-    """Means over at most WINDOWS equal stretches of a curve, at their middles."""
+    """Returns mean steps and mean values over at most WINDOWS equal parts of a curve."""
     size = -(-len(values) // WINDOWS)
     starts = range(0, len(values), size)
 
-    def means(of: Sequence[float]) -> list[float]:
-        return [sum(of[i : i + size]) / len(of[i : i + size]) for i in starts]
+    def means(numbers: Sequence[float]) -> list[float]:
+        parts = [numbers[start : start + size] for start in starts]
+        return [sum(part) / len(part) for part in parts]
 
     return means(steps), means(values)
 
 
 def plot(stages: dict[str, Lines], path: Path) -> None:
-    """Draws a row of panels for each stage; values of single steps are faint, their means not."""
+    """Draws a row of panels for each stage: values of steps as a faint curve, means as a clear one.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
     try:
         from matplotlib import pyplot
     except ImportError:
@@ -120,20 +125,21 @@ def plot(stages: dict[str, Lines], path: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.plot_run", description="Draw the curves of a run."
     )
-    parser.add_argument("run", type=path_type, help="workdir, or folder of its thinned lines")
+    parser.add_argument("run", type=path_type, help="workdir, or folder of its thinned log")
     parser.add_argument("--output", type=path_type, required=True, help="image to write")
     parser.add_argument(
         "--thinned",
         metavar="DIR",
         type=path_type,
-        help=f"write psnr.jsonl and gan.jsonl here, of {LINES} lines and all validations",
+        help=f"write psnr.jsonl and gan.jsonl here, with {LINES} lines and all validations each",
     )
     args: Any = parse(parser, argv)
     if args.output.suffix.lower() not in SUFFIXES:
-        raise InputError(f"--output={args.output}: let the name end in {', '.join(SUFFIXES)}")
+        raise InputError(f"--output={args.output}: must end in one of {', '.join(SUFFIXES)}")
     stages = read_run(args.run)
     for folder in filter(None, (args.thinned, args.output.parent)):
         try:

@@ -34,7 +34,7 @@ def main() -> int:
     table = {folder: Counter() for folder in folders}
     rule = (args.size, args.step, args.leftover)
 
-    # Headers first: so that the number of windows is known, and the space for them.
+    # Headers are read first, to know how many windows there are and how much space they need.
     paths = [(folder, path) for folder in folders for path in find_images(folder)]
     jobs: list[tuple[Path, Path, int]] = []
     with Progress(len(paths), "image", "reading headers") as progress:
@@ -57,7 +57,7 @@ def main() -> int:
                 )
     if not jobs:
         _print_table(table, 0)
-        raise InputError(f"no image holds a window of {args.size} pixels; try a smaller --size")
+        raise InputError(f"no image contains a window of {args.size} pixels; use a smaller --size")
     total = sum(windows for _, _, windows in jobs)
     record = 3 * args.size**2
     _check_space(args.output, total * record)
@@ -83,39 +83,43 @@ def main() -> int:
         write_sub_images(args.output, [lambda part=part: examples(part) for part in shards])
 
     _print_table(table, sum(count["sub-images"] for count in table.values()) * record)
-    print(f"train on it with --config.data.train={args.output}")
+    print(f"train on this folder with --config.data.train={args.output}")
     return 1 if any(count["unreadable"] for count in table.values()) else 0
 
 
 def _parse() -> argparse.Namespace:
+    """Parses the options of the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--input", type=path_type, nargs="+", action="extend", required=True, metavar="DIR",
-        help="folders of HR images, sub-folders included; may be given several times",
+        help="folders of HR images, including sub-folders; may be repeated",
     )  # fmt: skip
     parser.add_argument(
         "--output", type=path_type, required=True, metavar="DIR",
-        help="the folder to make, given later as --config.data.train=DIR",
+        help="the folder to create; training reads it by --config.data.train=DIR",
     )  # fmt: skip
     parser.add_argument(
         "--size", type=_at_least(1), default=480,
-        help="side of a sub-image; multiples of 12 suit the scales 2, 3 and 4 (%(default)s)",
+        help="side of a sub-image in pixels; multiples of 12 suit the scales 2, 3 and 4 "
+        "(default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--step",
         type=_at_least(1),
         default=240,
-        help="from one sub-image to the next (%(default)s)",
+        help="pixels from one sub-image to the next (default: %(default)s)",
     )
     parser.add_argument(
         "--leftover", type=_at_least(0), default=48,
-        help="one more sub-image at the end of an axis where more pixels than this are left: 48 as "
-        "in the ESRGAN authors' code of 2019, 0 as in today's BasicSR (%(default)s)",
+        help="add a sub-image at the end of an axis if more pixels than this are left: 48 as in "
+        "the ESRGAN authors' code of 2019, 0 as in today's BasicSR (default: %(default)s)",
     )  # fmt: skip
     return parse(parser)
 
 
 def _at_least(least: int) -> Callable[[str], int]:
+    """Returns a parser of whole numbers that are `least` or more."""
+
     def number(text: str) -> int:
         if not text.removeprefix("-").isdecimal():
             raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}")
@@ -127,16 +131,19 @@ def _at_least(least: int) -> Callable[[str], int]:
 
 
 def _check_space(output: Path, needed: int) -> None:
+    """Raises RunError if `needed` bytes are not free on the disk of `output`."""
     parent = output.absolute().parent
     while not parent.exists():
         parent = parent.parent
     free = shutil.disk_usage(parent).free
     if needed > free:
-        raise RunError(f"{output}: needs {needed / 1e9:.1f} GB, {parent} has {free / 1e9:.1f} free")
+        raise RunError(
+            f"{output}: needs {needed / 1e9:.1f} GB, but {parent} has {free / 1e9:.1f} GB free"
+        )
 
 
 def _shards(jobs: list[tuple[Path, Path, int]], most: int) -> list[list[tuple[Path, Path, int]]]:
-    """Groups images so that a group has about `most` windows."""
+    """Groups images into shards of at most `most` windows, or one image."""
     shards, count = [[]], 0
     for job in jobs:
         if shards[-1] and count + job[2] > most:
