@@ -27,14 +27,14 @@ LEAVES = ("weight", "bias")
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """The layers `convN_M` of a .caffemodel as `convN_M.weight` (OIHW) and `convN_M.bias` (O,).
+    """Reads layers `convN_M` of a .caffemodel as `convN_M.weight` (OIHW) and `convN_M.bias` (O,).
 
-    Other layers are skipped. The file may be of either form: with V1LayerParameter, as the
-    original VGG files, or LayerParameter. The arrays (float32 or float64) are read-only views of
-    the mapped file: nothing of it is in memory before it is used.
+    Other layers are skipped. Both formats are read: V1LayerParameter, as in the original VGG
+    files, and LayerParameter. The arrays (float32 or float64) are read-only views of the mapped
+    file, so they are read from the disk when they are used.
 
     Raises:
-        InputError: No such file, no Caffe model, a truncated or damaged one, or no such layers.
+        InputError: No such file, not a Caffe model, a damaged file, or no such layers.
     """
     path = Path(path)
     tensors: dict[str, np.ndarray] = {}
@@ -59,7 +59,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 
 def _layers(content: memoryview, others: list[str]) -> Iterator[tuple[str, list[memoryview]]]:
-    """(name, blobs) of the convolutions. Names of other layers go into `others`."""
+    """Yields (name, blobs) of the convolutions and appends other layers' names to `others`."""
     for form, layer in _fields(content):
         if form not in NAME_AND_BLOBS:
             continue
@@ -68,7 +68,7 @@ def _layers(content: memoryview, others: list[str]) -> Iterator[tuple[str, list[
         for field, value in _fields(_bytes(layer, "a layer")):
             if field == name_field:
                 name = str(_bytes(value, "a layer's name")[:1000], "utf-8", "replace")
-            # One too many is enough to see that there are too many.
+            # One extra blob is enough to detect that there are too many.
             elif field == blobs_field and len(blobs) <= len(LEAVES):
                 blobs.append(_bytes(value, "a blob"))
         if not re.fullmatch(r"conv[0-9]_[0-9]", name):
@@ -131,7 +131,7 @@ def _bytes(value: int | memoryview, what: str) -> memoryview:
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """(number, value) of a message's fields: varints as numbers, all else as views."""
+    """Yields (number, value) of a message's fields: varints as int, other values as views."""
     at, count = 0, 0
     while at < len(message):
         count += 1
@@ -157,14 +157,14 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
 
 
 def _rows(message: memoryview, step: int, tag_size: int) -> np.ndarray:
-    """The numbers of fixed size at the beginning of a message, as long as their tag is the same.
+    """Returns the leading fixed-size numbers of a message that share one tag.
 
-    They are millions of fields where a writer did not pack them into one.
+    A writer that does not pack numbers into one field writes millions of such fields.
     """
     rows = np.frombuffer(message, np.uint8, len(message) // step * step).reshape(-1, step)
     count = min(1, len(rows))
     while count < len(rows):
-        # Twice as far each time, so that looking costs no more than what is found.
+        # The range doubles each time, so the search costs no more than the numbers found.
         more = rows[count : 2 * count, :tag_size] == rows[0, :tag_size]
         same = more.all(axis=1)
         count += len(same) if same.all() else int(same.argmin())
@@ -174,7 +174,7 @@ def _rows(message: memoryview, step: int, tag_size: int) -> np.ndarray:
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """(number, position behind it)."""
+    """Returns the number at a position and the position after it."""
     number = 0
     for index, byte in enumerate(message[at : at + 10]):
         number |= (byte & 0x7F) << 7 * index

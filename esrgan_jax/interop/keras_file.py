@@ -32,17 +32,17 @@ THEANO = (
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """The layers `blockN_convM` of a Keras file: `blockN_convM.weight` (HWIO) and `.bias` (O,).
+    """Reads layers `blockN_convM` of a Keras file: `blockN_convM.weight` (HWIO) and `.bias` (O,).
 
-    Other layers are skipped. Weights alone, whole models and models inside others are understood,
-    of any version of Keras that names the layers. HDF5 only tells where in the file the tensors
-    are: they are read-only views of the mapped file, so no link, source or filter of HDF5's can
-    bring in anything else, nor claim more than there is. A tf_dim_ordering_th_kernels.h5 that was
-    renamed is the one file of Theano's that cannot be told from a good one.
+    Other layers are skipped. Weights, whole models and nested models are read, of any version of
+    Keras that names the layers. HDF5 only gives the position of the tensors. They are read-only
+    views of the mapped file, so HDF5's links, sources and filters cannot read other files or claim
+    more than the file's size. Theano kernels are detected, except in a renamed
+    tf_dim_ordering_th_kernels.h5.
 
     Raises:
-        InputError: No such file, no HDF5, a damaged file, Theano's kernels, no such layers, or
-            h5py is not installed.
+        InputError: The file does not exist, is not HDF5, is damaged, has Theano's kernels or no
+            such layers, or h5py is not installed.
     """
     path = Path(path)
     try:
@@ -90,8 +90,8 @@ def _tensors(file: "h5py.File", data: mmap.mmap, path: Path) -> dict[str, np.nda
         )
     if sum(tensor.nbytes for tensor in tensors.values()) > len(data):
         raise ValueError("its tensors share the same bytes")
-    # Kernels of another order of axes, or turned round, which the backend alone tells. Attributes
-    # are not read: HDF5 looks for their texts in heaps, and in damaged ones without end.
+    # Theano's kernels have other axes or are flipped, which only the backend's name shows.
+    # Attributes are not read, since HDF5 can loop forever in damaged heaps of their texts.
     roots: tuple[Any, ...] = (file, file.get("model_weights", file))
     named = any("backend" in root.attrs for root in roots)
     if (named and data.find(b"theano") >= 0) or any(
@@ -103,9 +103,9 @@ def _tensors(file: "h5py.File", data: mmap.mmap, path: Path) -> dict[str, np.nda
 
 
 def _datasets(file: "h5py.File") -> Iterator[tuple[str, "h5py.Dataset"]]:
-    """(path, dataset) of all of a file, each once; the optimizer's, with the same names, are not.
+    """Yields (path, dataset) of all datasets, each once, except the optimizer's.
 
-    ValueError for links that are not plain ones: Keras writes none, and they may lead anywhere.
+    ValueError for links other than hard links: Keras writes none, and they may lead anywhere.
     """
     import h5py
     from h5py import h5o  # pyright: ignore[reportAttributeAccessIssue]
@@ -131,9 +131,9 @@ def _datasets(file: "h5py.File") -> Iterator[tuple[str, "h5py.Dataset"]]:
 
 
 def _tensor_name(place: str) -> str:
-    """`block1_conv1.weight` for the many forms of it; empty for what is in no such layer.
+    """Returns a name such as `block1_conv1.weight`, or "" outside such layers.
 
-    They are block1_conv1/block1_conv1_W_1:0 (Keras 1), block1_conv1/block1_conv1/kernel:0
+    Keras writes it as block1_conv1/block1_conv1_W_1:0 (Keras 1), block1_conv1/block1_conv1/kernel:0
     (Keras 2) and layers/block1_conv1/vars/0 (Keras 3), with any groups before them.
     """
     *groups, leaf = place.split("/")
@@ -145,11 +145,11 @@ def _tensor_name(place: str) -> str:
 
 
 def _view(dataset: "h5py.Dataset", data: mmap.mmap, place: str) -> np.ndarray:
-    """The dataset as a view of the mapped file."""
+    """Returns the dataset as a view of the mapped file."""
     import h5py
 
     plan = dataset.id.get_create_plist()
-    # Asked for before the shape, which of a virtual dataset can depend on other files.
+    # Checked before the shape, which in a virtual dataset can depend on other files.
     offset = dataset.id.get_offset() if plan.get_layout() == h5py.h5d.CONTIGUOUS else None
     if offset is None or plan.get_external_count():
         raise ValueError(

@@ -1,7 +1,7 @@
 """Layer names of RRDB generators in other public implementations.
 
-Each computes what RRDBNet does, which was read in its source and is tested against torch. Names
-that are not here may hide another slope, padding or range of values, so nothing is guessed.
+Each computes the same as RRDBNet, checked in its source and tested against torch. Networks with
+other names may use another slope, padding or range of values, so they are not guessed.
 """
 
 import re
@@ -14,7 +14,7 @@ from esrgan_jax.errors import InputError, listed
 
 
 class Dialect(NamedTuple):
-    """How an implementation calls its layers.
+    """The layer names of an implementation.
 
     Attributes:
         block: Pattern of a convolution in a dense block; its groups are block, dense block, layer.
@@ -68,9 +68,9 @@ ANCHOR = re.compile(rf"((?:[^.]+\.)*?)(?:{'|'.join(ANCHORS)})\.weight")
 def without_prefix(
     tensors: Mapping[str, np.ndarray], source: str = "the state_dict"
 ) -> dict[str, np.ndarray]:
-    """The tensors of the one RRDB network among these, without what stands before its names.
+    """Returns the tensors of the RRDB network among these, without the prefix of their names.
 
-    `model.net.body.0…` beside `loss.vgg.…` becomes `body.0…`. Averaged weights come before others.
+    `model.net.body.0…` next to `loss.vgg.…` becomes `body.0…`. Averaged weights are preferred.
 
     Raises:
         InputError: There are several networks.
@@ -85,7 +85,7 @@ def without_prefix(
 
 
 def find_dialect(names: Mapping[str, object]) -> str | None:
-    """Which of DIALECTS names are written in."""
+    """Returns the key of DIALECTS that the names follow, or None."""
     for name, dialect in DIALECTS.items():
         if any(re.fullmatch(rf"{dialect.block}\.weight", tensor) for tensor in names):
             return name
@@ -93,7 +93,7 @@ def find_dialect(names: Mapping[str, object]) -> str | None:
 
 
 def in_basicsr(tensors: Mapping[str, np.ndarray], dialect: Dialect) -> dict[str, np.ndarray]:
-    """The tensors under BasicSR's names; what a dialect does not know keeps its own."""
+    """Returns the tensors under BasicSR's names; names outside the dialect stay."""
     return {_renamed(name, dialect): tensor for name, tensor in tensors.items()}
 
 

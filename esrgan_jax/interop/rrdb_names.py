@@ -37,7 +37,7 @@ class _Layer(NamedTuple):
 
 
 def _layers(fields: Mapping[str, Any], naming: str) -> Iterator[_Layer]:
-    """All convolutions in the natural order of their names, from the input to the output."""
+    """Yields all convolutions in the natural order of their names, from input to output."""
     names, nb, nf = NAMINGS[naming], fields["num_blocks"], fields["num_features"]
     gc, out = fields["num_growth"], fields["out_channels"]
     factors = RRDBNet(scale=fields["scale"], unshuffle=fields["unshuffle"]).up_factors
@@ -71,16 +71,16 @@ def from_torch(
     scale: int = 0,
     unshuffle: int = 0,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The architecture and the parameters of an RRDB generator, in any naming.
+    """Returns the architecture and the parameters of an RRDB generator in any naming.
 
     Args:
         tensors: Unwrapped, by torch's names, kernels OIHW, of any floating-point type.
-        source: Where they come from, for the messages.
-        scale: 3 says that a network with one upsampling step enlarges three times: the tensors
-            look exactly as where it doubles. Otherwise the tensors decide.
-        unshuffle: By how much the network folds its input, 1 for not at all. Left out, it does so
-            by s where it has s² times as many input as output channels, as every reader of such
-            files takes it: neither names nor shapes tell.
+        source: The origin of the tensors, for messages.
+        scale: 3 for a network with one upsampling step that upscales three times, since its tensors
+            look exactly like those of a x2 network. Otherwise the tensors determine the scale.
+        unshuffle: The factor by which the input is unshuffled, 1 for none. By default it is s if
+            there are s² times as many input as output channels, as other programs assume; names
+            and shapes do not tell.
 
     Returns:
         fields: num_features, num_growth, num_blocks, in_channels and out_channels (of images),
@@ -89,20 +89,20 @@ def from_torch(
             order of unshuffled channels (c·s² + dy·s + dx) is RRDBNet's too.
 
     Raises:
-        InputError: Another network (named where it is a known one), or tensors that are missing,
-            left over or of the wrong shape or type. In the two newer namings, tensors that are
-            plainly not the network's own are left out with a warning.
+        InputError: Another network (named if it is known), or tensors that are missing, left over
+            or of the wrong shape or type. In the two newer namings, tensors that clearly do not
+            belong to the network are ignored with a warning.
     """
     tensors = without_prefix(tensors, source)
     naming = find_naming(tensors, source)
-    foreign_may_be = naming in ("basicsr", "bsrgan")
+    ignores_foreign = naming in ("basicsr", "bsrgan")
     if naming in DIALECTS:
         tensors, naming = in_basicsr(tensors, DIALECTS[naming]), "basicsr"
     tensors = _in_one_naming(tensors, naming)
     fields = _fields(tensors, naming, source, scale, unshuffle)
     layers = list(_layers(fields, naming))
     expected = {name: shape for layer in layers for name, (_, shape) in layer.tensors().items()}
-    if foreign_may_be and expected.keys() <= tensors.keys():
+    if ignores_foreign and expected.keys() <= tensors.keys():
         own = {form.partition(".")[0].removesuffix("{u}") for form in NAMINGS[naming].values()}
         roots = {name: name.partition(".")[0].rstrip("0123456789") for name in tensors}
         foreign = [name for name, root in roots.items() if root not in own]
@@ -132,10 +132,10 @@ def from_torch(
 def to_torch(
     fields: Mapping[str, Any], params: Mapping[str, Any], naming: str = "basicsr"
 ) -> dict[str, np.ndarray]:
-    """The state_dict of RRDBNet's parameters, the inverse of `from_torch`.
+    """Returns the state_dict of RRDBNet's parameters, the inverse of `from_torch`.
 
-    Names come in their natural order, from the input to the output (some readers find the number
-    of channels by the first and the last); kernels OIHW, the blocks apart.
+    Names are in natural order, from input to output (some programs read the number of channels
+    from the first and the last); kernels are OIHW, and each block has tensors of its own.
 
     Raises:
         InputError: The parameters are not those of a network with these fields.
@@ -159,9 +159,9 @@ def to_torch(
 
 
 def reader_notes(fields: Mapping[str, Any], naming: str) -> list[str]:
-    """Notes on what other programs cannot read in such a file; [] if they can read it.
+    """Returns notes on what other programs cannot read in such a file; [] if nothing.
 
-    The rules are spandrel's, which ComfyUI, chaiNNer and most others read through.
+    The rules are those of spandrel, which ComfyUI, chaiNNer and most other programs use.
     """
     columns = fields["in_channels"] * fields["unshuffle"] ** 2
     taken = next((s for s in (2, 4) if columns == s * s * fields["out_channels"]), 1)
@@ -179,15 +179,15 @@ def reader_notes(fields: Mapping[str, Any], naming: str) -> list[str]:
 
 
 def says_x3(path: str | os.PathLike[str]) -> bool:
-    """Whether a file name contains 3x, as in 3x_Name.pth; tensors do not tell x3 from x2."""
+    """Returns whether a file name contains 3x, as in 3x_Name.pth; x3 and x2 have equal tensors."""
     return re.search(r"(^|[^0-9a-z])3x", Path(path).stem.lower()) is not None
 
 
 def find_naming(tensors: Mapping[str, np.ndarray], source: str = "the state_dict") -> str:
-    """Which of NAMINGS or `rrdb_dialects.DIALECTS` the names of an RRDB network follow.
+    """Returns the key of NAMINGS or `rrdb_dialects.DIALECTS` that the tensor names follow.
 
     Raises:
-        InputError: Another network (named where it is a known one).
+        InputError: Another network (named if it is known).
     """
     tensors = without_prefix(tensors, source)
     if network := find_look_alike(tensors):
@@ -204,7 +204,7 @@ def find_naming(tensors: Mapping[str, np.ndarray], source: str = "the state_dict
 
 
 def _in_one_naming(tensors: Mapping[str, np.ndarray], naming: str) -> dict[str, np.ndarray]:
-    """The same tensors; files that mix the two newer namings get the names of one."""
+    """Returns the tensors in one naming, also if a file contains both newer namings."""
     if naming == "old":
         return dict(tensors)
     own, other = NAMINGS[naming], NAMINGS["bsrgan" if naming == "basicsr" else "basicsr"]
