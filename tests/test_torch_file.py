@@ -214,16 +214,16 @@ HOSTILE = {
     "NEWOBJ": b"\x80\x02ccollections\nOrderedDict\n)\x81.",
     "EXT1": b"\x80\x02\x82\x01.",
     "torch.Generator": b"\x80\x02ctorch\nGenerator\n)R.",
-    "does not take": b"\x80\x02ctorch\nSize\n)R.",
-    "does not take: a count of a list": b"\x80\x02ccollections\nCounter\n]\x85R.",
+    "function with wrong arguments": b"\x80\x02ctorch\nSize\n)R.",
+    "function with wrong arguments: a count of a list": b"\x80\x02ccollections\nCounter\n]\x85R.",
     "torch._utils._rebuild_tensor_v3": b"\x80\x02ctorch._utils\n_rebuild_tensor_v3\n)R.",
     "a TorchScript program": b"\x80\x02c__torch__\nNet\n)\x81.",
     "global without a name": b"\x80\x04]\x8c\x01a\x93.",
-    "calls a function with what it does not take": b"\x80\x02X\x01\x00\x00\x00a)R.",
-    "what has none": b"\x80\x02K\x01}b.",
-    "no list": b"\x80\x02}K\x01a.",
-    "no mapping": b"\x80\x02]K\x01K\x02s.",
-    "no storage of torch": b"\x80\x02X\x01\x00\x00\x00aQ.",
+    "calls a function with wrong arguments": b"\x80\x02X\x01\x00\x00\x00a)R.",
+    "attributes of an object that has none": b"\x80\x02K\x01}b.",
+    "not a list": b"\x80\x02}K\x01a.",
+    "not a mapping": b"\x80\x02]K\x01K\x02s.",
+    "not a storage of torch": b"\x80\x02X\x01\x00\x00\x00aQ.",
     "tuple as a key": b"\x80\x02}K\x01\x85K\x02s.",
     "int as a key": b"\x80\x02}\x8a\x09" + b"\x00" * 7 + b"\x10\x00" + b"K\x02s.",
     "float as a key": b"\x80\x02}G" + b"\x00" * 8 + b"K\x02s.",
@@ -276,7 +276,7 @@ LIES = {
 @pytest.mark.parametrize("said", LIES)
 def test_lies_about_sizes(tmp_path, said):
     content = zip_bytes(pickled(LIES[said]), {"0": A})
-    said = "what it does not take" if said == "takes" else said.partition(",")[0]
+    said = "with wrong arguments" if said == "takes" else said.partition(",")[0]
     tracemalloc.start()
     with pytest.raises(InputError, match=said):
         read_bytes(tmp_path, content)
@@ -354,7 +354,7 @@ def test_a_pickle_is_bounded_by_its_file(tmp_path):
     for description in (b"\x80\x02(" + b"N" * 300_000 + b"t.", text):
         tracemalloc.start()
         for content in (zip_bytes(description, {}), description):
-            with pytest.raises(InputError, match="far larger than they justify"):
+            with pytest.raises(InputError, match="far too large for them"):
                 read_bytes(tmp_path, content)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
@@ -425,7 +425,7 @@ def test_a_directory_too_large_for_its_file(tmp_path):
         for index in range(30_000):
             archive.writestr(f"m/{index}", b"")
     tracemalloc.start()
-    with pytest.raises(InputError, match="far larger than they justify"):
+    with pytest.raises(InputError, match="far too large for them"):
         read_bytes(tmp_path, stream.getvalue())
     assert tracemalloc.get_traced_memory()[1] < 4 * 2**20
     tracemalloc.stop()
@@ -440,7 +440,7 @@ def test_files_that_are_none(tmp_path):
         (b"", "it is empty"),
         (b"\n<!DOCTYPE html>", "a web page"),
         (b"version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS"),
-        (b"MZ", "begins like neither"),
+        (b"MZ", "does not begin like a torch file"),
         (b"PK\x03\x04 and no more", "truncated or damaged"),
         (pickle.dumps({"a": 1}, 2), "pickle exhausted"),
     ):

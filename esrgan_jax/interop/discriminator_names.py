@@ -1,4 +1,4 @@
-"""The VGG style discriminator between BasicSR's state_dict and Discriminator's variables."""
+"""Converts discriminators between BasicSR's state_dict and Discriminator's variables."""
 
 import math
 import re
@@ -23,7 +23,7 @@ NORMALISATION = {
 def from_torch(
     tensors: Mapping[str, np.ndarray], source: str = "the state_dict"
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The architecture and the variables of a discriminator with BasicSR's names.
+    """Returns the architecture and the variables of a discriminator with BasicSR's names.
 
     Args:
         tensors: `conv0_0.weight` … `linear2.bias`, kernels OIHW, as BasicSR's
@@ -41,7 +41,7 @@ def from_torch(
     inference with running averages would notice, and training has none.
     """
     if "conv9.weight" in tensors or "conv0.weight" in tensors:
-        raise InputError(f"{source}: holds a U-Net discriminator, not a VGG style one")
+        raise InputError(f"{source}: holds a U-Net discriminator, not a VGG-style one")
     if "features.0.weight" in tensors:
         raise InputError(f"{source}: a VGG or the 2018 code's discriminator, not BasicSR's")
     first = np.shape(tensors.get("conv0_0.weight", 0))
@@ -64,7 +64,7 @@ def from_torch(
 
 
 def to_torch(fields: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """BasicSR's state_dict of a discriminator's variables, the inverse of `from_torch`.
+    """Returns BasicSR's state_dict of a discriminator's variables, the inverse of `from_torch`.
 
     Counters (`num_batches_tracked`), which strict loading wants and nothing reads, are 0.
 
@@ -87,7 +87,7 @@ def to_torch(fields: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[st
 
 
 def fields(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """in_channels, num_features, use_bias and hr_patch of a discriminator's variables."""
+    """Returns in_channels, num_features, use_bias and hr_patch of a discriminator's variables."""
     params = variables["params"]
     *_, in_channels, num_features = np.shape(params["conv0_0"]["kernel"])
     flat = np.shape(params["linear1"]["kernel"])[0]
@@ -107,7 +107,7 @@ def _fields(in_channels: int, num_features: int, use_bias: bool, flat: int) -> d
 def _tensors(
     fields: Mapping[str, Any],
 ) -> Iterator[tuple[str, tuple[str, str, str], tuple[int, ...]]]:
-    """(Torch's name, (collection, layer, leaf), torch's shape) of all tensors, in torch's order."""
+    """Yields (torch's name, (collection, layer, leaf), torch's shape) in torch's order."""
     nf, columns = fields["num_features"], fields["in_channels"]
     for layer in CONV_LAYERS:
         pair, index = int(layer[0]), int(layer[2])

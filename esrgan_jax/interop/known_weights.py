@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-PREFIX = 8  # digits of a sha256 that a file's name gives, by the convention of torch's hub
+PREFIX = 8  # digits of the sha256 in a file's name, by the convention of torch's hub
 WEIGHT_KINDS = {
     "generator": "a generator",
     "vgg": "a VGG for the perceptual loss",
@@ -16,7 +16,7 @@ class Weights(NamedTuple):
     Attributes:
         kind: A key of WEIGHT_KINDS.
         what: What it is for, in two or three words.
-        scale: How many times a generator enlarges; 0 for what is none.
+        scale: The scale of a generator; 0 for other networks.
         parameters: How many numbers the whole network has.
         size: Bytes; 0 where not known.
         licence: SPDX identifier.
@@ -55,7 +55,7 @@ _NIQE = "Mittal et al., Completely Blind Image Quality Analyzer, 2013, doi:10.11
 _BSDS = "BSDS500, which is for non-commercial research, and T91: see docs/models.md"
 _RELEASES = "https://github.com/xinntao/Real-ESRGAN/releases/download"
 
-# Sizes and hashes of others' files are the ones that independent projects record.
+# Sizes and hashes of published files are those that independent projects record.
 # fmt: off
 ZOO = {
     "lite-x4-gan": Weights(

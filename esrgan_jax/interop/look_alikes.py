@@ -32,7 +32,7 @@ LOOK_ALIKES = (
 
 
 def find_look_alike(names: Iterable[str]) -> str:
-    """What the network with tensors of these names is; "" if it is none of LOOK_ALIKES."""
+    """Names the network that has these tensors; "" if it is not one of LOOK_ALIKES."""
     names = list(names)
     for pattern, network in LOOK_ALIKES:
         if any(re.fullmatch(pattern, name) for name in names):

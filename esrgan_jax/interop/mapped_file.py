@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 MEBIBYTE = 2**20
-LONGEST_LINE = 1024  # of the names of globals, all that a pickle has on lines
-# What reading n bytes as an object can come to: an empty mapping, or four bytes a character.
+LONGEST_LINE = 1024  # of names of globals, the only lines in a pickle
+# The most memory that n bytes can become: an empty mapping, or four bytes for a character.
 OBJECT_BYTES, CHARACTER_BYTES = 128, 4
 LOCAL_HEADER = struct.Struct("<4s22xHH")
-# All that zipfile, struct, pickletools, Unicode and NumPy raise on malformed bytes.
+# What zipfile, struct, pickletools, Unicode and NumPy raise for malformed bytes.
 MALFORMED = (
     *(ValueError, TypeError, LookupError, EOFError, OverflowError),
     *(struct.error, zipfile.BadZipFile, NotImplementedError),
@@ -23,7 +23,7 @@ MALFORMED = (
 
 
 def map_file(path: Path) -> mmap.mmap:
-    """The file's bytes, read-only. ValueError for an empty file, OSError for an unreadable one."""
+    """Maps a file read-only. ValueError if it is empty, OSError if it cannot be read."""
     if not path.stat().st_size:
         raise ValueError("it is empty")
     with path.open("rb") as file:
@@ -47,10 +47,10 @@ class Stream:
     def read(self, size: int = -1) -> bytes:
         rest = self.end - self.position
         size = rest if size < 0 else min(size, rest)
-        # Numbers of up to 8 bytes are arguments, of the object that one byte asked for before.
+        # Up to 8 bytes are arguments of an object that an earlier byte already paid for.
         self.left -= size if 1 < size <= 8 else OBJECT_BYTES + CHARACTER_BYTES * size
         if size > self.longest or self.left < 0:
-            raise ValueError("what describes its tensors is far larger than they justify")
+            raise ValueError("the description of its tensors is far too large for them")
         self.position += size
         return self.data[self.position - size : self.position]
 
@@ -65,23 +65,23 @@ class Stream:
     def seek(self, offset: int, whence: int = 0) -> int:
         base = (self.start, self.position, self.end)[whence]
         if not self.start <= base + offset <= self.end:
-            raise OSError("a part of it lies outside the file")  # as files say it, for zipfile
+            raise OSError("a part of it is outside the file")  # as files do, for zipfile
         self.position = base + offset
         return self.tell()
 
 
 class Member(NamedTuple):
-    """A member of a zip archive, stored as it is from the byte `start` on."""
+    """An uncompressed member of a zip archive that starts at the byte `start`."""
 
     start: int
     size: int
 
 
 def open_zip(data: mmap.mmap) -> zipfile.ZipFile:
-    """The archive in a mapped file.
+    """Opens the zip archive in a mapped file.
 
     Raises:
-        ValueError: Its directory, which lies at the end, is not there, or its members overlap: a
+        ValueError: Its directory, which is at the end, is missing, or its members overlap: a
             few bytes can unpack to any number then.
         struct.error, …: It is malformed.
     """
@@ -95,7 +95,7 @@ def open_zip(data: mmap.mmap) -> zipfile.ZipFile:
 
 
 def find_member(data: mmap.mmap, member: zipfile.ZipInfo) -> Member:
-    """The position of an uncompressed member; ValueError if it is outside the file.
+    """Returns the position of an uncompressed member; ValueError if it is outside the file.
 
     Its checksum is not looked at: that would read it, and torch can leave it void.
     """

@@ -2,7 +2,7 @@
 
 # n is the number of x2 steps, nb that of blocks; u counts steps and r, c within a block from 1.
 NAMINGS = {
-    "basicsr": {  # BasicSR, Real-ESRGAN; its ESRGAN+ is ours, others write that in "old" alone
+    "basicsr": {  # BasicSR, Real-ESRGAN; others write ESRGAN+ as "old" only
         "first": "conv_first",
         "block": "body.{k}.rdb{r}.conv{c}",
         "plus": "body.{k}.rdb{r}.conv1x1",

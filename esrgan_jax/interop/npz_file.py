@@ -15,12 +15,12 @@ from esrgan_jax.errors import InputError
 from esrgan_jax.interop.mapped_file import Stream, find_member, open_zip
 
 SUFFIX = ".npy"  # of the members
-MAX_INFLATION = 100  # of a compressed file; one of weights shrinks by a tenth, 8-bit ones by 3/4
-NUMBER_KINDS = "fiub"  # NumPy's own; bfloat16 would come back as bytes
+MAX_INFLATION = 100  # of a compressed file; weights shrink by a tenth, 8-bit ones by 3/4
+NUMBER_KINDS = "fiub"  # NumPy's own kinds; bfloat16 would be read as bytes
 
 
 def read(path: Path, data: mmap.mmap) -> dict[str, np.ndarray]:
-    """The arrays of a mapped .npz file, by name, as read-only views.
+    """Returns the arrays of a mapped .npz file by name, as read-only views.
 
     A compressed file is unpacked into a temporary one on the disk, so the views are of that.
 
@@ -41,13 +41,13 @@ def read(path: Path, data: mmap.mmap) -> dict[str, np.ndarray]:
             continue
         start, size = find_member(data, member)
         if zlib.crc32(memoryview(data)[start : start + size]) != member.CRC:
-            raise ValueError(f"{name:.80} is damaged: its checksum is another")
+            raise ValueError(f"{name:.80} is damaged: its checksum differs")
         arrays[name] = _view(name, data, start, start + size)
     return arrays
 
 
 def _unpack(path: Path, members: list[zipfile.ZipInfo]) -> dict[str, tuple[mmap.mmap, int, int]]:
-    """Compressed members, by name, as parts of a map that goes when nothing uses it any more."""
+    """Unpacks members into a temporary map, freed with its last view; returns them by name."""
     ends = [0]
     with tempfile.TemporaryFile() as spill, zipfile.ZipFile(path) as archive:
         for member in members:
@@ -61,7 +61,7 @@ def _unpack(path: Path, members: list[zipfile.ZipInfo]) -> dict[str, tuple[mmap.
 
 
 def _view(name: str, data: mmap.mmap, start: int, end: int) -> np.ndarray:
-    """The array between two places of a map. NumPy's own reader would allocate what is claimed."""
+    """Returns the array between two positions. NumPy's reader would allocate any claimed size."""
     stream = Stream(data, start, end)
     version = np.lib.format.read_magic(stream)
     if version == (1, 0):
@@ -75,11 +75,11 @@ def _view(name: str, data: mmap.mmap, start: int, end: int) -> np.ndarray:
 
 
 def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes a new .npz file, not compressed. InputError for elements that NumPy does not have."""
+    """Writes a new uncompressed .npz file. InputError for elements that NumPy does not have."""
     for name, array in arrays.items():
         if array.dtype.kind not in NUMBER_KINDS:
             raise InputError(f"{name}: .npz cannot hold {array.dtype}: write .safetensors")
-    # np.savez would take a tensor of the name "file" for an argument of its own.
+    # np.savez would take a tensor named "file" as its argument.
     with path.open("xb") as file, zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
             with archive.open(name + SUFFIX, "w", force_zip64=True) as member:

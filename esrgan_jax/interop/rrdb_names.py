@@ -179,7 +179,10 @@ def reader_notes(fields: Mapping[str, Any], naming: str) -> list[str]:
 
 
 def says_x3(path: str | os.PathLike[str]) -> bool:
-    """Returns whether a file name contains 3x, as in 3x_Name.pth; x3 and x2 have equal tensors."""
+    """Returns whether a file name contains 3x, as in 3x_Name.pth.
+
+    The tensors of x3 and x2 networks have equal names and shapes.
+    """
     return re.search(r"(^|[^0-9a-z])3x", Path(path).stem.lower()) is not None
 
 

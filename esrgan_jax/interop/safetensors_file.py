@@ -25,7 +25,7 @@ MAX_HEADER = 4 * MEBIBYTE  # bytes, and a 16th of the file: it may hold a workfl
 
 
 def read(path: Path, data: mmap.mmap) -> dict[str, np.ndarray]:
-    """The tensors of a mapped .safetensors file, by name, in its order, as read-only views.
+    """Returns the tensors of a mapped .safetensors file by name, in its order, as read-only views.
 
     Raises:
         ValueError, SafetensorError: It is malformed, or has elements that NumPy does not.
@@ -34,7 +34,7 @@ def read(path: Path, data: mmap.mmap) -> dict[str, np.ndarray]:
     if position > MAX_HEADER + len(data) // 16:
         raise ValueError(f"its header of {position - 8:,} bytes is far larger than tensors need")
     tensors = {}
-    # The library checks the header: the tensors lie end to end behind it.
+    # The library checks the header: the tensors follow it without gaps.
     with safe_open(path, framework="np") as file:
         for name in file.offset_keys():
             part = file.get_slice(name)
@@ -47,7 +47,7 @@ def read(path: Path, data: mmap.mmap) -> dict[str, np.ndarray]:
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
-    """What the header says beside the tensors; {} for any other file."""
+    """Returns the header's metadata; {} for any other file."""
     try:
         with safe_open(path, framework="np") as file:
             return dict(file.metadata() or {})
@@ -56,9 +56,9 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
 
 
 def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
-    """Writes a new file of arrays in C order. OSError where the library cannot."""
+    """Writes arrays in C order to a new file. OSError if the library cannot."""
     path.touch()
-    mode = path.stat().st_mode  # the library's file would be its owner's alone
+    mode = path.stat().st_mode  # the library makes the file readable by its owner only
     try:
         save_file(dict(arrays), path, dict(metadata))
         path.chmod(mode)

@@ -1,6 +1,6 @@
 """PyTorch's weight files (.pth, .pt, .ckpt) read and written without torch.
 
-A torch file is a pickle that describes tensors, beside the raw bytes of their storages: members
+A torch file is a pickle that describes tensors, and the raw bytes of their storages: members
 of a zip archive since torch 1.6, one after the other in a plain file before.
 """
 
@@ -27,7 +27,7 @@ ALIGNMENT = 64  # of the storages in a zip file, as torch has it
 
 
 def read(path: str | os.PathLike[str]) -> Any:
-    """The object in a torch file, its tensors as NumPy arrays.
+    """Reads the object in a torch file, with tensors as NumPy arrays.
 
     The arrays are read-only views of the file mapped into memory, so a tensor is read from the
     disk when it is first used; those that share a storage, or repeat it by strides of 0, may have
@@ -60,10 +60,10 @@ def read(path: str | os.PathLike[str]) -> Any:
 def _other_kind(data: mmap.mmap) -> str:
     """Describes a file that is not PyTorch's, such as a failed download."""
     if data[:64].lstrip()[:1] == b"<":
-        return "it is a web page, not the file that it stands for"
+        return "it is a web page, not a weight file"
     if data[:24] == b"version https://git-lfs.":
-        return "it is a pointer of Git LFS: `git lfs pull` brings the file itself"
-    return "it begins like neither of torch's formats"
+        return "it is a pointer of Git LFS: `git lfs pull` downloads the file itself"
+    return "it does not begin like a torch file"
 
 
 def _read_zip(data: mmap.mmap) -> Any:
@@ -91,12 +91,12 @@ def _read_legacy(data: mmap.mmap) -> Any:
     stream = Stream(data)
     magic, _version, system = (torch_pickle.load(stream, _no_tensor) for _ in range(3))
     if magic != LEGACY_MAGIC:
-        raise ValueError("it is a pickle, but not one of torch")
+        raise ValueError("it is a pickle, but not torch's")
     if not system["little_endian"]:
         raise ValueError("it was written on a big-endian machine")
 
-    # The sizes of the storages follow from their types, which only the pickle before them tells:
-    # it is read once for the types and, when the places are known, again for the tensors.
+    # The sizes of the storages follow from their types, which only the pickle before them has. So
+    # it is read once for the types and, when the positions are known, again for the tensors.
     dtypes: dict[str, np.dtype] = {}
 
     def note(storage: Storage, *_: Any) -> None:
@@ -121,7 +121,7 @@ def _read_legacy(data: mmap.mmap) -> Any:
 
 
 def _no_tensor(*_: Any) -> None:
-    raise ValueError("a tensor stands where torch has none")
+    raise ValueError("it has a tensor where torch has none")
 
 
 def _viewer(data: mmap.mmap, span: Callable[[str], tuple[int, int]]) -> Callable[..., np.ndarray]:
@@ -157,7 +157,7 @@ def write(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
     Args:
         path: Where to; replaced in one step when the file is complete.
         state: Arrays by name, or mappings of them (`{"params_ema": tensors}`), with plain values
-            (str, int, float, bool, None) beside them. Mappings are written as OrderedDict.
+            (str, int, float, bool, None). Mappings are written as OrderedDict.
 
     Raises:
         InputError: A value or an element type that such a file cannot hold, or no folder there.

@@ -1,4 +1,4 @@
-"""Reads pickles of torch files with a machine that only knows tensors and plain values.
+"""Reads pickles of torch files with an interpreter for tensors and plain values only.
 
 Python's own unpickler runs whatever a pickle asks for, and can be made to allocate or to compute
 without end by one that asks for nothing. This one is a loop over the opcodes that data needs.
@@ -57,7 +57,7 @@ class Storage(NamedTuple):
 
 
 class _Function(NamedTuple):
-    """One of FUNCTIONS on the stack; a type of its own, so that no string can pass for it."""
+    """One of FUNCTIONS on the stack; a separate type, so that no string can pass for one."""
 
     name: str
 
@@ -131,7 +131,7 @@ def load(stream: Stream, make_tensor: Callable[..., Any]) -> Any:
             case "BUILD":  # attributes of an OrderedDict: the _metadata of a state_dict
                 stack.pop()
                 if type(stack[-1]) is not dict:
-                    raise ValueError("its pickle sets attributes of what has none")
+                    raise ValueError("its pickle sets attributes of an object that has none")
             case "BINPERSID":
                 stack.append(_storage(stack.pop()))
             case "STOP":
@@ -168,7 +168,7 @@ def _call(function: Any, arguments: Any, make_tensor: Callable[..., Any]) -> Any
             mapping: dict[Any, Any] = {}
             _assign(mapping, pairs)
             return mapping
-        # As they are: a copy of what the memo has could be asked for any number of times.
+        # Without a copy: a pickle could ask for copies of a memo any number of times.
         case _Function("collections Counter"), (dict(items),):
             return items
         case _Function("torch Size"), (tuple(items),):
@@ -183,7 +183,7 @@ def _call(function: Any, arguments: Any, make_tensor: Callable[..., Any]) -> Any
         ):
             return make_tensor(storage, offset, shape, strides)
         case _:
-            raise ValueError("its pickle calls a function with what it does not take")
+            raise ValueError("its pickle calls a function with wrong arguments")
 
 
 def _storage(identity: Any) -> Storage:
@@ -198,18 +198,18 @@ def _storage(identity: Any) -> Storage:
             return Storage(dtype, key, start, numel)
         case _:
             pass
-    raise ValueError("its pickle refers to something outside it that is no storage of torch")
+    raise ValueError("its pickle refers to an external object that is not a storage of torch")
 
 
 def _extend(target: Any, items: list[Any]) -> None:
     if type(target) is not list:
-        raise ValueError("its pickle appends to what is no list")
+        raise ValueError("its pickle appends to an object that is not a list")
     target.extend(items)
 
 
 def _assign(target: Any, pairs: Iterable[Any]) -> None:
     if type(target) is not dict:
-        raise ValueError("its pickle sets items of what is no mapping")
+        raise ValueError("its pickle sets items of an object that is not a mapping")
     for key, value in pairs:
         # A nested tuple can take exponential time to hash, or overflow the C stack.
         if not isinstance(key, str | bytes) and not (
@@ -220,7 +220,7 @@ def _assign(target: Any, pairs: Iterable[Any]) -> None:
 
 
 def dump(value: Any, storages: list[np.ndarray]) -> bytes:
-    """The pickle (protocol 2) of mappings of arrays and plain values, as torch.save makes it.
+    """Returns torch.save's pickle (protocol 2) of mappings of arrays and plain values.
 
     The arrays, in C order, are added to `storages`; the key of each is its index there.
 
