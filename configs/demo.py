@@ -1,8 +1,8 @@
-"""The package's PSNR network learns what it does not know: what `make demo` trains, in minutes.
+"""Fine-tunes the package's PSNR network to remove noise and JPEG blocks: `make demo`, in minutes.
 
-`lite-x4-psnr` was trained on clean images: noise and the blocks of JPEG it takes for detail, and
-enlarges them. Some hundreds of steps on pairs whose LR images have both (`data.train_lr`) teach
-it to leave them out. `tools/demo.py` makes such pairs; real ones are used alike:
+`lite-x4-psnr` was trained on clean images, so it treats noise and JPEG blocks as detail. Some
+hundreds of steps on pairs whose LR images have both (`data.train_lr`) teach it to remove them.
+`tools/demo.py` makes such pairs. For your own:
 
     python -m esrgan_jax.main --config=configs/demo.py --workdir=runs/demo \
         --config.data.train=HR_FOLDER --config.data.train_lr=LR_FOLDER
@@ -22,7 +22,7 @@ def get_config() -> Any:
     config.psnr.periods = (600,)
     config.psnr.hr_patch = 64
     config.psnr.learning_rate = 5e-4
-    config.psnr.ema_decay = 0.99  # the 0.999 of long runs would average over a sixth of this one
+    config.psnr.ema_decay = 0.99  # 0.999, for long runs, would average over a sixth of this one
 
     config.log_every = 20
     config.eval_every = 150

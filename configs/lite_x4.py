@@ -1,11 +1,11 @@
-"""A small ESRGAN x4 that two CPU cores train in seven hours: docs/models.md is of its networks.
+"""A small ESRGAN x4 that two CPU cores train in seven hours; its networks are in docs/models.md.
 
     python tools/convert_vgg.py VGG19 vgg19.safetensors
     python -m esrgan_jax.main --config=configs/lite_x4.py:vgg19.safetensors --workdir=runs/lite_x4 \
         --config.data.train=BSDS500/train,BSDS500/test,T91 --config.data.val=Kodak24
 
-Two blocks, 0.87 million parameters, a fifteenth of the work of 23 blocks. Small networks like
-higher learning rates, and the short schedules end on cosines.
+Two blocks and 0.87 million parameters: a fifteenth of the computation of 23 blocks. Small networks
+can use higher learning rates. The short schedules are cosines.
 """
 
 from typing import Any
@@ -21,17 +21,17 @@ def get_config(vgg: str = "") -> Any:
     config.generator.num_features = 32
     config.generator.num_growth = 32
     config.generator.num_blocks = 2
-    config.generator.initializer = "basicsr"  # the smaller start of "msra_tenth" costs hours
+    config.generator.initializer = "basicsr"  # the smaller values of "msra_tenth" cost hours
     config.discriminator.num_features = 32
 
     config.psnr.steps = 24_000
     config.psnr.periods = (24_000,)
     config.psnr.hr_patch = 96
     config.psnr.learning_rate = 1e-3
-    # VGG takes half of a step, and time is what a laptop lacks: in 13 minutes patches of 64 came to
-    # LPIPS 0.370 on Kodak, those of 96 to 0.389, and this learning rate of the generator to 0.338.
+    # VGG takes half of a step's time, so patches are small: in 13 minutes patches of 64 reached
+    # LPIPS 0.370 on Kodak, those of 96 0.389, and this learning rate of the generator 0.338.
     config.gan.steps = 6_000
-    config.gan.periods = (2_400, 3_600)  # begun again, since after the first LPIPS still fell
+    config.gan.periods = (2_400, 3_600)  # restarted, since LPIPS still fell after the first period
     config.gan.hr_patch = 64
     config.gan.learning_rate = 3e-4
     for stage in (config.psnr, config.gan):

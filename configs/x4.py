@@ -6,12 +6,12 @@
 Three recipes, behind a colon (`--config=configs/x4.py:basicsr`):
 
     paper         arXiv 1809.00219 and its supplement (the default)
-    official2019  the authors' code of January 2019, of the released weights' time
+    official2019  the authors' code of January 2019, when the weights were released
     basicsr       today's BasicSR: Adam's beta2, initialisation, cosine restarts, EMA, means of the
                   relativistic loss without gradient, discriminator without doubled biases
 
-Expected of the paper's recipe on DF2K: Set5 32.73 dB on Y after the PSNR stage (RRDB DF2K, S Table
-2). The whole schedule counts 3e18 floating point operations.
+Expected with the paper's recipe on DF2K: Set5 32.73 dB on Y after the PSNR stage (RRDB DF2K, S
+Table 2). The whole schedule takes 3e18 floating point operations.
 """
 
 from typing import Any
@@ -33,10 +33,10 @@ def get_config(recipe: str = "paper") -> Any:
 
     config.data = ConfigDict()
     config.data.train = config_dict.placeholder(str)  # folders, comma-separated, or a prepared one
-    config.data.train_lr = config_dict.placeholder(str)  # LR partners; else LR is made from HR
+    config.data.train_lr = config_dict.placeholder(str)  # their LR images; otherwise LR is computed
     config.data.val = config_dict.placeholder(str)  # folder of HR images
     config.data.val_lr = config_dict.placeholder(str)
-    config.data.changed = "refuse"  # "accept": go on though the training images changed
+    config.data.changed = "refuse"  # "accept": continue although the training images changed
     config.data.augment = True
     config.data.num_workers = 0  # processes; 0 makes batches in threads
     config.data.num_threads = 4
@@ -71,18 +71,18 @@ def get_config(recipe: str = "paper") -> Any:
     stage.schedule = "multistep"
     stage.milestones = (200_000, 400_000, 600_000, 800_000)
     stage.factor = 0.5
-    stage.periods = (250_000, 250_000, 250_000, 250_000)  # of "cosine", with its minimum
+    stage.periods = (250_000, 250_000, 250_000, 250_000)  # for "cosine", as is the minimum
     stage.minimum = 1e-7
     stage.b1, stage.b2 = 0.9, 0.999
-    stage.clip_norm = 0.0  # 0 clips nothing
-    stage.accumulation = 1  # parts that a batch is taken in
-    stage.ema_decay = 0.0  # 0 averages nothing
+    stage.clip_norm = 0.0  # 0: no clipping
+    stage.accumulation = 1  # parts into which a batch is split
+    stage.ema_decay = 0.0  # 0: no averaging
     stage.pixel_norm = "l1"
 
     stage = ConfigDict(stage.to_dict())
     config.gan = stage
-    stage.init_from = config_dict.placeholder(str)  # left out: the PSNR stage of this workdir
-    stage.d_init_from = config_dict.placeholder(str)  # left out: a fresh discriminator
+    stage.init_from = config_dict.placeholder(str)  # None: the PSNR stage of this workdir
+    stage.d_init_from = config_dict.placeholder(str)  # None: random weights
     stage.steps = 400_000
     stage.hr_patch = 128
     stage.learning_rate = 1e-4
@@ -91,7 +91,7 @@ def get_config(recipe: str = "paper") -> Any:
     stage.milestones = (50_000, 100_000, 200_000, 300_000)
     stage.periods = (400_000,)
     stage.pixel_weight = 1e-2
-    stage.perceptual_weight = 1.0  # 0 needs no VGG
+    stage.perceptual_weight = 1.0  # 0: without VGG
     stage.perceptual_norm = "l1"
     stage.layer_weights = ConfigDict({"conv5_4": 1.0})
     stage.gan_weight = 5e-3
@@ -101,7 +101,7 @@ def get_config(recipe: str = "paper") -> Any:
     config.log_every = 100
     config.eval_every = 5_000
     config.checkpoint_every = 5_000
-    config.keep = 3  # newest checkpoints; the best by validation PSNR stays as well
+    config.keep = 3  # newest checkpoints, in addition to the best by validation PSNR
 
     if recipe == "official2019":
         config.psnr.hr_patch = 128

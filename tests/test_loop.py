@@ -462,6 +462,6 @@ def test_changed_settings_are_told_and_taken(config, tmp_path, capsys):
     assert find_checkpoint(tmp_path).name == "3"
     before = (tmp_path / "config.json").read_text()
     config.psnr.steps, config.generator.num_features = 4, 6
-    with pytest.raises(InputError, match=r"num_features was 4, is 6\. Go on with --config\.gen"):
+    with pytest.raises(InputError, match=r"num_features was 4, is 6\. Continue with --config\.gen"):
         train_and_evaluate(config, str(tmp_path))
     assert (tmp_path / "config.json").read_text() == before  # that of the checkpoints

@@ -49,5 +49,5 @@ def test_names_of_another_scale_or_folder_are_no_partners(tmp_path):
 def test_two_files_of_one_name_are_refused(tmp_path):
     touch(tmp_path / "hr", "a.png")
     touch(tmp_path / "lr", "a.png", "a.jpg")
-    with pytest.raises(InputError, match=r"a\.jpg and \S+a\.png: which of them is meant"):
+    with pytest.raises(InputError, match=r"a\.jpg and \S+a\.png differ only in the suffix"):
         find_pairs(tmp_path / "hr", tmp_path / "lr", 4)

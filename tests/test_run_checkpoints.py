@@ -296,7 +296,7 @@ def test_where_none_is_whole_nothing_is_changed_and_nothing_begins(saved, tmp_pa
         (tmp_path / "psnr" / "checkpoints" / step / "state" / "manifest.ocdbt").unlink()
     before = files(tmp_path / "psnr")
     message = (
-        r"checkpoints: all checkpoints are damaged, .* changed: 2 \(.+\); 1 \(.+\)\. Bring one"
+        r"checkpoints: all checkpoints are damaged, .* changed: 2 \(.+\); 1 \(.+\)\. Restore one"
     )
     with pytest.raises(InputError, match=message), opened(epath.Path(tmp_path) / "psnr") as found:
         found.restore(target(), fresh_data())
@@ -353,7 +353,7 @@ def changed_config(**changes):
         ({"generator__num_features": 6}, "generator.num_features was 4, is 6"),
         ({"scale": 2, "psnr__ema_decay": 0}, "psnr.ema_decay was 0.9, is 0, scale was 4, is 2"),
         ({"psnr__clip_norm": 0.1, "data__num_workers": 2}, "num_workers was 0, is 2, psnr.clip"),
-        ({"generator__name": "srresnet"}, "--config.generator.name=rrdb, or take another --wor"),
+        ({"generator__name": "srresnet"}, "--config.generator.name=rrdb, or choose another"),
     ],
 )
 def test_a_refused_config_is_told_key_by_key(saved, tmp_path, changes, said):
@@ -409,4 +409,4 @@ def test_changed_images_are_told_and_go_on_if_accepted(saved, capfd):
     with opened(epath.Path(saved), config=accepting, images=now) as checkpoints:
         checkpoints.check()
         assert int(checkpoints.restore(target(), fresh_data()).step) == 2
-    assert "changed and accepted: 2 images then, 3 now" in capfd.readouterr().err
+    assert "changed, as accepted: 2 images then, 3 now" in capfd.readouterr().err

@@ -100,13 +100,16 @@ def test_a_value_of_the_wrong_type_or_range_is_refused(key: str, values: tuple) 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"psnr.learning_rte": 1e-4}, r"^psnr.learning_rte is no setting: did you mean learning_"),
-        ({"discriminator.num_feature": 64}, "^discriminator.num_feature is no .* num_features"),
-        ({"data.folder": "x"}, "^data.folder is no setting: known are train, train_lr"),
-        ({"sede": 1}, "^sede is no setting: did you mean seed"),
+        (
+            {"psnr.learning_rte": 1e-4},
+            r"^psnr.learning_rte is not a setting: did you mean learning_",
+        ),
+        ({"discriminator.num_feature": 64}, "^discriminator.num_feature is not a .* num_features"),
+        ({"data.folder": "x"}, "^data.folder is not a setting: known are train, train_lr"),
+        ({"sede": 1}, "^sede is not a setting: did you mean seed"),
         ({"seed": 10**20}, f"^seed is {10**20}: take a whole number, 0 to 2147483647"),
-        ({"generator.normalize": True}, "^generator.normalize is no setting"),
-        ({"generator.hr_patch": 1}, "^generator.hr_patch is no setting"),
+        ({"generator.normalize": True}, "^generator.normalize is not a setting"),
+        ({"generator.hr_patch": 1}, "^generator.hr_patch is not a setting"),
         ({"psnr": 5}, "^psnr is 5: take a section"),
         ({"data": None}, "^data is None: take a section"),
         ({"scale": 5}, "^scale is 5: rrdb takes one of 1, 2, 3, 4, 8, 16, 32"),
@@ -130,11 +133,11 @@ def test_a_value_of_the_wrong_type_or_range_is_refused(key: str, values: tuple) 
             {"gan.hr_patch": 32, "gan.accumulation": 8, "gan.batch_size": 8},
             "^gan.batch_size is 8: the discriminator normalises",
         ),
-        ({"gan.layer_weights": {}}, "^gan.layer_weights is without"),
-        ({"gan.layer_weights": {"conv5_4": 0.0}}, "^gan.layer_weights is without"),
+        ({"gan.layer_weights": {}}, "^gan.layer_weights has no weight"),
+        ({"gan.layer_weights": {"conv5_4": 0.0}}, "^gan.layer_weights has no weight"),
         (
             {f"gan.{part}_weight": 0.0 for part in ("pixel", "perceptual", "gan")},
-            "nothing to learn",
+            "nothing would be learned",
         ),
     ],
 )

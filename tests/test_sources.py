@@ -71,7 +71,7 @@ def test_a_corrupt_image_is_named_once_and_the_next_one_used(tmp_path, rng, capf
     assert capfd.readouterr().err.count("2.png: cannot be read") == 1
     for name in "01":
         corrupt(tmp_path / f"{name}.png")
-    with pytest.raises(RunError, match="no training image can be read"):
+    with pytest.raises(RunError, match="none of the training images can be read"):
         pickle.loads(pickle.dumps(source))[0]
 
 
@@ -100,7 +100,7 @@ def test_pairs_that_do_not_fit_are_listed(tmp_path, rng):
     fill(tmp_path / "hr", {"b": (32, 32)}, rng)
     assert len(open_source(tmp_path / "hr", tmp_path / "lr", scale=4, min_size=32)) == 2
     (tmp_path / "lr/a.jpg").write_bytes(b"")
-    with pytest.raises(InputError, match="which of them is meant"):
+    with pytest.raises(InputError, match="differ only in the suffix"):
         open_source(tmp_path / "hr", tmp_path / "lr", scale=4, min_size=32)
     with pytest.raises(InputError, match="1 LR folders for 2 HR folders"):
         open_source([tmp_path / "hr", tmp_path], tmp_path / "lr", scale=4, min_size=32)
@@ -146,9 +146,9 @@ def test_prepared_sub_images_come_back(tmp_path, rng):
         np.testing.assert_array_equal(np.stack([element["hr"] for element in read]), images)
     with pytest.raises(InputError, match="have 24 pixels a side, patches need 32"):
         open_source(tmp_path / "made", scale=4, min_size=32)
-    with pytest.raises(InputError, match="must stand alone"):
+    with pytest.raises(InputError, match="cannot be combined"):
         open_source([tmp_path / "made", tmp_path], scale=4, min_size=24)
-    with pytest.raises(InputError, match="holds HR alone"):
+    with pytest.raises(InputError, match="has only HR"):
         open_source(tmp_path / "made", tmp_path, scale=4, min_size=24)
     next((tmp_path / "made").glob("*00002-of-00003")).unlink()
     with pytest.raises(InputError, match="make it again with `esrgan-jax prepare`"):

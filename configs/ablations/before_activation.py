@@ -1,7 +1,7 @@
 """Ablation 3 of 5 (paper §4.4; Fig. 8, 4th column): perceptual loss on features before activation.
 
-Expected: the brightness of the HR images, where features after activation give dimmer ones;
-sharper edges.
+Expected: the brightness of the HR images, while features after activation give darker ones; sharper
+edges.
 """
 
 from typing import Any

@@ -1,6 +1,6 @@
 """Ablation 2 of 5 (paper §4.4; Fig. 8, 3rd column): the baseline without batch normalisation.
 
-Expected: no loss of quality, less memory, and none of the artifacts that batch statistics bring.
+Expected: no loss of quality, less memory, and none of the artifacts of batch statistics.
 """
 
 from typing import Any

@@ -1,8 +1,8 @@
 """Ablation 1 of 5 (paper §4.4; Fig. 8, 2nd column): SRGAN, where ESRGAN starts from.
 
-SRResNet of 16 blocks with batch normalisation, VGG features after activation, the standard GAN
-loss. Everything that is not named here is the paper's recipe, so that each of the five configs
-differs from the one before in one thing only:
+SRResNet of 16 blocks with batch normalisation, VGG features after activation, and the standard GAN
+loss. Everything else is the paper's recipe, so that each of the five configs differs from the
+previous one in one thing only:
 
     srgan_baseline  →  no_bn  →  before_activation  →  ragan  →  rrdb
 """
@@ -17,7 +17,7 @@ from configs import x4
 def get_config() -> Any:
     config = x4.get_config()
     config.recipe = "srgan_baseline"
-    # The whole section: SRResNet knows neither growth, unshuffling nor remat.
+    # The whole section, since SRResNet has no settings for growth, unshuffle and remat.
     config.generator = ConfigDict(
         {
             "name": "srresnet",

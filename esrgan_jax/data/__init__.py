@@ -1,1 +1,1 @@
-"""From photographs to batches: sources, crops, the Grain pipeline and MATLAB's bicubic."""
+"""Training data: sources of images, crops, and the Grain pipeline."""

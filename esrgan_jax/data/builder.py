@@ -1,8 +1,8 @@
 """Cuts images into sub-images and writes them as ArrayRecord through TFDS.
 
-A training step wants a small patch; decoding a photograph of two megapixels for it would be the
-whole cost. So images are cut once, and stored raw: a record is read in a third of a millisecond
-where a PNG takes ten to decode.
+A training step needs a small patch, and decoding a photograph of two megapixels for it would take
+most of the time. So images are cut once and stored uncompressed: a record is read in a third of a
+millisecond, while a PNG takes ten milliseconds to decode.
 """
 
 import contextlib
@@ -27,10 +27,10 @@ Examples = Iterator[tuple[str, np.ndarray]]
 
 
 def window_starts(length: int, size: int, step: int, leftover: int) -> list[int]:
-    """Where windows begin along one axis; none where the image is smaller than a window.
+    """Returns where windows begin along one axis; [] if the image is smaller than a window.
 
-    A last window is laid against the far end where more than `leftover` pixels are left: 48 in the
-    ESRGAN authors' code of 2019 (32,208 sub-images of DIV2K), 0 in today's BasicSR (32,592).
+    If more than `leftover` pixels remain, a last window ends at the edge. `leftover` is 48 in the
+    ESRGAN authors' code of 2019 (32,208 sub-images of DIV2K), and 0 in today's BasicSR (32,592).
     """
     starts = list(range(0, length - size + 1, step))
     if starts and length - (starts[-1] + size) > leftover:
@@ -47,14 +47,14 @@ def cut(image: np.ndarray, size: int, step: int, leftover: int) -> Iterator[np.n
 
 
 def write_sub_images(folder: Path, shards: Sequence[Callable[[], Examples]]) -> None:
-    """Writes a prepared folder, as `ArrayRecordSource` reads it; it appears when it is complete.
+    """Writes a prepared folder for `ArrayRecordSource`.
 
     Args:
-        folder: Must not exist. It is made as `<folder>.partial` and renamed at the end.
+        folder: Must not exist. It is written as `<folder>.partial` and renamed when complete.
         shards: For each file, a function that yields (name, (size, size, 3) uint8).
 
     Raises:
-        InputError: `folder` exists, or what another run has begun.
+        InputError: `folder` or `<folder>.partial` exists.
         RunError: It cannot be written.
     """
     partial = partial_folder(folder)
@@ -62,7 +62,7 @@ def write_sub_images(folder: Path, shards: Sequence[Callable[[], Examples]]) -> 
     logging.set_verbosity(logging.ERROR)
     try:
         partial.mkdir(parents=True)
-    except FileExistsError:  # whoever made it since a moment ago may be at work
+    except FileExistsError:  # another process has just created it
         raise InputError(_begun(partial)) from None
     except OSError as error:
         raise write_error(partial, error) from error
@@ -78,10 +78,10 @@ def write_sub_images(folder: Path, shards: Sequence[Callable[[], Examples]]) -> 
 
 
 def partial_folder(folder: Path) -> Path:
-    """The temporary folder of a folder to prepare; InputError if either of them exists."""
+    """Returns the temporary folder of a folder to prepare; InputError if either exists."""
     folder = folder.absolute()
     if folder.name in ("", ".."):
-        raise InputError(f"{folder}: has no name of its own; give --output a new folder")
+        raise InputError(f"{folder}: has no name; give --output a new folder")
     partial = folder.with_name(folder.name + ".partial")
     if folder.exists():
         raise InputError(f"{folder}: exists already; remove it or give another --output")
@@ -91,11 +91,11 @@ def partial_folder(folder: Path) -> Path:
 
 
 def _begun(partial: Path) -> str:
-    return f"{partial}: another run is making it, or one was killed; if none is running, remove it"
+    return f"{partial}: another run writes it, or one was killed; if none is running, remove it"
 
 
 class UncompressedWriter(ExampleWriter):
-    """Writes a shard as it is: decompressing would take four times as long as reading."""
+    """Writes shards uncompressed: decompressing takes four times as long as reading."""
 
     def write(self, path: str | os.PathLike[str], examples: Iterable[tuple[object, bytes]]) -> None:
         writer = ArrayRecordWriter(os.fspath(path), "group_size:1,uncompressed")
@@ -105,14 +105,14 @@ class UncompressedWriter(ExampleWriter):
 
 
 class SubImages(tfds.core.ShardBasedBuilder):
-    """HR sub-images, raw, with the name of the image and the number of the window.
+    """HR sub-images, uncompressed, named after the image and the number of the window.
 
-    `GeneratorBasedBuilder` would shuffle on disk, which needs TensorFlow from one gigabyte on;
-    Grain shuffles when it reads.
+    Not a `GeneratorBasedBuilder`, which shuffles on disk and needs TensorFlow for more than one
+    gigabyte. Grain shuffles when it reads.
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    url_infos = None  # nothing is downloaded; TFDS' own look-up needs an undeclared dependency
+    url_infos = None  # nothing is downloaded; TFDS' default needs an undeclared dependency
 
     def __init__(self, shards: Sequence[Callable[[], Examples]], *, data_dir: Path) -> None:
         self._shards = shards

@@ -1,4 +1,4 @@
-"""Detects that training images differ from those of a checkpoint."""
+"""Detects whether training images differ from those of a checkpoint."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,13 +11,13 @@ NAMES_LISTED = 3  # names of each kind in a message
 
 
 def fingerprint(source: Source) -> dict[str, Any]:
-    """What a checkpoint keeps of a source: count, names with bytes, and the hash of the latter."""
+    """Returns what a checkpoint stores of a source: count, names with sizes, and their hash."""
     files = source.files()
     return {"count": len(source), "sha256": checksum(files), "files": files}
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """What differs between two records: counts, and the first names of each kind, or ""."""
+    """Describes how two fingerprints differ: counts, and the first names of each kind, or ""."""
     if (before["count"], before["sha256"]) == (now["count"], now["sha256"]):
         return ""
     old, new = before["files"], now["files"]

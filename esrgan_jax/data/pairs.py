@@ -7,11 +7,11 @@ from esrgan_jax.images.image_file import find_images
 
 
 def find_pairs(hr_folder: Path, lr_folder: Path, scale: int) -> list[tuple[Path, Path]]:
-    """Pairs the images of two folders, sub-folders included, by their names.
+    """Pairs the images of two folders, including sub-folders, by their names.
 
-    Partners have the same path below their folders, but for the suffix and for what is customary:
-    `0001.png` and `0001x4.png` (DIV2K; also `_x4`), `a_HR.png` and `a_LR4.png` (RealSR; also
-    `_LR`), 4 being the scale.
+    The two images of a pair have the same path below their folders, except for the suffix and for
+    the usual endings: `0001.png` and `0001x4.png` (DIV2K; also `_x4`), `a_HR.png` and `a_LR4.png`
+    (RealSR; also `_LR`), where 4 is the scale.
 
     Returns:
         (HR image, LR image), sorted by the HR image.
@@ -45,5 +45,5 @@ def _by_name(folder: Path) -> dict[str, Path]:
     for path in find_images(folder):
         other = found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)
         if other != path:
-            raise InputError(f"{other} and {path}: which of them is meant? Remove one")
+            raise InputError(f"{other} and {path} differ only in the suffix: remove one")
     return found

@@ -1,4 +1,4 @@
-"""The input pipeline: from a source of images to endless batches of patches, by one seed."""
+"""The input pipeline: endless batches of patches from a source of images."""
 
 import functools
 import multiprocessing
@@ -31,31 +31,31 @@ def make_dataset(
     shard_index: int = 0,
     shard_count: int = 1,
 ) -> grain.IterDataset[dict[str, np.ndarray]]:
-    """Endless batches of a source: shuffled, cropped and augmented.
+    """Makes endless batches of a source: shuffled, cropped and augmented.
 
-    In every epoch each image of the shard gives one patch. The batches depend on `seed` and the
-    shard alone, not on the numbers of threads and workers. An iterator's `get_state()` goes into
+    In every epoch each image of the shard gives one patch. The batches depend only on `seed` and
+    the shard, not on the numbers of threads and workers. The iterator's `get_state()` is saved in
     the checkpoint; after `set_state()` the same batches follow, bit for bit. With workers the state
-    holds a part for each, so it must be restored with the same `num_workers`.
+    has a part for each, so it must be restored with the same `num_workers`.
 
     Args:
-        source: Random access to {"hr"} or {"lr", "hr"}, as `open_source` makes it.
-        scale: HR pixels for one LR pixel.
+        source: Random access to {"hr"} or {"lr", "hr"}, such as from `open_source`.
+        scale: HR size divided by LR size.
         hr_patch: Side P of a patch in HR pixels.
         batch_size: Patches in a batch of this shard.
-        seed: Fixes order, places and augmentations.
-        augment: Whether patches are flipped and turned at random.
+        seed: Determines order, positions and augmentations.
+        augment: Whether patches are flipped and rotated at random.
         num_workers: Processes that make batches; 0 makes them in threads of this one.
         num_threads: Threads in each process.
-        shard_index: Which share of the images, of `shard_count` disjoint ones (one a host).
-        shard_count: How many shares.
+        shard_index: Which of `shard_count` disjoint shards of the images to use.
+        shard_count: Number of shards, such as one per host.
 
     Returns:
         A dataset of {"hr": (B, P + 2m, P + 2m, 3)} with m = margin(scale), or of
         {"lr": (B, P/scale, P/scale, 3), "hr": (B, P, P, 3)} from a paired source; all uint8.
 
     Raises:
-        InputError: `hr_patch` is no multiple of `scale`, there are fewer images than shards, or
+        InputError: `hr_patch` is not a multiple of `scale`, there are fewer images than shards, or
             `num_workers` or `num_threads` is too small.
     """
     if num_workers < 0:
@@ -67,36 +67,36 @@ def make_dataset(
     if len(source) < shard_count:
         raise InputError(f"{len(source)} images for {shard_count} hosts: each needs one")
     share = grain.MapDataset.source(source)[shard_index::shard_count]
-    # Grain draws from the seed and the place in the share: shares must not draw alike.
+    # Grain derives random numbers from the seed and the index in the shard, so seeds must differ.
     share = share.seed(_mix(seed, shard_index)).shuffle().repeat()
-    # A partial of a function of the module, since worker processes must unpickle it.
+    # A partial of a module-level function, which worker processes can unpickle.
     patch = functools.partial(_patch, scale=scale, hr_patch=hr_patch, augmented=augment)
     batches = share.random_map(patch).batch(batch_size, drop_remainder=True)
-    # Counted in batches, and for every process.
+    # The buffer is in batches, per process.
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
     dataset = batches.to_iter_dataset(options)
     if num_workers:
-        if not flags.FLAGS.is_parsed():  # Grain reads flags, also in programs that have none
+        if not flags.FLAGS.is_parsed():  # Grain reads absl flags even in programs without them
             flags.FLAGS.mark_as_parsed()
-        # Through the pipe: Grain's shared memory is left behind by batches that nobody fetches any
-        # more, at every end, and by those of a run that is killed.
+        # Use pipes: batches in Grain's shared memory that are never fetched are not freed, at the
+        # end of a run and when it is killed.
         piped = grain.experimental.DatasetOptions(min_shm_size=sys.maxsize)
         dataset = grain.experimental.WithOptionsIterDataset(dataset, piped)
         options = grain.MultiprocessingOptions(num_workers=num_workers)
-        dataset = dataset.mp_prefetch(options, _obey_the_parent_alone)
+        dataset = dataset.mp_prefetch(options, _ignore_signals)
     return dataset
 
 
 def start(batches: Any) -> None:
-    """Starts to make batches, in threads and processes that leave signals to the main thread.
+    """Starts the threads and processes that make batches, with SIGINT and SIGTERM blocked.
 
-    Ctrl-C and schedulers signal the whole group, and a worker is still importing for seconds before
-    it comes to `_obey_the_parent_alone`.
+    Ctrl-C and schedulers signal the whole process group, and a worker imports modules for seconds
+    before it reaches `_ignore_signals`.
 
     Args:
         batches: An iterator of a `grain.experimental.ThreadPrefetchIterDataset`.
     """
-    resource_tracker.ensure_running()  # later it would unblock the signals of the thread it runs in
+    resource_tracker.ensure_running()  # started later, it would unblock signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:
         batches.start_prefetch()
@@ -104,8 +104,8 @@ def start(batches: Any) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _obey_the_parent_alone(index: int, count: int) -> None:
-    """Ignores signals in a worker: Ctrl-C reaches the whole group, and the parent ends workers."""
+def _ignore_signals(index: int, count: int) -> None:
+    """Ignores signals in a worker, which its parent ends."""
     del index, count
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

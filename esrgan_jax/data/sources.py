@@ -16,21 +16,21 @@ from esrgan_jax.errors import InputError, RunError, listed, missing, printable
 from esrgan_jax.images.image_file import find_images, image_size, read_image
 from esrgan_jax.progress import Progress
 
-MEMORY = 2 << 30  # in each process: every Grain worker keeps images of its own
-RECORDS = 64  # at least so many are looked at to see whether a prepared folder has changed
+MEMORY = 2 << 30  # bytes per process: every Grain worker has its own copy of the images
+RECORDS = 64  # at least as many records are compared to detect a changed prepared folder
 StrPath = str | os.PathLike[str]
 TFDS = ("prepared folders", "TensorFlow Datasets", "tensorflow-datasets")  # for `missing`
 
 
 class Source(Protocol):
-    """{"hr": (H, W, 3)} or {"lr": (h, w, 3), "hr": (H, W, 3)}, uint8, by index."""
+    """Random access to {"hr": (H, W, 3)} or {"lr": (h, w, 3), "hr": (H, W, 3)}, uint8."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]: ...
 
     def files(self) -> dict[str, int]:
-        """The bytes of each file, by its name below the folder: tells whether images changed."""
+        """Returns the size of each file in bytes, by its name below the folder."""
         ...
 
 
@@ -45,12 +45,12 @@ def open_source(
 
     Args:
         paths: One or several folders of HR images, or one prepared folder.
-        lr_paths: Their LR partners, folder by folder; then nothing is degraded.
-        scale: HR pixels for one LR pixel.
-        min_size: The smallest side that an HR image may have, in pixels: the patch.
+        lr_paths: The folders of their LR images in the same order; None computes LR from HR.
+        scale: HR size divided by LR size.
+        min_size: The smallest side of an HR image in pixels, such as the patch size.
 
     Raises:
-        InputError: Nothing there can be used.
+        InputError: A folder is missing, or has no image that can be used.
     """
     folders = _several(paths)
     if not folders:
@@ -59,13 +59,13 @@ def open_source(
     if lr_paths is not None:
         lr_folders = _several(lr_paths)
         if prepared:
-            raise InputError(f"{prepared[0]}: holds HR alone; pairs are read from two folders")
+            raise InputError(f"{prepared[0]}: has only HR; pairs need two folders of images")
         return PairedFolder(lr_folders, folders, scale, min_size)
     if not prepared:
         return ImageFolder(folders, min_size)
     if len(folders) > 1:
         raise InputError(
-            f"{prepared[0]}: is a prepared folder and must stand alone; give all folders of "
+            f"{prepared[0]}: is a prepared folder and cannot be combined; give all folders of "
             "images to one run of `esrgan-jax prepare`"
         )
     source = ArrayRecordSource(folders[0])
@@ -81,10 +81,10 @@ def open_source(
 class ImageFolder:
     """All HR images of one or several folders and of their sub-folders.
 
-    Images that are too small or whose header cannot be read are named on stderr and left out.
-    Decoded images are kept in memory as long as they fit in `memory` bytes: a small set is read
-    thousands of times. An image whose pixels turn out to be corrupt is named once, and the next
-    one takes its place, so that it does not end a run of days.
+    Images that are too small or whose header cannot be read are reported on stderr and left out.
+    Decoded images are kept in memory up to `memory` bytes, since a small set is read thousands of
+    times. An image with damaged pixels is reported once, and the next one is used instead, so that
+    it does not end a long run.
 
     Raises:
         InputError: A folder is missing or empty, or no image is left.
@@ -110,13 +110,13 @@ class ImageFolder:
 
 
 class PairedFolder:
-    """Pairs of LR and HR images: real-world data, or LR made by somebody else.
+    """Pairs of LR and HR images: real-world data, or LR made by another program.
 
-    Partners are those of `pairs.find_pairs`. Skipping, memory and corrupt pixels are as
-    in `ImageFolder`.
+    Pairs are found by `pairs.find_pairs`. Images that cannot be used are handled as in
+    `ImageFolder`.
 
     Raises:
-        InputError: Partners are missing, or an LR image has not (H // scale, W // scale) pixels.
+        InputError: An image has no partner, or an LR image is not (H // scale, W // scale) pixels.
     """
 
     def __init__(
@@ -181,9 +181,12 @@ class ArrayRecordSource:
         try:
             builder = tfds.builder_from_directory(folder)
             self._records = builder.as_data_source("train")  # pyright: ignore[reportCallIssue]
-            for index in (0, len(self._records) - 1):  # the first and the last file are there
+            for index in (
+                0,
+                len(self._records) - 1,
+            ):  # the first and the last file exist
                 self._records[index]["hr"]
-        except Exception as error:  # TFDS and ArrayRecord raise nearly every kind there is
+        except Exception as error:  # TFDS and ArrayRecord raise many kinds
             raise InputError(
                 f"{folder}: cannot be read as prepared data ({type(error).__name__}: {error}); "
                 "make it again with `esrgan-jax prepare`"
@@ -196,14 +199,14 @@ class ArrayRecordSource:
         return {"hr": self._records[index]["hr"]}
 
     def files(self) -> dict[str, int]:
-        """See `Source`; with checksums of some records, since files are filled up to blocks."""
+        """See `Source`; adds checksums of some records, since files are padded to blocks."""
         files = _files(sorted(self._folder.glob("*.array_record*")), [self._folder])
-        some = range(0, len(self), max(len(self) // RECORDS, 1))
-        return files | {f"record {i}": zlib.crc32(self[i]["hr"].tobytes()) for i in some}
+        sampled = range(0, len(self), max(len(self) // RECORDS, 1))
+        return files | {f"record {i}": zlib.crc32(self[i]["hr"].tobytes()) for i in sampled}
 
 
 class _Images:
-    """Decodes the images of an item, and keeps them while they fit in `memory` bytes."""
+    """Decodes images, and keeps them in memory up to `memory` bytes."""
 
     def __init__(self, items: list[dict[str, Path]], memory: int) -> None:
         self.items = items
@@ -212,7 +215,7 @@ class _Images:
 
     def read(self, index: int) -> dict[str, np.ndarray]:
         places = range(len(self.items))
-        first = places[index]  # an index out of range ends a loop over the source
+        first = places[index]  # raises IndexError, which ends a loop over the source
         for place in itertools.chain(places[first:], places[:first]):
             if place in self._bad:
                 continue
@@ -221,10 +224,10 @@ class _Images:
             except InputError as error:
                 with self._lock:
                     if place not in self._bad:
-                        said = printable(f"warning: {error}; using the next one")
-                        print(said, file=sys.stderr)
+                        warning = f"warning: {error}; using the next one"
+                        print(printable(warning), file=sys.stderr)
                     self._bad.add(place)
-        raise RunError("no training image can be read any more")
+        raise RunError("none of the training images can be read")
 
     def _decode(self, place: int) -> dict[str, np.ndarray]:
         images = {name: read_image(path) for name, path in self.items[place].items()}
@@ -250,7 +253,7 @@ class _Images:
 
 
 def _sizes(paths: list[Path], min_size: int) -> dict[Path, tuple[int, int]]:
-    """(height, width) of the images that can be used; the others are named on stderr."""
+    """Returns (height, width) of the usable images, and reports the others on stderr."""
     sizes, skipped = {}, 0
     with Progress(len(paths), "image", "reading headers") as progress:
         for path in paths:
@@ -273,7 +276,7 @@ def _sizes(paths: list[Path], min_size: int) -> dict[Path, tuple[int, int]]:
 
 
 def _files(paths: list[Path], folders: list[Path]) -> dict[str, int]:
-    """The bytes of files by their names below their folders, which are numbered if several."""
+    """Returns sizes in bytes by name below the folder; several folders are numbered."""
     names = {folder: f"{n}/" if len(folders) > 1 else "" for n, folder in enumerate(folders)}
 
     def name(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Random crops and the eight dihedral augmentations: pure functions of arrays and a generator."""
+"""Random crops and the eight flips and rotations, as pure functions."""
 
 import numpy as np
 
@@ -8,19 +8,18 @@ from esrgan_jax.imresize import margin, mirror, mod_crop
 def random_crop(
     element: dict[str, np.ndarray], rng: np.random.Generator, *, scale: int, hr_patch: int
 ) -> dict[str, np.ndarray]:
-    """Crops a patch at a random place of the LR grid.
+    """Crops a patch at a random position of the LR grid.
 
-    The HR image is mod-cropped first, so that every LR pixel has its scale² HR pixels.
+    The HR image is mod-cropped first, so that every LR pixel corresponds to scale² HR pixels.
 
     Args:
         element: "hr" (H, W, 3) and, in a paired source, "lr" (H // scale, W // scale, 3).
-        rng: Decides the place.
-        scale: HR pixels for one LR pixel.
-        hr_patch: Side P of the patch in HR pixels, a multiple of `scale` and no more than the
-            sides of the image.
+        rng: Draws the position.
+        scale: HR size divided by LR size.
+        hr_patch: Side P of the patch in HR pixels, a multiple of `scale`, at most the image's side.
 
     Returns:
-        "hr" (P + 2m, P + 2m, 3) with m = margin(scale), the pixels that `degrade` needs; of a pair
+        "hr" (P + 2m, P + 2m, 3) with m = margin(scale), as `degrade` needs it; for a pair
         "hr" (P, P, 3) and "lr" (P/scale, P/scale, 3).
     """
     hr = mod_crop(element["hr"], scale)
@@ -34,9 +33,9 @@ def random_crop(
 
 
 def crop(image: np.ndarray, top: int, left: int, size: int, around: int = 0) -> np.ndarray:
-    """Takes (size + 2·around)² pixels; beyond its borders the image goes on mirrored.
+    """Crops (size + 2·around)² pixels; beyond the borders the image is mirrored.
 
-    The mirror repeats the edge pixel, as MATLAB's imresize does.
+    The mirror repeats the edge pixel, as in MATLAB's imresize.
     """
     height, width = image.shape[:2]
     rows = np.arange(top - around, top + size + around)
@@ -47,10 +46,9 @@ def crop(image: np.ndarray, top: int, left: int, size: int, around: int = 0) -> 
 
 
 def augment(element: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Turns or flips all arrays alike, into one of the eight symmetries of the square.
+    """Flips and rotates all arrays alike, by one of eight equally likely ways.
 
-    Each is as likely as the others. MATLAB's kernel is symmetric, so `degrade` of the augmented
-    patch is the augmented LR patch.
+    MATLAB's kernel is symmetric, so `degrade` of the augmented patch is the augmented LR patch.
     """
     upside_down, mirrored, transposed = rng.integers(2, size=3).astype(bool)
 

@@ -96,7 +96,7 @@ def _train_and_evaluate(
         for stage in stages:
             jax.eval_shape(stage.create, jax.random.key(0))  # raises if it cannot be built
             made_here = stage.name == "gan" and "psnr" in names and not config.gan.init_from
-            if _newest_step(folder / stage.name) is None:
+            if not saved_steps(folder / stage.name):
                 generator = None if made_here else initial_generator(config, stage, folder)
                 loaded[stage.name] = Initial(generator, initial_discriminator(config, stage))
         source = _open_source(config)
@@ -120,7 +120,7 @@ def _train_and_evaluate(
             if stop.signal:  # received after the last step
                 raise RunStopped(
                     f"stopped after the {stage.name} stage; all is saved in {folder}, and the "
-                    "same command goes on from there",
+                    "same command continues from there",
                     stop.signal,
                 )
         if state is None:
@@ -167,7 +167,10 @@ def train_stage(
                 loss = values.get("l_g_total", values["l_g_pix"])
                 progress.note = f"{progress.rate * batch_size:.1f} images/s, loss {loss:.4f}"
                 if step % config.log_every == 0 or step == steps:
-                    rates = {name: float(rate(step - 1)) for name, rate in stage.schedules.items()}
+                    rates = {
+                        name: float(np.asarray(rate(step - 1)))
+                        for name, rate in stage.schedules.items()
+                    }
                     writer.scalars(step, values | rates)
                     waited = sum(waits) / max(len(waits), 1)
                     waits.clear()
@@ -225,7 +228,7 @@ def train_stage(
                     checkpoints.wait()
                     raise RunStopped(
                         f"stopped after step {step} of the {stage.name} stage; all is saved in "
-                        f"{folder}, and the same command goes on from there",
+                        f"{folder}, and the same command continues from there",
                         stop.signal,
                     )
         return state
@@ -243,13 +246,9 @@ def _checkpoints(
     return RunCheckpoints(workdir / stage.name, values, images, config.keep)
 
 
-def _newest_step(folder: epath.Path) -> int | None:
-    return next(iter(saved_steps(folder)), None)
-
-
 def _finished(config: Config, stage: Stage, workdir: epath.Path, validates: bool) -> int:
     """Returns the last step of a stage that is complete; 0 if it is not."""
-    newest = _newest_step(workdir / stage.name) or 0
+    newest = next(iter(saved_steps(workdir / stage.name)), 0)
     if newest < config[stage.name].steps or (validates and _owed(workdir / stage.name, newest)):
         return 0
     try:

@@ -1,8 +1,8 @@
 """The losses of the paper (§3.2, §3.3): pixel, perceptual, GAN and relativistic average GAN.
 
-Every mean is over all elements of the arrays given. In a step that is jitted over a sharded batch
-these are means over the global batch, also the two means inside the relativistic loss, where
-PyTorch's data parallelism takes each device's own.
+Every mean is over all elements of the arrays. In a step that is jitted over a sharded batch, these
+are means over the global batch, including the two means of the relativistic loss. PyTorch's data
+parallelism uses the means of each device.
 """
 
 from collections.abc import Mapping
@@ -11,20 +11,20 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-LossParts = dict[str, jax.Array]  # the losses by the names that logs have
+LossParts = dict[str, jax.Array]  # the losses by their names in logs
 
 
 class GanLosses(NamedTuple):
     """The losses of the GAN stage and their weights (paper Eq. 3).
 
     Attributes:
-        pixel_weight: Of the pixel loss.
-        perceptual_weight: Of the perceptual loss.
-        gan_weight: Of the generator's GAN loss.
-        layer_weights: Of each VGG layer within the perceptual loss.
-        pixel_norm: "l1" or "mse".
-        perceptual_norm: Likewise.
-        relativistic: RaGAN, else the standard GAN losses.
+        pixel_weight: Weight of the pixel loss.
+        perceptual_weight: Weight of the perceptual loss.
+        gan_weight: Weight of the generator's GAN loss.
+        layer_weights: Weight of each VGG layer in the perceptual loss.
+        pixel_norm: "l1" or "mse", of the pixel loss.
+        perceptual_norm: "l1" or "mse", of the perceptual loss.
+        relativistic: True for RaGAN, False for the standard GAN losses.
         stop_means: See `ragan_discriminator_losses`.
     """
 
@@ -44,13 +44,13 @@ def generator_losses(
     features: tuple[Mapping[str, jax.Array], Mapping[str, jax.Array]] | None,
     logits: tuple[jax.Array, jax.Array],
 ) -> tuple[jax.Array, LossParts]:
-    """The generator's weighted sum of losses, and each of them.
+    """Returns the generator's weighted sum of losses, and each loss.
 
     Args:
-        use: Which losses, and their weights.
+        use: The losses and their weights.
         images: SR and HR, (N, H, W, C).
-        features: VGG's of SR and HR, by layer; None leaves the perceptual loss out.
-        logits: The discriminator's of SR and HR, (N, 1).
+        features: VGG features of SR and HR, by layer; None leaves the perceptual loss out.
+        logits: The discriminator's logits of SR and HR, (N, 1).
 
     Returns:
         The sum, and {"l_g_pix", "l_g_percep", "l_g_gan", "l_g_total"}, all but the sum unweighted.
@@ -73,11 +73,11 @@ def generator_losses(
 def discriminator_losses(
     use: GanLosses, logits: tuple[jax.Array, jax.Array]
 ) -> tuple[jax.Array, LossParts]:
-    """The discriminator's sum of losses, and each of them.
+    """Returns the discriminator's sum of losses, and each loss.
 
     Args:
-        use: Which losses.
-        logits: Of SR and HR, (N, 1).
+        use: The losses.
+        logits: The discriminator's logits of SR and HR, (N, 1).
 
     Returns:
         The sum, and {"l_d_real", "l_d_fake", "l_d_total", "out_d_real", "out_d_fake"}; the last two
@@ -95,7 +95,7 @@ def discriminator_losses(
 
 
 def pixel_loss(sr: jax.Array, hr: jax.Array, norm: str = "l1") -> jax.Array:
-    """Mean absolute ("l1") or squared ("mse") difference, of images or of features."""
+    """Returns the mean absolute ("l1") or squared ("mse") difference of images or features."""
     difference = sr.astype(jnp.float32) - hr.astype(jnp.float32)
     return jnp.mean({"l1": jnp.abs, "mse": jnp.square}[norm](difference))
 
@@ -106,7 +106,7 @@ def perceptual_loss(
     layer_weights: Mapping[str, float],
     norm: str = "l1",
 ) -> jax.Array:
-    """Sum over the layers of weight times the features' `pixel_loss` (paper §3.3)."""
+    """Returns the weighted sum of the layers' `pixel_loss` on features (paper §3.3)."""
     losses = [
         weight * pixel_loss(sr_features[layer], hr_features[layer], norm)
         for layer, weight in layer_weights.items()
@@ -115,31 +115,31 @@ def perceptual_loss(
 
 
 def real_loss(logits: jax.Array) -> jax.Array:
-    """Mean of -log sigmoid(logits): binary cross entropy against "real"."""
+    """Returns the mean of -log sigmoid(logits): binary cross entropy against "real"."""
     return -jnp.mean(jax.nn.log_sigmoid(logits.astype(jnp.float32)))
 
 
 def fake_loss(logits: jax.Array) -> jax.Array:
-    """Mean of -log(1 - sigmoid(logits)), finite for logits of any size."""
+    """Returns the mean of -log(1 - sigmoid(logits)), finite for all finite logits."""
     return -jnp.mean(jax.nn.log_sigmoid(-logits.astype(jnp.float32)))
 
 
 def gan_generator_loss(fake: jax.Array) -> jax.Array:
-    """The standard, non-saturating generator loss for raw logits of SR images."""
+    """Returns the standard, non-saturating generator loss for raw logits of SR images."""
     return real_loss(fake)
 
 
 def gan_discriminator_losses(real: jax.Array, fake: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The standard discriminator losses (of HR, of SR); their sum is minimised."""
+    """Returns the standard discriminator losses on HR and on SR; their sum is minimised."""
     return real_loss(real), fake_loss(fake)
 
 
 def ragan_generator_loss(real: jax.Array, fake: jax.Array) -> jax.Array:
-    """Relativistic average generator loss (paper Eq. 2), halved as in the authors' code.
+    """Returns the relativistic average generator loss (paper Eq. 2), halved as by the authors.
 
     Args:
-        real: Raw logits (N, 1) of HR images, which no gradient should reach.
-        fake: Raw logits (N, 1) of SR images; the gradient goes through their mean as well.
+        real: Raw logits (N, 1) of HR images, which should need no gradient.
+        fake: Raw logits (N, 1) of SR images; the gradient also goes through their mean.
     """
     return (fake_loss(real - jnp.mean(fake)) + real_loss(fake - jnp.mean(real))) / 2
 
@@ -147,13 +147,13 @@ def ragan_generator_loss(real: jax.Array, fake: jax.Array) -> jax.Array:
 def ragan_discriminator_losses(
     real: jax.Array, fake: jax.Array, stop_means: bool = False
 ) -> tuple[jax.Array, jax.Array]:
-    """Relativistic average discriminator losses (paper Eq. 1): of HR, of SR; each halved.
+    """Returns the relativistic average discriminator losses (paper Eq. 1) on HR and SR, halved.
 
     Args:
         real: Raw logits (N, 1) of HR images.
         fake: Raw logits (N, 1) of SR images.
-        stop_means: No gradient through the two means, as BasicSR has it since August 2020. The
-            values are the same.
+        stop_means: No gradient through the two means, as in BasicSR since August 2020. The values
+            are the same.
     """
     mean_real, mean_fake = jnp.mean(real), jnp.mean(fake)
     if stop_means:

@@ -19,17 +19,17 @@ from esrgan_jax.errors import RunError
 from esrgan_jax.files import write_text, writing
 
 JSONL = "metrics.jsonl"
-FLUSH = 60.0  # seconds that TensorBoard's points may wait in memory
-# Its classes are made at run time.
+FLUSH = 60.0  # seconds between writes of TensorBoard's data to the disk
+# The module creates its classes at run time.
 _proto: Any = event_pb2
 
 
 def read_lines(path: Path, last: float = math.inf) -> list[str]:
-    """The whole lines of a run's file up to the step `last`; none where there is no file."""
+    """Returns the complete lines of a run's file up to the step `last`; [] if there is no file."""
     lines = []
     if path.exists():
         for line in path.read_text(errors="replace").splitlines(True):
-            # Where the power failed a line may be cut or be zeros: there is nothing to keep.
+            # After a power failure a line may be cut or consist of zeros; it is dropped.
             with contextlib.suppress(json.JSONDecodeError, KeyError, TypeError):
                 row = json.loads(line)
                 if line.endswith("\n") and row["step"] <= last and "refused" not in row:
@@ -37,7 +37,7 @@ def read_lines(path: Path, last: float = math.inf) -> list[str]:
     return lines
 
 
-def append_line(path: epath.Path, row: Mapping[str, Any]) -> None:
+def append_line(path: epath.Path, row: Mapping[str, object]) -> None:
     """Appends a line about a refused run to an existing log; a resumed run removes it."""
     with contextlib.suppress(OSError):
         if Path(path).exists():
@@ -48,17 +48,16 @@ def append_line(path: epath.Path, row: Mapping[str, Any]) -> None:
 class MetricWriter:
     """Writes scalars and images of a stage into its folder.
 
-    All is written by the thread that tells it: one of tensorboardX' own would die of a full disk,
-    and the next write to its queue would block.
+    The calling thread writes everything. tensorboardX' own thread would end on a full disk, and the
+    next write to its queue would block.
 
     Args:
-        folder: Holds `metrics.jsonl` and the TensorBoard files.
-        step: The step that the run goes on from. What an earlier run wrote behind it is dropped,
-            so that a resumed run leaves the same lines as one never stopped.
+        folder: Folder of `metrics.jsonl` and the TensorBoard files.
+        step: The step that the run continues from. Later lines of an earlier run are removed, so
+            that a resumed run leaves the same lines as one that never stopped.
 
     Raises:
-        RunError: The disk is full, or the folder cannot be written for another reason; so do all
-            methods.
+        RunError: The folder cannot be written, such as on a full disk. All methods raise it.
     """
 
     def __init__(self, folder: str | os.PathLike[str], step: int):
@@ -75,7 +74,7 @@ class MetricWriter:
                 self._event(step + 1, session_log=start)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """One line {"step": …, name: value, …}, and a point in every plot."""
+        """Writes one line {"step": …, name: value, …}, and a point to each plot of TensorBoard."""
         with self._writing():
             if os.fstat(self.file.fileno()).st_nlink == 0:
                 raise RunError(f"{self.path}: was removed while the run wrote to it")
@@ -93,7 +92,7 @@ class MetricWriter:
                 self.flushed = time.monotonic()
 
     def image(self, step: int, name: str, array: np.ndarray) -> None:
-        """(H, W, 3) uint8 into TensorBoard."""
+        """Writes an image, (H, W, 3) uint8, to TensorBoard."""
         with self._writing():
             self._event(step, summary=summary.image(name, array, dataformats="HWC"))
 
@@ -111,5 +110,5 @@ class MetricWriter:
             with self._writing(), contextlib.closing(self.board), self.file:
                 pass
         except RunError:
-            if kind is None:  # the first error is the one to tell
+            if kind is None:  # otherwise the first error is raised
                 raise

@@ -1,7 +1,7 @@
 """The checkpoints of a run (Orbax v1): saves them in the background and restores them.
 
-A stage keeps them in `STAGE/checkpoints/STEP`, each with the train state, the position of the data,
-the config, what identifies the training images, and checksums of all that.
+They are in `STAGE/checkpoints/STEP`. Each has the train state, the position in the data, the
+config, the names and sizes of the training images, and checksums.
 """
 
 import contextlib
@@ -29,26 +29,26 @@ from esrgan_jax.training.train_state import TrainState
 
 
 def saved_steps(folder: epath.Path) -> list[int]:
-    """The steps of the checkpoints in a stage's folder, whole or damaged, the newest first."""
+    """Returns the steps of the checkpoints in a stage's folder, newest first, damaged or not."""
     folder = folder / FOLDER
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     return sorted((int(name) for name in names if name.isdigit()), reverse=True)
 
 
 class RunCheckpoints:
-    """The checkpoints in a stage's folder: the newest `keep` and the best by PSNR stay.
+    """The checkpoints of a stage: the newest `keep` and the best by PSNR are kept.
 
-    A context: what is being saved when it is left is waited for.
+    As a context manager, it waits at the end for a save in the background.
 
     Args:
-        stage: The folder of a stage; its name is the stage's.
-        config: The run's config, of plain values.
-        images: What `data.changed.fingerprint` says of the training images.
-        keep: How many of the newest stay.
+        stage: The stage's folder, which has the stage's name.
+        config: The run's config as plain values.
+        images: The training images as `data.changed.fingerprint` returns them.
+        keep: How many of the newest are kept.
     """
 
     def __init__(
-        self, stage: epath.Path, config: Mapping[str, Any], images: Mapping[str, Any], keep: int
+        self, stage: epath.Path, config: Mapping[str, object], images: Mapping[str, Any], keep: int
     ):
         self.stage, self.folder = stage, (stage / FOLDER).resolve()
         self._config = json.loads(json.dumps(config))
@@ -60,7 +60,7 @@ class RunCheckpoints:
         """Checks that this config can continue from the newest checkpoint with a readable config.
 
         Raises:
-            InputError: It cannot. Names each setting that differs, or what changed of the images.
+            InputError: It cannot. The message names the settings or images that differ.
         """
         for step in saved_steps(self.stage):
             with contextlib.suppress(DamagedError):
@@ -68,16 +68,16 @@ class RunCheckpoints:
                 return
 
     def restore(self, target: TrainState, data: Any) -> TrainState | None:
-        """The newest state that is as it was saved; `data` is brought to the same position.
+        """Restores the newest undamaged checkpoint, and sets `data` to its position.
 
-        Damaged checkpoints before which there is a good one are renamed, and named on stderr.
+        Newer checkpoints, which are damaged, are renamed and reported on stderr.
 
         Args:
             target: The state's tree of `jax.ShapeDtypeStruct`, with shardings.
             data: A fresh Grain iterator, changed in place.
 
         Returns:
-            The state, placed as `target` says; None where there is no checkpoint at all.
+            The state with the shardings of `target`; None if there is no checkpoint.
 
         Raises:
             InputError: It does not fit the config or the images, or all checkpoints are damaged.
@@ -94,7 +94,7 @@ class RunCheckpoints:
             reasons = "; ".join(f"{error.step.name} ({error.reason})" for error in damaged)
             raise InputError(
                 f"{self.folder}: all checkpoints are damaged, and nothing was changed: {reasons}. "
-                "Bring one back from a copy, or move the folder away to start the stage anew"
+                "Restore one from a copy, or move the folder away to start the stage again"
             )
         for step in saved_steps(self.stage):  # Orbax reads the scores of all
             try:
@@ -108,19 +108,19 @@ class RunCheckpoints:
         return state
 
     def newest_state(self, target: TrainState) -> TrainState:
-        """The state of the newest checkpoint, without its data and whatever the settings are.
+        """Restores the state of the newest checkpoint, without its data and checks of settings.
 
         Raises:
-            InputError: Its arrays are not those of `target`, see `restore`.
-            DamagedError: It is not as it was saved.
+            InputError: Its arrays have other shapes than `target`.
+            DamagedError: It is damaged.
         """
         step = self.folder / str(saved_steps(self.stage)[0])
         return self._load_state(step, checksums.read(step), target)
 
     def check_room(self, state: TrainState) -> None:
-        """RunError where the disk has no room for a checkpoint: before any step, not after hours.
+        """Raises RunError if a checkpoint does not fit on the disk; call it before the first step.
 
-        Of a trained float32, only sign and exponent can be compressed, so half of it is left.
+        Only sign and exponent of trained float32 values can be compressed: about half remains.
         """
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) // 2
         place = next(path for path in (self.stage, *self.stage.parents) if path.is_dir())
@@ -128,33 +128,33 @@ class RunCheckpoints:
         if size > free:
             raise RunError(
                 f"{self.folder}: a checkpoint takes at least {bytes_text(size)}, and "
-                f"{bytes_text(free)} are free in {place}; make room, or take another --workdir"
+                f"{bytes_text(free)} are free in {place}; make room, or choose another --workdir"
             )
 
     def save(self, state: TrainState, data: Any, psnr_y: float | None = None) -> None:
-        """Saves a run at its step in the background; the state may be donated at once.
+        """Saves a checkpoint in the background; the state may be donated at once.
 
         Args:
             state: The train state.
             data: The Grain iterator that made its batches.
-            psnr_y: The validation score at this step, if there is one.
+            psnr_y: The validation score at this step, if any.
 
         Raises:
-            RunError: This save or the one before failed; the checkpoints from before are there.
+            RunError: This save or the previous one failed; earlier checkpoints stay.
         """
         self.wait()
         step = int(state.step)
         if step in saved_steps(self.stage):
             return
-        plain = {"config": self._config, "pictures": self._images}
+        items = {"config": self._config, "pictures": self._images}
         metrics: Any = None if psnr_y is None else {"psnr_y": psnr_y}
-        sums = checksums.record(state, plain | {"data": data.get_state(), "metrics": metrics})
+        sums = checksums.record(state, items | {"data": data.get_state(), "metrics": metrics})
         forget_failures()
         with self._saves(step):
             # Forced, since Orbax's own policy would skip a save while another is in progress.
             response = self._open().save_checkpointables_async(
                 step,
-                {"state": state, "data": data, **plain},
+                {"state": state, "data": data, **items},
                 force=True,
                 metrics=metrics,
                 custom_metadata=sums,
@@ -162,7 +162,7 @@ class RunCheckpoints:
         self._saving = step, response
 
     def wait(self) -> None:
-        """Waits until the current save is on the disk, and closes its thread and files."""
+        """Waits until the current save is complete, and closes its thread and files."""
         saving, self._saving = self._saving, None
         if saving is not None:
             with self._saves(saving[0]):
@@ -195,7 +195,7 @@ class RunCheckpoints:
             yield
         except RunError:
             raise
-        except Exception as error:  # whatever its threads, TensorStore and the disk have raised
+        except Exception as error:  # Orbax, TensorStore and the system raise many kinds
             kept = saved_steps(self.stage)
             before = f"the one of step {kept[0]} is there" if kept else "there is none before"
             cause = cause_of(error)
@@ -204,35 +204,35 @@ class RunCheckpoints:
                 f"{self.folder}: checkpoint {step} could not be saved, {before}: {reason}"
             ) from error
 
-    def _accept(self, step: epath.Path, tell: bool = False) -> dict[str, Any] | None:
-        """The checksums of a checkpoint that this config and these images go on from."""
+    def _accept(self, step: epath.Path, report: bool = False) -> dict[str, Any] | None:
+        """Returns a checkpoint's checksums; InputError if config or images do not fit it."""
         sums = checksums.read(step)
         saved = load_items(step, {"config": None})["config"]
         checksums.verify_item(step, sums, "config", saved)
         if refused := refused_changes(saved, self._config, self.stage.name):
             append_line(self.stage / JSONL, {"step": int(step.name), "refused": refused})
-            told = ", ".join(f"{key} was {old}, is {new}" for key, (old, new) in refused.items())
+            changes = ", ".join(f"{key} was {old}, is {new}" for key, (old, new) in refused.items())
             flags = " ".join(f"--config.{key}={old}" for key, (old, _) in refused.items())
             raise InputError(
-                f"{step}: was saved with other settings: {told}. Go on with {flags}, or take "
-                "another --workdir"
+                f"{step}: was saved with other settings: {changes}. Continue with {flags}, or "
+                "choose another --workdir"
             )
         if sums is None or "pictures" not in sums["items"]:
-            return sums  # from before there were records
+            return sums  # saved by an older version
         images = load_items(step, {"pictures": None})["pictures"]
         checksums.verify_item(step, sums, "pictures", images)
         if differs := changed.changes(images, self._images):
             if self._config["data"].get("changed") != "accept":
                 raise InputError(
-                    f"{step}: the training images have changed since: {differs}. Bring them "
-                    "back, or go on with those of now by --config.data.changed=accept"
+                    f"{step}: the training images have changed since: {differs}. Restore "
+                    "them, or continue with the new ones by --config.data.changed=accept"
                 )
-            if tell:
-                print(f"training images, changed and accepted: {differs}", file=sys.stderr)
+            if report:
+                print(f"training images changed, as accepted: {differs}", file=sys.stderr)
         return sums
 
     def _load(self, step: epath.Path, target: TrainState, data: Any) -> TrainState:
-        sums = self._accept(step, tell=True)
+        sums = self._accept(step, report=True)
         state = self._load_state(step, sums, target)
         for name, pattern in (("data", "*.json"), ("metrics", "metrics")):
             checksums.verify_item(step, sums, name, _plain_file(step, name, pattern))
@@ -244,10 +244,10 @@ class RunCheckpoints:
     ) -> TrainState:
         if sums and (other := checksums.other_shapes(sums, target)):
             raise InputError(
-                f"{step}: its arrays are not those of this config: {listed(other, 3)}; take "
+                f"{step}: its arrays are not those of this config: {listed(other, 3)}; choose "
                 "another --workdir"
             )
-        # On the host first: what a device has no room for is not damaged.
+        # On the host first, so that a full device does not look like damage.
         host = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), target)
         state = load_items(step, {"state": host})["state"]
         checksums.verify_arrays(step, sums, state)
@@ -262,8 +262,8 @@ class RunCheckpoints:
         except OSError as failure:
             raise write_error(error.step, failure) from failure
         print(
-            f"{error.step}: is damaged ({error.reason}); it is now called {name}, and the run goes "
-            "on from the newest that is whole",
+            f"{error.step}: is damaged ({error.reason}); renamed to {name}; the run continues "
+            "from the newest undamaged one",
             file=sys.stderr,
         )
 
@@ -276,15 +276,15 @@ class RunCheckpoints:
         except RunError as error:
             if kind is None:
                 raise
-            print(error, file=sys.stderr)  # beside the one that ends the run
+            print(error, file=sys.stderr)  # in addition to the exception that ends the run
         finally:
-            with contextlib.suppress(Exception):  # of a save that failed, once more
+            with contextlib.suppress(Exception):  # it raises the failure of a save again
                 if self._checkpointer is not None:
                     self._checkpointer.close()
 
 
 def _plain_file(step: epath.Path, item: str, pattern: str) -> Any:
-    """The content of an item that is one JSON file; None where there is no such item."""
+    """Returns the content of an item that is one JSON file; None if there is no such item."""
     try:
         if not (step / item).exists():
             return None

@@ -10,34 +10,34 @@ from esrgan_jax.errors import InputError
 from esrgan_jax.files import no_space, write_error
 from esrgan_jax.models import COMPUTATION
 
-# A ConfigDict; its own annotations take every value for any of six types.
+# A ConfigDict, whose annotations declare every value as a union of six types.
 Config = Any
 
 
 def to_json(config: Config) -> dict[str, Any]:
-    """The config as JSON holds it, the scale also where a generator is read from."""
+    """Returns the config as JSON values, with the scale also in the generator's section."""
     values = json.loads(json.dumps(config.to_dict()))
     values["generator"]["scale"] = config.scale
     return _named(values)
 
 
 def _named(values: dict[str, Any]) -> dict[str, Any]:
-    """With the discriminator's name, which configs lacked while there was one alone."""
+    """Adds the discriminator's name, which older configs do not have."""
     return {**values, "discriminator": {"name": "vgg", **values.get("discriminator", {})}}
 
 
 def write_config(config: Config, workdir: epath.Path) -> None:
-    """Writes config.json; says what differs from an earlier run in this folder.
+    """Writes config.json, and prints what differs from an earlier run in this folder.
 
     Raises:
         InputError: The folder cannot be written.
-        RunError: There is no room in it.
+        RunError: The disk is full.
     """
     path, new = workdir / "config.json", to_json(config)
     try:
         old = _named(json.loads(path.read_text())) if path.exists() else new
     except (OSError, TypeError, ValueError):
-        old = new  # cut when the machine went down: only the comparison is lost
+        old = new  # a power failure cut the file; only the comparison is lost
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.part")
@@ -55,7 +55,7 @@ def write_config(config: Config, workdir: epath.Path) -> None:
 
 
 def differences(old: Any, new: Any, where: str = "") -> dict[str, tuple[Any, Any]]:
-    """The keys whose values differ, with both values; None where there is no such key."""
+    """Returns the keys whose values differ, with both values; a missing key has None."""
     if not (isinstance(old, dict) and isinstance(new, dict)):
         return {} if old == new else {where: (old, new)}
     found = {}
@@ -67,19 +67,19 @@ def differences(old: Any, new: Any, where: str = "") -> dict[str, tuple[Any, Any
 def refused_changes(
     old: dict[str, Any], new: dict[str, Any], stage: str
 ) -> dict[str, tuple[Any, Any]]:
-    """Those of the differences with which a stage cannot go on: they change what is saved."""
+    """Returns the differences with which a stage cannot continue, since they change the state."""
 
-    def refused(key: str, before: Any, now: Any) -> bool:
+    def refused(key: str, before: object, now: object) -> bool:
         section, _, name = key.partition(".")
         if section == "generator":
-            return name not in (*COMPUTATION, "scale")  # the config's scale says it
+            return name not in (*COMPUTATION, "scale")  # compared as the config's scale
         if section == "discriminator":
             return stage == "gan" and name not in COMPUTATION
         if key in (f"{stage}.clip_norm", f"{stage}.ema_decay"):
             return bool(before) != bool(now)
         return key in ("scale", "data.num_workers") or (key == "gan.hr_patch" and stage == "gan")
 
-    # What the older config has not was no setting yet.
+    # A key that the older config lacks was not a setting yet.
     return {
         key: (before, now)
         for key, (before, now) in differences(_named(old), _named(new)).items()

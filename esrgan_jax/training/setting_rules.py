@@ -35,7 +35,7 @@ LAYER_WEIGHTS = Rule(
 RUN: dict[str, Rule] = {
     "recipe": TEXT,
     "stage": one_of(*STAGES),
-    "seed": whole(0, LARGEST_INT),  # says its end: long seeds are common
+    "seed": whole(0, LARGEST_INT),  # the message gives the end, since long seeds are common
     "scale": whole(1, max(rrdb.RRDB_SCALES)),
     "vgg": PATH,
     **dict.fromkeys(("log_every", "eval_every", "checkpoint_every", "keep"), whole(1)),
@@ -76,12 +76,12 @@ GAN: dict[str, Rule] = PSNR | {
     "stop_means": FLAG,
 }
 SECTIONS = {"data": DATA, "discriminator": DISCRIMINATOR, "psnr": PSNR, "gan": GAN}
-# Of no config of ours, and of none from before there was a choice.
+# Settings that older configs and the package's own do not have.
 OPTIONAL = {"generator.upsampler", "discriminator.name"}
 
 
 def rules(config: Mapping[str, Any]) -> dict[str, str]:
-    """What may be taken for each setting, by its key; the generator's are those of its network."""
+    """Returns the allowed values of each setting in words, by key, for the config's generator."""
     name = config.get("generator", {}).get("name", "rrdb")
     network = GENERATORS[name].settings if name in GENERATORS else {}
     sections = {**SECTIONS, "generator": {"name": one_of(*GENERATORS), **network}}

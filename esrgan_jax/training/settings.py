@@ -4,7 +4,6 @@ import difflib
 import math
 import os
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 
@@ -17,10 +16,10 @@ from esrgan_jax.training.setting_rules import OPTIONAL, RUN, SECTIONS, STAGES
 
 
 def check_settings(config: Config) -> None:
-    """Every setting alone: that it is known and there, of its type and in its range.
+    """Checks each setting by itself: its key, type and range, and that none is missing.
 
     Raises:
-        InputError: One is not; names the key, its value and what to take.
+        InputError: A setting is wrong. The message names its key, its value and what to take.
     """
     given = config.to_dict()
     names = (*SECTIONS, "generator")
@@ -36,11 +35,14 @@ def check_settings(config: Config) -> None:
 
 
 def check_run(config: Config, devices: int) -> None:
-    """InputError for settings that would fail later, after work was done; also what fits together.
+    """Checks each setting and how settings fit together, before any work is done.
 
     Args:
-        config: What `configs/x4.py` returns.
-        devices: How many there are to share the batches.
+        config: As `configs/x4.py` returns it.
+        devices: The number of devices that share a batch.
+
+    Raises:
+        InputError: A setting would make the run fail.
     """
     check_settings(config)
     if jax.process_count() > 1:
@@ -56,21 +58,20 @@ def check_run(config: Config, devices: int) -> None:
         _check_stage(config, name, devices)
 
 
-def folders(given: str | None, key: str) -> list[str]:
-    """The folders that a setting names, `~` expanded.
+def folders(value: str | None, key: str) -> list[str]:
+    """Returns the folders of a setting, separated by commas, with `~` expanded.
 
-    They are separated by commas. A folder whose name has a comma is taken for what it is: of all
-    ways to join the parts, the longest that exists.
+    Folder names can contain commas: the longest name that exists is used.
 
     Args:
-        given: The value; None and "" are no folders.
-        key: The setting, for messages.
+        value: The setting's value; None and "" give [].
+        key: The setting's key, for messages.
 
     Raises:
         InputError: A name between commas is empty.
     """
-    parts, found = (given or "").split(","), []
-    while parts and given:
+    parts, found = (value or "").split(","), []
+    while parts and value:
         ends = range(len(parts), 0, -1)
         joined = (os.path.expanduser(",".join(parts[:end])) for end in ends)
         end, path = next(
@@ -78,22 +79,22 @@ def folders(given: str | None, key: str) -> list[str]:
             (1, os.path.expanduser(parts[0])),
         )
         if not path.strip():
-            raise InputError(f"{key} is {given!r:.200}: a folder's name between commas is empty")
+            raise InputError(f"{key} is {value!r:.200}: a folder's name between commas is empty")
         found.append(path)
         parts = parts[end:]
     return found
 
 
-def path(given: str | None) -> str | None:
-    """The file or folder that a setting names, `~` expanded; None where it is None or ""."""
-    return os.path.expanduser(given) if given else None
+def path(value: str | None) -> str | None:
+    """Returns the path of a setting with `~` expanded, or None for None and ""."""
+    return os.path.expanduser(value) if value else None
 
 
-def _check_section(given: dict[str, Any], rules: Mapping[str, Rule], prefix: str) -> None:
+def _check_section(given: Mapping[str, object], rules: Mapping[str, Rule], prefix: str) -> None:
     if unknown := [key for key in given if key not in rules]:
         near = difflib.get_close_matches(unknown[0], list(rules), 1)
         advice = f"did you mean {near[0]}?" if near else f"known are {listed(list(rules), 40)}"
-        raise InputError(f"{prefix}{unknown[0]} is no setting: {advice}")
+        raise InputError(f"{prefix}{unknown[0]} is not a setting: {advice}")
     missing = sorted(k for k in rules.keys() - given.keys() if f"{prefix}{k}" not in OPTIONAL)
     if missing:
         raise InputError(f"{prefix}{missing[0]} is missing from the config: give it a value")
@@ -103,7 +104,7 @@ def _check_section(given: dict[str, Any], rules: Mapping[str, Rule], prefix: str
             raise InputError(f"{prefix}{key} is {value!r:.200}: take {what}")
 
 
-def _check_name(generator: dict[str, Any]) -> None:
+def _check_name(generator: Mapping[str, object]) -> None:
     what, fits = one_of(*GENERATORS)
     if not fits(generator.get("name")):
         raise InputError(f"generator.name is {generator.get('name')!r:.100}: take {what}")
@@ -169,11 +170,11 @@ def _check_losses(settings: Config) -> None:
         )
     if settings.perceptual_weight and not any(settings.layer_weights.values()):
         raise InputError(
-            "gan.layer_weights is without a weight above 0: name a layer, such as conv5_4, or "
+            "gan.layer_weights has no weight above 0: add a layer, such as conv5_4, or "
             "train without VGG by --config.gan.perceptual_weight=0"
         )
     if not (settings.pixel_weight or settings.perceptual_weight or settings.gan_weight):
         raise InputError(
             "gan.gan_weight, gan.pixel_weight and gan.perceptual_weight are all 0: "
-            "there is nothing to learn; take a positive number for one of them"
+            "nothing would be learned; take a positive number for one of them"
         )

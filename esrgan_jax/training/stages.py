@@ -1,6 +1,6 @@
-"""Builds the two stages from a config: modules, optimisers and jitted steps.
+"""Builds the two stages from a checked config: modules, optimisers and jitted steps.
 
-`settings.check_run` has checked the config. Everything that is called from here takes plain values.
+The functions called from here take plain values instead of the config.
 """
 
 import functools
@@ -38,28 +38,28 @@ from esrgan_jax.training.train_state import (
 
 
 class Stage(NamedTuple):
-    """What is particular to a stage.
+    """A training stage.
 
     Attributes:
         name: "psnr" or "gan"; also the name of its folder and of its section in the config.
-        create: Random key -> fresh train state.
+        create: Creates a train state from a random key.
         step: Jitted: state (donated), frozen VGG parameters, batch -> state, metrics.
-        schedules: Learning rates by the name they are logged under.
+        schedules: Learning rates by their names in logs.
     """
 
     name: str
     create: Callable[[jax.Array], TrainState]
     step: Callable[[TrainState, Params, steps.Batch], tuple[TrainState, steps.Metrics]]
-    schedules: Mapping[str, Callable[[int], Any]]
+    schedules: Mapping[str, optax.Schedule]
 
 
 def create_stage(config: Config, name: str, vgg: nn.Module | None) -> Stage:
-    """The stage "psnr" or "gan"; `vgg` computes the features of the GAN stage's perceptual loss."""
+    """Creates the stage "psnr" or "gan"; `vgg` is for the GAN stage's perceptual loss."""
     return psnr_stage(config) if name == "psnr" else gan_stage(config, vgg)
 
 
 def psnr_stage(config: Config) -> Stage:
-    """The PSNR-oriented stage."""
+    """Creates the PSNR-oriented stage."""
     settings = config.psnr
     generator = create_config_generator(config, unroll=jax.default_backend() == "cpu")
     schedule, optimizer = _optimizer(settings, settings.learning_rate)
@@ -79,7 +79,7 @@ def psnr_stage(config: Config) -> Stage:
 
 
 def gan_stage(config: Config, vgg: nn.Module | None) -> Stage:
-    """The GAN stage; its discriminator starts from scratch."""
+    """Creates the GAN stage; its discriminator starts from random weights."""
     settings = config.gan
     generator = create_config_generator(config, unroll=jax.default_backend() == "cpu")
     discriminator = create_discriminator(**config.discriminator.to_dict())
@@ -108,7 +108,7 @@ def gan_stage(config: Config, vgg: nn.Module | None) -> Stage:
 
 
 def create_config_generator(config: Config, unroll: bool = False) -> Generator:
-    """The config's generator; `unroll` writes a loop over blocks out, if any (see `RRDBNet`)."""
+    """Creates the config's generator; `unroll` is for those that have it (see `RRDBNet`)."""
     fields = {**config.generator.to_dict(), "scale": config.scale}
     if "unroll" in field_names(GENERATORS[fields["name"]]):
         fields["unroll"] = unroll
@@ -116,10 +116,10 @@ def create_config_generator(config: Config, unroll: bool = False) -> Generator:
 
 
 def load_features(config: Config) -> tuple[nn.Module | None, Params]:
-    """The VGG of the perceptual loss and its frozen parameters; (None, {}) where its weight is 0.
+    """Loads the VGG of the perceptual loss and its parameters; (None, {}) if its weight is 0.
 
     Raises:
-        InputError: It is needed and not there, or lacks a layer; says how to make it.
+        InputError: The file is missing or lacks a layer. The message says how to make it.
     """
     settings = config.gan
     if settings.perceptual_weight == 0:
@@ -149,7 +149,7 @@ def _create(
     optimizer: optax.GradientTransformation,
     key: jax.Array,
 ) -> TrainState:
-    # Not unrolled: the same parameters, and much less to compile.
+    # Not unrolled: the parameters are the same, and it compiles much faster.
     generator = create_config_generator(config)
     patch = settings.hr_patch // config.scale
     lr = jnp.zeros((1, patch, patch, config.generator.in_channels))

@@ -1,7 +1,7 @@
 """The two training steps as pure functions; the caller jits them.
 
-Both take keyword arguments that stay fixed for a run (modules, optimisers, weights) behind the
-arrays; `functools.partial` binds them before `jax.jit(..., donate_argnums=0)`.
+After the arrays, both take keyword arguments that are fixed for a run (modules, optimisers,
+weights). `functools.partial` binds them before `jax.jit(..., donate_argnums=0)`.
 """
 
 from collections.abc import Callable
@@ -25,12 +25,12 @@ Result = TypeVar("Result")  # a pytree of arrays
 
 
 def images(batch: Batch, scale: int) -> tuple[jax.Array, jax.Array]:
-    """A batch from the pipeline as (lr, hr), float32 in [0, 1].
+    """Returns (lr, hr) of a batch from the pipeline, float32 in [0, 1].
 
     Args:
-        batch: {"hr": (N, P + 2m, P + 2m, C) uint8}, with the margin m that `degrade` needs to make
-            the LR patches, or {"lr": (N, P/scale, P/scale, C), "hr": (N, P, P, C)} uint8 pairs.
-        scale: HR size over LR size.
+        batch: {"hr": (N, P + 2m, P + 2m, C) uint8} with the margin m that `degrade` needs, or
+            uint8 pairs {"lr": (N, P/scale, P/scale, C), "hr": (N, P, P, C)}.
+        scale: HR size divided by LR size.
     """
     hr = batch["hr"]
     if "lr" in batch:
@@ -43,7 +43,7 @@ def images(batch: Batch, scale: int) -> tuple[jax.Array, jax.Array]:
 def forward(
     module: nn.Module | Generator, params: Params, batch_stats: Params, x: jax.Array
 ) -> tuple[jax.Array, Params]:
-    """Applies a network in training: its output and the updated running statistics."""
+    """Applies a network in training, and returns its output and the updated running statistics."""
     variables = {"params": params, "batch_stats": batch_stats}
     y, updated = module.apply(variables, x, train=True, mutable=["batch_stats"])
     return y, updated.get("batch_stats", {})
@@ -55,14 +55,14 @@ def accumulate(
     batch: Batch,
     parts: int,
 ) -> tuple[Params, Result]:
-    """`gradients(batch_stats, batch)` as the mean over `parts` equal parts, one after the other.
+    """Computes `gradients(batch_stats, batch)` as the mean over `parts` equal parts in sequence.
 
-    It takes the memory of one part. Means are then over a part, those of batch normalisation and
-    of the relativistic loss included; the running statistics pass from part to part.
+    It needs the memory of one part. The means of batch normalisation and of the relativistic loss
+    are then over a part. Running statistics are passed from part to part.
     """
     if parts == 1:
         return gradients(batch_stats, batch)
-    # Part k takes every parts-th image, so that a batch sharded over devices stays in place.
+    # Part k has every parts-th image, so that no image moves to another device.
     split = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
     first = jax.tree.map(lambda x: x[0], split)
     zeros = jax.tree.map(
@@ -89,7 +89,7 @@ def psnr_step(
     ema_decay: float = 0.0,
     accumulation: int = 1,
 ) -> tuple[TrainState, Metrics]:
-    """One update of the PSNR-oriented generator (paper §4.1): the pixel loss alone.
+    """Updates the PSNR-oriented generator once, by the pixel loss alone (paper §4.1).
 
     Returns the new state and {"l_g_pix", "grad_norm_g"}.
     """
@@ -128,20 +128,19 @@ def gan_step(
     ema_decay: float = 0.0,
     accumulation: int = 1,
 ) -> tuple[TrainState, Metrics]:
-    """One update of the generator, then of the discriminator (paper Eq. 1 to 3), on one batch.
+    """Updates the generator and the discriminator once, on the same batch (paper Eq. 1 to 3).
 
-    The discriminator is updated with the SR images made before the generator's update, and the
-    generator with the discriminator from before its own; so both gradients are taken at the old
-    parameters, and XLA computes what they share once.
+    Both gradients are computed at the old parameters of both networks, so XLA computes their common
+    part once.
 
     Args:
         vgg_params: The feature extractor's frozen parameters, kept outside the state.
         vgg: The feature extractor, or None for no perceptual loss.
         use: The losses and their weights.
 
-    Returns the new state and every loss part as it enters the sum before weighting ("l_g_pix",
-    "l_g_percep", "l_g_gan", "l_d_real", "l_d_fake"), the weighted sums "l_g_total" and
-    "l_d_total", the mean logits "out_d_real" and "out_d_fake", and both gradient norms.
+    Returns the new state and a dict with every loss before weighting ("l_g_pix", "l_g_percep",
+    "l_g_gan", "l_d_real", "l_d_fake"), the weighted sums "l_g_total" and "l_d_total", the mean
+    logits "out_d_real" and "out_d_fake", and both gradient norms.
     """
     network, opponent = state.generator, state.discriminator
     assert opponent is not None

@@ -39,7 +39,7 @@ class StopRequest:
         end: Ends the process with an exit code.
     """
 
-    def __init__(self, end: Callable[[int], Any] = os._exit) -> None:
+    def __init__(self, end: Callable[[int], object] = os._exit) -> None:
         self.signal: int | None = None
         self.when = "stopping"
         self._end = end

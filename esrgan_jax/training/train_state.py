@@ -14,7 +14,7 @@ from esrgan_jax.models.generator import Generator, Params
 
 
 class Network(struct.PyTreeNode):
-    """One network in training: parameters, running batch statistics ({} if none), Adam's state."""
+    """A network in training: parameters, running batch statistics ({} if none), Adam's state."""
 
     params: Params
     batch_stats: Params
@@ -23,7 +23,7 @@ class Network(struct.PyTreeNode):
     def updated(
         self, gradients: Params, batch_stats: Params, optimizer: optax.GradientTransformation
     ) -> "Network":
-        """The network after one optimiser update."""
+        """Returns the network after one optimiser update."""
         updates, opt_state = optimizer.update(gradients, self.opt_state, self.params)
         params = optax.apply_updates(self.params, updates)
         return Network(params=params, batch_stats=batch_stats, opt_state=opt_state)
@@ -45,7 +45,7 @@ class TrainState(struct.PyTreeNode):
     ema_params: Params | None = None
 
     def generator_variables(self) -> dict[str, Params]:
-        """What `generator.apply` takes: the averaged parameters where there are any."""
+        """Returns the generator's variables, with the averaged parameters if there are any."""
         params = self.generator.params if self.ema_params is None else self.ema_params
         return {"params": params, "batch_stats": self.generator.batch_stats}
 
@@ -56,7 +56,7 @@ def create_network(
     image: jax.Array,
     optimizer: optax.GradientTransformation,
 ) -> Network:
-    """A network with fresh parameters; `image` is any (N, H, W, C) batch of the right size."""
+    """Creates a network with random parameters; `image` is any (N, H, W, C) of the right size."""
     variables = module.init(key, image)
     params = variables["params"]
     return Network(params, variables.get("batch_stats", {}), optimizer.init(params))
@@ -65,7 +65,7 @@ def create_network(
 def create_optimizer(
     learning_rate: optax.Schedule, *, b1: float = 0.9, b2: float = 0.999, clip_norm: float = 0.0
 ) -> optax.GradientTransformation:
-    """Adam with torch's epsilon of 1e-8; `clip_norm` limits the gradients' global norm if > 0."""
+    """Creates Adam with PyTorch's epsilon of 1e-8; `clip_norm` > 0 limits the global norm."""
     adam = optax.adam(learning_rate, b1=b1, b2=b2, eps=1e-8)
     return optax.chain(optax.clip_by_global_norm(clip_norm), adam) if clip_norm > 0 else adam
 
@@ -73,16 +73,16 @@ def create_optimizer(
 def multistep_schedule(
     learning_rate: float, milestones: Sequence[int], factor: float = 0.5
 ) -> optax.Schedule:
-    """`learning_rate`, multiplied by `factor` from each milestone's step on."""
+    """Returns a schedule of `learning_rate`, multiplied by `factor` at each milestone."""
     return optax.piecewise_constant_schedule(learning_rate, dict.fromkeys(milestones, factor))
 
 
 def cosine_schedule(
     learning_rate: float, periods: Sequence[int], minimum: float = 0.0
 ) -> optax.Schedule:
-    """Cosines from `learning_rate` down to `minimum`, restarting after each of `periods` steps.
+    """Returns a schedule of cosines from `learning_rate` to `minimum`, restarted after each period.
 
-    A period begins with the step after its predecessor's minimum, as in BasicSR.
+    A period begins with the step after the minimum of the previous one, as in BasicSR.
     """
     lengths = np.asarray(periods)
     ends = np.cumsum(lengths)
@@ -100,11 +100,11 @@ def cosine_schedule(
 def moving_average(
     average: Params | None, params: Params, decay: float, step: jax.Array | int
 ) -> Params | None:
-    """The average of the parameters after `step` updates; None stays None.
+    """Returns the exponential moving average of the parameters after `step` updates, or None.
 
-    d · average + (1 - d) · params with d = min(decay, (1 + step) / (10 + step)), so that the
-    average is over the last ninth of a young run. With `decay` alone, 0.999, a third of it would
-    be what the run began from after 1000 steps.
+    It is d · average + (1 - d) · params with d = min(decay, (1 + step) / (10 + step)), so that in a
+    short run the average covers about the last ninth. With a constant decay of 0.999, a third of
+    the average would still be the initial parameters after 1000 steps.
     """
     if average is None:
         return None

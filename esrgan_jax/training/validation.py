@@ -2,28 +2,28 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
 from esrgan_jax.evaluation.metrics import mean_scores, scores
 from esrgan_jax.evaluation.samples import Pair, bicubic, image_paths, read_pair
-from esrgan_jax.models.generator import Generator
+from esrgan_jax.models.generator import Generator, Variables
 from esrgan_jax.upscaling.upscaler import SCORED, Upscaler
 
 SAMPLE_COUNT = 4
-SAMPLE_SIZE = 256
+SAMPLE_SIZE = 256  # pixels
 
 
 class Validation(NamedTuple):
-    """The images to validate on, in memory: none, if no folder was given."""
+    """The images to validate on, in memory; no pairs if no folder is set."""
 
     pairs: list[Pair]
     scale: int
 
     @classmethod
     def load(cls, hr: str | None, lr: str | None, scale: int) -> Self:
-        """Reads a folder of HR images; LR by MATLAB's bicubic where no folder is given.
+        """Reads a folder of HR images; without an LR folder, LR is MATLAB's bicubic.
 
         Raises:
             InputError: As `evaluation.image_paths` and `evaluation.read_pair`.
@@ -34,18 +34,21 @@ class Validation(NamedTuple):
         return cls([read_pair(*pair, scale) for pair in paths], scale)
 
     def run(
-        self, generator: Generator, variables: Any, stopped: Callable[[], Any] = lambda: False
+        self,
+        generator: Generator,
+        variables: Variables,
+        stopped: Callable[[], object] = lambda: False,
     ) -> tuple[dict[str, float], dict[str, np.ndarray]] | None:
         """Upscales all images; the scores are those of `esrgan_jax.evaluate`, on any device.
 
         Args:
             generator: The module.
             variables: Its variables.
-            stopped: Asked before each image.
+            stopped: Called before each image; a true value stops the validation.
 
         Returns:
-            The means {"val_psnr_y", "val_ssim_y", "val_psnr_rgb"}, and of the first images, by
-            name, their middles as bicubic, SR and HR side by side. None if it was stopped.
+            The means {"val_psnr_y", "val_ssim_y", "val_psnr_rgb"}, and by name the centres of the
+            first images: bicubic, SR and HR next to each other. None if it was stopped.
         """
         upscale = Upscaler(generator, variables, **SCORED)
         rows, samples = [], {}
