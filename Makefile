@@ -6,7 +6,7 @@ EXTRA ?=
 CONSTRAINTS ?= constraints.txt
 # WORKDIR is for `make demo`.
 WORKDIR ?= demo
-# Processes that run tests. One more than there are cores uses the time in which tests wait.
+# Processes that run tests. One more than there are cores is faster, and may delay tests of signals.
 WORKERS ?= 2
 
 extras = test$(if $(EXTRA),$(comma)$(EXTRA))

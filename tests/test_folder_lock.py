@@ -134,7 +134,7 @@ from esrgan_jax.errors import InputError
 from esrgan_jax.folder_lock import locked
 folder, held = pathlib.Path(sys.argv[1]) / "parts", pathlib.Path(sys.argv[1]) / "held"
 count, end = 0, time.monotonic() + 1.5
-while time.monotonic() < end:
+while time.monotonic() < end or count <= 10 and time.monotonic() < end + 30:  # a busy disk
     with contextlib.suppress(InputError):
         with locked(folder, "busy", "--output"):
             os.close(os.open(held, os.O_CREAT | os.O_EXCL))

@@ -10,7 +10,7 @@ import numpy as np
 from esrgan_jax.upscaling.strips import white_level
 from esrgan_jax.upscaling.tiles import Axis, Span
 
-Array = np.ndarray | jax.Array
+AnyArray = np.ndarray | jax.Array
 
 
 @dataclass(eq=False)
@@ -31,7 +31,7 @@ class Tile:
         error: Why it could not be computed.
     """
 
-    lr: Array
+    lr: AnyArray
     size: tuple[int, int]
     dtype: str
     row: Span
@@ -39,7 +39,7 @@ class Tile:
     image: Any = None
     constant_alpha: float | None = None
     progress: Callable[[float], None] | None = None
-    result: Array | None = None
+    result: AnyArray | None = None
     error: Exception | None = None
 
     @property
@@ -48,14 +48,14 @@ class Tile:
         return self.result is None and self.error is None
 
 
-def rows_of(image: Array, span: Span) -> Array:
+def rows_of(image: AnyArray, span: Span) -> AnyArray:
     """Returns the rows of an image that a span reads, wrapping around the image's ends."""
     if span.start >= 0 and span.end <= len(image):
         return image[span.start : span.end]
     return image.take(np.arange(span.start, span.end), axis=0, mode="wrap")
 
 
-def cut_row(strip: Array, row: Span, rows: Axis, columns: Axis, dtype: str) -> Iterator[Tile]:
+def cut_row(strip: AnyArray, row: Span, rows: Axis, columns: Axis, dtype: str) -> Iterator[Tile]:
     """Cuts one row of tiles.
 
     Args:

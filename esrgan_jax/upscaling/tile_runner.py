@@ -14,7 +14,7 @@ from esrgan_jax.errors import RunError
 from esrgan_jax.models.generator import Generator, Variables
 from esrgan_jax.sharding import batched, create_mesh, replicated
 from esrgan_jax.upscaling.memory import budget, bytes_per_pixel
-from esrgan_jax.upscaling.tile import Array, Tile, cut_row, paste, rows_of
+from esrgan_jax.upscaling.tile import AnyArray, Tile, cut_row, paste, rows_of
 from esrgan_jax.upscaling.tile_step import upscale_in_parts, upscale_step
 from esrgan_jax.upscaling.tiles import Axis, plan_axis
 
@@ -24,7 +24,7 @@ LARGEST_BATCH = 64
 SMALLEST_TILE = 16
 
 _Key = tuple[tuple[int, ...], np.dtype, str]  # of a batch: tiles' shape, dtype, result dtype
-_Results = tuple[Array, Array]  # results, and whether each is finite
+_Results = tuple[AnyArray, AnyArray]  # results, and whether each is finite
 _Result = TypeVar("_Result")
 
 
@@ -275,7 +275,7 @@ def _report(tiles: list[Tile], done: float) -> None:
             tile.progress(done)
 
 
-def _batch(tiles: list[Array], size: int) -> Array:
+def _batch(tiles: list[AnyArray], size: int) -> AnyArray:
     """Stacks tiles to one batch of `size`, filled with zeros; on the device if they are there."""
     xp = jnp if isinstance(tiles[0], jax.Array) else np
     return xp.stack([*tiles, *[xp.zeros_like(tiles[0])] * (size - len(tiles))])
