@@ -68,7 +68,7 @@ def measure_case(
     images = {"hr": random.integers(0, 256, (batch, side, side, 3), dtype=np.uint8)}
 
     mesh = sharding.create_mesh()
-    built = create_stage(config, stage, extractor)
+    built = create_stage(config, stage, extractor, mesh)
     create = jax.jit(built.create, out_shardings=sharding.replicated(mesh))
     initial = jax.device_get(create(jax.random.key(0)))
 

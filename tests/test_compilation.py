@@ -11,6 +11,7 @@ import pytest
 
 from configs import demo
 from esrgan_jax import compilation
+from esrgan_jax.sharding import create_mesh
 from esrgan_jax.training.stages import gan_stage
 
 PROGRAM = """
@@ -106,7 +107,7 @@ def test_the_loop_over_blocks_is_not_written_out_for_initial_values():
     """For 23 blocks that took minutes to compile."""
     config = demo.get_config()
     config.generator.num_blocks = 5
-    create = gan_stage(config, None).create
+    create = gan_stage(config, None, create_mesh()).create
     equations = jax.make_jaxpr(create)(jax.random.key(0)).eqns
     loops = [e.params for e in equations if e.primitive.name == "scan"]
     assert [(loop["length"], loop["unroll"]) for loop in loops if loop["length"] == 5] == [(5, 1)]

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from configs import demo, lite_x4, x4
 from configs.ablations import before_activation, no_bn, ragan, rrdb, srgan_baseline
 from esrgan_jax.models.vgg import VGGFeatures
+from esrgan_jax.sharding import create_mesh
 from esrgan_jax.training.settings import check_run
 from esrgan_jax.training.stages import gan_stage, psnr_stage
 
@@ -38,7 +39,8 @@ def size(tree: Any) -> int:
 
 def created(config: Any) -> tuple[Any, Any]:
     """The fresh states of both stages, as shapes alone."""
-    stages = psnr_stage(config), gan_stage(config, VGGFeatures(tuple(config.gan.layer_weights)))
+    vgg, mesh = VGGFeatures(tuple(config.gan.layer_weights)), create_mesh()
+    stages = psnr_stage(config, mesh), gan_stage(config, vgg, mesh)
     psnr, gan = (jax.eval_shape(stage.create, jax.random.key(0)) for stage in stages)
     return psnr, gan
 
@@ -117,7 +119,7 @@ def test_other_recipes_differ_in_these_alone(recipe: str, differences: dict[str,
 
 def test_basicsr_restarts_its_cosine_four_times() -> None:
     settings = x4.get_config("basicsr").psnr
-    rates = psnr_stage(x4.get_config("basicsr")).schedules["lr_g"]
+    rates = psnr_stage(x4.get_config("basicsr"), create_mesh()).schedules["lr_g"]
     assert settings.periods == (250_000,) * 4
     tops, bottoms = (0, 250_001, 750_001), (250_000, 750_000)
     assert [float(rates(step)) for step in tops] == pytest.approx([2e-4] * 3)
@@ -129,12 +131,12 @@ def test_basicsr_restarts_its_cosine_four_times() -> None:
 
 def test_paper_halves_its_rates_at_the_milestones() -> None:
     config = x4.get_config()
-    rate = psnr_stage(config).schedules["lr_g"]
+    rate = psnr_stage(config, create_mesh()).schedules["lr_g"]
     steps = (0, 199_999, 200_000, 400_000, 600_000, 800_000, 999_999)
     assert [float(rate(step)) for step in steps] == pytest.approx(
         [2e-4, 2e-4, 1e-4, 5e-5, 2.5e-5, 1.25e-5, 1.25e-5]
     )
-    for rate in gan_stage(config, None).schedules.values():
+    for rate in gan_stage(config, None, create_mesh()).schedules.values():
         assert [float(rate(step)) for step in (49_999, 50_000, 399_999)] == pytest.approx(
             [1e-4, 5e-5, 6.25e-6]
         )

@@ -70,15 +70,15 @@ def compiled_once():
     """
     create, made = loop.create_stage, {}
 
-    def create_stage(config, name, vgg):
+    def create_stage(config, name, vgg, mesh):
         sections = {k: config[k].to_dict() for k in ("generator", "discriminator", name)}
         for key in ("steps", "init_from", "d_init_from"):  # the loop reads these
             sections[name].pop(key, None)
         key = name, config.scale, str(sections)
         if vgg is not None:
-            return create(config, name, vgg)
+            return create(config, name, vgg, mesh)
         if key not in made:
-            made[key] = create(copy.deepcopy(config), name, vgg)
+            made[key] = create(copy.deepcopy(config), name, vgg, mesh)
         return made[key]
 
     with pytest.MonkeyPatch.context() as patch:

@@ -22,6 +22,7 @@ from esrgan_jax.interop import zoo
 from esrgan_jax.interop.weight_file import read_tensors
 from esrgan_jax.interpolation import interpolate_params
 from esrgan_jax.models import create_generator
+from esrgan_jax.sharding import create_mesh
 from esrgan_jax.training.initial import initial_generator
 from esrgan_jax.training.stages import psnr_stage
 from esrgan_jax.upscaling.upscaler import Upscaler
@@ -155,7 +156,7 @@ def test_the_app_begins_with_them():
 def test_training_starts_from_them(tmp_path):
     config = lite_x4.get_config()
     config.psnr.init_from = PSNR
-    variables = initial_generator(config, psnr_stage(config), epath.Path(tmp_path))
+    variables = initial_generator(config, psnr_stage(config, create_mesh()), epath.Path(tmp_path))
     assert variables is not None
     jax.tree.map(np.testing.assert_array_equal, variables, load_generator(PSNR)[1])
 

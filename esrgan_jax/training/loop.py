@@ -91,7 +91,7 @@ def _train_and_evaluate(
         names = STAGES[config.stage]
         vgg, vgg_params = load_features(config) if "gan" in names else (None, {})
         vgg_params = jax.device_put(vgg_params, sharding.replicated(mesh))
-        stages = [create_stage(config, name, vgg) for name in names]
+        stages = [create_stage(config, name, vgg, mesh) for name in names]
         loaded: dict[str, Initial] = {}
         for stage in stages:
             jax.eval_shape(stage.create, jax.random.key(0))  # raises if it cannot be built

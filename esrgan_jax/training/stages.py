@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
+from jax.sharding import Mesh
 
 from esrgan_jax.errors import InputError
 from esrgan_jax.interop.vgg_names import load_vgg, missing_layers
@@ -53,15 +54,18 @@ class Stage(NamedTuple):
     schedules: Mapping[str, optax.Schedule]
 
 
-def create_stage(config: Config, name: str, vgg: nn.Module | None) -> Stage:
-    """Creates the stage "psnr" or "gan"; `vgg` is for the GAN stage's perceptual loss."""
-    return psnr_stage(config) if name == "psnr" else gan_stage(config, vgg)
+def create_stage(config: Config, name: str, vgg: nn.Module | None, mesh: Mesh) -> Stage:
+    """Creates the stage "psnr" or "gan" for the devices of `mesh`.
+
+    `vgg` is for the GAN stage's perceptual loss.
+    """
+    return psnr_stage(config, mesh) if name == "psnr" else gan_stage(config, vgg, mesh)
 
 
-def psnr_stage(config: Config) -> Stage:
-    """Creates the PSNR-oriented stage."""
+def psnr_stage(config: Config, mesh: Mesh) -> Stage:
+    """Creates the PSNR-oriented stage for the devices of `mesh`."""
     settings = config.psnr
-    generator = create_config_generator(config, unroll=jax.default_backend() == "cpu")
+    generator = create_config_generator(config, unroll=_on_cpu(mesh))
     schedule, optimizer = _optimizer(settings, settings.learning_rate)
     step = functools.partial(
         steps.psnr_step,
@@ -78,10 +82,10 @@ def psnr_stage(config: Config) -> Stage:
     )
 
 
-def gan_stage(config: Config, vgg: nn.Module | None) -> Stage:
-    """Creates the GAN stage; its discriminator starts from random weights."""
+def gan_stage(config: Config, vgg: nn.Module | None, mesh: Mesh) -> Stage:
+    """Creates the GAN stage, whose discriminator starts from random weights; see `create_stage`."""
     settings = config.gan
-    generator = create_config_generator(config, unroll=jax.default_backend() == "cpu")
+    generator = create_config_generator(config, unroll=_on_cpu(mesh))
     discriminator = create_discriminator(**config.discriminator.to_dict())
     schedule, optimizer = _optimizer(settings, settings.learning_rate)
     d_schedule, d_optimizer = _optimizer(settings, settings.d_learning_rate)
@@ -141,6 +145,11 @@ def load_features(config: Config) -> tuple[nn.Module | None, Params]:
     if missing := missing_layers(params, layers, depth):
         raise InputError(f"{file} lacks {', '.join(missing)}, which {layers} need; {how}")
     return VGGFeatures(layers=tuple(layers), depth=depth), params
+
+
+def _on_cpu(mesh: Mesh) -> bool:
+    # Asked of the mesh, since programs are also compiled for devices that this machine lacks.
+    return mesh.devices.flat[0].platform == "cpu"
 
 
 def _create(
