@@ -1,18 +1,18 @@
-"""Shared by all tests: eight simulated devices, strict promotion, and where the real data is."""
+"""Shared by all tests: eight simulated devices, strict rank promotion, and common fixtures."""
 
 import os
 from importlib.metadata import version
 from pathlib import Path
 
-# Compiling dominates tests of small networks; optimisations do not change what is tested. The last
-# flag makes it a third, and XLA ends a process for a flag that its version does not know.
+# Tests of small networks mostly compile, and optimisations do not change what is tested. The last
+# flag cuts compile time to a third; other versions leave it out, as XLA aborts on unknown flags.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     + " --xla_cpu_use_fusion_emitters=false" * version("jaxlib").startswith("0.10."),
 )
 
-# Programs that several tests or processes compile are compiled once.
+# Tests and processes share compiled programs.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / "build" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
@@ -28,7 +28,7 @@ flags.FLAGS.mark_as_parsed()  # Grain's worker processes read absl flags
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real weights and images; the test is skipped where it is absent."""
+    """Returns the folder of real weights and images; skips the test if there is none."""
     default = Path(__file__).parents[1] / ".." / "shared" / "data"
     folder = Path(os.environ.get("ESRGAN_JAX_DATA", default)).resolve()
     if not folder.is_dir():
@@ -43,12 +43,12 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture(scope="session")
 def random_generator():
-    """Makes small RRDB networks: (rng, **fields) -> (all fields, params, BasicSR's tensors)."""
+    """Returns a maker of small RRDBs: (rng, **fields) -> (all fields, params, BasicSR tensors)."""
     from esrgan_jax.interop.rrdb_names import to_torch
     from esrgan_jax.models.rrdb import RRDBNet
 
-    def make(rng: np.random.Generator, **given):
-        module = RRDBNet(**{"num_features": 4, "num_growth": 2, "num_blocks": 2, **given})
+    def make(rng: np.random.Generator, **overrides):
+        module = RRDBNet(**{"num_features": 4, "num_growth": 2, "num_blocks": 2, **overrides})
         lr = np.zeros((1, 8, 8, module.in_channels), np.float32)
         shapes = jax.eval_shape(module.init, jax.random.key(0), lr)["params"]
         params = jax.tree.map(lambda s: rng.standard_normal(s.shape).astype(np.float32), shapes)
@@ -63,7 +63,7 @@ def random_generator():
 
 @pytest.fixture(scope="session")
 def bicubic():
-    """An upscaler that enlarges twice, as MATLAB's bicubic."""
+    """Returns an x2 upscaler whose results equal MATLAB's bicubic resize."""
     from esrgan_jax.models.rrdb import RRDBNet
     from esrgan_jax.upscaling.upscaler import Upscaler
 
@@ -77,7 +77,7 @@ def bicubic():
 
 @pytest.fixture
 def enlarged(bicubic, tmp_path):
-    """Upscales a file, given by its path or its bytes, to "b.png" or so: `kept.Result`."""
+    """Returns a function that upscales a file, given as path or bytes, to a `kept.Result`."""
     from tests.kept import enlarge
 
     def run(source: Path | bytes, target: str = "b.png", **options):
@@ -93,14 +93,14 @@ def enlarged(bicubic, tmp_path):
 
 @pytest.fixture
 def outcome(request, enlarged):
-    """`enlarged`, and the result has to be what the table says in the row that is marked."""
+    """Same as `enlarged`, but checks the result against the row that the test is marked with."""
     from tests.kept import check, rows
 
-    said = dict(rows())[request.node.get_closest_marker("kept").args[0]]
+    expected = dict(rows())[request.node.get_closest_marker("kept").args[0]]
 
     def run(source: Path | bytes, target: str = "b.png", **options):
         result = enlarged(source, target, **options)
-        check(said, result)
+        check(expected, result)
         return result
 
     return run
@@ -108,7 +108,7 @@ def outcome(request, enlarged):
 
 @pytest.fixture(scope="session")
 def page_models(tmp_path_factory):
-    """Two small x4 generators that can be mixed, one x2, and where they are."""
+    """Returns the paths of small generators: two x4 that can be interpolated and one x2."""
     import jax.numpy as jnp
 
     from esrgan_jax.checkpoint import save_generator

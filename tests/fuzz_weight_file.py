@@ -2,10 +2,10 @@
 
     python -m tests.fuzz_weight_file CORPUS -max_total_time=1200
 
-CORPUS is a folder that inputs which reach something new are kept in; an empty one is begun with
-whole files of every container. A finding ends the run and is written to the current folder.
-`python -m tests.fuzz_weight_file --pack CORPUS` then puts the corpus, and findings copied into it,
-into `tests/weight_file_corpus.zip`, which `test_weight_file_corpus.py` reads again for good.
+CORPUS is a folder that collects the inputs that reach new code; an empty one starts with valid
+files of every format. The first failure ends the run and is written to the current folder.
+`python -m tests.fuzz_weight_file --pack CORPUS` then packs the corpus, and failures copied into it,
+into `tests/weight_file_corpus.zip`, which `test_weight_file_corpus.py` reads on every test run.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ FIELDS = {
     **{"num_features": 2, "num_growth": 1, "num_blocks": 1, "in_channels": 3, "out_channels": 3},
     **{"scale": 2, "unshuffle": 1, "plus": False, "upsampler": "upconv"},
 }
-# Pieces of pickles: what is dangerous, large, deep, shared or simply unexpected.
+# Fragments of pickles that are dangerous, large, deeply nested, shared or just unexpected.
 TOKENS = (
     *(b"cos\nsystem\n", b"cbuiltins\neval\n", b"\x8c\x02os\x8c\x06system\x93", b"ctorch\nload\n"),
     *(b"(X\x04\x00\x00\x00truetR", b"ccollections\nOrderedDict\n)R", b"ctorch\nHalfStorage\n"),
@@ -53,7 +53,7 @@ EXTREMES = (0, 1, 2**15, 2**16 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1)
 
 
 def seeds() -> list[bytes]:
-    """Whole files: every container, naming, wrapping and element type, and the older torch's."""
+    """Returns valid files of every format (old torch's too), naming, wrapping and element type."""
     module = rrdb_names.RRDBNet(**FIELDS)
     import jax
 
@@ -65,7 +65,7 @@ def seeds() -> list[bytes]:
             tensors = rrdb_names.to_torch(FIELDS, params, naming)
             few = dict(list(tensors.items())[:2])
             half = {name: tensor.astype(np.float16) for name, tensor in few.items()}
-            whole = [tensors] if naming == "basicsr" else []  # many bytes, little to find in them
+            whole = [tensors] if naming == "basicsr" else []  # large, and adds little coverage
             for state in (
                 *whole,
                 few,
@@ -85,7 +85,7 @@ def seeds() -> list[bytes]:
 
 
 def _legacy(state: dict) -> bytes:
-    """The state as torch before 1.6 wrote it."""
+    """Returns the state as torch before 1.6 wrote it."""
     storages: list[np.ndarray] = []
     description = torch_pickle.dump(state, storages)
     system = {"protocol_version": 1001, "little_endian": True, "type_sizes": {}}
@@ -97,41 +97,41 @@ def _legacy(state: dict) -> bytes:
 
 
 def mutate(data: bytes, max_size: int, seed: int) -> bytes:
-    """One change: of bytes, of a pickle inside its zip, of a zip's own fields, or of the length."""
+    """Makes one random change: to bytes, a pickle in a zip, fields of a zip, or the length."""
     rng = random.Random(seed)
     kind = rng.randrange(8)
     if kind == 0:
         return data[: rng.randrange(len(data) + 1)]
-    if kind == 1 and len(data) > 8:  # a number where one may be
+    if kind == 1 and len(data) > 8:  # overwrite an integer
         size, code = rng.choice(((2, "<H"), (4, "<I"), (8, "<Q")))
-        place = rng.randrange(len(data) - size + 1)
-        value = rng.choice((*EXTREMES, len(data), place)) % 256**size
-        return data[:place] + struct.pack(code, value) + data[place + size :]
+        offset = rng.randrange(len(data) - size + 1)
+        value = rng.choice((*EXTREMES, len(data), offset)) % 256**size
+        return data[:offset] + struct.pack(code, value) + data[offset + size :]
     if kind in (2, 3):
-        place = rng.randrange(len(data) + 1)
-        return (data[:place] + rng.choice(TOKENS) + data[place:])[:max_size]
+        offset = rng.randrange(len(data) + 1)
+        return (data[:offset] + rng.choice(TOKENS) + data[offset:])[:max_size]
     if kind in (4, 5):
         return _mutate_member(data, max_size, rng)
-    if kind == 6:  # fields of the directory, or of the record of its end
+    if kind == 6:  # fields of the zip's directory or its end record
         return _mutate_directory(data, rng)
     return atheris.Mutate(data, max_size)
 
 
 def _mutate_member(data: bytes, max_size: int, rng: random.Random) -> bytes:
-    """The archive written anew with one member changed: its sizes and checksums are true."""
+    """Rewrites the archive with one member changed; its sizes and checksums are correct."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = {name: archive.read(name) for name in archive.namelist()}
-    except Exception:  # whatever a mutated archive raises, it is mutated as bytes then
+    except Exception:  # a broken archive may raise anything: mutate its bytes instead
         return atheris.Mutate(data, max_size)
     names = [name for name in members if name.endswith((".pkl", ".npy"))] or list(members)
     if names:
         name = rng.choice(names)
         content = members[name]
-        place = rng.randrange(len(content) + 1)
+        offset = rng.randrange(len(content) + 1)
         if rng.random() < 0.7:
-            behind = place + rng.choice((0, 0, 1, 3))
-            content = content[:place] + rng.choice(TOKENS) + content[behind:]
+            end = offset + rng.choice((0, 0, 1, 3))
+            content = content[:offset] + rng.choice(TOKENS) + content[end:]
         else:
             content = atheris.Mutate(content, max(len(content) * 2, 64))
         members[name] = content
@@ -143,23 +143,23 @@ def _mutate_member(data: bytes, max_size: int, rng: random.Random) -> bytes:
 
 
 def _mutate_directory(data: bytes, rng: random.Random) -> bytes:
-    marks = [i for mark in (b"PK\x01\x02", b"PK\x05\x06") for i in _places(data, mark)]
-    if not marks:
+    entries = [i for magic in (b"PK\x01\x02", b"PK\x05\x06") for i in _find_all(data, magic)]
+    if not entries:
         return data[::-1][: rng.randrange(1, 64)] + data
-    place = rng.choice(marks) + rng.randrange(4, 46, 2)
-    value = rng.choice((*EXTREMES, len(data), *marks)) % 2**32
-    if rng.random() < 0.2:  # an entry again, so that members overlap
-        start = rng.choice(marks)
+    offset = rng.choice(entries) + rng.randrange(4, 46, 2)
+    value = rng.choice((*EXTREMES, len(data), *entries)) % 2**32
+    if rng.random() < 0.2:  # repeat an entry, so that members overlap
+        start = rng.choice(entries)
         return data[:start] + data[start : start + 60] * rng.randrange(1, 50) + data[start:]
-    return data[:place] + struct.pack("<I", value) + data[place + 4 :]
+    return data[:offset] + struct.pack("<I", value) + data[offset + 4 :]
 
 
-def _places(data: bytes, mark: bytes) -> list[int]:
-    places, place = [], data.find(mark)
-    while place >= 0:
-        places.append(place)
-        place = data.find(mark, place + 1)
-    return places
+def _find_all(data: bytes, magic: bytes) -> list[int]:
+    offsets, offset = [], data.find(magic)
+    while offset >= 0:
+        offsets.append(offset)
+        offset = data.find(magic, offset + 1)
+    return offsets
 
 
 def main() -> None:
@@ -184,7 +184,7 @@ def main() -> None:
             path.write_bytes(data)
             read_watched(path)
 
-        # What is imported and cached on first use is there before anything is watched.
+        # Read all files once before watching: some modules are imported and cached on first use.
         for content in (*(seed[:-1] for seed in seeds()), *map(Path.read_bytes, files)):
             path.write_bytes(content)
             with contextlib.suppress(InputError):

@@ -1,8 +1,8 @@
-"""Reads the table of docs/formats.md on what is kept, and checks results against it.
+"""Reads the table in docs/formats.md of what upscaling keeps, and checks results against it.
 
-A row names its test in a comment that the page does not show: `<!-- gain-map -->`. The test is
-marked `@pytest.mark.kept("gain-map")` and has the fixture `outcome`, which upscales a file and
-checks that it is kept, converted, noted or refused as the row says.
+Each row names its test in an HTML comment: `<!-- gain-map -->`. The test is marked
+`@pytest.mark.kept("gain-map")` and uses the fixture `outcome`, which upscales a file and checks
+that the feature is kept, converted, noted or refused as the row says.
 """
 
 import io
@@ -22,7 +22,7 @@ ROW = re.compile(r"^\|.+\| *([a-z, ]+?) *\|[^|]*<!-- *([\w-]+) *--> *\|$", re.M)
 
 
 class Result(NamedTuple):
-    """The notes on a file, the reason if it failed, and the path of the result."""
+    """The notes on a file, the reason if it failed (else None), and the path of the result."""
 
     notes: list[str]
     failure: str | None
@@ -35,7 +35,7 @@ def rows() -> list[tuple[str, str]]:
 
 
 def enlarge(upscaler: Upscaler, source: Path, target: Path, **options) -> Result:
-    """Upscales a file as the command does."""
+    """Upscales a file as the upscale command does."""
     out = io.StringIO()
     with Report("json", 1, out) as report:
         upscale_files(upscaler, [(source, target)], ResultOptions(**options), report)

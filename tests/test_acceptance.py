@@ -1,7 +1,7 @@
-"""The acceptance matrix: what is published as an ESRGAN model, and what only looks like one.
+"""Which published forms of ESRGAN models load, and which files are refused.
 
-Each row makes a file as other programs write it and says what must come of it. The rows that
-spandrel refuses or takes wrongly, and that can be read without doubt, are read here.
+Each case writes a file as other programs do, and says what loading it must give. Some cases load
+here that spandrel refuses or misreads.
 """
 
 import jax
@@ -32,7 +32,7 @@ ARCHITECTURES = {
     "gray to colour": {"in_channels": 1, "out_channels": 3},
     "one block": {"num_blocks": 1},
     "ESRGAN+": {"plus": True},
-    "ESRGAN+ that unshuffles": {"plus": True, "scale": 2, "unshuffle": 2},
+    "ESRGAN+ with unshuffle": {"plus": True, "scale": 2, "unshuffle": 2},
 }
 
 
@@ -40,8 +40,8 @@ def prefixed(prefix):
     return lambda tensors: {prefix + name: tensor for name, tensor in tensors.items()}
 
 
-def with_other_edges(tensors):
-    """RRDB_trunk blocks with BasicSR's names of the steps."""
+def with_basicsr_upsampling(tensors):
+    """Renames the upsampling convolutions of a BSRGAN file as BasicSR does."""
     return {name.replace("upconv", "conv_up"): tensor for name, tensor in tensors.items()}
 
 
@@ -50,19 +50,22 @@ WRAPPINGS = {
     **{key: lambda t, key=key: {key: t} for key in ("state_dict", "model_state_dict", "model")},
     "net": lambda t: {"net": t},
     "any single key": lambda t: {"foo": t},
-    "both": lambda t: {"params": {n: x + 1 for n, x in t.items()}, "params_ema": t},
-    "beside plain values": lambda t: {"state_dict": t, "epoch": 3, "cfg": {"lr": 1e-4, "x": None}},
-    "two deep": lambda t: {"state_dict": {"params_ema": t}},
+    "params and params_ema": lambda t: {
+        "params": {n: x + 1 for n, x in t.items()},
+        "params_ema": t,
+    },
+    "with plain values": lambda t: {"state_dict": t, "epoch": 3, "cfg": {"lr": 1e-4, "x": None}},
+    "nested twice": lambda t: {"state_dict": {"params_ema": t}},
     "module.": prefixed("module."),
     "netG.": prefixed("netG."),
     "module.netG.": prefixed("module.netG."),
     "netG.module.": prefixed("netG.module."),
     "reversed": lambda t: dict(reversed(t.items())),
-    # spandrel refuses these
+    # spandrel refuses the following
     "generator.": prefixed("generator."),
     "net_g.": prefixed("net_g."),
     "_orig_mod.": prefixed("_orig_mod."),
-    "an unknown key beside others": lambda t: {"foo": t, "bar": {"lr": 0.1}, "epoch": 3},
+    "an unknown key among others": lambda t: {"foo": t, "bar": {"lr": 0.1}, "epoch": 3},
     "SWA": lambda t: {"n_averaged": np.zeros(()), **prefixed("module.module.")(t)},
     "mmagic": lambda t: {
         **prefixed("generator_ema.")(t),
@@ -72,7 +75,7 @@ WRAPPINGS = {
 }
 
 
-def assert_is(path, fields, params):
+def assert_loads_as(path, fields, params):
     module, variables = load_generator(path)
     assert {name: getattr(module, name) for name in fields} == fields
     flat = to_torch(fields, variables["params"])
@@ -82,44 +85,44 @@ def assert_is(path, fields, params):
 
 @pytest.mark.parametrize("naming", NAMINGS)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_architectures(tmp_path, random_generator, rng, architecture, naming):
+def test_every_architecture_loads(tmp_path, random_generator, rng, architecture, naming):
     fields, params, _ = random_generator(rng, **ARCHITECTURES[architecture])
     path = tmp_path / "model.pth"
     torch_file.write(path, to_torch(fields, params, naming))
-    assert_is(path, fields, params)
+    assert_loads_as(path, fields, params)
 
 
 @pytest.mark.parametrize("naming", NAMINGS)
 @pytest.mark.parametrize("wrapping", WRAPPINGS)
-def test_wrappings_and_prefixes(tmp_path, random_generator, rng, wrapping, naming):
+def test_every_wrapping_and_prefix_loads(tmp_path, random_generator, rng, wrapping, naming):
     fields, params, _ = random_generator(rng)
     path = tmp_path / "model.pth"
     torch_file.write(path, WRAPPINGS[wrapping](to_torch(fields, params, naming)))
-    assert_is(path, fields, params)
+    assert_loads_as(path, fields, params)
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".ckpt", ".safetensors", ".npz"])
-def test_containers(tmp_path, random_generator, rng, suffix):
+def test_every_file_format_loads(tmp_path, random_generator, rng, suffix):
     fields, params, tensors = random_generator(rng)
     path = tmp_path / f"model{suffix}"
     write_tensors(path, tensors, {"anything": "in the header"})
-    assert_is(path, fields, params)
+    assert_loads_as(path, fields, params)
 
 
-def test_flat_prefix_in_safetensors(tmp_path, random_generator, rng):
+def test_safetensors_with_a_prefix_loads(tmp_path, random_generator, rng):
     fields, params, tensors = random_generator(rng)
     path = tmp_path / "model.safetensors"
     write_tensors(path, prefixed("params_ema.")(tensors))
-    assert_is(path, fields, params)
+    assert_loads_as(path, fields, params)
 
 
-def test_mixed_names_and_unrelated_tensors(tmp_path, random_generator, rng):
+def test_mixed_names_and_unrelated_tensors_load(tmp_path, random_generator, rng):
     fields, params, tensors = random_generator(rng)
     path = tmp_path / "model.pth"
-    torch_file.write(path, with_other_edges(to_torch(fields, params, "bsrgan")))
-    assert_is(path, fields, params)
+    torch_file.write(path, with_basicsr_upsampling(to_torch(fields, params, "bsrgan")))
+    assert_loads_as(path, fields, params)
     torch_file.write(path, {**tensors, "optimizer_noise.weight": np.zeros(3, np.float32)})
-    assert_is(path, fields, params)
+    assert_loads_as(path, fields, params)
 
 
 def zeros(*shape):
@@ -138,7 +141,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_refused_with_a_reason(tmp_path, random_generator, rng, case):
+def test_other_networks_and_incomplete_files_are_refused(tmp_path, random_generator, rng, case):
     _, _, tensors = random_generator(rng)
     changes, reason = REFUSED[case]
     changed = {name: t for name, t in (tensors | changes).items() if t is not None}
@@ -149,7 +152,7 @@ def test_refused_with_a_reason(tmp_path, random_generator, rng, case):
     assert str(path) in str(error.value)
 
 
-def test_old_names_with_extra_tensors(tmp_path, random_generator, rng):
+def test_extra_tensors_with_old_names_are_refused(tmp_path, random_generator, rng):
     fields, params, _ = random_generator(rng)
     old = to_torch(fields, params, "old")
     path = tmp_path / "model.pth"
@@ -158,25 +161,25 @@ def test_old_names_with_extra_tensors(tmp_path, random_generator, rng):
         load_generator(path)
 
 
-def test_x3_is_told_by_the_files_name(tmp_path, random_generator, rng):
+def test_scale_3_is_read_from_the_file_name(tmp_path, random_generator, rng):
     fields, params, _ = random_generator(rng, scale=3)
     old = to_torch(fields, params, "old")
     torch_file.write(tmp_path / "3x_Small.pth", old)
-    assert_is(tmp_path / "3x_Small.pth", fields, params)
-    torch_file.write(tmp_path / "Small.pth", old)  # as every reader has it
-    assert_is(tmp_path / "Small.pth", fields | {"scale": 2}, params)
+    assert_loads_as(tmp_path / "3x_Small.pth", fields, params)
+    torch_file.write(tmp_path / "Small.pth", old)  # without "3x", all readers take it for x2
+    assert_loads_as(tmp_path / "Small.pth", fields | {"scale": 2}, params)
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4, 8])
-def test_pixelshuffle(tmp_path, random_generator, rng, scale):
+def test_pixelshuffle_with_old_names_loads(tmp_path, random_generator, rng, scale):
     fields, params, _ = random_generator(rng, scale=scale, upsampler="pixelshuffle")
     old = to_torch(fields, params, "old")
     assert old["model.2.weight"].shape == (4 * (9 if scale == 3 else 4), 4, 3, 3)
     torch_file.write(tmp_path / "model.pth", old)
-    assert_is(tmp_path / "model.pth", fields, params)
+    assert_loads_as(tmp_path / "model.pth", fields, params)
 
 
-def test_what_only_looks_as_if_it_unshuffled(tmp_path, random_generator, rng):
+def test_a_given_unshuffle_must_match_the_channels(tmp_path, random_generator, rng):
     fields, _, tensors = random_generator(rng, in_channels=4, out_channels=1, scale=2)
     torch_file.write(tmp_path / "model.pth", tensors)
     module, variables = load_generator(tmp_path / "model.pth", unshuffle=1)
@@ -192,29 +195,29 @@ NEW_NAMES = [naming for naming in NAMINGS if naming != "old"]
 
 
 @pytest.mark.parametrize("naming", NEW_NAMES)
-def test_model_before_the_newer_names(tmp_path, random_generator, rng, naming):
-    """Before the oldest ones it would be part of them: model.0."""
+def test_the_prefix_model_loads_with_new_names(tmp_path, random_generator, rng, naming):
+    """With the old names the prefix would be ambiguous, since these begin with "model." too."""
     fields, params, _ = random_generator(rng)
     torch_file.write(tmp_path / "a.pth", prefixed("model.")(to_torch(fields, params, naming)))
-    assert_is(tmp_path / "a.pth", fields, params)
+    assert_loads_as(tmp_path / "a.pth", fields, params)
 
 
 @pytest.mark.parametrize("naming", NEW_NAMES)
-def test_esrgan_plus_in_the_newer_names(tmp_path, random_generator, rng, naming):
-    """spandrel drops its 1x1 convolutions in silence."""
+def test_esrgan_plus_loads_with_new_names(tmp_path, random_generator, rng, naming):
+    """spandrel silently drops its 1x1 convolutions."""
     fields, params, _ = random_generator(rng, plus=True)
     torch_file.write(tmp_path / "a.pth", {"params": to_torch(fields, params, naming)})
-    assert_is(tmp_path / "a.pth", fields, params)
+    assert_loads_as(tmp_path / "a.pth", fields, params)
 
 
-def saved_by_torch(torch, tensors):
-    """(How torch.save is called, what it is given) of each row."""
+def states_for_torch(torch, tensors):
+    """Returns {case: state to save with torch.save}; "refused: NAME" must not load."""
     from argparse import Namespace
     from collections import OrderedDict
     from datetime import datetime
 
-    given = OrderedDict((n, torch.from_numpy(t.copy())) for n, t in tensors.items())
-    parameters = {n: torch.nn.Parameter(t.clone()) for n, t in given.items()}
+    weights = OrderedDict((n, torch.from_numpy(t.copy())) for n, t in tensors.items())
+    parameters = {n: torch.nn.Parameter(t.clone()) for n, t in weights.items()}
     adam = torch.optim.Adam(list(parameters.values()))
     sum(parameter.sum() for parameter in parameters.values()).backward()
     adam.step()
@@ -227,52 +230,60 @@ def saved_by_torch(torch, tensors):
         "optimizers": [adam.state_dict()],
         "best": None,
     }
-    turned = {n: t.transpose(0, -1).contiguous().transpose(0, -1) for n, t in given.items()}
+    transposed = {n: t.transpose(0, -1).contiguous().transpose(0, -1) for n, t in weights.items()}
     return {
-        "OrderedDict": given,
-        "dict": dict(given),
-        "Parameter": {n: torch.nn.Parameter(t) for n, t in given.items()},
-        "a whole training": {"params_ema": given, **training, "rng": torch.get_rng_state()},
-        "three names of one": {"params": given, "params_ema": given, "net_g": given},
+        "OrderedDict": weights,
+        "dict": dict(weights),
+        "Parameter": {n: torch.nn.Parameter(t) for n, t in weights.items()},
+        "training checkpoint": {
+            "params_ema": weights,
+            **training,
+            "rng": torch.get_rng_state(),
+        },
+        "one dict under three keys": {
+            "params": weights,
+            "params_ema": weights,
+            "net_g": weights,
+        },
         "shape and device": {
-            "params": given,
+            "params": weights,
             "shape": torch.Size((3, 4)),
             "on": torch.device("cpu"),
         },
-        "transposed": turned,
-        "refused: numpy": {"params": given, "loss": np.float64(1)},
-        "refused: argparse.Namespace": {"params": given, "args": Namespace(lr=1)},
-        "refused: datetime.datetime": {"params": given, "date": datetime(2020, 1, 1)},
+        "transposed": transposed,
+        "refused: numpy": {"params": weights, "loss": np.float64(1)},
+        "refused: argparse.Namespace": {"params": weights, "args": Namespace(lr=1)},
+        "refused: datetime.datetime": {"params": weights, "date": datetime(2020, 1, 1)},
     }
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-def test_files_of_torch_itself(tmp_path, random_generator, rng, legacy):
+def test_files_written_by_torch_load_or_are_refused(tmp_path, random_generator, rng, legacy):
     torch = pytest.importorskip("torch", reason="needs torch: make peers")
     fields, params, tensors = random_generator(rng)
     path = tmp_path / "model.pth"
-    for row, state in saved_by_torch(torch, tensors).items():
+    for name, state in states_for_torch(torch, tensors).items():
         torch.save(state, path, _use_new_zipfile_serialization=not legacy)
-        if row.startswith("refused: "):
-            with pytest.raises(InputError, match=f"asks for {row.removeprefix('refused: ')}"):
+        if name.startswith("refused: "):
+            with pytest.raises(InputError, match=f"asks for {name.removeprefix('refused: ')}"):
                 load_generator(path)
         else:
-            assert_is(path, fields, params)
+            assert_loads_as(path, fields, params)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
-def test_element_types_of_torch(tmp_path, random_generator, rng, dtype):
+def test_other_float_types_of_torch_load(tmp_path, random_generator, rng, dtype):
     torch = pytest.importorskip("torch", reason="needs torch: make peers")
     fields, params, tensors = random_generator(rng)
-    given = {n: torch.from_numpy(t.copy()).to(getattr(torch, dtype)) for n, t in tensors.items()}
-    torch.save({"params": given}, tmp_path / "a.pth")
+    weights = {n: torch.from_numpy(t.copy()).to(getattr(torch, dtype)) for n, t in tensors.items()}
+    torch.save({"params": weights}, tmp_path / "a.pth")
     rounded = jax.tree.map(lambda a: a.astype(np.dtype(dtype)).astype(np.float32), params)
-    assert_is(tmp_path / "a.pth", fields, rounded)
+    assert_loads_as(tmp_path / "a.pth", fields, rounded)
 
 
-# PyTorch announces the end of torch.jit, but people have such files.
+# torch.jit is deprecated, but such files exist.
 @pytest.mark.filterwarnings("ignore:.torch.jit.trace:DeprecationWarning")
-def test_a_torchscript_is_refused(tmp_path):
+def test_a_torchscript_program_is_refused(tmp_path):
     torch = pytest.importorskip("torch", reason="needs torch: make peers")
     torch.jit.trace(torch.nn.Conv2d(3, 3, 3), torch.zeros(1, 3, 8, 8)).save(tmp_path / "a.pt")
     with pytest.raises(InputError, match="it is a TorchScript program"):

@@ -1,4 +1,4 @@
-"""Alpha at the size of the result, against masks whose true shape is known."""
+"""Upscaled alpha against masks whose exact shape is known at the size of the result."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ KINDS = ("circle", "ring", "text", "hair")
 
 
 class Wavy(nn.Module, Generator):
-    """A network that would spoil every mask: it darkens, and adds waves."""
+    """A network that darkens and adds waves, so a mask that it touched would be wrong."""
 
     scale: int = 4
     in_channels: int = 3
@@ -38,28 +38,28 @@ def error(x, truth):
     return np.abs(np.rint(x * 255) / 255 - truth).mean()
 
 
-def around(lr, scale=4):
-    """The lowest and the highest of 3x3 pixels, at the size of the result."""
+def neighbourhood_range(lr, scale=4):
+    """Returns the minimum and maximum of each 3x3 pixels of LR, at the size of the result."""
     filters = (ndimage.minimum_filter, ndimage.maximum_filter)
     low, high = (f(lr, 3).repeat(scale, 0).repeat(scale, 1) for f in filters)
     return low, high
 
 
-def parts(mask):
-    """Connected parts of what is seen, and of what is not: islands and holes."""
-    seen = mask > 0.5
-    return ndimage.label(seen, np.ones((3, 3)))[1], ndimage.label(~seen)[1]
+def count_parts(mask):
+    """Returns the numbers of connected opaque parts and of connected transparent parts."""
+    opaque = mask > 0.5
+    return ndimage.label(opaque, np.ones((3, 3)))[1], ndimage.label(~opaque)[1]
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 @pytest.mark.parametrize("edge", ["hard", "harder", "soft", "blurred"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_never_worse_than_bicubic(kind, edge, scale):
+def test_alpha_is_never_worse_than_bicubic(kind, edge, scale):
     lr, truth = pair(kind, edge, scale, 32)
     result = ours(lr, scale)
     assert error(result, truth) <= error(bicubic(lr, scale), truth) + 1e-5
     if kind in ("circle", "ring"):
-        assert parts(result) == parts(truth) == (1, 1 if kind == "circle" else 2)
+        assert count_parts(result) == count_parts(truth) == (1, 1 if kind == "circle" else 2)
         if scale == 4:
             bound = {"hard": 0.7, "harder": 0.8, "soft": 0.45, "blurred": 1}[edge]
             assert error(result, truth) <= bound * error(bicubic(lr, scale), truth) + 1e-5
@@ -74,7 +74,7 @@ SHAPES = [
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 @pytest.mark.parametrize("kind", SHAPES)
-def test_no_size_angle_or_slope_is_worse_than_bicubic(kind, scale):
+def test_no_shape_size_or_edge_is_worse_than_bicubic(kind, scale):
     worse = {}
     for edge in ("hard", "harder", "soft", 0.25, 0.35, 0.5, 0.7, 1.0):
         lr, truth = pair(kind, edge, scale, 40)
@@ -86,46 +86,48 @@ def test_no_size_angle_or_slope_is_worse_than_bicubic(kind, scale):
 
 @pytest.mark.parametrize("edge", ["hard", "soft"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_halo_hole_or_island(kind, edge):
-    """Within what 3x3 pixels hold, and exactly their value where that is one."""
+def test_alpha_has_no_halos_holes_or_islands(kind, edge):
+    """Alpha stays in the range of its 3x3 LR pixels, and equals them where they are equal."""
     lr, _ = pair(kind, edge, 4, 32)
-    result, (low, high) = ours(lr), around(lr)
-    soft = bicubic(lr)  # rises above soft peaks, which a lower pixel was averaged from
+    result, (low, high) = ours(lr), neighbourhood_range(lr)
+    soft = bicubic(lr)  # may exceed the range at soft peaks, where LR is an average
     assert (result >= np.minimum(low, soft) - 1e-5).all()
     assert (result <= np.maximum(high, soft) + 1e-5).all()
     np.testing.assert_array_equal(result[low == high], low[low == high])
     if edge == "hard":
         assert (result >= -1e-6).all()
         assert (result <= 1 + 1e-6).all()
-        assert parts(result) == parts(bicubic(lr))
+        assert count_parts(result) == count_parts(bicubic(lr))
 
 
-def test_a_straight_edge_is_straight_and_a_pixel_wide():
+def test_a_straight_edge_stays_straight_and_at_most_half_as_wide_as_bicubic():
     lr = np.zeros((12, 12), np.float32)
     lr[:, 6:] = 1
     lr[:, 5] = 0.5
     result = enlarged(lr)
     np.testing.assert_allclose(result, np.broadcast_to(result[:1], result.shape), atol=1e-6)
-    assert (np.diff(result[0]) >= -1e-6).all()  # no pale line along it
+    assert (np.diff(result[0]) >= -1e-6).all()  # no overshoot along the edge
     narrow, wide = (((x > 0.05) & (x < 0.95)).sum() for x in (result[0], bicubic(lr)[0]))
     assert narrow <= wide / 2
     np.testing.assert_allclose(result[0, :44] + result[0, 43::-1], 1, atol=1e-6)
 
 
-def test_scale_1_and_strength():
+def test_scale_1_changes_nothing_and_strength_0_is_bicubic():
     lr, _ = pair("circle", "hard", 2, 16)
     np.testing.assert_array_equal(enlarged(lr, 1), lr)
-    np.testing.assert_allclose(enlarged(lr, strength=0), bicubic(lr).clip(*around(lr)), atol=1e-5)
+    np.testing.assert_allclose(
+        enlarged(lr, strength=0), bicubic(lr).clip(*neighbourhood_range(lr)), atol=1e-5
+    )
     np.testing.assert_array_equal(enlarged(lr, strength=1), enlarged(lr))
 
 
-def test_the_border_is_that_of_the_image(rng):
-    """In a corner of a larger tile as alone; going round, what is shifted stays what it was."""
+def test_pixels_beyond_the_image_do_not_affect_alpha(rng):
+    """An image in the corner of a tile gives the same as alone; wrapping commutes with shifts."""
     lr = rng.integers(0, 2, (14, 11)).astype(np.float32)
     tile = np.zeros((20, 24), np.float32)
     tile[:14, :11] = lr
-    there = enlarged(tile, size=(14, 11))[: 4 * 14, : 4 * 11]
-    np.testing.assert_allclose(there, enlarged(lr), atol=1e-5)
+    in_corner = enlarged(tile, size=(14, 11))[: 4 * 14, : 4 * 11]
+    np.testing.assert_allclose(in_corner, enlarged(lr), atol=1e-5)
     shifted = enlarged(np.roll(lr, (5, 3), (0, 1)), border="wrap")
     np.testing.assert_allclose(shifted, np.roll(enlarged(lr, border="wrap"), (20, 12), (0, 1)),
                                atol=1e-5)  # fmt: skip
@@ -140,15 +142,15 @@ def masked(bands=4, dtype=np.uint8, edge="hard"):
 
 
 @pytest.mark.parametrize("options", [{}, {"ensemble": True}, {"color": "keep"}, {"tile": 32}])
-def test_the_network_does_not_touch_it(options):
-    """Whatever the bands, the depth and the tiles are."""
-    given = {"devices": jax.devices()[:1], "overlap": 16, **options}
-    given |= {} if "tile" in options else {"tile": 64, "overlap": None}
+def test_the_network_does_not_change_alpha(options):
+    """For any number of channels, bit depth and tile size."""
+    all_options = {"devices": jax.devices()[:1], "overlap": 16, **options}
+    all_options |= {} if "tile" in options else {"tile": 64, "overlap": None}
     image, _ = masked()
     expected = np.rint(255 * ours(image[..., 3].astype(np.float32) / 255))
     for bands, dtype in ((4, np.uint8), (2, np.uint8), (4, np.uint16)):
         image, _ = masked(bands, dtype)
-        alpha = Upscaler(Wavy(), {}, **given)(image)[..., -1]
+        alpha = Upscaler(Wavy(), {}, **all_options)(image)[..., -1]
         if dtype == np.uint8:
             assert np.abs(alpha - expected).max() <= 1
         else:
@@ -157,30 +159,30 @@ def test_the_network_does_not_touch_it(options):
         assert (alpha == 0).mean() > 0.2
 
 
-def test_in_a_chain_it_stays_whole():
+def test_alpha_passes_through_a_chain_of_networks():
     image, _ = masked()
     second = Upscaler(Wavy(scale=2), {})
     result = Upscaler(Wavy(scale=2), {}, then=second)(image)
     assert result.shape == (160, 160, 4)
-    assert parts(result[..., 3] / 255) == (1, 2)
+    assert count_parts(result[..., 3] / 255) == (1, 2)
     image[..., 3] = 255
     assert (Upscaler(Wavy(scale=2), {}, then=second)(image)[..., 3] == 255).all()
 
 
-def test_a_network_of_four_channels_keeps_its_own_within_bounds():
+def test_alpha_of_a_four_channel_network_is_bounded_by_lr():
     image, _ = masked()
     result = Upscaler(Wavy(in_channels=4, out_channels=4), {})(image)[..., 3]
     lr = image[..., 3]
-    low, high = around(lr)
+    low, high = neighbourhood_range(lr)
     np.testing.assert_array_equal(result[low == high], low[low == high])
     waves = (low == 0) & (high == 255) & (lr.repeat(4, 0).repeat(4, 1) == 255)
     assert 0.6 < (result[waves] / 255).mean() < 0.9
 
 
-def test_bounds_end_at_the_image():
-    """Not at the zeros beyond it."""
+def test_bounds_ignore_pixels_beyond_the_image():
+    """The zeros beyond the image do not lower the bounds."""
     alpha = np.zeros((1, 8, 8, 1), np.float32)
     alpha[:, :5, :6] = 1
-    made = jnp.full((1, 16, 16, 1), 0.5)
-    bounded = bounded_alpha(made, jnp.asarray(alpha), np.array([[5, 6]], np.int32), "zero")
+    network_alpha = jnp.full((1, 16, 16, 1), 0.5)
+    bounded = bounded_alpha(network_alpha, jnp.asarray(alpha), np.array([[5, 6]], np.int32), "zero")
     assert (np.asarray(bounded)[0, :10, :12] == 1).all()

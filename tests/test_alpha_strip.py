@@ -1,4 +1,4 @@
-"""tools/alpha_strip.py: which blends it shows, in which order."""
+"""tools/alpha_strip.py: the blends that it shows and their order, and its errors."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def strip(image, *options):
 
 
 def test_panels_go_from_the_psnr_network_to_the_gan_network(image):
-    """Every panel is its blend's result, boxed and zoomed, below a label."""
+    """Every panel shows its blend's result, cropped to the box and zoomed, with a label."""
     lr = read_image(image)
     panels = [
         (f"alpha {alpha}", Upscaler.load(alpha=float(alpha))(lr)) for alpha in ("0", "0.5", "1")
@@ -34,18 +34,20 @@ def test_panels_go_from_the_psnr_network_to_the_gan_network(image):
     np.testing.assert_array_equal(shown, expected)
 
 
-def test_networks_may_be_others(image):
+def test_other_networks_can_be_given(image):
     lr = read_image(image)
     panels = [(f"alpha {alpha:g}", Upscaler.load(alpha=alpha)(lr)) for alpha in alpha_strip.ALPHAS]
     assert (panels[0][0], panels[-1][0]) == ("alpha 0", "alpha 1")
-    turned = strip(image, "--psnr_model=lite-x4-gan", "--model=lite-x4-psnr")
+    swapped = strip(image, "--psnr_model=lite-x4-gan", "--model=lite-x4-psnr")
     labels = [label for label, _ in panels]
     results = [result for _, result in panels[::-1]]
     expected = comparison(list(zip(labels, results, strict=True)))
-    np.testing.assert_allclose(turned.astype(float), expected, atol=1)  # 0.2 is not 1 - 0.8
+    np.testing.assert_allclose(
+        swapped.astype(float), expected, atol=1
+    )  # 0.2 is not exactly 1 - 0.8
 
 
-def test_the_image_is_not_overwritten_nor_another_kind_promised(image):
+def test_overwriting_the_input_and_other_formats_are_refused(image):
     before = image.read_bytes()
     for name, message in ((image.name, "would overwrite the input"), ("a.jpg", "only PNG")):
         with pytest.raises(InputError, match=message):
@@ -53,10 +55,10 @@ def test_the_image_is_not_overwritten_nor_another_kind_promised(image):
     assert image.read_bytes() == before
 
 
-@pytest.mark.parametrize("given", ["--model=lite-x4-gan", "--psnr_model=lite-x4-psnr"])
-def test_one_network_without_the_other_is_refused(image, given):
+@pytest.mark.parametrize("flag", ["--model=lite-x4-gan", "--psnr_model=lite-x4-psnr"])
+def test_one_network_without_the_other_is_refused(image, flag):
     with pytest.raises(InputError, match="go together"):
-        strip(image, given)
+        strip(image, flag)
 
 
 @pytest.mark.parametrize("wrong", ["--alphas=0,half", "--box=1,2,3", "--box=0,0,a,b"])
@@ -66,6 +68,6 @@ def test_malformed_lists_are_refused(image, wrong):
 
 
 @pytest.mark.parametrize("zoom", [0, 17, 100_000])
-def test_zoom_has_a_range(image, zoom):
+def test_zoom_out_of_range_is_refused(image, zoom):
     with pytest.raises(InputError, match=f"--zoom={zoom}: take a whole number from 1 to 16"):
         strip(image, f"--zoom={zoom}")

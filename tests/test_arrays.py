@@ -1,4 +1,4 @@
-"""NumPy, JAX and Pillow images: what comes back is what was given, enlarged."""
+"""NumPy, JAX and Pillow images are returned enlarged, as the same type as was given."""
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ def upscaler():
 @pytest.mark.parametrize("shape", [(6, 5), (6, 5, 1), (6, 5, 2), (6, 5, 3), (6, 5, 4)])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float16", "float32", "float64", "bfloat16"])
 @pytest.mark.parametrize("kind", ["numpy", "jax"])
-def test_arrays_come_back_as_they_are(upscaler, rng, shape, dtype, kind):
+def test_arrays_keep_their_library_dtype_and_channels(upscaler, rng, shape, dtype, kind):
     if dtype == "float64" and kind == "jax":
         pytest.skip("JAX has no float64 here")
     peak = np.iinfo(dtype).max if dtype.startswith("uint") else 1
@@ -42,10 +42,10 @@ def test_arrays_come_back_as_they_are(upscaler, rng, shape, dtype, kind):
     assert result.dtype == image.dtype
     assert result.shape == (12, 10, *shape[2:])
     expected = image.repeat(2, axis=0).repeat(2, axis=1).astype(float)
-    # Divided by alpha and rounded again, a level may be lost; alpha has test_alpha.py.
-    shown = np.s_[..., :-1] if shape[2:] in ((2,), (4,)) else np.s_[:]
+    # Dividing by alpha and rounding may lose a level; test_alpha.py tests alpha.
+    channels = np.s_[..., :-1] if shape[2:] in ((2,), (4,)) else np.s_[:]
     difference = np.asarray(result).astype(float) - expected
-    assert np.abs(difference[shown]).max() <= peak * 5e-3
+    assert np.abs(difference[channels]).max() <= peak * 5e-3
 
 
 MODES = {"1": "L", "L": "L", "LA": "LA", "P": "RGB", "RGB": "RGB", "RGBA": "RGBA", "CMYK": "RGB",
@@ -53,7 +53,7 @@ MODES = {"1": "L", "L": "L", "LA": "LA", "P": "RGB", "RGB": "RGB", "RGBA": "RGBA
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_pillow_images_come_back_as_pillow_images(upscaler, rng, mode):
+def test_pillow_images_are_returned_as_pillow_images(upscaler, rng, mode):
     if mode == "I;16":
         image = Image.fromarray(rng.integers(0, 65536, (6, 5), dtype=np.uint16))
     else:
@@ -70,31 +70,31 @@ def test_pillow_images_come_back_as_pillow_images(upscaler, rng, mode):
         assert mode == "I;16" or result.info["icc_profile"] == b"a profile"
 
 
-def test_a_palette_with_transparency_keeps_it(upscaler):
+def test_a_palette_image_keeps_its_transparency(upscaler):
     image = Image.new("P", (4, 4), 0)
     image.putpalette([255, 0, 0, 0, 255, 0])
     image.info["transparency"] = 0
     image.putpixel((1, 1), 1)
     result = np.asarray(upscaler(image))
     assert result.shape == (8, 8, 4)
-    assert result[0, 0, 3] == 2  # bicubic, beside a single pixel: 0.0938² of 255
+    assert result[0, 0, 3] == 2  # bicubic at the corner of a single opaque pixel: 0.0938² of 255
     assert tuple(result[3, 3, :3]) == (0, 255, 0)
-    assert result[3, 3, 3] == 192  # of a single opaque pixel: 0.867² of 255
+    assert result[3, 3, 3] == 192  # bicubic inside a single opaque pixel: 0.867² of 255
 
 
-def test_a_photograph_is_set_upright(upscaler):
+def test_exif_orientation_is_applied(upscaler):
     image = Image.new("RGB", (6, 4))
     image.getexif()[0x0112] = 6
     assert upscaler(image).size == (8, 12)
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
-def test_pillow_modes_without_a_white_are_explained(mode):
+def test_pillow_modes_without_a_white_level_are_refused(mode):
     with pytest.raises(InputError, match=f"mode {mode} has no defined range"):
         checked_array(Image.new(mode, (4, 4)))
 
 
-def test_a_list_gives_a_list_each_of_its_kind(upscaler, rng):
+def test_a_list_of_images_keeps_the_type_of_each(upscaler, rng):
     array = rng.integers(0, 256, (6, 5, 3), dtype=np.uint8)
     results = upscaler([array, Image.fromarray(array[:3]), jnp.asarray(array[..., 0])])
     assert [type(result).__name__ for result in results] == ["ndarray", "Image", "ArrayImpl"]
@@ -102,12 +102,12 @@ def test_a_list_gives_a_list_each_of_its_kind(upscaler, rng):
     assert isinstance(upscaler((array,)), list)
 
 
-def test_from_array_does_not_squeeze_what_was_three_dimensional():
+def test_like_source_keeps_a_channel_axis_of_one():
     assert like_source(np.zeros((4, 4, 1), np.uint8), np.zeros((2, 2, 1), np.uint8)).ndim == 3
 
 
 @pytest.mark.parametrize("library", [np, jnp])
-def test_values_that_rounding_put_beyond_the_range_count_as_its_ends(upscaler, library):
+def test_values_slightly_out_of_range_are_clipped_and_others_refused(upscaler, library):
     image = np.zeros((4, 4, 3), np.float32)
     image[:2], image[2:] = np.nextafter(np.float32(1), np.float32(2)), -1e-7
     result = np.asarray(upscaler(library.asarray(image)))

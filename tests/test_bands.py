@@ -1,4 +1,4 @@
-"""Bands beside the colours, transparency that the file names, and GeoTIFF: values and places."""
+"""Extra bands, premultiplied alpha, no-data values and georeferences of TIFF images."""
 
 import io
 from pathlib import Path
@@ -46,19 +46,19 @@ def noise(*shape: int, dtype: np.typing.DTypeLike = np.uint8) -> np.ndarray:
 
 
 def samples(data: bytes) -> np.ndarray:
-    """All samples of a TIFF as they are in the file."""
+    """Returns all samples of a TIFF as stored in the file."""
     return pyvips.Image.tiffload_buffer(data).numpy()
 
 
 def frames(data: bytes) -> np.ndarray:
-    """(frames, H, W, bands)."""
+    """Returns the frames of an image: (frames, H, W, bands)."""
     image = open_image(data)
     pixels = np.concatenate(list(image.rows()))
     return pixels.reshape(image.frames, image.height, image.width, image.bands)
 
 
-def twice(data: bytes, suffix: str = ".tif", dtype: np.typing.DTypeLike | None = None) -> bytes:
-    """The image with each pixel four times, written as its result would be."""
+def doubled(data: bytes, suffix: str = ".tif", dtype: np.typing.DTypeLike | None = None) -> bytes:
+    """Returns the file of the image at twice the size, every pixel repeated."""
     image, stream = open_image(data), io.BytesIO()
     big = frames(data).repeat(2, 1).repeat(2, 2)
     if dtype is not None:
@@ -90,26 +90,26 @@ EXTRAS = [
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-@pytest.mark.parametrize("planes", ["contig", "separate"])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
 @pytest.mark.parametrize(("photometric", "count", "extra"), EXTRAS)
-def test_bands_are_what_the_file_says_and_come_back(photometric, count, extra, planes, dtype):
+def test_extra_bands_are_read_as_frames_and_written_back(photometric, count, extra, planar, dtype):
     array = noise(20, 30, count).astype(dtype) / dtype(255 if dtype == np.float32 else 1)
     array = array.astype(dtype)
-    own = array if planes == "contig" else np.moveaxis(array, -1, 0).copy()
-    data = tiff(own, photometric=photometric, extrasamples=extra, planarconfig=planes)
+    stored = array if planar == "contig" else np.moveaxis(array, -1, 0).copy()
+    data = tiff(stored, photometric=photometric, extrasamples=extra, planarconfig=planar)
     image, found = open_image(data), frames(data)
     colors = count - len(extra)
     assert image.bands == colors + (2 in extra)
     assert image.frames == 1 + extra.count(0)
     assert image.notes == ()
     np.testing.assert_array_equal(found[0, ..., :colors], array[..., :colors])
-    beside = [i for i in range(colors, count) if extra[i - colors] == 0]
-    for one, i in zip(found[1:], beside, strict=True):
+    extra_bands = [i for i in range(colors, count) if extra[i - colors] == 0]
+    for one, i in zip(found[1:], extra_bands, strict=True):
         np.testing.assert_array_equal(one[..., :colors], array[..., [i] * colors])
     if 2 in extra:
         alpha = colors + extra.index(2)
         assert (found[..., -1] == array[..., alpha]).all()
-    result = twice(data)
+    result = doubled(data)
     with tifffile.TiffFile(io.BytesIO(result)) as file:
         page = file.pages[0]
         assert [int(kind) for kind in page.tags[338].value] == extra
@@ -119,7 +119,7 @@ def test_bands_are_what_the_file_says_and_come_back(photometric, count, extra, p
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-def test_premultiplied_transparency(dtype):
+def test_premultiplied_colours_are_divided_by_alpha(dtype):
     top = 1 if dtype == np.float32 else np.iinfo(dtype).max
     color = np.array([0.2, 0.5, 0.9]) * np.ones((8, 9, 1))
     alpha = np.linspace(0.1, 1, 9)[None, :, None] * np.ones((8, 1, 1))
@@ -130,18 +130,18 @@ def test_premultiplied_transparency(dtype):
     np.testing.assert_allclose(found[..., :3], color, atol=0.025 if dtype == np.uint8 else 0.001)
 
 
-def test_bands_have_no_place_elsewhere():
+def test_extra_bands_are_refused_by_other_formats():
     data = tiff(noise(8, 9, 4), photometric="rgb", extrasamples=[0])
-    said = "holds only colour and transparency, and this image has 1 further band; choose .tif"
+    message = "holds only colour and transparency, and this image has 1 further band; choose .tif"
     for suffix in (".png", ".jpg", ".webp", ".avif", ".gif"):
-        with pytest.raises(InputError, match=f"{suffix} {said}"):
-            twice(data, suffix)
+        with pytest.raises(InputError, match=f"{suffix} {message}"):
+            doubled(data, suffix)
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("big", [False, True])
 @pytest.mark.parametrize("keys", [AREA, POINT])
-def test_the_land_of_a_geotiff_stays_where_it_is(order, big, keys):
+def test_a_georeference_is_scaled_with_the_image(order, big, keys):
     matrix = (10.0, 1.0, 0.0, 5e5, 2.0, -20.0, 0.0, 46e5, *(0.0,) * 7, 1.0)
     statistics = (
         '<GDALMetadata>\n<Item name="STATISTICS_MAXIMUM" sample="0">9</Item>\n'
@@ -156,20 +156,20 @@ def test_the_land_of_a_geotiff_stays_where_it_is(order, big, keys):
     ]
     array = noise(20, 30, 3)
     data = tiff(array, [*geo(keys), *more], photometric="rgb", bigtiff=big, byteorder=order)
-    with tifffile.TiffFile(io.BytesIO(twice(data))) as file:
+    with tifffile.TiffFile(io.BytesIO(doubled(data))) as file:
         tags = file.pages[0].tags
         np.testing.assert_array_equal(file.asarray(), array.repeat(2, 0).repeat(2, 1))
     assert tags[SCALE].value == (5.0, 10.0, 0.0)
     half = 0.5 if keys is POINT else 0
     tie = tags[TIES].value
-    # The same pixel lies on the same place: pixel + half of the source, over that of the result.
+    # Tie points keep their place: (pixel + half) doubles from the source to the result.
     assert tie[:2] == ((1 + half) * 2 - half, (2 + half) * 2 - half)
     assert tie[3:] == (500000.0, 4600000.0, 0.0)
     after = np.array(tags[MATRIX].value).reshape(4, 4)
     before = np.array(matrix).reshape(4, 4)
-    for x, y in ((0, 0), (7.25, 3.5)):  # from the upper left corner, in pixels of the source
-        place = before @ [x - half, y - half, 0, 1]
-        np.testing.assert_allclose(after @ [2 * x - half, 2 * y - half, 0, 1], place)
+    for x, y in ((0, 0), (7.25, 3.5)):  # in source pixels from the upper left corner
+        expected = before @ [x - half, y - half, 0, 1]
+        np.testing.assert_allclose(after @ [2 * x - half, 2 * y - half, 0, 1], expected)
     assert tuple(tags[KEYS].value) == keys
     assert tags[TEXTS].value == "WGS 84|"
     assert tags[DOUBLES].value == (6378137.0, 298.257223563)
@@ -179,13 +179,13 @@ def test_the_land_of_a_geotiff_stays_where_it_is(order, big, keys):
     assert tags[RPC].value[9:] == tuple(range(83))
 
 
-def test_a_georeference_into_other_formats_is_said():
+def test_dropping_a_georeference_is_noted():
     image = open_image(tiff(noise(8, 9), geo()))
     assert lost(image, ".png") == ("its georeference has no place in .png and is dropped",)
     assert lost(image, ".tif") == ()
 
 
-NOTHING = [
+NODATA_VALUES = [
     (np.uint8, "0", 0),
     (np.uint8, "255", 255),
     (np.uint16, "7", 7),
@@ -196,8 +196,8 @@ NOTHING = [
 
 
 @pytest.mark.parametrize("count", [1, 3, 5])
-@pytest.mark.parametrize(("dtype", "text", "value"), NOTHING)
-def test_pixels_that_are_none_stay_none(dtype, text, value, count):
+@pytest.mark.parametrize(("dtype", "text", "value"), NODATA_VALUES)
+def test_nodata_pixels_are_transparent_and_stay_nodata(dtype, text, value, count):
     array = noise(20, 30, count).astype(dtype) % 200 + dtype(9)
     if dtype == np.float32:
         array = array / dtype(255)
@@ -213,24 +213,23 @@ def test_pixels_that_are_none_stay_none(dtype, text, value, count):
     assert image.notes == ()
     colors = min(count, 3)
     assert image.bands == colors + 1
-    for one in frames(
-        data
-    ):  # the hole is transparent, and what is hidden in it is no number far off
+    # The hole is transparent, and its hidden values are not extreme, which would spoil its border.
+    for one in frames(data):
         top = 1 if dtype == np.float32 else np.iinfo(dtype).max
         np.testing.assert_array_equal(one[..., -1], np.where(hole, 0, top))
         assert (one[..., :-1] >= 0).all()
-    with tifffile.TiffFile(io.BytesIO(twice(data))) as file:
+    with tifffile.TiffFile(io.BytesIO(doubled(data))) as file:
         assert file.pages[0].tags[NODATA].value == text
-    np.testing.assert_array_equal(samples(twice(data)), array.repeat(2, 0).repeat(2, 1))
+    np.testing.assert_array_equal(samples(doubled(data)), array.repeat(2, 0).repeat(2, 1))
 
 
-def test_a_pixel_that_came_near_is_not_taken_for_none():
+def test_opaque_results_equal_to_nodata_are_changed_by_one():
     array = np.full((8, 9, 3), 100, np.uint8)
     array[:4] = 0
     data = tiff(array, geo(nodata="0"), photometric="rgb")
     image, stream = open_image(data), io.BytesIO()
     result = np.zeros((8, 9, 4), np.uint8)
-    result[4:, ..., 3] = 255  # black that the network made of what is there
+    result[4:, ..., 3] = 255  # opaque black pixels
     write_rows(
         stream, [result], height=8, width=9, bands=4, dtype=np.uint8, suffix=".tif", like=image
     )
@@ -240,16 +239,16 @@ def test_a_pixel_that_came_near_is_not_taken_for_none():
 
 
 @pytest.mark.parametrize("nodata", ["-9999", "300", "1.5", "no number", "12"])
-def test_a_value_that_no_pixel_has_makes_none_of_them_transparent(nodata):
+def test_an_impossible_or_unused_nodata_value_is_ignored(nodata):
     data = tiff(np.full((8, 9, 3), 100, np.uint8), geo(nodata=nodata), photometric="rgb")
     assert open_image(data).bands == 3
-    twice(data, ".jpg")
+    doubled(data, ".jpg")
 
 
-def test_pixels_that_are_none_are_transparent_in_other_formats(tmp_path):
+def test_nodata_pixels_are_transparent_in_a_png(tmp_path):
     array = noise(8, 9, 3) // 2 + 1
     array[2:4] = 0
-    result = twice(tiff(array, geo(nodata="0"), photometric="rgb"), ".png")
+    result = doubled(tiff(array, geo(nodata="0"), photometric="rgb"), ".png")
     with Image.open(io.BytesIO(result)) as image:
         alpha = np.asarray(image)[..., 3]
     assert (alpha[4:8] == 0).all()
@@ -261,7 +260,7 @@ ramp = (20 + np.mgrid[0:24, 0:20][0] * 9).astype(np.uint8)
 
 @pytest.mark.kept("bands")
 @pytest.mark.parametrize("extra", [[0], [0, 2], [0, 0]])
-def test_bands_of_results(outcome, extra):
+def test_extra_bands_are_upscaled(outcome, extra):
     array = np.dstack([ramp, ramp, ramp, 255 - ramp, ramp // 2][: 3 + len(extra)])
     found = tifffile.imread(
         outcome(tiff(array, photometric="rgb", extrasamples=extra), "b.tif").path
@@ -269,17 +268,17 @@ def test_bands_of_results(outcome, extra):
     shape = (48, 40, 3 + len(extra))
     assert found.shape == shape
     expected = imresize(array / 255, 2) * 255
-    kept = slice(0, 4) if 2 in extra else slice(None)  # under half transparency colours go on
+    kept = slice(0, 4) if 2 in extra else slice(None)  # the colours under alpha are not bicubic
     np.testing.assert_allclose(found[8:-8, 8:-8, kept], expected[8:-8, 8:-8, kept], atol=1.01)
 
 
 @pytest.mark.kept("bands-png")
-def test_bands_into_a_png(outcome):
+def test_an_image_with_extra_bands_is_refused_for_a_png(outcome):
     outcome(tiff(np.dstack([ramp] * 4), photometric="rgb", extrasamples=[0]))
 
 
 @pytest.mark.kept("geotiff")
-def test_geotiff_of_results(outcome):
+def test_a_geotiff_keeps_its_georeference_and_nodata(outcome):
     array = np.dstack([ramp] * 3)
     array[6:12] = 0
     data = tiff(array, geo(nodata="0"), photometric="rgb")
@@ -289,13 +288,13 @@ def test_geotiff_of_results(outcome):
         assert tags[TIES].value[:2] == (2.0, 4.0)
     assert (found[12:24] == 0).all()
     assert (found[:12] > 0).all()
-    # The values beside the hole are not darkened by it.
+    # The hole does not darken the values next to it.
     np.testing.assert_allclose(found[8:12, :, 0].mean(1), [54, 58, 62, 66], atol=6)
     assert (found[24:28, :, 0] > 120).all()
 
 
 @pytest.mark.kept("geotiff-png")
-def test_geotiff_into_a_png(outcome):
+def test_nodata_of_a_geotiff_becomes_alpha_in_a_png(outcome):
     array = np.dstack([ramp] * 3)
     array[6:12] = 0
     result = outcome(tiff(array, geo(nodata="0"), photometric="rgb"))

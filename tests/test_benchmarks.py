@@ -1,4 +1,4 @@
-"""The counted operations against published figures, and the commands on a tiny case."""
+"""Counted operations against published figures, and the benchmark commands on tiny cases."""
 
 import json
 import os
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def generator_macs(nf, gc, nb):
-    """Per LR pixel, x4, by hand: 3x3 kernels; conv_up1 on 4 pixels, the last three on 16."""
+    """Returns MACs per LR pixel at x4: conv_up1 runs on 4 pixels, the last three on 16."""
     dense = sum((nf + index * gc) * (gc if index < 4 else nf) for index in range(5))
     trunk = 3 * nf + nb * 3 * dense + nf * nf
     return 9 * (trunk + 4 * nf * nf + 16 * (nf * nf + nf * nf + 3 * nf))
@@ -31,12 +31,12 @@ def generator_macs(nf, gc, nb):
 
 @pytest.mark.parametrize(("nf", "gc", "nb"), [(64, 32, 23), (64, 32, 6), (8, 5, 2)])
 @pytest.mark.parametrize("form", [{}, {"unroll": True}, {"remat": True}])
-def test_generator_count(nf, gc, nb, form):
+def test_generator_macs_equal_a_count_by_hand(nf, gc, nb, form):
     module = RRDBNet(num_features=nf, num_growth=gc, num_blocks=nb, **form)
     assert flops.forward_macs(module, (2, 8, 6, 3)) == 96 * generator_macs(nf, gc, nb)
 
 
-def test_counts_are_the_published_ones():
+def test_counts_equal_the_published_figures():
     generator, discriminator, vgg = RRDBNet(), Discriminator(), VGGFeatures()
     hr = (1, 128, 128, 3)
     assert 2e-6 * flops.forward_macs(generator, (1, 1, 1, 3)) == pytest.approx(35.85, abs=5e-3)
@@ -48,7 +48,7 @@ def test_counts_are_the_published_ones():
     assert step / 1e12 == pytest.approx(3.09, abs=5e-3)
 
 
-def test_count_of_gradients_and_products():
+def test_products_loops_and_gradients_are_counted():
     x, w = jnp.zeros((5, 7)), jnp.zeros((7, 3))
     assert flops.count_macs(jnp.matmul, x, w) == 5 * 7 * 3
     loop = lambda x, w: jax.lax.scan(lambda c, _: (c @ w @ w.T, None), x, None, 4)[0]  # noqa: E731
@@ -61,7 +61,7 @@ def side(name, run, build=None):
     return timing.Side(name, "float32", build or (lambda: run), timing.host_peak)
 
 
-def test_sides_take_turns_and_one_that_fails_stays_alone():
+def test_sides_take_turns_and_a_failing_side_does_not_stop_the_others():
     calls = []
 
     def fails():
@@ -70,7 +70,7 @@ def test_sides_take_turns_and_one_that_fails_stays_alone():
     sides = [side("a", lambda: calls.append("a")), side("b", fails), side("c", None, fails)]
     sides.append(side("d", lambda: calls.append("d") or 3.0))
     found = timing.measure(sides, 2)
-    assert "".join(calls) == "aaddadad"  # the first, the one for the memory, then in turn
+    assert "".join(calls) == "aaddadad"  # once to compile, once for memory, then in turns
     assert found["b"]["ms"] is found["c"]["ms"] is None
     assert found["b"]["reason"] == found["c"]["reason"] == "RuntimeError: no compiler"
     assert found["d"]["result"] == 3.0
@@ -78,12 +78,12 @@ def test_sides_take_turns_and_one_that_fails_stays_alone():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_host_peak_is_what_a_run_takes():
+def test_host_peak_is_the_memory_that_a_run_allocates():
     def run():
         np.ones(40_000_000, np.uint8)
         np.ones(30_000_000, np.uint8)
 
-    # Linux counts resident memory to a few dozen pages for each thread.
+    # Linux counts resident memory with an error of a few dozen pages per thread.
     assert 39e6 < timing.host_peak(run) < 45e6
 
 
@@ -117,7 +117,7 @@ def check_line(line, sides, unit, tflop):
             assert line["speedup_over"][name] == pytest.approx(ratio, rel=2e-3)
 
 
-def test_upscale_command(tmp_path):
+def test_the_upscale_command_prints_consistent_results(tmp_path):
     pytest.importorskip("torch", reason="needs torch: make peers")
     peers = "torch,onnxruntime" if results.missing("onnxruntime") == [] else "torch"
     done = run("upscale", "--size=8x6", f"--peer={peers}")
@@ -139,7 +139,7 @@ def test_upscale_command(tmp_path):
 
 
 @pytest.mark.parametrize("stage", ["psnr", pytest.param("gan", marks=pytest.mark.slow)])
-def test_train_step_command(stage):
+def test_the_train_step_command_prints_consistent_results(stage):
     pytest.importorskip("torch", reason="needs torch: make peers")
     done = run("train_step", "--batch=2", "--patch=32", "--features=conv1_2", f"--stage={stage}")
     assert done.returncode == 0, done.stderr
@@ -151,20 +151,20 @@ def test_train_step_command(stage):
         "gan": flops.gan_step_flop(generator, discriminator, vgg, 2, 32),
     }[stage]
     check_line(line, ["ours", "torch_shipped", "torch_tuned"], "images_per_s", flop / 1e12)
-    # The peer does the same work: from the same weights it has the same loss.
+    # The peer does the same work: with the same weights it has the same loss.
     losses = [measured["first_loss"] for measured in line["sides"].values()]
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-3)
 
 
-@pytest.mark.slow  # `test_train_step_command` takes this step, too
-def test_psnr_step_alone():
+@pytest.mark.slow  # the test above runs this step too
+def test_the_psnr_step_is_measured_without_a_peer():
     line = train_step.measure_case("psnr", 8, 32, 1, (), None, "float32", (), 1, 4, 2)
     generator = RRDBNet(num_features=4, num_growth=2, num_blocks=1)
     check_line(line, ["ours"], "images_per_s", flops.psnr_step_flop(generator, 8, 8) / 1e12)
     assert line["speedup_over"] == {}
 
 
-def test_table_tells_why_a_side_is_missing(tmp_path):
+def test_the_table_says_why_a_side_is_missing(tmp_path):
     line = upscale.measure_case(1, "8", "float32", (), 1, 4, 2)
     line["sides"]["torch_tuned"] = {"precision": "float32", "ms": None, "reason": "no compiler"}
     file = tmp_path / "results.jsonl"
@@ -188,26 +188,26 @@ def test_table_tells_why_a_side_is_missing(tmp_path):
         (table.main, ["none.jsonl"], "none.jsonl: No such file"),
     ],
 )
-def test_wrong_input(main, flags, message):
+def test_wrong_arguments_are_refused(main, flags, message):
     with pytest.raises(InputError, match=message):
         main(flags)
 
 
-def test_missing_peer(monkeypatch):
+def test_a_missing_peer_is_reported_with_its_install_command(monkeypatch):
     monkeypatch.setattr(results.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"needs torch: pip install '\.\[bench\]'"):
         upscale.main(["--peer=torch"])
 
 
-def test_lines_of_others_are_refused(tmp_path):
+def test_lines_of_other_benchmarks_are_refused(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"benchmark": "another"}\n')
     with pytest.raises(InputError, match="line 1: is not a result of a benchmark"):
         table.read_lines([tmp_path / "a.jsonl"])
 
 
 def test_memory_does_not_grow_with_the_image(tmp_path, monkeypatch):
-    """The command's peak: 37 MiB of result more, or 148 as it is computed, in the same memory."""
-    monkeypatch.delenv("XLA_FLAGS")  # the tests' compiles fast and runs slowly
+    """The peak stays the same for a result that is 37 MiB larger (148 MiB as float32)."""
+    monkeypatch.delenv("XLA_FLAGS")  # the flags for tests compile fast but run slowly
     module = RRDBNet(num_features=4, num_growth=2, num_blocks=1)
     variables = jax.jit(module.init)(jax.random.key(0), np.zeros((1, 8, 8, 3), np.float32))
     model = tmp_path / "model.safetensors"
@@ -216,7 +216,7 @@ def test_memory_does_not_grow_with_the_image(tmp_path, monkeypatch):
         height: memory.measure(str(model), height, 280, ".png", ["--tile=160", "--overlap=32"])[
             "peak_mib"
         ]
-        for height in (1200, 4000)  # in the smaller one all queues are full already
+        for height in (1200, 4000)  # the smaller one already fills all queues
     }
     assert peaks[4000] - peaks[1200] < 25, peaks
 
@@ -238,14 +238,14 @@ def test_plots_are_drawn(tmp_path):
         assert read_image(tmp_path / "plots" / f"{name}.png").std() > 5
 
 
-def test_overlap_is_measured_against_the_whole():
-    """No difference where the overlap is twice what the network sees, and some where it is not."""
+def test_overlap_is_measured_against_the_untiled_result():
+    """There is no difference where the overlap is twice the receptive field, and some below."""
     module = RRDBNet(num_features=4, num_growth=2, num_blocks=1, scale=2)
     shapes = jax.eval_shape(module.init, jax.random.key(0), np.zeros((1, 8, 8, 3), np.float32))
     rng = np.random.default_rng(0)
     draw = lambda s: rng.normal(0, max(np.prod(s.shape[-4:-1]), 25) ** -0.5, s.shape)  # noqa: E731
     variables = jax.tree.map(lambda s: draw(s).astype(np.float32), shapes)
     image = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    little, enough = overlap.measure(module, variables, image, (8, 2 * module.receptive_field))
-    assert little["largest"] > 1 > 1e-3 > enough["largest"]
-    assert little["percentile_99_9"] <= little["largest"]
+    small, large = overlap.measure(module, variables, image, (8, 2 * module.receptive_field))
+    assert small["largest"] > 1 > 1e-3 > large["largest"]
+    assert small["percentile_99_9"] <= small["largest"]

@@ -1,4 +1,4 @@
-"""Which networks are meant, given or left out."""
+"""Which networks and weights the model arguments select, and which combinations are refused."""
 
 import pytest
 
@@ -18,7 +18,7 @@ from esrgan_jax.interop.zoo import fetch
         ({"model": "m", "psnr_model": "p", "alpha": 0.25}, {"p": 0.75, "m": 0.25}),
     ],
 )
-def test_the_package_stands_in_where_no_model_is_named(given, expected):
+def test_arguments_select_models_and_weights(given, expected):
     assert weighted_models(**given) == list(expected.items())
 
 
@@ -36,6 +36,6 @@ def test_the_package_stands_in_where_no_model_is_named(given, expected):
         ({"model": {"m": 0.5, "n": 0.5}, "psnr_model": "p", "alpha": 0.5}, "not both"),
     ],
 )
-def test_what_does_not_fit_together(given, message):
+def test_arguments_that_contradict_each_other_are_refused(given, message):
     with pytest.raises(InputError, match=message):
         weighted_models(**given)

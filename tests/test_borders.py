@@ -1,4 +1,4 @@
-"""Images that fill a part of their tile: as if the network were run on each alone."""
+"""An image that fills only part of its tile gives the same result as the image alone."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from esrgan_jax.models.srresnet import SRResNet
 
 NETWORKS = {
     "RRDB": RRDBNet(num_features=8, num_growth=4, num_blocks=2),
-    "folding": RRDBNet(num_features=8, num_growth=4, num_blocks=1, scale=2, unshuffle=2),
+    "unshuffle": RRDBNet(num_features=8, num_growth=4, num_blocks=1, scale=2, unshuffle=2),
     "pixelshuffle": RRDBNet(num_features=8, num_growth=4, num_blocks=1, upsampler="pixelshuffle"),
     "x3": RRDBNet(num_features=8, num_growth=4, num_blocks=1, scale=3, plus=True, unroll=True),
     "SRResNet": SRResNet(num_features=8, num_blocks=1),
@@ -21,7 +21,7 @@ NETWORKS = {
 
 @pytest.fixture(scope="module", params=NETWORKS)
 def network(request):
-    """A module and variables that make visible images, batch statistics among them."""
+    """Returns a module and random variables whose results are not flat."""
     module = NETWORKS[request.param]
     shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
     rng = np.random.default_rng(0)
@@ -35,7 +35,7 @@ def network(request):
     return module, jax.tree_util.tree_map_with_path(draw, shapes)
 
 
-def bordered(module, variables, lr, sizes, border):
+def apply_with_borders(module, variables, lr, sizes, border):
     def apply(variables, lr, sizes):
         with borders(sizes, lr.shape[1], lr.shape[2], border):
             return module.apply(variables, lr)
@@ -47,17 +47,17 @@ SIZES = [(12, 16), (2, 10)]
 
 
 def images(rng):
-    """Two images in tiles of 16 x 16, zero beyond."""
+    """Returns two images in tiles of 16 x 16, which are zero outside the images."""
     lr = np.zeros((2, 16, 16, 3), np.float32)
     for tile, (height, width) in zip(lr, SIZES, strict=True):
         tile[:height, :width] = rng.uniform(0, 1, (height, width, 3))
     return lr
 
 
-def test_zeros_begin_where_each_image_ends(network, rng):
+def test_zero_padding_starts_at_the_edge_of_each_image(network, rng):
     module, variables = network
     lr = images(rng)
-    result = bordered(module, variables, lr, SIZES, "zero")
+    result = apply_with_borders(module, variables, lr, SIZES, "zero")
     for tile, sr, (height, width) in zip(lr, result, SIZES, strict=True):
         alone = np.asarray(jax.jit(module.apply)(variables, tile[None, :height, :width]))[0]
         assert alone.std() > 0.01
@@ -66,7 +66,7 @@ def test_zeros_begin_where_each_image_ends(network, rng):
 
 
 def padded_by(mode):
-    """Continues the input of every convolution by NumPy's rule instead of with zeros."""
+    """Makes every convolution pad its input with a mode of np.pad instead of with zeros."""
 
     def intercept(layer, args, kwargs, context):
         module = context.module
@@ -81,10 +81,10 @@ def padded_by(mode):
 
 
 @pytest.mark.parametrize(("border", "mode"), [("mirror", "symmetric"), ("wrap", "wrap")])
-def test_textures_go_on_in_every_convolution(network, rng, border, mode):
+def test_mirror_and_wrap_pad_the_input_of_every_convolution(network, rng, border, mode):
     module, variables = network
     lr = images(rng)
-    result = bordered(module, variables, lr, SIZES, border)
+    result = apply_with_borders(module, variables, lr, SIZES, border)
     for tile, sr, (height, width) in zip(lr, result, SIZES, strict=True):
         with padded_by(mode):
             apply = jax.jit(lambda variables, lr: module.apply(variables, lr))
@@ -93,17 +93,17 @@ def test_textures_go_on_in_every_convolution(network, rng, border, mode):
         np.testing.assert_allclose(filled, alone, rtol=0, atol=1e-5)
 
 
-def test_a_wrapped_texture_may_begin_anywhere(network, rng):
+def test_wrap_commutes_with_shifts(network, rng):
     module, variables = network
     lr = rng.uniform(0, 1, (1, 16, 12, 3)).astype(np.float32)
     lr = np.concatenate([lr, np.roll(lr, (6, 4), (1, 2))])
-    first, second = bordered(module, variables, lr, [(16, 12)] * 2, "wrap")
+    first, second = apply_with_borders(module, variables, lr, [(16, 12)] * 2, "wrap")
     moved = np.roll(first, (6 * module.scale, 4 * module.scale), (0, 1))
     np.testing.assert_allclose(second, moved, rtol=0, atol=1e-5)
 
 
-def test_the_field_is_as_far_as_a_pixel_can_reach(network, rng):
-    """The derivative of a result is zero beyond its field, and not far before that ends."""
+def test_the_receptive_field_bounds_the_gradient(network, rng):
+    """The gradient is zero outside the receptive field and reaches nearly to its end."""
     module, variables = network
     side = 2 * module.receptive_field + 10
     middle = side // 2

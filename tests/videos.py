@@ -20,7 +20,7 @@ SAME_SIZE: dict[str, Any] = {"height": HEIGHT, "width": WIDTH}
 
 
 def images(count, height=HEIGHT, width=WIDTH):
-    """Yields smooth, different frames; a swap or rotation shows even after lossy coding."""
+    """Yields smooth frames that all differ: swaps and rotations show even after lossy coding."""
     y, x = np.mgrid[:height, :width]
     for i in range(count):
         rgb = [255 * x / width, 255 * y / height, np.full((height, width), 20 * i % 256)]
@@ -41,19 +41,19 @@ def make(
     options=None,
     metadata=None,
     aspect=None,
-    **about,
+    **container_metadata,
 ):
-    """Writes a small video; `frames` are RGB arrays or av.VideoFrames."""
+    """Writes a small video of RGB arrays or av.VideoFrames; returns `path`."""
     frames = list(images(len(times)) if frames is None else frames)
-    # MB-tree off: it reads memory that x264 has not written, and every video would be another one.
-    steady = {"crf": "1", "x264-params": "mbtree=0"}
-    options = options or (steady if "264" in codec else {})
+    # MB-tree is off: it reads uninitialised memory in x264, which makes every video different.
+    deterministic = {"crf": "1", "x264-params": "mbtree=0"}
+    options = options or (deterministic if "264" in codec else {})
     first = frames[0]
     height, width = (
         first.shape[:2] if isinstance(first, np.ndarray) else (first.height, first.width)
     )
     with av.open(str(path), "w") as output:
-        output.metadata.update(about)
+        output.metadata.update(container_metadata)
         video_stream = output.add_stream(codec, rate=25, options=options, time_base=time_base)
         video_stream.width, video_stream.height, video_stream.pix_fmt = width, height, kind
         for name, value in (tags or {}).items():
@@ -70,9 +70,9 @@ def make(
         if text:
             text.metadata.update(language="deu", title="Untertitel")
             text.disposition = av.stream.Disposition.forced
-        if "chapter" in about:
+        if "chapter" in container_metadata:
             chapter = {"id": 1, "start": 0, "end": 300, "time_base": MS}
-            output.set_chapters([chapter | {"metadata": {"title": about["chapter"]}}])
+            output.set_chapters([chapter | {"metadata": {"title": container_metadata["chapter"]}}])
         output.start_encoding()
         for begin, length, words in subtitles:
             packet = av.Packet(words.encode())
@@ -98,10 +98,10 @@ def make(
 
 
 def remux(source, target, attachments=(), stutter=False):
-    """Copies a video, with attachments, or with pairs of audio packets at one time."""
+    """Copies a video with attachments; with `stutter`, pairs of audio packets share one time."""
     with av.open(str(source)) as original, av.open(str(target), "w") as output:
-        routes = [output.add_stream_from_template(s, opaque=True) for s in original.streams]
-        for before, after in zip(original.streams, routes, strict=True):
+        copies = [output.add_stream_from_template(s, opaque=True) for s in original.streams]
+        for before, after in zip(original.streams, copies, strict=True):
             after.metadata.update(before.metadata)
             after.disposition = before.disposition
         output.metadata.update(original.metadata)
@@ -115,25 +115,26 @@ def remux(source, target, attachments=(), stutter=False):
                     count += 1
                     last = packet.pts if count % 2 else last
                     packet.pts = packet.dts = last
-                packet.stream = routes[packet.stream.index]
+                packet.stream = copies[packet.stream.index]
                 output.mux(packet)
     return target
 
 
 def doubled(frames):
-    """Repeats every pixel, as an upscaler by two."""
+    """Yields each frame at twice the size, every pixel repeated."""
     for frame in frames:
         yield frame.repeat(2, 0).repeat(2, 1)
 
 
 def doubled_in_batches(frames):
+    """Same as `doubled`, but reads five frames before it yields their results."""
     frames = iter(frames)
     while batch := [frame for _, frame in zip(range(5), frames, strict=False)]:
         yield from doubled(batch)
 
 
 def upscaled(source, target, upscale=doubled, **options):
-    """Writes `source` at twice the size; returns `target`."""
+    """Upscales a video by two and checks that no other file is left; returns `target`."""
     video = open_video(source)
     size: dict[str, Any] = {"height": 2 * video.height, "width": 2 * video.width}
     write_video(video, target, upscale, **size, **options)
@@ -142,7 +143,7 @@ def upscaled(source, target, upscale=doubled, **options):
 
 
 def packets(path, kind):
-    """Returns (time, duration, bytes) of the packets of the first stream of a kind, in seconds."""
+    """Returns (time, duration, bytes) of each packet of the first stream of a kind, in seconds."""
     with av.open(str(path)) as video:
         stream = video.streams.get({kind: 0})[0]
         return [
@@ -180,7 +181,7 @@ def damage(path, cut=None, spoil=None):
     if spoil is not None:
         with av.open(str(path)) as video:
             packet = [p for p in video.demux(video=0) if p.size][spoil]
-            place = data.index(bytes(packet))
-            data[place : place + packet.size] = b"\xff" * packet.size
+            offset = data.index(bytes(packet))
+            data[offset : offset + packet.size] = b"\xff" * packet.size
     path.write_bytes(data[:cut])
     return path

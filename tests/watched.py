@@ -1,4 +1,4 @@
-"""Reads a file that may be hostile, and tells if more came of it than tensors or a sentence."""
+"""Reads weight files that may be hostile, and asserts that reading them does no harm."""
 
 import codecs
 import os
@@ -14,8 +14,8 @@ from esrgan_jax.interop import discriminator_names, rrdb_names, vgg_names
 from esrgan_jax.interop.weight_file import read_tensors
 
 SECONDS = 5.0
-MEMORY = 33 * 2**20  # beside twice the file's size; `mapped_file.Stream` gives any file 32 MiB
-# What Python reports of code that runs, and of doing what no reader does.
+MEMORY = 33 * 2**20  # on top of twice the file's size; `mapped_file.Stream` allows 32 MiB
+# Audit events of running code and of other actions that a reader never takes.
 FORBIDDEN = (
     *("exec", "import", "code.", "marshal.", "pickle.", "shelve.", "ctypes.", "gc.", "sys.set"),
     *("os.", "subprocess.", "socket.", "shutil.", "pty.", "webbrowser.", "urllib.", "http."),
@@ -23,7 +23,7 @@ FORBIDDEN = (
 HARMLESS = ("os.putenv", "os.truncate")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
-TEMPORARY = tempfile.gettempdir()  # asked for inside an audit hook, it would wait for itself
+TEMPORARY = tempfile.gettempdir()  # inside an audit hook this call would deadlock
 _watching = False
 _seen: list[str] = []
 
@@ -41,16 +41,16 @@ def _audit(event: str, arguments: tuple) -> None:
 
 
 for _codec in ("ascii", "latin-1", "utf-8", "cp437", "raw_unicode_escape", "unicode_escape"):
-    codecs.lookup(_codec)  # pickletools' and zipfile's, imported on first use
+    codecs.lookup(_codec)  # pickletools and zipfile import these on first use
 sys.addaudithook(_audit)
 
 
 def read_watched(path: Path) -> str:
-    """Reads the file as every network; "read", or the sentence that refuses it.
+    """Reads a file as weights of every network; returns "read" or the message that refuses it.
 
     Raises:
-        AssertionError: Something was run or written, or it took too long or too much memory.
-        Exception: Anything but InputError is a bug of the reader.
+        AssertionError: Code ran, a file was written, or it took too much time or memory.
+        Exception: Any error other than InputError is a bug in the reader.
     """
     global _watching
     _seen.clear()
@@ -59,9 +59,9 @@ def read_watched(path: Path) -> str:
     _watching = True
     try:
         tensors = read_tensors(path)
-        said = "read"
+        result = "read"
     except InputError as error:
-        tensors, said = {}, str(error)
+        tensors, result = {}, str(error)
     finally:
         _watching = False
         peak = tracemalloc.get_traced_memory()[1]
@@ -77,7 +77,7 @@ def read_watched(path: Path) -> str:
             _watching = False
     seconds = time.monotonic() - start
     assert not _seen, _seen
-    assert said == "read" or (str(path) in said and len(said) < 2000), said
+    assert result == "read" or (str(path) in result and len(result) < 2000), result
     assert peak <= 2 * path.stat().st_size + MEMORY, f"{peak:,} bytes of memory"
     assert seconds < SECONDS, f"{seconds:.1f} s"
-    return said
+    return result
