@@ -56,14 +56,25 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
         else:
             known = text[:2] in flags and f"-{name}" not in flags
         if re.match(r"--?[^\W\d]", text) and not known:
-            word = name.lstrip("-").replace("-", "_").lower()
-            words = [flag[2:] for flag in flags if flag.startswith("--")]
-            begun = [flag for flag in words if flag.startswith(word) and name.startswith("--")]
-            meant = did_you_mean(word, begun or words, 0 if begun else 0.6)
+            meant = _similar(name, [flag[2:] for flag in flags if flag.startswith("--")])
             meant = meant.replace("mean ", "mean --") or " --help lists all"
             raise InputError(f"there is no flag {name}.{meant}")
     # Inputs may come between flags. But then argparse ignores a --.
     return parser.parse_args(argv) if "--" in argv else parser.parse_intermixed_args(argv)
+
+
+def _similar(name: str, flags: Sequence[str]) -> str:
+    """Returns " Did you mean X?" with the flag most similar to the unknown flag `name`, or ""."""
+    word = name.lstrip("-").replace("-", "_").lower()
+    begun = [flag for flag in flags if flag.startswith(word) and name.startswith("--")]
+    # --psnr_model of another command is --psnr here; "hr" in --threads means nothing.
+    held = [flag for flag in flags if re.search(rf"(^|_){flag}|{flag}(_|$)", word)]
+    return (
+        did_you_mean(word, begun, 0)
+        or did_you_mean(word, flags, 0.8)  # misspelt
+        or did_you_mean(word, held, 0)
+        or did_you_mean(word, flags)
+    )
 
 
 def _fail(message: str) -> NoReturn:

@@ -1,5 +1,6 @@
 """The metrics of a run: its lines, what a resumed run keeps of them, and TensorBoard's files."""
 
+import contextlib
 import errno
 import json
 import math
@@ -143,25 +144,38 @@ def test_a_writer_has_no_thread_of_its_own(tmp_path):
 needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux' /dev/full")
 
 
+@contextlib.contextmanager
+def full_disk(mode):
+    """Opens /dev/full, and closes it although what it has buffered cannot be written."""
+    file = Path("/dev/full").open(mode)  # noqa: SIM115
+    try:
+        yield file
+    finally:
+        with contextlib.suppress(OSError):
+            file.close()
+
+
 @needs_full
 def test_a_full_disk_ends_with_a_sentence(tmp_path):
     """/dev/full in place of the lines."""
     (tmp_path / "run").mkdir()
     writer = MetricWriter(tmp_path / "run", 0)
-    writer.file = Path("/dev/full").open("w")  # noqa: SIM115
+    writer.file.close()
     message = r"run: could not be written: no space left on the disk, \S+ .iB are free in \S+run; m"
-    with pytest.raises(RunError, match=message), writer:
-        writer.scalars(1, {"l_g": 0.5})  # and closing it, which cannot either, says nothing else
+    with full_disk("w") as writer.file, pytest.raises(RunError, match=message), writer:
+        writer.scalars(1, {"l_g": 0.5})  # closing fails too, and adds no second error
 
 
 @needs_full
 def test_a_full_disk_never_makes_tensorboard_wait(tmp_path, monkeypatch):
-    """/dev/full in place of its file: told when points leave memory, at the latest at the end."""
+    """/dev/full in place of its file: fails when points leave memory, at the latest at the end."""
     for flush, steps in ((0.0, 1), (1e9, 500), (1e9, 1)):
         monkeypatch.setattr(metric_writer, "FLUSH", flush)
         writer = MetricWriter(tmp_path, 0)
-        writer.board._py_recordio_writer._writer = Path("/dev/full").open("wb")  # noqa: SIM115
-        with pytest.raises(RunError, match="no space left on the disk"), writer:  # noqa: PT012
+        records = writer.board._py_recordio_writer
+        records._writer.close()
+        full = pytest.raises(RunError, match="no space left on the disk")
+        with full_disk("wb") as records._writer, full, writer:
             for step in range(1, steps + 1):
                 writer.plot(step, {"l_g": 0.5})
 

@@ -1,5 +1,7 @@
 """Networks by name, and a third architecture that nothing but the table of generators knows."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,7 @@ from esrgan_jax.errors import InputError
 from esrgan_jax.models.conv import Conv
 from esrgan_jax.models.discriminator import Discriminator
 from esrgan_jax.models.generator import Generator
+from esrgan_jax.setting_rule import whole
 from esrgan_jax.training import run_config
 from esrgan_jax.training.setting_rules import rules
 from esrgan_jax.training.settings import check_settings
@@ -62,10 +65,29 @@ def test_a_third_architecture_is_saved_by_its_name_and_read_again(third, tmp_pat
         save_generator(tmp_path / "net.npz", module, variables)
 
 
-@pytest.mark.parametrize("name", models.GENERATORS)
-def test_settings_are_fields(name):
-    network = models.GENERATORS[name]
-    assert network.settings.keys() <= models.field_names(network)
+@pytest.mark.parametrize("networks", [models.GENERATORS, models.DISCRIMINATORS])
+def test_settings_are_fields(networks):
+    for network in networks.values():
+        assert network.settings.keys() <= models.field_names(network)
+
+
+def test_a_second_discriminator_has_settings_of_its_own(monkeypatch):
+    class Second(nn.Module):
+        settings: ClassVar = {"depth": whole(1)}
+        depth: int = 1
+
+    monkeypatch.setitem(models.DISCRIMINATORS, "second", Second)
+    config = x4.get_config()
+    config.discriminator = {"name": "second", "depth": 3}
+    check_settings(config)
+    known = {key for key in rules(config.to_dict()) if key.startswith("discriminator.")}
+    assert known == {"discriminator.name", "discriminator.depth"}
+    config.discriminator = {"name": "second", "depth": 0}
+    with pytest.raises(InputError, match=r"^discriminator\.depth is 0: take a whole number"):
+        check_settings(config)
+    config.discriminator = {"name": "second", "num_features": 64}
+    with pytest.raises(InputError, match=r"^discriminator\.num_features is not a setting"):
+        check_settings(config)
 
 
 def test_a_third_architecture_has_settings(third):

@@ -10,11 +10,6 @@ from esrgan_jax.errors import RunError
 from esrgan_jax.files import bytes_text
 from esrgan_jax.images.output_formats import OUTPUT_FORMATS
 
-# Typical size of a file, relative to its pixels, for photographs upscaled x4. Drawings take less.
-USUAL = {"png": 0.4, "tiff": 0.5, "gif": 0.3, "webp": 0.15, "jpeg": 0.1, "heif": 0.05}
-# Smallest size: Deflate compresses by 1,032 at most, and a block of a JPEG has 14 bits.
-LEAST = {"png": 1 / 1032, "tiff": 1 / 1032, "jpeg": 14 / 8 / 192}
-
 
 def shortage(sizes: Iterable[tuple[Path, int]]) -> dict[Path, str]:
     """Returns warnings for folders whose disks have less space than the results usually take.
@@ -38,9 +33,9 @@ def shortage(sizes: Iterable[tuple[Path, int]]) -> dict[Path, str]:
         folder = next(parent for parent in path.parents if parent.is_dir())
         disk = os.stat(folder).st_dev
         folders.setdefault(disk, folder)
-        saver = OUTPUT_FORMATS[path.suffix.lower()].saver
-        usual[disk] += round(size * USUAL[saver])
-        least[disk] += int(size * LEAST.get(saver, 0)) + 1
+        to = OUTPUT_FORMATS[path.suffix.lower()]
+        usual[disk] += round(size * to.usual)
+        least[disk] += int(size * to.least) + 1
     free = {disk: shutil.disk_usage(folder).free for disk, folder in folders.items()}
     for disk, size in least.items():
         if size > free[disk]:

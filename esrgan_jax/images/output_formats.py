@@ -1,5 +1,6 @@
 """The output formats and what each can hold: bit depth, size, alpha, animation."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -8,39 +9,85 @@ from esrgan_jax.errors import InputError
 
 
 class Format(NamedTuple):
-    """What a format can hold.
+    """How a format is written, and what it can hold.
 
     Attributes:
         saver: Its name in libvips.
+        options: Options of libvips' saver, in addition to those that depend on the image.
+        usual: Typical size of a file divided by that of its pixels, for photographs upscaled x4.
+            Drawings take less.
+        least: The least possible size of a file divided by that of its pixels; 0 if not known.
+        quality: The default quality, 1 to 100; None if it has no such setting.
         depths: Bits per channel; 32 is floating point.
         side: The largest width or height in pixels.
         alpha: Whether it holds transparency.
         frames: Whether it holds animations.
-        lossy: Whether it has a quality setting.
         lossless: Whether it can keep every pixel exactly.
     """
 
     saver: str
+    options: Mapping[str, object]
+    usual: float
+    least: float = 0
+    quality: int | None = None
     depths: tuple[int, ...] = (8,)
     side: int = 2**31 - 1
     alpha: bool = True
     frames: bool = False
-    lossy: bool = True
     lossless: bool = True
 
+    @property
+    def lossy(self) -> bool:
+        """Whether it has a quality setting."""
+        return self.quality is not None
 
-_JPEG = Format("jpeg", side=65_535, alpha=False, lossless=False)
-_TIFF = Format("tiff", (8, 16, 32), lossy=False)
+
+_DEFLATE = 1 / 1032  # it compresses by 1,032 at most
+_JPEG = Format(
+    "jpeg",
+    {"subsample_mode": "off"},  # optimize_coding would hold all coefficients in memory
+    usual=0.1,
+    least=14 / 8 / 192,  # a block of 8x8 pixels has at least 14 bits
+    quality=95,
+    side=65_535,
+    alpha=False,
+    lossless=False,
+)
+_TIFF = Format("tiff", {"compression": "deflate"}, usual=0.5, least=_DEFLATE, depths=(8, 16, 32))
 OUTPUT_FORMATS = {
-    ".avif": Format("heif", (8, 16), side=32_768),  # the largest that libavif reads
-    ".gif": Format("gif", side=65_535, frames=True, lossy=False, lossless=False),
+    ".avif": Format(
+        "heif",
+        # More effort takes ten times as long and changes little at this quality.
+        {"compression": "av1", "subsample_mode": "off", "effort": 2},
+        usual=0.05,
+        quality=90,
+        depths=(8, 16),
+        side=32_768,  # the largest that libavif reads
+    ),
+    ".gif": Format(
+        "gif",
+        {"keep_duplicate_frames": True},
+        usual=0.3,
+        side=65_535,
+        frames=True,
+        lossless=False,
+    ),
     ".jfif": _JPEG,
     ".jpeg": _JPEG,
     ".jpg": _JPEG,
-    ".png": Format("png", (8, 16), lossy=False),
+    ".png": Format(
+        "png", {"compression": 6, "filter": "all"}, usual=0.4, least=_DEFLATE, depths=(8, 16)
+    ),
     ".tif": _TIFF,
     ".tiff": _TIFF,
-    ".webp": Format("webp", side=16_383, frames=True),
+    ".webp": Format(
+        "webp",
+        {"exact": True, "smart_subsample": True},
+        usual=0.15,
+        quality=95,
+        side=16_383,
+        frames=True,
+    ),
 }
 WRITABLE = tuple(OUTPUT_FORMATS)
 FORMAT_DEPTHS: dict[np.dtype, int] = {

@@ -24,7 +24,13 @@ from esrgan_jax.images.metadata.insertion import insert_jpeg_comments, insert_pn
 from esrgan_jax.images.metadata.photoshop import iptc_for
 from esrgan_jax.images.metadata.png_text import iptc_text
 from esrgan_jax.images.metadata.texts import TextPlaces, place_texts
-from esrgan_jax.images.output_formats import OUTPUT_FORMATS, WRITABLE, check_target, output_dtype
+from esrgan_jax.images.output_formats import (
+    OUTPUT_FORMATS,
+    WRITABLE,
+    Format,
+    check_target,
+    output_dtype,
+)
 from esrgan_jax.images.reader import OpenedImage
 from esrgan_jax.images.row_source import RowSource
 from esrgan_jax.images.vips import reason, save
@@ -39,7 +45,6 @@ class _StripsFailed(Exception):
         self.reason = reason
 
 
-QUALITY = {"jpeg": 95, "webp": 95, "heif": 90}
 CLASSIC_TIFF = 2**32 - 2**24  # bytes that 32-bit offsets reach, less some room for the header
 
 
@@ -73,7 +78,7 @@ def write_rows(
         like: The source image: its colour profile, EXIF, XMP, IPTC, resolution, timing and white
             are kept.
         software: The program's name, for EXIF, the text of a PNG and the comment of a GIF.
-        quality: 1 to 100, for JPEG, WebP and AVIF; None for QUALITY.
+        quality: 1 to 100, for JPEG, WebP and AVIF; None for the format's default.
         lossless: For WebP and AVIF: whether every pixel is kept exactly.
 
     Raises:
@@ -97,9 +102,10 @@ def write_rows(
         )
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
-    saver = OUTPUT_FORMATS[suffix].saver
+    to = OUTPUT_FORMATS[suffix]
+    saver = to.saver
     size = height * width * bands * frames * dtype.itemsize
-    options = _options(saver, size, dtype, quality, lossless)
+    options = _options(to, size, dtype, quality, lossless)
     bits = _avif_bits(dtype, lossless) if saver == "heif" else None
     strips = _to_stored_values(strips, bits, dtype, like.white if like else 1.0)
     further, extra, folder = {}, (), target.parent if isinstance(target, Path) else None
@@ -176,33 +182,20 @@ def write_rows(
 
 
 def _options(
-    saver: str, size: int, dtype: np.dtype, quality: int | None, lossless: bool
+    to: Format, size: int, dtype: np.dtype, quality: int | None, lossless: bool
 ) -> dict[str, object]:
     """Returns the options of libvips' saver."""
-    q = quality or QUALITY.get(saver)
-    match saver:
-        case "png":
-            return {"compression": 6, "filter": "all"}
-        case "jpeg":  # optimize_coding would hold all coefficients in memory
-            return {"Q": q, "subsample_mode": "off"}
-        case "webp":
-            return {"Q": q, "lossless": lossless, "exact": True, "smart_subsample": True}
-        case "heif":
-            return {
-                "Q": q,
-                "lossless": lossless,
-                "compression": "av1",
-                "bitdepth": _avif_bits(dtype, lossless),
-                "subsample_mode": "off",
-                "effort": 2,  # more takes ten times as long and changes little at this quality
-            }
-        case "gif":
-            return {"keep_duplicate_frames": True}
-    return {
-        "compression": "deflate",
-        "predictor": "float" if dtype == np.float32 else "horizontal",
-        "bigtiff": size > CLASSIC_TIFF,
-    }
+    options = dict(to.options)
+    if to.lossy:
+        options["Q"] = quality or to.quality
+    if to.lossy and to.lossless:
+        options["lossless"] = lossless
+    if to.saver == "heif":
+        options["bitdepth"] = _avif_bits(dtype, lossless)
+    if to.saver == "tiff":
+        options["predictor"] = "float" if dtype == np.float32 else "horizontal"
+        options["bigtiff"] = size > CLASSIC_TIFF
+    return options
 
 
 def _avif_bits(dtype: np.dtype, lossless: bool) -> int:

@@ -18,7 +18,7 @@ from esrgan_jax.models.srresnet import SRResNet
 COMPUTATION = ("dtype", "remat", "unroll", "initializer")
 GENERATORS: dict[str, type[Generator]] = {"rrdb": RRDBNet, "srresnet": SRResNet}
 Module = TypeVar("Module")
-DISCRIMINATORS: dict[str, Callable[..., nn.Module]] = {"vgg": Discriminator}
+DISCRIMINATORS = {"vgg": Discriminator}
 
 
 def create_generator(name: str = "rrdb", dtype: str = "float32", **fields: Any) -> Generator:

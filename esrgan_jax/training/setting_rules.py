@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from esrgan_jax.models import DISCRIMINATORS, GENERATORS, rrdb
-from esrgan_jax.models.discriminator import Discriminator
 from esrgan_jax.models.vgg import layer_names
 from esrgan_jax.setting_rule import (
     FLAG,
@@ -47,7 +46,6 @@ DATA: dict[str, Rule] = {
     "num_workers": whole(0, 256),
     "num_threads": whole(1, 1024),
 }
-DISCRIMINATOR: dict[str, Rule] = {"name": one_of(*DISCRIMINATORS), **Discriminator.settings}
 PSNR: dict[str, Rule] = {
     "init_from": PATH,
     "steps": whole(1),
@@ -75,15 +73,25 @@ GAN: dict[str, Rule] = PSNR | {
     "relativistic": FLAG,
     "stop_means": FLAG,
 }
-SECTIONS = {"data": DATA, "discriminator": DISCRIMINATOR, "psnr": PSNR, "gan": GAN}
+# The networks that each of these sections can describe, by name, and the one without a name.
+NETWORKS = {"generator": (GENERATORS, "rrdb"), "discriminator": (DISCRIMINATORS, "vgg")}
+SECTIONS = ("data", *NETWORKS, "psnr", "gan")
 # Settings that older configs and the package's own do not have.
 OPTIONAL = {"generator.upsampler", "discriminator.name"}
 
 
+def section_rules(config: Mapping[str, Any]) -> dict[str, dict[str, Rule]]:
+    """Returns the rules of each section, by key; those of the networks that the config names."""
+    sections = {"data": DATA, "psnr": PSNR, "gan": GAN}
+    for section, (networks, usual) in NETWORKS.items():
+        network = networks.get(str(config.get(section, {}).get("name", usual)))
+        settings = network.settings if network else {}
+        sections[section] = {"name": one_of(*networks), **settings}
+    return sections
+
+
 def rules(config: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the allowed values of each setting in words, by key, for the config's generator."""
-    name = config.get("generator", {}).get("name", "rrdb")
-    network = GENERATORS[name].settings if name in GENERATORS else {}
-    sections = {**SECTIONS, "generator": {"name": one_of(*GENERATORS), **network}}
-    inner = {f"{k}.{key}": rule for k, section in sections.items() for key, rule in section.items()}
+    """Returns the allowed values of each setting in words, by key, for the config's networks."""
+    sections = section_rules(config).items()
+    inner = {f"{k}.{key}": rule for k, section in sections for key, rule in section.items()}
     return {key: rule.what for key, rule in {**RUN, **inner}.items()}

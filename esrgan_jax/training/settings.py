@@ -9,10 +9,17 @@ import jax
 
 from esrgan_jax.errors import InputError, listed
 from esrgan_jax.imresize import EXACT_SCALES
-from esrgan_jax.models import GENERATORS, rrdb
+from esrgan_jax.models import rrdb
 from esrgan_jax.setting_rule import LARGEST_INT, Rule, one_of
 from esrgan_jax.training.run_config import Config
-from esrgan_jax.training.setting_rules import OPTIONAL, RUN, SECTIONS, STAGES
+from esrgan_jax.training.setting_rules import (
+    NETWORKS,
+    OPTIONAL,
+    RUN,
+    SECTIONS,
+    STAGES,
+    section_rules,
+)
 
 
 def check_settings(config: Config) -> None:
@@ -22,15 +29,13 @@ def check_settings(config: Config) -> None:
         InputError: A setting is wrong. The message names its key, its value and what to take.
     """
     given = config.to_dict()
-    names = (*SECTIONS, "generator")
-    for name in names:
+    for name in SECTIONS:
         if not isinstance(given.get(name), dict):
             raise InputError(f"{name} is {given.get(name)!r:.100}: take a section of settings")
-    _check_section({k: v for k, v in given.items() if k not in names}, RUN, "")
-    _check_name(given["generator"])
-    rules = GENERATORS[given["generator"].pop("name")].settings
-    _check_section(given["generator"], rules, "generator.")
-    for name, rules in SECTIONS.items():
+    _check_section({k: v for k, v in given.items() if k not in SECTIONS}, RUN, "")
+    for name in NETWORKS:
+        _check_name(name, given[name])
+    for name, rules in section_rules(given).items():
         _check_section(given[name], rules, f"{name}.")
 
 
@@ -104,10 +109,11 @@ def _check_section(given: Mapping[str, object], rules: Mapping[str, Rule], prefi
             raise InputError(f"{prefix}{key} is {value!r:.200}: take {what}")
 
 
-def _check_name(generator: Mapping[str, object]) -> None:
-    what, fits = one_of(*GENERATORS)
-    if not fits(generator.get("name")):
-        raise InputError(f"generator.name is {generator.get('name')!r:.100}: take {what}")
+def _check_name(section: str, given: Mapping[str, object]) -> None:
+    networks, usual = NETWORKS[section]
+    what, fits = one_of(*networks)
+    if not fits(given.get("name", usual)):
+        raise InputError(f"{section}.name is {given['name']!r:.100}: take {what}")
 
 
 def _check_scale(config: Config) -> None:
