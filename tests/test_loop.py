@@ -184,6 +184,43 @@ def test_in_a_thread_it_returns_the_final_state_and_tells_a_callback(config, fin
     assert len(seen) == 8
 
 
+def test_a_step_begins_before_the_values_of_the_one_before_are_fetched(
+    config, tmp_path, monkeypatch
+):
+    """In one transfer for each step, so that a device never waits for the host."""
+    config.stage, config.psnr.steps, config.eval_every, config.checkpoint_every = "psnr", 3, 9, 9
+    create, fetch, events = loop.create_stage, jax.device_get, []
+
+    class OnDevice:
+        """An array that only `jax.device_get` can read."""
+
+        def __init__(self, array, step):
+            self.array, self.step = array, step
+
+    def create_stage(*args):
+        stage = create(*args)
+
+        def step(*args):
+            events.append("step")
+            state, metrics = stage.step(*args)
+            count = events.count("step")
+            return state, {name: OnDevice(x, count) for name, x in metrics.items()}
+
+        return stage._replace(step=step)
+
+    def device_get(tree):
+        leaves = jax.tree.leaves(tree)
+        if not isinstance(leaves[0], OnDevice):
+            return fetch(tree)
+        events.append(f"values of {leaves[0].step}")
+        return fetch(jax.tree.map(lambda x: x.array, tree))
+
+    monkeypatch.setattr(loop, "create_stage", create_stage)
+    monkeypatch.setattr(jax, "device_get", device_get)
+    train_and_evaluate(config, str(tmp_path))
+    assert events == ["step", "step", "values of 1", "step", "values of 2", "values of 3"]
+
+
 def test_the_gan_stage_starts_from_the_averaged_psnr_generator(finished, config, tmp_path):
     config.gan.steps = 1
     stand_still(config)

@@ -8,7 +8,6 @@ from typing import Any
 
 import grain
 import jax
-import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
@@ -61,10 +60,10 @@ def train_and_evaluate(
     Args:
         config: As `configs/x4.py` returns it.
         workdir: Folder for config.json, psnr/ and gan/.
-        callback: Called as `callback(step, metrics)` after every step, with its losses and gradient
-            norms, and after every validation, with its scores (`val_psnr_y` and others). Each stage
-            counts its steps from 1. The device already computes the next step meanwhile. An
-            exception from the callback ends the run; earlier checkpoints stay.
+        callback: Called as `callback(step, metrics)` after every step, with its losses, gradient
+            norms and learning rates, and after every validation, with its scores (`val_psnr_y` and
+            others). Each stage counts its steps from 1. The device already computes the next step
+            meanwhile. An exception from the callback ends the run; earlier checkpoints stay.
 
     Returns:
         The state after the last step of the last stage, on the devices.
@@ -167,11 +166,7 @@ def train_stage(
                 loss = values.get("l_g_total", values["l_g_pix"])
                 progress.note = f"{progress.rate * batch_size:.1f} images/s, loss {loss:.4f}"
                 if step % config.log_every == 0 or step == steps:
-                    rates = {
-                        name: float(np.asarray(rate(step - 1)))
-                        for name, rate in stage.schedules.items()
-                    }
-                    writer.scalars(step, values | rates)
+                    writer.scalars(step, values)
                     waited = sum(waits) / max(len(waits), 1)
                     waits.clear()
                     writer.plot(step, {"steps_per_s": progress.lap(), "data_wait_s": waited})
@@ -260,7 +255,7 @@ def _finished(config: Config, stage: Stage, workdir: epath.Path, validates: bool
 
 def _finite(metrics: dict[str, jax.Array], where: str, folder: epath.Path) -> dict[str, float]:
     """Returns the metrics as numbers; RunError naming those that are not finite."""
-    values = {name: np.asarray(value).item() for name, value in metrics.items()}
+    values = {name: value.item() for name, value in jax.device_get(metrics).items()}
     broken = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
     if broken:
         saved = "No checkpoint is saved yet. "

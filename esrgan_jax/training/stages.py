@@ -14,6 +14,7 @@ import optax
 from flax import linen as nn
 from jax.sharding import Mesh
 
+from esrgan_jax import sharding
 from esrgan_jax.errors import InputError
 from esrgan_jax.interop.vgg_names import load_vgg, missing_layers
 from esrgan_jax.models import (
@@ -37,6 +38,8 @@ from esrgan_jax.training.train_state import (
     multistep_schedule,
 )
 
+Step = Callable[[TrainState, Params, steps.Batch], tuple[TrainState, steps.Metrics]]
+
 
 class Stage(NamedTuple):
     """A training stage.
@@ -44,13 +47,14 @@ class Stage(NamedTuple):
     Attributes:
         name: "psnr" or "gan"; also the name of its folder and of its section in the config.
         create: Creates a train state from a random key.
-        step: Jitted: state (donated), frozen VGG parameters, batch -> state, metrics.
-        schedules: Learning rates by their names in logs.
+        step: Jitted: state (donated), frozen VGG parameters, batch -> state, metrics. The metrics
+            are those of `steps` and the learning rates.
+        schedules: Learning rates by their names in the metrics.
     """
 
     name: str
     create: Callable[[jax.Array], TrainState]
-    step: Callable[[TrainState, Params, steps.Batch], tuple[TrainState, steps.Metrics]]
+    step: Any  # a `Step` that can be lowered, which JAX's types cannot say
     schedules: Mapping[str, optax.Schedule]
 
 
@@ -74,12 +78,10 @@ def psnr_stage(config: Config, mesh: Mesh) -> Stage:
         scale=config.scale,
         **_picked(settings, "pixel_norm", "ema_decay", "accumulation"),
     )
-    return Stage(
-        "psnr",
-        functools.partial(_create, config, settings, optimizer),
-        jax.jit(lambda state, _, batch: step(state, batch), donate_argnums=0),
-        {"lr_g": schedule},
-    )
+    schedules = {"lr_g": schedule}
+    create = functools.partial(_create, config, settings, optimizer)
+    jitted = _jitted(lambda state, _, batch: step(state, batch), schedules, mesh)
+    return Stage("psnr", create, jitted, schedules)
 
 
 def gan_stage(config: Config, vgg: nn.Module | None, mesh: Mesh) -> Stage:
@@ -108,7 +110,7 @@ def gan_stage(config: Config, vgg: nn.Module | None, mesh: Mesh) -> Stage:
         **_picked(settings, "ema_decay", "accumulation"),
     )
     schedules = {"lr_g": schedule, "lr_d": d_schedule}
-    return Stage("gan", create, jax.jit(step, donate_argnums=0), schedules)
+    return Stage("gan", create, _jitted(step, schedules, mesh), schedules)
 
 
 def create_config_generator(config: Config, unroll: bool = False) -> Generator:
@@ -150,6 +152,20 @@ def load_features(config: Config) -> tuple[nn.Module | None, Params]:
 def _on_cpu(mesh: Mesh) -> bool:
     # Asked of the mesh, since programs are also compiled for devices that this machine lacks.
     return mesh.devices.flat[0].platform == "cpu"
+
+
+def _jitted(step: Step, schedules: Mapping[str, optax.Schedule], mesh: Mesh) -> Any:
+    """Jits a step. What it returns is on every device, as the state that it takes and donates."""
+
+    def step_and_rates(
+        state: TrainState, vgg_params: Params, batch: steps.Batch
+    ) -> tuple[TrainState, steps.Metrics]:
+        # Outside, an accelerator would compute the rates only after the next step.
+        rates = {name: jnp.asarray(rate(state.step)) for name, rate in schedules.items()}
+        state, metrics = step(state, vgg_params, batch)
+        return state, metrics | rates
+
+    return jax.jit(step_and_rates, donate_argnums=0, out_shardings=sharding.replicated(mesh))
 
 
 def _create(

@@ -1,0 +1,71 @@
+"""The compiled steps of both stages on eight devices: donation, shardings and collectives."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from configs import demo
+from esrgan_jax import sharding
+from esrgan_jax.imresize import margin
+from esrgan_jax.models.vgg import VGGFeatures
+from esrgan_jax.training.stages import create_stage
+
+SMALL = {
+    "generator.num_blocks": 2,
+    "generator.num_features": 4,
+    "generator.num_growth": 2,
+    "discriminator.num_features": 2,
+    "psnr.hr_patch": 16,
+    "gan.hr_patch": 32,
+}
+COLLECTIVES = r" (all-\w[\w-]*|collective-\w[\w-]*|reduce-scatter|ragged-\w[\w-]*)\("
+
+
+@functools.cache
+def compiled(name):
+    """The state's shapes and the compiled step of a small network."""
+    config = demo.get_config()
+    config.update_from_flattened_dict(SMALL)
+    with config.unlocked():
+        config.gan.layer_weights = {"conv1_2": 1.0}
+    vgg, mesh = VGGFeatures(layers=("conv1_2",)), sharding.create_mesh()
+    stage = create_stage(config, name, vgg if name == "gan" else None, mesh)
+
+    def shapes(tree, placement):
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placement), tree
+        )
+
+    everywhere = sharding.replicated(mesh)
+    state = shapes(jax.eval_shape(stage.create, jax.random.key(0)), everywhere)
+    vgg_params = jax.eval_shape(vgg.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
+    side = config[name].hr_patch + 2 * margin(config.scale)
+    batch = {"hr": jax.ShapeDtypeStruct((8, side, side, 3), jnp.uint8)}
+    frozen = shapes(vgg_params, everywhere) if name == "gan" else {}
+    lowered = stage.step.lower(state, frozen, shapes(batch, sharding.batched(mesh)))
+    return state, lowered.compile()
+
+
+@pytest.mark.parametrize("stage", ["psnr", "gan"])
+def test_every_array_of_the_state_is_donated_and_stays_on_all_devices(stage):
+    state, step = compiled(stage)
+    count = len(jax.tree.leaves(state))
+    (aliases,) = re.findall(r"input_output_alias=\{(.*?\) )\}", step.as_text())
+    pairs = re.findall(r"\{(\d+)\}: \((\d+), \{\}, (?:may|must)-alias\)", aliases)
+    # The state is the first argument and the first result, so leaf k is both number k.
+    assert pairs == [(str(k), str(k)) for k in range(count)]
+    new, metrics = step.output_shardings
+    for leaf in jax.tree.leaves((new, metrics)):
+        assert leaf.is_fully_replicated
+        assert len(leaf.device_set) == 8
+    assert {"lr_g"} <= metrics.keys()
+
+
+@pytest.mark.parametrize("stage", ["psnr", "gan"])
+def test_devices_exchange_sums_alone(stage):
+    """No array is gathered or moved to another device: all but sums is computed where it is."""
+    _, step = compiled(stage)
+    assert set(re.findall(COLLECTIVES, step.as_text())) == {"all-reduce"}
