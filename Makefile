@@ -15,9 +15,9 @@ python = $(VENV)/bin/python
 constrained = $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 installed = $(VENV)/.installed-$(extras)
 
-PEER ?= torch,onnxruntime
+PEER ?= torch,onnxruntime,openvino
 
-.PHONY: demo test test-slow test-newest lint format peers bench clean
+.PHONY: demo test test-slow test-newest lint format peers bench bench-quick clean
 
 demo: $(installed)
 	$(python) -m tools.demo --workdir=$(WORKDIR)
@@ -57,15 +57,22 @@ $(installed): setup.cfg pyproject.toml $(CONSTRAINTS)
 
 # What tests and benchmarks compare with where it is installed; nobody else needs it.
 peers: $(installed)
-	$(python) -m pip install --quiet torch==2.13.0 einops typing_extensions onnx onnxruntime
+	$(python) -m pip install --quiet torch==2.13.0 einops typing_extensions onnx onnxruntime openvino
 	$(python) -m pip install --quiet --no-deps spandrel==0.4.2
 
-# Speed beside PyTorch and, on a CPU, ONNX Runtime: an hour. On a GPU: EXTRA=cuda PEER=torch.
+# Speed beside PyTorch and, on a CPU, ONNX Runtime and OpenVINO: more than an hour. On a GPU:
+# EXTRA=cuda PEER=torch.
 bench: peers
 	@mkdir -p build/bench
 	$(python) -m benchmarks.upscale --peer=$(PEER) > build/bench/upscale.jsonl
 	$(python) -m benchmarks.train_step > build/bench/train_step.jsonl
 	$(python) -m benchmarks.table build/bench/upscale.jsonl build/bench/train_step.jsonl
+
+# Upscaling beside the two that are fastest on a CPU: ten minutes.
+bench-quick: peers
+	@mkdir -p build/bench
+	$(python) -m benchmarks.upscale --peer=onnxruntime,openvino --repeats=3 > build/bench/quick.jsonl
+	$(python) -m benchmarks.table build/bench/quick.jsonl
 
 clean:
 	rm -rf $(VENV) build demo

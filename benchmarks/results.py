@@ -12,8 +12,13 @@ from typing import Any
 
 from benchmarks import timing
 from esrgan_jax.errors import InputError
+from esrgan_jax.models import COMPUTATION_DTYPES
 
-PEERS = {"torch": ("torch",), "onnxruntime": ("torch", "onnx", "onnxruntime")}
+PEERS = {
+    "torch": ("torch",),
+    "onnxruntime": ("torch", "onnx", "onnxruntime"),
+    "openvino": ("torch", "onnx", "openvino"),
+}
 OURS = "ours"
 
 
@@ -47,12 +52,10 @@ def result_line(
             side[unit] = amount / seconds
             side["tflops"] = flop / seconds / 1e12
             side["of_matmul_peak"] = side["tflops"] / peaks[side["precision"].split()[0]]
-    ours = sides[OURS]["ms"]
-    ratios = {
-        name: side["ms"] / ours if ours and side["ms"] else None
-        for name, side in sides.items()
-        if name != OURS
-    }
+    others = [side["ms"] for name, side in sides.items() if name != OURS and side["ms"] is not None]
+    for side in sides.values():
+        if others and side["ms"] is not None:
+            side["of_fastest_peer"] = min(others) / side["ms"]
     return {
         "benchmark": benchmark,
         **timing.machine(),
@@ -60,7 +63,6 @@ def result_line(
         "tflop": flop / 1e12,
         "matmul_tflops": peaks,
         "sides": sides,
-        "speedup_over": ratios,  # their time over ours
     }
 
 
@@ -104,8 +106,6 @@ def add_common_arguments(parser: argparse.ArgumentParser, peers: Sequence[str]) 
     parser.add_argument(
         "--repeats", type=int, help="timed runs of each side; the median is reported"
     )
-    parser.add_argument("--num_features", type=int, default=64, help="channels (default 64)")
-    parser.add_argument("--num_growth", type=int, default=32, help="growth channels (default 32)")
 
 
 def check_common_arguments(args: argparse.Namespace, peers: Sequence[str]) -> None:
@@ -114,6 +114,9 @@ def check_common_arguments(args: argparse.Namespace, peers: Sequence[str]) -> No
 
     on_cpu = jax.default_backend() == "cpu"
     args.dtype = args.dtype or (["float32"] if on_cpu else ["float32", "bfloat16"])
+    for dtype in args.dtype:
+        if dtype not in COMPUTATION_DTYPES:
+            raise InputError(f"--dtype={dtype}: choose {', '.join(COMPUTATION_DTYPES)}")
     args.peer = [] if args.peer == ["none"] else args.peer
     for peer in args.peer:
         if peer not in peers:
@@ -123,8 +126,8 @@ def check_common_arguments(args: argparse.Namespace, peers: Sequence[str]) -> No
                 f"--peer={peer} needs {', '.join(absent)}: pip install '.[bench]', "
                 "or measure alone by --peer=none"
             )
-    if "onnxruntime" in args.peer and not on_cpu:
-        raise InputError("--peer=onnxruntime is measured on the CPU: set JAX_PLATFORMS=cpu")
+        if peer != "torch" and not on_cpu:
+            raise InputError(f"--peer={peer} is measured on the CPU: set JAX_PLATFORMS=cpu")
     if args.repeats is not None and args.repeats < 1:
         raise InputError(f"--repeats={args.repeats}: take 1 or more")
 

@@ -11,10 +11,11 @@ from esrgan_jax.errors import InputError, run_command
 
 NAMES = {
     "ours": "ours",
-    "our_upscaler": "ours, `Upscaler`",
     "torch_shipped": "PyTorch, as shipped",
-    "torch_tuned": "PyTorch, tuned",
+    "torch_channels_last": "PyTorch, channels_last",
+    "torch_tuned": "PyTorch, compiled",
     "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
 }
 TITLES = {"upscale": "Upscaling", "train_step": "Training steps"}
 RATES = {"upscale": ("output_mpx_per_s", "output MP/s"), "train_step": ("images_per_s", "images/s")}
@@ -53,33 +54,36 @@ def tables(lines: Sequence[Mapping[str, Any]]) -> str:
 
 def _table(benchmark: str, machine: str, lines: Sequence[Mapping[str, Any]]) -> str:
     key, unit = RATES[benchmark]
-    head = ["work", "side", "precision", "ms", unit, "TFLOP/s", "of matmul", "peak MB"]
-    head += ["compile s", "its time / ours"]
+    head = ["work", "side", "precision", "ms", "of fastest peer", unit, "TFLOP/s", "of matmul"]
+    head += ["peak MB", "compile s"]
     rows = [head, ["---"] * 3 + ["---:"] * (len(head) - 3)]
-    reasons = []
+    notes = []
     for line in lines:
+        work = _work(line)
+        if (count := line["case"].get("our_tiles", 1)) > 1:
+            notes.append(f"- {work}: ours in {count} tiles of {line['case']['our_tile']} px.")
         for name, side in line["sides"].items():
-            row = [_work(line), NAMES.get(name, name), side["precision"]]
+            row = [work, NAMES.get(name, name), side["precision"]]
             if side["ms"] is None:
                 rows.append(row + ["–"] * (len(head) - 3))
-                reasons.append(f"- {_work(line)}, {NAMES.get(name, name)}: {side['reason']}")
+                notes.append(f"- {work}, {NAMES.get(name, name)}: {side['reason']}")
                 continue
-            ratio = line["speedup_over"].get(name)
-            row += [_number(side["ms"]), _number(side[key]), _number(side["tflops"])]
-            row += [f"{side['of_matmul_peak']:.0%}", f"{side['peak_mb']:.0f}"]
-            row += [_number(side["compile_s"]), "" if ratio is None else f"{ratio:.2f}"]
-            rows.append(row)
+            ratio = side.get("of_fastest_peer")
+            row += [_number(side["ms"]), "" if ratio is None else f"{ratio:.2f}"]
+            row += [_number(side[key]), _number(side["tflops"]), f"{side['of_matmul_peak']:.0%}"]
+            rows.append([*row, f"{side['peak_mb']:.0f}", _number(side["compile_s"])])
     text = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     parts = [f"### {TITLES[benchmark]}", machine, text]
-    return "\n\n".join(parts + (["\n".join(dict.fromkeys(reasons))] if reasons else []))
+    return "\n\n".join(parts + (["\n".join(dict.fromkeys(notes))] if notes else []))
 
 
 def _work(line: Mapping[str, Any]) -> str:
     case = line["case"]
     if line["benchmark"] == "upscale":
-        return f"{case['blocks']} blocks, {case['width']}×{case['height']} px"
-    work = f"{case['stage'].upper()}, batch {case['batch']}, {case['hr_patch']} px"
-    return work if case["blocks"] == 23 else f"{work}, {case['blocks']} blocks"
+        network = case["blocks"] if case["blocks"] == "lite" else f"{case['blocks']} blocks"
+        files = f"{case['files']} files of " if case["files"] else ""
+        return f"{network}, {files}{case['width']}×{case['height']} px"
+    return f"{case['config']} {case['stage'].upper()}, batch {case['batch']}, {case['hr_patch']} px"
 
 
 def _machine(line: Mapping[str, Any]) -> str:

@@ -141,7 +141,7 @@ def machine() -> dict[str, Any]:
     """Describes the machine, for every line of results."""
     device = jax.devices()[0]
     versions = {"python": platform.python_version()}
-    for package in ("jax", "jaxlib", "flax", "torch", "onnxruntime"):
+    for package in ("jax", "jaxlib", "flax", "torch", "onnxruntime", "openvino"):
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
     return {

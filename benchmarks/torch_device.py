@@ -8,7 +8,7 @@ from torch import nn
 
 from benchmarks import timing
 
-SHIPPED, TUNED = "torch_shipped", "torch_tuned"
+SHIPPED, CHANNELS_LAST, TUNED = "torch_shipped", "torch_channels_last", "torch_tuned"
 
 
 def find_device() -> torch.device:
@@ -56,10 +56,10 @@ class Tuned(nn.Module):
             return self.inner(x.contiguous(memory_format=torch.channels_last))
 
 
-def precision(tuned: bool, training: bool) -> str:
-    """Returns the dtype in which the networks compute."""
+def precision(name: str, training: bool) -> str:
+    """Returns the dtype in which the networks of a side compute."""
     if jax.default_backend() == "cpu":
         return "float32"
-    if tuned:
-        return "bfloat16 autocast"
-    return "float32" if training else "float16"
+    if name == SHIPPED:
+        return "float32" if training else "float16"
+    return "bfloat16 autocast"

@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import importlib
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -12,57 +13,52 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from benchmarks import flops, results, timing
-from configs import x4
 from esrgan_jax import sharding
 from esrgan_jax.command_line import parse
 from esrgan_jax.errors import InputError, run_command
 from esrgan_jax.imresize import margin
-from esrgan_jax.interop import discriminator_names, rrdb_names, vgg_names
-from esrgan_jax.models import COMPUTATION_DTYPES
-from esrgan_jax.models.discriminator import Discriminator
+from esrgan_jax.models import create_discriminator
 from esrgan_jax.models.vgg import VGGFeatures, layer_names
 from esrgan_jax.training import steps
+from esrgan_jax.training.loop import use_cores
 from esrgan_jax.training.run_config import Config
 from esrgan_jax.training.stages import create_config_generator, create_stage, load_features
 
 PEERS = ("torch",)
+CONFIGS = ("lite_x4", "x4")
+CPU_BATCH = {"x4": 4}  # by default; a step of the config's 16 images takes minutes
 STAGES = ("psnr", "gan")
-LOSS = {"psnr": "l_g_pix", "gan": "l_g_total"}
+# What flags may change in a config.
+CHANGES = ("batch", "patch", "blocks", "num_features", "num_growth", "features")
 
 
 def measure_case(
+    name: str,
     stage: str,
-    batch: int,
-    patch: int,
-    blocks: int,
-    features: Sequence[str],
-    vgg: str | None,
     dtype: str,
     peer: Sequence[str],
     repeats: int,
-    num_features: int = 64,
-    num_growth: int = 32,
+    vgg: str | None = None,
+    **changes: Any,
 ) -> dict[str, Any]:
     """Measures one stage's step on random images, built as by `esrgan_jax.main`.
 
     Args:
+        name: Of CONFIGS.
         stage: "psnr" or "gan".
-        batch: Images in a step.
-        patch: Side of the HR images.
-        blocks: Of the generator.
-        features: VGG layers of the perceptual loss.
-        vgg: File of converted weights; None makes random ones, which are as fast.
         dtype: Our computation in generator and discriminator.
         peer: Of PEERS.
         repeats: Timed runs.
-        num_features: Channels of generator and discriminator.
-        num_growth: The generator's growth channels.
+        vgg: File of converted weights; None makes random ones, which are as fast.
+        **changes: As `read_config` takes them.
     """
-    config = _config(batch, patch, blocks, features, dtype, num_features, num_growth)
+    config = read_config(name, dtype, **changes)
+    settings = config[stage]
+    batch, patch = settings.batch_size, settings.hr_patch
     extractor: Any = None
     vgg_params: Any = {}
     if stage == "gan":
-        extractor, vgg_params = _features(config, vgg, features)
+        extractor, vgg_params = _features(config, vgg)
     side = patch + 2 * margin(config.scale)
     random = np.random.default_rng(0)
     images = {"hr": random.integers(0, 256, (batch, side, side, 3), dtype=np.uint8)}
@@ -81,16 +77,17 @@ def measure_case(
             nonlocal state
             state, metrics = built.step(state, frozen, on_device)
             jax.block_until_ready(state)
-            return float(metrics[LOSS[stage]])
+            return float(metrics.get("l_g_total", metrics["l_g_pix"]))
 
         return run
 
     sides = [timing.Side(results.OURS, dtype, build, timing.jax_peak)]
     if "torch" in peer:
+        from benchmarks.train_peers import torch_sides
+
         lr_hr = jax.jit(functools.partial(steps.images, scale=config.scale))(images)
         lr, hr = (np.asarray(x) for x in lr_hr)
-        common = (config, stage, initial, extractor, vgg_params, lr, hr)
-        sides += [_torch_side(*common, tuned) for tuned in (False, True)]
+        sides += torch_sides(config, stage, initial, extractor, vgg_params, lr, hr)
     measured = timing.measure(sides, repeats)
     for found in measured.values():
         if "result" in found:
@@ -99,13 +96,14 @@ def measure_case(
     if stage == "psnr":
         flop = flops.psnr_step_flop(generator, batch, patch // config.scale)
     else:
-        discriminator = Discriminator(num_features=num_features)
+        discriminator = create_discriminator(**config.discriminator.to_dict())
         flop = flops.gan_step_flop(generator, discriminator, extractor, batch, patch)
-    case = {"stage": stage, "batch": batch, "hr_patch": patch, "blocks": blocks}
-    case |= {"features": list(features)} if stage == "gan" else {}
+    case = {"config": name, "stage": stage, "batch": batch, "hr_patch": patch}
+    case |= {"features": list(settings.layer_weights)} if stage == "gan" else {}
+    fields = ("num_blocks", "num_features", "num_growth")
     return results.result_line(
         "train_step",
-        case | {"num_features": num_features, "num_growth": num_growth, "repeats": repeats},
+        case | {field: config.generator[field] for field in fields} | {"repeats": repeats},
         measured,
         flop=flop,
         amount=batch,
@@ -113,165 +111,101 @@ def measure_case(
     )
 
 
-def _config(
-    batch: int,
-    patch: int,
-    blocks: int,
-    features: Sequence[str],
-    dtype: str,
-    num_features: int,
-    num_growth: int,
+def measure_as_trained(**case: Any) -> dict[str, Any]:
+    """Does the same on as many devices as training has; for a process that has not used JAX."""
+    use_cores(read_config(case["name"], **{name: case.get(name) for name in CHANGES}))
+    return measure_case(**case)
+
+
+def read_config(
+    name: str,
+    dtype: str = "float32",
+    *,
+    batch: int | None = None,
+    patch: int | None = None,
+    blocks: int | None = None,
+    num_features: int | None = None,
+    num_growth: int | None = None,
+    features: Sequence[str] | None = None,
 ) -> Config:
-    config = x4.get_config()
-    config.generator.num_blocks, config.generator.num_growth = blocks, num_growth
-    for section in (config.generator, config.discriminator):
-        section.num_features, section.dtype = num_features, dtype
-    for section in (config.psnr, config.gan):
-        section.hr_patch, section.batch_size = patch, batch
-    config.gan.layer_weights = ConfigDict(dict.fromkeys(features, 1.0))
+    """Reads a config and changes what is not None.
+
+    Args:
+        name: Of CONFIGS.
+        dtype: Of generator and discriminator.
+        batch: Images in a step.
+        patch: Side of the HR images.
+        blocks: Of the generator.
+        num_features: Channels of generator and discriminator.
+        num_growth: The generator's growth channels.
+        features: VGG layers of the perceptual loss.
+    """
+    config = importlib.import_module(f"configs.{name}").get_config()
+    generator, discriminator = config.generator, config.discriminator
+    stages = (config.psnr, config.gan)
+    for sections, key, value in (
+        ((generator, discriminator), "dtype", dtype),
+        ((generator, discriminator), "num_features", num_features),
+        ((generator,), "num_growth", num_growth),
+        ((generator,), "num_blocks", blocks),
+        (stages, "batch_size", batch),
+        (stages, "hr_patch", patch),
+    ):
+        for section in sections if value is not None else ():
+            section[key] = value
+    if features is not None:
+        config.gan.layer_weights = ConfigDict(dict.fromkeys(features, 1.0))
     return config
 
 
-def _features(config: Config, vgg: str | None, features: Sequence[str]) -> tuple[Any, Any]:
+def _features(config: Config, vgg: str | None) -> tuple[Any, Any]:
     if vgg is not None:
         config.vgg = vgg
         return load_features(config)
-    module = VGGFeatures(layers=tuple(features))
+    module = VGGFeatures(layers=tuple(config.gan.layer_weights))
     return module, jax.jit(module.init)(jax.random.key(1), jnp.zeros((1, 32, 32, 3)))["params"]
-
-
-def _torch_side(
-    config: Config,
-    stage: str,
-    initial: Any,
-    extractor: Any,
-    vgg_params: Any,
-    lr: np.ndarray,
-    hr: np.ndarray,
-    tuned: bool,
-) -> timing.Side:
-    import torch
-
-    from benchmarks import torch_device, torch_networks, torch_steps
-
-    def build() -> timing.Run:
-        device = torch_device.find_device()
-        images = [torch_networks.to_nchw(x).to(device) for x in (lr, hr)]
-
-        def placed(module: Any, arrays: Any) -> Any:
-            module = torch_networks.load_arrays(module, arrays).to(device)
-            return torch_device.Tuned(module, device) if tuned else module
-
-        def adam(module: Any, settings: Any, rate: float) -> torch.optim.Optimizer:
-            fused = tuned and device.type == "cuda"
-            betas = (settings.b1, settings.b2)
-            return torch.optim.Adam(module.parameters(), lr=rate, betas=betas, fused=fused)
-
-        settings = config[stage]
-        fields = _generator_fields(config)
-        arrays = rrdb_names.to_torch(fields, initial.generator.params)
-        generator = placed(torch_networks.RRDBNet(**fields), arrays)
-        optimizer = adam(generator, settings, settings.learning_rate)
-        if stage == "psnr":
-            step = functools.partial(torch_steps.psnr_step, generator, optimizer)
-        else:
-            fields = {"in_channels": 3, "num_features": config.discriminator.num_features}
-            fields |= {"use_bias": config.discriminator.use_bias, "hr_patch": settings.hr_patch}
-            variables = {
-                "params": initial.discriminator.params,
-                "batch_stats": initial.discriminator.batch_stats,
-            }
-            discriminator = placed(
-                torch_networks.VGGStyleDiscriminator(**fields),
-                discriminator_names.to_torch(fields, variables),
-            )
-            preprocessing = {**vgg_params["input"], "feature_scale": vgg_params["feature_scale"]}
-            vgg: Any = torch_networks.VGGFeatures(extractor.layers, extractor.depth, preprocessing)
-            arrays = _vgg_arrays(extractor, vgg_params, vgg.state_dict())
-            vgg = placed(vgg, arrays).requires_grad_(False)
-            step = functools.partial(
-                torch_steps.gan_step,
-                generator,
-                discriminator,
-                vgg,
-                optimizer,
-                adam(discriminator, settings, settings.d_learning_rate),
-                pixel_weight=settings.pixel_weight,
-                perceptual_weight=settings.perceptual_weight,
-                layer_weights=settings.layer_weights.to_dict(),
-                gan_weight=settings.gan_weight,
-                stop_means=settings.stop_means,
-            )
-
-        def run() -> float:
-            losses = step(*images)
-            torch_device.synchronize(device)
-            return losses[LOSS[stage]].item()
-
-        return run
-
-    name = torch_device.TUNED if tuned else torch_device.SHIPPED
-    precision = torch_device.precision(tuned, training=True)
-    return timing.Side(name, precision, build, torch_device.peak)
-
-
-def _generator_fields(config: Config) -> dict[str, Any]:
-    names = ("num_features", "num_growth", "num_blocks", "in_channels", "out_channels")
-    fields = {name: config.generator[name] for name in (*names, "unshuffle", "plus")}
-    return {**fields, "scale": config.scale, "upsampler": "upconv"}
-
-
-def _vgg_arrays(extractor: Any, params: Any, wanted: Any) -> dict[str, np.ndarray]:
-    arrays = {}
-    for name, (index, _) in vgg_names.convolutions(extractor.depth).items():
-        if f"features.{index}.weight" in wanted:
-            arrays[f"features.{index}.weight"] = np.transpose(params[name]["kernel"], (3, 2, 0, 1))
-            arrays[f"features.{index}.bias"] = np.asarray(params[name]["bias"])
-    return arrays
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.train_step",
-        description="Time a step of the paper's training and print a line of JSON for each case.",
+        description="Time a step of training and print a line of JSON for each case.",
     )
     names = results.comma_list(str)
+    both = " and ".join(CONFIGS)
+    parser.add_argument(
+        "--config", type=names, help=f"default: {both} on a CPU, x4 on accelerators"
+    )
     parser.add_argument("--stage", type=names, default=list(STAGES), help="psnr, gan or both")
-    parser.add_argument("--batch", type=int, default=16, help="images in a step (default 16)")
-    parser.add_argument(
-        "--patch", type=int, default=128, help="HR pixels, a multiple of 32 (default 128)"
-    )
-    parser.add_argument("--blocks", type=int, default=23, help="RRDBs (default 23)")
-    parser.add_argument(
-        "--features", type=names, default=["conv5_4"], help="VGG layers (default conv5_4)"
-    )
+    own = "(default: the config's)"
+    parser.add_argument("--batch", type=int, help=f"images {own[:-1]}; on a CPU 4 for x4)")
+    parser.add_argument("--patch", type=int, help=f"HR pixels, a multiple of 32 {own}")
+    parser.add_argument("--blocks", type=int, help=f"RRDBs {own}")
+    parser.add_argument("--num_features", type=int, help=f"channels {own}")
+    parser.add_argument("--num_growth", type=int, help=f"growth channels {own}")
+    parser.add_argument("--features", type=names, help=f"VGG layers {own}")
     parser.add_argument("--vgg", help="converted weights (default: random ones, which are as fast)")
     results.add_common_arguments(parser, PEERS)
     args = parse(parser, argv)
     results.check_common_arguments(args, PEERS)
-    for key, choices in (
-        ("stage", STAGES),
-        ("dtype", COMPUTATION_DTYPES),
-        ("features", layer_names(19)),
-    ):
-        for value in getattr(args, key):
+    for key, choices in (("config", CONFIGS), ("stage", STAGES), ("features", layer_names(19))):
+        for value in getattr(args, key) or ():
             if value not in choices:
                 raise InputError(f"--{key}={value}: choose {', '.join(choices)}")
-    if args.patch < 32 or args.patch % 32:
+    if args.patch is not None and (args.patch < 32 or args.patch % 32):
         raise InputError(f"--patch={args.patch}: take a multiple of 32")
-    devices = jax.device_count()
-    if args.batch < 1 or args.batch % devices:
-        raise InputError(f"--batch={args.batch}: take a multiple of the {devices} devices")
-    common = {name: getattr(args, name) for name in ("batch", "patch", "blocks", "features", "vgg")}
-    common |= {"peer": args.peer, "num_features": args.num_features, "num_growth": args.num_growth}
-    common |= {"repeats": args.repeats or (3 if jax.default_backend() == "cpu" else 20)}
-    results.run_cases(
-        measure_case,
-        [
-            {"stage": stage, "dtype": dtype, **common}
-            for stage, dtype in itertools.product(args.stage, args.dtype)
-        ],
-    )
+    on_cpu, devices = jax.default_backend() == "cpu", jax.device_count()
+    common = {name: getattr(args, name) for name in CHANGES}
+    common |= {"vgg": args.vgg, "peer": args.peer, "repeats": args.repeats or (7 if on_cpu else 20)}
+    cases = []
+    for name in args.config or (CONFIGS if on_cpu else ("x4",)):
+        batch = args.batch or (CPU_BATCH.get(name) if on_cpu else None)
+        size = read_config(name, batch=batch).psnr.batch_size
+        if size < 1 or size % devices:
+            raise InputError(f"--batch={size}: take a multiple of the {devices} devices")
+        for stage, dtype in itertools.product(args.stage, args.dtype):
+            cases.append({"name": name, "stage": stage, "dtype": dtype, **common, "batch": batch})
+    results.run_cases(measure_as_trained, cases)
 
 
 if __name__ == "__main__":

@@ -1,168 +1,163 @@
-"""Times upscaling next to PyTorch and ONNX Runtime: python -m benchmarks.upscale > upscale.jsonl"""
+"""Times upscaling next to other frameworks: python -m benchmarks.upscale > upscale.jsonl"""
 
 import argparse
-import io
+import functools
 import itertools
-import warnings
-from collections.abc import Sequence
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import flops, results, timing
+from benchmarks.image_work import Job, Work
+from esrgan_jax.batch.jobs import ResultOptions
+from esrgan_jax.batch.report import Report
+from esrgan_jax.batch.upscale_images import upscale_files
+from esrgan_jax.blend import weighted_models
 from esrgan_jax.command_line import parse
-from esrgan_jax.errors import InputError, run_command
+from esrgan_jax.errors import InputError, RunError, run_command
+from esrgan_jax.images.image_file import read_image
 from esrgan_jax.interop.rrdb_names import to_torch
-from esrgan_jax.models import COMPUTATION_DTYPES, create_generator
-from esrgan_jax.upscaling.tile_step import upscale_step
+from esrgan_jax.interpolation import load_models
+from esrgan_jax.models import create_generator
+from esrgan_jax.models.generator import Generator, Variables
+from esrgan_jax.upscaling.image_tiles import plan_image
 from esrgan_jax.upscaling.upscaler import Upscaler
 
-PEERS = ("torch", "onnxruntime")
+PEERS = ("torch", "onnxruntime", "openvino")
+LITE = "lite"
 SCALE = 4
-# Number of blocks: sides of images that take seconds to minutes.
-CPU_CASES = {23: ("64", "128"), 6: ("64", "128", "256")}
-ACCELERATOR_CASES = {23: ("128", "512", "1920x1080"), 6: ("128", "512", "1920x1080")}
+FIELDS = ("num_features", "num_growth", "num_blocks", "in_channels", "out_channels", "scale")
+FIELDS += ("unshuffle", "plus", "upsampler")  # of the generator, in both frameworks
+# (blocks, size of the LR image, number of files)
+CPU_WORKS = (("23", "128", 0), ("6", "256", 0), (LITE, "512", 0), (LITE, "128", 20))
+ACCELERATOR_WORKS = tuple(
+    (blocks, size, 0) for blocks in ("23", "6") for size in ("128", "512", "1920x1080")
+)
 
 
 def measure_case(
-    blocks: int,
+    blocks: str,
     size: str,
+    files: int,
     dtype: str,
     peer: Sequence[str],
     repeats: int,
     num_features: int = 64,
     num_growth: int = 32,
+    tile: int | None = None,
 ) -> dict[str, Any]:
-    """Measures one network on one image.
+    """Measures one network on one image, or on a folder of image files.
 
     Args:
-        blocks: Of the x4 generator.
-        size: Of the LR image, "64" or "1920x1080".
+        blocks: Of a random x4 generator, or "lite", the package's network.
+        size: Of an LR image, "64" or "1920x1080".
+        files: How many files; 0 for one image in memory.
         dtype: Our computation.
         peer: Of PEERS.
         repeats: Timed runs.
-        num_features: The generator's channels.
+        num_features: The random generator's channels.
         num_growth: Its growth channels.
+        tile: Side of our tiles; None lets `Upscaler` choose it. The peers have no tiles.
     """
     width, height = image_size(size)
-    fields: dict[str, Any] = {"num_features": num_features, "num_growth": num_growth}
-    fields["num_blocks"] = blocks
-    # The paper's initialisation makes values of 1e-7, which float16 cannot represent.
-    module = create_generator(dtype=dtype, scale=SCALE, initializer="basicsr", **fields)
-    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    lr = image[None].astype(np.float32) / 255
-    variables = jax.jit(module.init)(jax.random.key(0), lr[:, :8, :8])
-    # In the middle of the range, where clamping, which only ours does, changes nothing.
-    variables["params"]["conv_last"]["bias"] += 0.5
+    with tempfile.TemporaryDirectory() as folder:
+        work = Work.create(height, width, files, Path(folder))
+        module, variables = _network(blocks, num_features, num_growth, work.image)
+        upscaler = Upscaler(module, variables, tile=tile, dtype=dtype)
+        build = functools.partial(_our_run, upscaler, work)
+        sides = [timing.Side(results.OURS, dtype, build, timing.jax_peak)]
+        fields = {name: getattr(module, name) for name in FIELDS}
+        if peer:
+            from benchmarks.upscale_peers import peer_sides
 
-    sides = _our_sides(module, variables, image, lr)
-    arrays = to_torch(
-        {**fields, "in_channels": 3, "out_channels": 3, "scale": SCALE, "unshuffle": 1}
-        | {"plus": False, "upsampler": "upconv"},
-        jax.device_get(variables["params"]),
+            sides += peer_sides(peer, fields, to_torch(fields, variables["params"]), work)
+        measured = timing.measure(sides, repeats)
+        _compare(measured)
+    rows, columns = plan_image(
+        upscaler.runner, height, width, 3, "uint8", upscaler.tile, upscaler.overlap
     )
-    if "torch" in peer:
-        sides += [_torch_side(fields, arrays, lr, tuned) for tuned in (False, True)]
-    if "onnxruntime" in peer:
-        sides.append(_onnxruntime_side(fields, arrays, lr))
-    measured = timing.measure(sides, repeats)
-    _compare(measured)
-    case = {"blocks": blocks, "width": width, "height": height, "scale": SCALE}
+    count = files or 1
     return results.result_line(
         "upscale",
-        case | {"num_features": num_features, "num_growth": num_growth, "repeats": repeats},
+        {
+            "blocks": blocks,
+            "width": width,
+            "height": height,
+            "scale": SCALE,
+            "files": files,
+            "our_tiles": len(rows.spans) * len(columns.spans),
+            "our_tile": f"{columns.length}x{rows.length}",
+            "num_features": fields["num_features"],
+            "num_growth": fields["num_growth"],
+            "repeats": repeats,
+        },
         measured,
-        flop=2 * flops.forward_macs(module, lr.shape),
-        amount=height * width * SCALE**2 / 1e6,
+        flop=2 * count * flops.forward_macs(module, (1, height, width, 3)),
+        amount=count * height * width * SCALE**2 / 1e6,
         unit="output_mpx_per_s",
     )
 
 
-def _our_sides(module: Any, variables: Any, image: Any, lr: Any) -> list[timing.Side]:
-    """Returns two sides: the network on the device, and from image to image as a user calls it."""
-
-    def build_apply() -> timing.Run:
-        on_device = jax.device_put(lr)
-        sizes = jax.device_put(np.array([lr.shape[1:3]], np.int32))
-        return lambda: upscale_step(module, variables, on_device, sizes)[0].block_until_ready()
-
-    def build_upscaler() -> timing.Run:
-        # As files are read, and in one tile as for the others.
-        options = {"tile": max(image.shape), "dtype": jnp.dtype(module.dtype).name}
-        upscaler = Upscaler(module, jax.device_get(variables), **options)
-        return lambda: upscaler(image)
-
-    dtype = jnp.dtype(module.dtype).name
-    return [
-        timing.Side(results.OURS, dtype, build_apply, timing.jax_peak),
-        timing.Side("our_upscaler", dtype, build_upscaler, timing.host_peak),
-    ]
-
-
-def _torch_side(fields: Any, arrays: Any, lr: Any, tuned: bool) -> timing.Side:
-    import torch
-
-    from benchmarks import torch_device, torch_networks
-
-    def build() -> timing.Run:
-        device = torch_device.find_device()
-        model: Any = torch_networks.RRDBNet(**fields)
-        model = torch_networks.load_arrays(model, arrays).eval().to(device)
-        x = torch_networks.to_nchw(lr).to(device)
-        if tuned:
-            model = torch_device.Tuned(model, device)
-        elif device.type == "cuda":
-            model, x = model.half(), x.half()
-
-        def run() -> Any:
-            with torch.inference_mode():
-                sr = model(x)
-            torch_device.synchronize(device)
-            return sr
-
-        return run
-
-    name = torch_device.TUNED if tuned else torch_device.SHIPPED
-    precision = torch_device.precision(tuned, training=False)
-    return timing.Side(name, precision, build, torch_device.peak)
+def _network(
+    blocks: str, num_features: int, num_growth: int, image: np.ndarray
+) -> tuple[Generator, Variables]:
+    """Returns the package's network, or a random one whose results use the whole range."""
+    if blocks == LITE:
+        return load_models(weighted_models())[:2]
+    module = create_generator(
+        scale=SCALE,
+        num_features=num_features,
+        num_growth=num_growth,
+        num_blocks=int(blocks),
+        initializer="basicsr",  # the paper's makes values of 1e-7, which are 0 in float16
+    )
+    crop = image[None, :64, :64].astype(np.float32) / 255
+    variables = jax.jit(module.init)(jax.random.key(0), crop)
+    last = variables["params"]["conv_last"]
+    sr = jax.jit(module.apply)(variables, crop)
+    last["kernel"] *= 0.15 / sr.std()
+    last["bias"] += 0.5
+    return module, jax.device_get(variables)
 
 
-def _onnxruntime_side(fields: Any, arrays: Any, lr: Any) -> timing.Side:
-    import onnxruntime
-    import torch
+def _our_run(upscaler: Upscaler, work: Work) -> timing.Run:
+    if work.folder is None:
+        # On an accelerator the image is there before and after, as for the others.
+        on_cpu = jax.default_backend() == "cpu"
+        image = work.image if on_cpu else jax.device_put(work.image)
+        return lambda: jax.block_until_ready(upscaler(image))
+    jobs = work.jobs(results.OURS)
 
-    from benchmarks import torch_networks
+    def run() -> list[Job]:
+        report = Report("quiet", len(jobs), sys.stderr)
+        upscale_files(upscaler, jobs, ResultOptions(), report)
+        if report.failures:
+            raise RunError(f"{report.failures[0]}")
+        return jobs
 
-    def build() -> timing.Run:
-        model: Any = torch_networks.load_arrays(torch_networks.RRDBNet(**fields), arrays).eval()
-        x = torch_networks.to_nchw(lr)
-        file: Any = io.BytesIO()
-        with warnings.catch_warnings(action="ignore"):  # the newer exporter needs onnxscript
-            given: Any = {"input_names": ["lr"], "opset_version": 17, "dynamo": False}
-            torch.onnx.export(model, (x,), file, **given)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = timing.cores()
-        session = onnxruntime.InferenceSession(
-            file.getvalue(), options, providers=["CPUExecutionProvider"]
-        )
-        return lambda: session.run(None, {"lr": x.numpy()})[0]
-
-    return timing.Side("onnxruntime", "float32", build, timing.host_peak)
+    return run
 
 
 def _compare(measured: dict[str, dict[str, Any]]) -> None:
-    """Records each peer's largest difference from our image, relative to its largest value."""
+    """Records the largest difference of each peer's images from ours, in 8-bit levels."""
     ours = measured[results.OURS].get("result")
-    if ours is None:
-        return
     for name, side in measured.items():
-        sr = side.get("result")
-        if sr is not None and name not in (results.OURS, "our_upscaler"):
-            sr = sr if isinstance(sr, np.ndarray) else sr.float().cpu().numpy()
-            difference = abs(sr.transpose(0, 2, 3, 1) - np.asarray(ours)).max()
-            side["difference"] = float(difference / abs(np.asarray(ours)).max())
+        if name != results.OURS and ours is not None and "result" in side:
+            pairs = zip(_images(ours), _images(side["result"]), strict=True)
+            side["difference"] = max(int(abs(a - b).max()) for a, b in pairs)
+
+
+def _images(result: Any) -> Iterator[np.ndarray]:
+    """Yields the images of a run, int16."""
+    if isinstance(result, list):
+        yield from (read_image(target).astype(np.int16) for _, target in result)
+    else:
+        yield np.asarray(result.cpu() if hasattr(result, "cpu") else result).astype(np.int16)
 
 
 def image_size(text: str) -> tuple[int, int]:
@@ -176,38 +171,47 @@ def image_size(text: str) -> tuple[int, int]:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.upscale",
-        description="Time our x4 generator and others' and print a line of JSON for each case.",
+        description="Time x4 upscaling by us and by others and print a line of JSON for each case. "
+        "Without --blocks, --size and --files: several cases that suit the device.",
     )
+    names = results.comma_list(str)
     parser.add_argument(
-        "--blocks", type=results.comma_list(int), help="RRDBs of the generator (default: 23,6)"
+        "--blocks", type=names, help="RRDBs of a random generator, or lite, the package's network"
     )
+    parser.add_argument("--size", type=names, help="LR images, such as 64,1920x1080")
     parser.add_argument(
-        "--size",
-        type=results.comma_list(str),
-        help="LR images, such as 64,1920x1080 (default: what suits the device)",
+        "--files", type=int, default=0, help="PNG files in a folder (default 0: an image in memory)"
     )
+    parser.add_argument("--tile", type=int, help="side of our tiles (default: as for the command)")
+    parser.add_argument("--num_features", type=int, default=64, help="channels (default 64)")
+    parser.add_argument("--num_growth", type=int, default=32, help="growth channels (default 32)")
     results.add_common_arguments(parser, PEERS)
     args = parse(parser, argv)
     results.check_common_arguments(args, PEERS)
-    on_cpu = jax.default_backend() == "cpu"
-    defaults = CPU_CASES if on_cpu else ACCELERATOR_CASES
     for text in args.size or ():
         image_size(text)
-    for dtype in args.dtype:
-        if dtype not in COMPUTATION_DTYPES:
-            raise InputError(f"--dtype={dtype}: choose {', '.join(COMPUTATION_DTYPES)}")
+    for text in args.blocks or ():
+        if text != LITE and not text.isdecimal():
+            raise InputError(f"--blocks={text}: give a number or {LITE}")
+    if args.files < 0:
+        raise InputError(f"--files={args.files}: take 0 or more")
+    on_cpu = jax.default_backend() == "cpu"
+    works = CPU_WORKS if on_cpu else ACCELERATOR_WORKS
+    if args.blocks or args.size or args.files:
+        works = itertools.product(args.blocks or ["23"], args.size or ["128"], [args.files])
     common = {
         "peer": args.peer,
         "repeats": args.repeats or (7 if on_cpu else 20),
         "num_features": args.num_features,
         "num_growth": args.num_growth,
+        "tile": args.tile,
     }
+    cases = itertools.product(works, args.dtype)
     results.run_cases(
         measure_case,
         [
-            {"blocks": blocks, "size": size, "dtype": dtype, **common}
-            for blocks, dtype in itertools.product(args.blocks or defaults, args.dtype)
-            for size in args.size or defaults.get(blocks, defaults[6])
+            {"blocks": blocks, "size": size, "files": files, "dtype": dtype, **common}
+            for (blocks, size, files), dtype in cases
         ],
     )
 
