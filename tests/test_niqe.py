@@ -1,4 +1,4 @@
-"""NIQE against MATLAB's figure of an image and against another way to compute it."""
+"""Tests of NIQE, against MATLAB's value and an independent implementation."""
 
 import math
 
@@ -14,12 +14,12 @@ from esrgan_jax.images.image_file import read_image
 from esrgan_jax.interop import zoo
 from esrgan_jax.interop.weight_file import write_tensors
 
-SIGMA = 7 / 6  # of the authors' window
+SIGMA = 7 / 6  # of the Gaussian window of NIQE's authors
 
 
 @pytest.fixture(scope="module")
 def pristine():
-    """Statistics of random numbers, and the window of the authors."""
+    """Random statistics and the window that NIQE's authors use."""
     rng = np.random.default_rng(2)
     root = rng.standard_normal((36, 60)) / 8
     ramp = np.exp(-(np.arange(-3, 4) ** 2) / (2 * SIGMA**2))
@@ -35,8 +35,8 @@ def texture(rng, *shape):
     return np.clip(noise + 128, 0, 255).astype(np.uint8)
 
 
-def by_scipy(pristine, luma):
-    """NIQE of (H, W) levels, block by block and value by value, in float64."""
+def reference_niqe(pristine, luma):
+    """Returns NIQE of (H, W) luma, computed in float64 with SciPy, one block at a time."""
     rows, columns = luma.shape[0] // 96, luma.shape[1] // 96
     full = luma[: 96 * rows, : 96 * columns].astype(np.float64)
     # MATLAB's bicubic at half size has these eight weights, and mirrors the border.
@@ -67,7 +67,7 @@ def contrast(image):
 
 
 def fits(block):
-    """18 features of a block."""
+    """Returns the 18 features of a block."""
     shape, left, right = fit(block)
     features = [shape, (left + right) / 2]
     for down, across in ((0, 1), (1, 0), (1, 1), (1, -1)):
@@ -80,7 +80,7 @@ def fits(block):
 
 
 def fit(values):
-    """Shape, left and right spread of an asymmetric generalised Gaussian."""
+    """Fits an asymmetric generalised Gaussian: its shape, left and right spread."""
     left = np.sqrt(np.mean(values[values < 0] ** 2))
     right = np.sqrt(np.mean(values[values > 0] ** 2))
     skew = left / right
@@ -103,7 +103,7 @@ def fit(values):
     return shape, left * spread, right * spread
 
 
-def test_matlabs_figure_of_baboon(shared_data):
+def test_baboon_matches_matlab(shared_data):
     pristine = read_pristine(shared_data / "metrics" / "niqe_pris_params.npz")
     assert pristine.window.sum() == pytest.approx(1, abs=1e-15)
     value = niqe(pristine, read_image(shared_data / "set14" / "baboon.png"))
@@ -111,31 +111,31 @@ def test_matlabs_figure_of_baboon(shared_data):
 
 
 @pytest.mark.parametrize("size", [(96, 192), (300, 200), (481, 400)])
-def test_another_computation_agrees(pristine, rng, size):
-    """Two blocks, some with a rest beside them, and more than one batch."""
+def test_matches_an_independent_implementation(pristine, rng, size):
+    """The sizes are two blocks, blocks with pixels left over, and more than one batch."""
     luma = texture(rng, *size)
-    assert niqe(pristine, luma) == pytest.approx(by_scipy(pristine, luma), rel=1e-9)
+    assert niqe(pristine, luma) == pytest.approx(reference_niqe(pristine, luma), rel=1e-9)
 
 
-def test_colours_count_by_their_luma(pristine, rng):
+def test_a_color_image_is_scored_by_its_luma(pristine, rng):
     rgb = texture(rng, 100, 200, 3)
     luma = np.round(rgb_to_y(rgb)).astype(np.uint8)
     assert niqe(pristine, rgb) == niqe(pristine, luma)
 
 
-def test_what_fills_no_block_is_left_out(pristine, rng):
+def test_pixels_outside_whole_blocks_are_ignored(pristine, rng):
     luma = texture(rng, 191, 287)
     assert niqe(pristine, luma) == niqe(pristine, luma[:96, :192])
 
 
-def test_a_flat_block_has_no_texture_of_rounding_errors(pristine):
+def test_a_flat_block_has_exactly_zero_moments(pristine):
     blocks = module._blocks(np.full((96, 192), 77.0), 96)
     assert blocks.shape == (2, 102, 102)
     assert np.all(module._moments(blocks, pristine.window) == 0)
 
 
-def test_a_flat_block_among_others(pristine, rng):
-    """Its shapes count, as the least there is; what else is no number does not."""
+def test_flat_blocks_are_scored_unless_only_one_has_texture(pristine, rng):
+    """The shapes of a flat block are 0.2, the smallest; its other features are NaN and ignored."""
     luma = texture(rng, 96, 384)
     luma[:, 192:] = 128
     assert math.isfinite(niqe(pristine, luma))
@@ -162,12 +162,12 @@ def test_a_flat_block_among_others(pristine, rng):
         ((200,), np.uint8, r"got \(200,\)"),
     ],
 )
-def test_unusable_images_are_explained(pristine, shape, dtype, message):
+def test_an_unusable_image_is_refused(pristine, shape, dtype, message):
     with pytest.raises(InputError, match=message):
         niqe(pristine, np.zeros(shape, dtype))
 
 
-def test_statistics_through_the_zoo(shared_data, monkeypatch):
+def test_load_niqe_finds_the_statistics_in_the_cache(shared_data, monkeypatch):
     monkeypatch.setenv(zoo.CACHE_VARIABLE, str(shared_data / "metrics"))
     monkeypatch.setattr(zoo, "download", None)
     image = read_image(shared_data / "set14" / "baboon.png")
@@ -175,7 +175,7 @@ def test_statistics_through_the_zoo(shared_data, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["mu_pris_param", "cov_pris_param", "gaussian_window"])
-def test_a_missing_tensor_is_named(pristine, tmp_path, name):
+def test_a_file_without_a_tensor_is_refused(pristine, tmp_path, name):
     tensors = {
         "mu_pris_param": pristine.mean[None],
         "cov_pris_param": pristine.covariance,

@@ -1,4 +1,4 @@
-"""The notebook runs from top to bottom, here and as in Colab, and is kept without outputs."""
+"""Tests that the notebook runs, also as in Colab, and is stored without outputs."""
 
 import json
 import os
@@ -51,10 +51,10 @@ sys.modules.setdefault("google", types.ModuleType("google"))
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
-    """The folder that it ran in, with two small networks, and the notebook with its outputs.
+    """Runs the notebook with two small networks: its folder, and the notebook with outputs.
 
-    Behind its own cells, some run again: with the slider moved, in Colab, with the sample, and with
-    the networks of the package.
+    After all cells, some run again: with the slider moved, in Colab, with the sample image, and
+    with the networks of the package.
     """
     nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
     pytest.importorskip("ipykernel")
@@ -82,9 +82,9 @@ def executed(tmp_path_factory):
         "ESRGAN_JAX_MODEL": "gan.safetensors",
         "ESRGAN_JAX_PSNR_MODEL": "psnr.safetensors",
         "ESRGAN_JAX_IMAGE": "folder/deep.png",
-        "ESRGAN_JAX_CACHE": "folder/deep.png",  # no folder, so that nothing can be downloaded
+        "ESRGAN_JAX_CACHE": "folder/deep.png",  # not a folder, so that nothing can be downloaded
         **{name: str(folder / name) for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR")},
-        "JUPYTER_PLATFORM_DIRS": "1",  # Jupyter warns where this is not said
+        "JUPYTER_PLATFORM_DIRS": "1",  # Jupyter warns where this is not set
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
@@ -104,7 +104,7 @@ def read(path):
 
 
 def assert_same(image, expected):
-    # The kernel's one device and the eight of tests add up in different orders.
+    # The kernel has one device and the tests have eight, which sum in different orders.
     np.testing.assert_allclose(image.astype(int), expected.astype(int), rtol=0, atol=1)
 
 
@@ -113,7 +113,7 @@ def blend(folder, alpha):
     return Upscaler.load(folder / "gan.safetensors", psnr_model=psnr, alpha=alpha)
 
 
-def test_all_cells_run_and_images_are_shown(executed):
+def test_all_cells_run_and_show_images(executed):
     _, notebook = executed
     cells = [cell for cell in notebook.cells if cell["cell_type"] == "code"]
     assert all(cell["execution_count"] for cell in cells)
@@ -122,7 +122,7 @@ def test_all_cells_run_and_images_are_shown(executed):
     assert [name for name in shown if shown[name]] == ["upscale", "zoom", "strip"]
 
 
-def test_the_saved_image_is_the_upscalers(executed):
+def test_the_saved_image_equals_the_upscaler(executed):
     folder, _ = executed
     lr = read(folder / "folder" / "deep.png")
     sr = read(folder / "deep_x4.png")
@@ -131,7 +131,7 @@ def test_the_saved_image_is_the_upscalers(executed):
     assert sr[..., :3].std() > 1000
 
 
-def test_the_slider_mixes_the_networks(executed):
+def test_the_slider_blends_the_networks(executed):
     folder, notebook = executed
     lr = read(folder / "folder" / "deep.png")[:, 2:22]  # the part in the middle that is shown
     expected = np.rint(blend(folder, 0.3)(lr)[..., :3] * (255 / 65535))
@@ -141,7 +141,7 @@ def test_the_slider_mixes_the_networks(executed):
     assert [(s["value"], s["continuous_update"]) for s in sliders] == [(0.3, False)]
 
 
-def test_colab_uploads_and_downloads_and_the_sample_needs_neither(executed):
+def test_colab_uploads_and_downloads_images_except_the_sample(executed):
     folder, notebook = executed
     assert (folder / "downloads.txt").read_text() == "photo_x4.png"
     gray = read(folder / "folder" / "gray.png")
@@ -150,30 +150,30 @@ def test_colab_uploads_and_downloads_and_the_sample_needs_neither(executed):
     assert "cat.png: 160 x 120" in str(notebook.cells[-3]["outputs"])
 
 
-def test_the_training_loop_trains(executed):
+def test_the_training_cell_prints_its_loss(executed):
     cell = next(cell for cell in executed[1].cells if cell["id"] == "train")
     assert "step 3: mean absolute difference 0." in str(cell["outputs"])
 
 
-def test_the_networks_of_the_package_need_no_download(executed):
+def test_the_packaged_networks_need_no_download(executed):
     assert "upscale 4 times and have 869,155" in str(executed[1].cells[-1]["outputs"])
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_it_installs_what_is_missing(monkeypatch, there):
+@pytest.mark.parametrize("installed", [True, False])
+def test_missing_packages_are_installed(monkeypatch, installed):
     calls = []
     monkeypatch.setenv("ESRGAN_JAX_SOURCE", "a folder/esrgan_jax")
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: there or None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: installed or None)
     monkeypatch.setattr("os.path.exists", lambda path: path == "/dev/nvidia0")
     monkeypatch.setattr("subprocess.run", lambda command, check: calls.append(command))
     cells = json.loads(NOTEBOOK.read_text())["cells"]
     exec("".join(next(cell["source"] for cell in cells if cell["id"] == "install")), {})
     assert [command[-3:] for command in calls] == (
-        [] if there else [["a folder/esrgan_jax", "jax[cuda12]", "ipywidgets"]]
+        [] if installed else [["a folder/esrgan_jax", "jax[cuda12]", "ipywidgets"]]
     )
 
 
-def test_the_file_is_valid_and_stripped():
+def test_the_file_is_valid_and_has_no_outputs():
     text = NOTEBOOK.read_text()
     notebook = json.loads(text)
     assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)

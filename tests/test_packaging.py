@@ -1,4 +1,4 @@
-"""What pip is told: bounds, versions known to work, and what is not needed."""
+"""Tests of the requirements: bounds, constraints, and packages that are not needed."""
 
 import configparser
 import re
@@ -28,7 +28,7 @@ def _constraints() -> dict[str, list[Requirement]]:
     return found
 
 
-def test_the_versions_known_to_work_are_allowed_ones_on_every_python():
+def test_constraints_satisfy_the_requirements_on_every_python():
     constraints = _constraints()
     for wanted in _requirements():
         pinned = constraints[canonicalize_name(wanted.name)]
@@ -40,20 +40,20 @@ def test_the_versions_known_to_work_are_allowed_ones_on_every_python():
             assert wanted.specifier.contains(version.version), (wanted, python)
 
 
-def test_what_maintainers_break_has_an_upper_bound():
+def test_packages_that_break_often_have_an_upper_bound():
     bounded = {r.name for r in _requirements() if any(s.operator == "<" for s in r.specifier)}
     assert {"av", "orbax-checkpoint", "jax", "flax", "grain", "gradio", "optax"} <= bounded
 
 
-def test_no_document_installs_a_name_that_is_not_registered():
-    """`pip install esrgan_jax` would install what somebody else registers under that name."""
+def test_no_document_installs_an_unregistered_name():
+    """`pip install esrgan_jax` would install whatever somebody registers under that name."""
     files = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("notebooks/*.ipynb")]
     files += [*ROOT.glob("esrgan_jax/**/*.py"), *ROOT.glob("tools/*.py")]
     install = re.compile(r"pip install[^\n]*?['\" ]esrgan[-_]jax(?! @)")
     assert [file.name for file in files if install.search(file.read_text())] == []
 
 
-BLOCKED = """
+WITHOUT_PYARROW = """
 import sys
 from pathlib import Path
 sys.modules["pyarrow"] = None
@@ -66,15 +66,19 @@ print(np.array_equal(ArrayRecordSource("cut")[0]["hr"], hr), "tensorflow" in sys
 """
 
 
-def test_prepared_data_needs_no_pyarrow(tmp_path):
-    """It comes with TensorFlow Datasets alone, for Parquet files, which are not used here."""
+def test_prepared_data_does_not_need_pyarrow(tmp_path):
+    """TensorFlow Datasets requires it for Parquet files, which are not used here."""
     done = subprocess.run(
-        [sys.executable, "-c", BLOCKED], cwd=tmp_path, capture_output=True, text=True, check=True
+        [sys.executable, "-c", WITHOUT_PYARROW],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout.split() == ["True", "False"]
 
 
-def test_without_tensorflow_datasets(tmp_path):
+def test_prepare_data_asks_for_tensorflow_datasets_if_missing(tmp_path):
     code = (
         "import sys; sys.modules['tensorflow_datasets'] = None\n"
         "from tools.prepare_data import main; from esrgan_jax.errors import run_command\n"

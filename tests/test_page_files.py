@@ -1,4 +1,4 @@
-"""Files of the page's users: each is one browser's."""
+"""Tests of the page's files, each of which belongs to one browser."""
 
 import io
 import zipfile
@@ -17,14 +17,14 @@ def files(tmp_path):
     return SessionFiles(tmp_path)
 
 
-def kept(files, browser, name="photo.png", content=b"pixels"):
+def add_file(files, browser, name="photo.png", content=b"pixels"):
     path = files.place(name)
     path.write_bytes(content)
     return files.add(browser, path)
 
 
-def test_only_the_browser_that_brought_a_file_has_it(files):
-    key = kept(files, ONE)
+def test_only_the_browser_that_added_a_file_can_read_it(files):
+    key = add_file(files, ONE)
     assert files.path(ONE, key).read_bytes() == b"pixels"
     for browser in (TWO, "", ONE[:-1], ONE + "a"):
         with pytest.raises(InputError, match="there is no such file"):
@@ -33,16 +33,16 @@ def test_only_the_browser_that_brought_a_file_has_it(files):
         files.path(ONE, "../../etc/passwd")
 
 
-def test_an_address_says_nothing_of_the_folder_and_cannot_be_guessed(files, tmp_path):
-    first, second = kept(files, ONE, "my cat?.png"), kept(files, ONE, "my cat?.png")
+def test_a_url_hides_the_folder_and_has_a_random_key(files, tmp_path):
+    first, second = add_file(files, ONE, "my cat?.png"), add_file(files, ONE, "my cat?.png")
     assert files.url(first) == f"files/{first}/my%20cat%3F.png"
     assert first != second
     assert len(first) >= 20
     assert str(tmp_path) not in files.url(first)
 
 
-def test_a_browser_removes_its_own_files_alone(files):
-    key = kept(files, ONE)
+def test_a_browser_can_remove_only_its_own_files(files):
+    key = add_file(files, ONE)
     path = files.path(ONE, key)
     files.remove(TWO, [key, "none"])
     assert path.is_file()
@@ -50,36 +50,36 @@ def test_a_browser_removes_its_own_files_alone(files):
     assert not path.parent.exists()
 
 
-def test_old_files_go_when_new_ones_come(files, monkeypatch):
+def test_old_files_are_deleted_when_new_ones_are_added(files, monkeypatch):
     monkeypatch.setattr(session_files, "HOURS", -1)
-    old = kept(files, ONE)
+    old = add_file(files, ONE)
     path = files.path(ONE, old)
-    kept(files, TWO)
+    add_file(files, TWO)
     assert not path.exists()
     with pytest.raises(InputError):
         files.path(ONE, old)
 
 
-def test_what_is_release_stays_for_those_who_fetch_it_yet(files, monkeypatch):
-    key = kept(files, ONE)
+def test_a_released_file_is_deleted_after_a_delay(files, monkeypatch):
+    key = add_file(files, ONE)
     path = files.path(ONE, key)
     files.release([key, "none"])
-    kept(files, TWO)
+    add_file(files, TWO)
     assert path.is_file()
     monkeypatch.setattr(session_files, "DELETE_AFTER", -1)
     files.release([key])
-    kept(files, TWO)
+    add_file(files, TWO)
     assert not path.exists()
 
 
-def test_an_archive_has_all_files_under_names_of_their_own(tmp_path):
+def test_an_archive_has_all_files_under_unique_names(tmp_path):
     paths = []
     for folder, content in (("a", b"1" * 3_000_000), ("b", b"2"), ("c", b"")):
         paths.append(tmp_path / folder / ("Photo.png" if folder == "b" else "photo.png"))
         paths[-1].parent.mkdir()
         paths[-1].write_bytes(content)
     pieces = list(zipped(paths))
-    assert max(map(len, pieces)) < 2 * session_files.CHUNK  # as it is read, and not at the end
+    assert max(map(len, pieces)) < 2 * session_files.CHUNK  # streamed, not built in memory
     with zipfile.ZipFile(io.BytesIO(b"".join(pieces))) as archive:
         assert archive.testzip() is None
         assert archive.namelist() == ["photo.png", "Photo-2.png", "photo-3.png"]

@@ -1,4 +1,4 @@
-"""The page's work on an image, without a browser: limits, files, previews, messages."""
+"""Tests of the page's work on an image without a browser: limits, files, previews, messages."""
 
 import itertools
 import threading
@@ -27,10 +27,10 @@ def read(path):
     return np.concatenate(list(open_image(path).rows()))
 
 
-def write(path, array, **told):
+def write(path, array, **options):
     height, width, bands = array.shape
-    told = {"dtype": array.dtype, "height": height, "width": width, "bands": bands, **told}
-    write_rows(path, [array], **told)
+    options = {"dtype": array.dtype, "height": height, "width": width, "bands": bands, **options}
+    write_rows(path, [array], **options)
     return path
 
 
@@ -39,46 +39,46 @@ def upscaler(page_models):
     return make_upscaler(str(page_models["gan"]))
 
 
-def made_of(upscaler, path, folder, options, **told):
-    return upscale_image(upscaler, open_image(path), path, folder, options, LIMITS, **told)
+def upscale(upscaler, path, folder, options, **callbacks):
+    return upscale_image(upscaler, open_image(path), path, folder, options, LIMITS, **callbacks)
 
 
-def test_what_is_too_large_is_refused_before_it_is_read(upscaler, tmp_path):
+def test_a_too_large_image_or_result_is_refused_before_reading(upscaler, tmp_path):
     large = write(tmp_path / "large.png", np.zeros((101, 100, 3), np.uint8))
     with pytest.raises(InputError, match=r"^large\.png: has 0\.0101 megapixels, and"):
         open_within(large, LIMITS)
     small = write(tmp_path / "small.png", np.zeros((90, 90, 3), np.uint8))
-    for scale in (None, 2, 8):  # the network makes four times as much whatever is left of it
+    for scale in (None, 2, 8):  # the network computes x4 whatever the scale of the result
         with pytest.raises(InputError, match=r"the result would have 0\.(1296|5184) megapixels"):
-            made_of(upscaler, small, tmp_path, ResultOptions(scale))
+            upscale(upscaler, small, tmp_path, ResultOptions(scale))
 
 
-def test_a_video_is_sent_to_the_command(tmp_path):
+def test_a_video_is_refused_with_the_command_to_use(tmp_path):
     video = tmp_path / "video.mp4"
     video.write_bytes(b"\0\0\0\x18ftypisom")
     with pytest.raises(InputError, match=r"^video\.mp4: is a video; python -m esrgan_jax\.upscale"):
         open_within(video, LIMITS)
 
 
-def test_a_file_keeps_depth_alpha_and_metadata(upscaler, tmp_path, rng):
+def test_depth_alpha_and_metadata_are_kept(upscaler, tmp_path, rng):
     image = rng.integers(0, 65536, (20, 24, 4), dtype=np.uint16)
-    path, told, folder = write(tmp_path / "deep.png", image), [], tmp_path / "made"
-    target, notes = made_of(
-        upscaler, path, folder, ResultOptions(4), progress=lambda *count: told.append(count)
+    path, counts, folder = write(tmp_path / "deep.png", image), [], tmp_path / "made"
+    target, notes = upscale(
+        upscaler, path, folder, ResultOptions(4), progress=lambda *count: counts.append(count)
     )
     assert (target, notes) == (folder / "deep_x4.png", [])
-    assert (told[0], told[-1]) == ((0, 20 * 24 * 16), (20 * 24 * 16, 20 * 24 * 16))
+    assert (counts[0], counts[-1]) == ((0, 20 * 24 * 16), (20 * 24 * 16, 20 * 24 * 16))
     np.testing.assert_array_equal(read(target), upscaler(image))
-    half, _ = made_of(upscaler, path, folder, ResultOptions(2.5, suffix=".tif", depth=8))
+    half, _ = upscale(upscaler, path, folder, ResultOptions(2.5, suffix=".tif", depth=8))
     assert half.name == "deep_x2.5.tif"
     assert read(half).dtype == np.uint8
     with pytest.raises(InputError, match=r"\.jpg holds no transparency"):
-        made_of(upscaler, path, folder, ResultOptions(2.5, suffix=".jpg"))
+        upscale(upscaler, path, folder, ResultOptions(2.5, suffix=".jpg"))
     exif = Image.Exif()
     exif[0x010E] = "a description"
-    Image.fromarray(image[..., :3].astype(np.uint8)).save(tmp_path / "told.jpg", exif=exif)
-    told_of, _ = made_of(upscaler, tmp_path / "told.jpg", folder, ResultOptions(2, suffix=".jpg"))
-    with Image.open(told_of) as result:
+    Image.fromarray(image[..., :3].astype(np.uint8)).save(tmp_path / "exif.jpg", exif=exif)
+    jpeg, _ = upscale(upscaler, tmp_path / "exif.jpg", folder, ResultOptions(2, suffix=".jpg"))
+    with Image.open(jpeg) as result:
         assert result.getexif()[0x010E] == "a description"
         assert "esrgan_jax" in result.getexif()[0x0131]  # as the command writes it
 
@@ -87,14 +87,14 @@ def test_an_animation_keeps_its_frames(upscaler, tmp_path, rng):
     frames = rng.integers(0, 256, (3 * 8, 9, 3), dtype=np.uint8)
     path = write(tmp_path / "moving.webp", frames, height=8, frames=3, lossless=True)
     suffix = image_work.suffix_for("", open_image(path))
-    target, _ = made_of(upscaler, path, tmp_path / "made", ResultOptions(4, suffix=suffix))
+    target, _ = upscale(upscaler, path, tmp_path / "made", ResultOptions(4, suffix=suffix))
     assert (open_image(target).frames, read(target).shape) == (3, (96, 36, 3))
     assert target.suffix == ".webp"
     with pytest.raises(InputError, match="not one of the formats"):
         image_work.suffix_for("/../x", open_image(path))
 
 
-def test_a_stop_ends_the_work_and_leaves_no_file(upscaler, tmp_path, rng):
+def test_a_stopped_upscaling_leaves_no_file(upscaler, tmp_path, rng):
     path = write(tmp_path / "photo.png", rng.integers(0, 256, (20, 24, 3), dtype=np.uint8))
     folder, stop = tmp_path / "made", threading.Event()
 
@@ -103,24 +103,24 @@ def test_a_stop_ends_the_work_and_leaves_no_file(upscaler, tmp_path, rng):
             stop.set()
 
     with pytest.raises(StoppedByUser):
-        made_of(upscaler, path, folder, ResultOptions(4), progress=progress, stop=stop)
+        upscale(upscaler, path, folder, ResultOptions(4), progress=progress, stop=stop)
     assert not list(folder.glob("*"))
 
 
-def test_a_truncated_image_is_reported(upscaler, tmp_path, rng):
+def test_a_truncated_image_is_refused(upscaler, tmp_path, rng):
     path = write(tmp_path / "cut.png", rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
     path.write_bytes(path.read_bytes()[:9000])
     with pytest.raises(InputError, match=r"cut\.png: cannot be read as an image"):
-        made_of(upscaler, path, tmp_path / "made", ResultOptions(4))
+        upscale(upscaler, path, tmp_path / "made", ResultOptions(4))
 
 
-def test_parts_are_the_result_from_top_to_bottom(page_models, tmp_path, rng):
+def test_parts_join_to_the_result_from_top_to_bottom(page_models, tmp_path, rng):
     smooth = np.add.outer(np.arange(90), np.arange(60))[..., None] + np.array([0, 40, 80])
     path = write(tmp_path / "photo.png", smooth.astype(np.uint8))
     parts = []
     upscaler = make_upscaler(str(page_models["gan"]), tile=32)
     folder = tmp_path / "made"
-    target, _ = made_of(
+    target, _ = upscale(
         upscaler, path, folder, ResultOptions(4), part=lambda *part: parts.append(part)
     )
     assert len(parts) > 2  # of three rows of tiles or more
@@ -133,7 +133,7 @@ def test_parts_are_the_result_from_top_to_bottom(page_models, tmp_path, rng):
     assert np.abs(shown.astype(int) - read(target)).mean() < 6  # JPEG
 
 
-def test_previews_are_small_opaque_and_of_the_first_frame(tmp_path):
+def test_previews_are_small_and_opaque(tmp_path):
     assert previews.preview_size(300, 6400, longest=1600) == (75, 1600)
     assert previews.preview_size(3, 4) == (3, 4)
     array = np.zeros((20, 24, 4), np.uint16)
@@ -145,7 +145,7 @@ def test_previews_are_small_opaque_and_of_the_first_frame(tmp_path):
     assert made[24:].min() > 247
 
 
-def test_an_estimate_moves_between_reports_and_never_runs_ahead(monkeypatch):
+def test_an_estimate_grows_between_reports_but_never_past_the_next(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     one = Estimate(steps=1, seconds=10)
@@ -168,20 +168,20 @@ def test_an_estimate_moves_between_reports_and_never_runs_ahead(monkeypatch):
 
 
 @pytest.mark.parametrize("quality", [15, 30, 50, 75, 85, 92, 97])
-def test_the_quality_of_a_jpeg_is_read_from_its_tables(tmp_path, rng, quality):
+def test_jpeg_quality_is_read_from_the_quantization_tables(tmp_path, rng, quality):
     image = Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8))
-    for name, told in (("a.jpg", {}), ("b.jpg", {"progressive": True}), ("c.jpg", {"l": True})):
-        variant = image.convert("L") if told.pop("l", False) else image
-        variant.save(tmp_path / name, quality=quality, **told)
+    for name, options in (("a.jpg", {}), ("b.jpg", {"progressive": True}), ("c.jpg", {"l": True})):
+        variant = image.convert("L") if options.pop("l", False) else image
+        variant.save(tmp_path / name, quality=quality, **options)
         assert abs(jpeg_quality(tmp_path / name) - quality) <= 1
-    about = quality_hint(jpeg_quality(tmp_path / "a.jpg"))
-    assert (about is not None) == (quality < 90)
-    if about:
-        assert about["text"].startswith(f"This JPEG was saved at a quality of about {quality}")
-        assert about["network"] == "realesrgan-x4plus"
+    hint = quality_hint(jpeg_quality(tmp_path / "a.jpg"))
+    assert (hint is not None) == (quality < 90)
+    if hint:
+        assert hint["text"].startswith(f"This JPEG was saved at a quality of about {quality}")
+        assert hint["network"] == "realesrgan-x4plus"
 
 
-def test_what_is_no_jpeg_has_no_such_quality(tmp_path):
+def test_jpeg_quality_of_other_or_broken_files_is_none(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     (tmp_path / "b.jpg").write_bytes(b"\xff\xd8\xff\xe0no more")
     assert jpeg_quality(tmp_path / "a.png") is None
@@ -189,14 +189,14 @@ def test_what_is_no_jpeg_has_no_such_quality(tmp_path):
     assert quality_hint(None) is None
 
 
-def test_the_hint_says_what_the_network_needs(monkeypatch, tmp_path):
+def test_the_quality_hint_mentions_a_download_if_needed(monkeypatch, tmp_path):
     monkeypatch.setenv("ESRGAN_JAX_CACHE", str(tmp_path))
     assert "not on this machine: 67 MB to download" in quality_hint(60)["text"]
     (tmp_path / "RealESRGAN_x4plus.pth").write_bytes(b"")
     assert "download" not in quality_hint(60)["text"]
 
 
-def test_lines_for_the_user(tmp_path):
+def test_progress_lines_and_errors_without_folders(tmp_path):
     assert image_work.progress_line(0, 4_800_000, 0) == "4.80 megapixels to compute"
     line = image_work.progress_line(1_200_000, 4_800_000, 12)
     assert line == "1.20 of 4.80 megapixels, 00:36 left"
@@ -205,7 +205,7 @@ def test_lines_for_the_user(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"),
+    ("name", "expected"),
     [
         ("my cat.png", "my cat.png"),
         ("../../etc/pass\x00wd", "pass_wd"),
@@ -217,8 +217,8 @@ def test_lines_for_the_user(tmp_path):
         ("..", "image"),
     ],
 )
-def test_an_uploaded_file_has_its_own_name_and_no_path(given, kept):
-    name = image_work.safe_name(given)
-    assert name == kept
-    assert "/" not in name
-    assert name not in ("", ".", "..")
+def test_safe_name_keeps_the_file_name_without_folders(name, expected):
+    safe = image_work.safe_name(name)
+    assert safe == expected
+    assert "/" not in safe
+    assert safe not in ("", ".", "..")

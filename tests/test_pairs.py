@@ -1,4 +1,4 @@
-"""Names of partners: the same rule for training and for evaluation."""
+"""Tests of how HR and LR files are paired by name, for training and for evaluation."""
 
 import re
 
@@ -26,7 +26,7 @@ def touch(folder, *names):
         ("a_HR.png", "a_HR.png"),
     ],
 )
-def test_training_and_evaluation_pair_alike(tmp_path, hr, lr):
+def test_training_and_evaluation_find_the_same_pairs(tmp_path, hr, lr):
     touch(tmp_path / "hr", hr, "z.png")
     touch(tmp_path / "lr", lr, "zx4.png")
     expected = [
@@ -37,7 +37,7 @@ def test_training_and_evaluation_pair_alike(tmp_path, hr, lr):
     assert samples.image_paths(tmp_path / "hr", tmp_path / "lr", 4) == expected
 
 
-def test_names_of_another_scale_or_folder_are_no_partners(tmp_path):
+def test_names_with_another_scale_or_folder_are_not_paired(tmp_path):
     touch(tmp_path / "hr", "a.png", "sub/b.png")
     touch(tmp_path / "lr", "ax2.png", "b.png")
     alone = ["hr/a.png", "hr/sub/b.png", "lr/ax2.png", "lr/b.png"]
@@ -46,7 +46,7 @@ def test_names_of_another_scale_or_folder_are_no_partners(tmp_path):
         find_pairs(tmp_path / "hr", tmp_path / "lr", 4)
 
 
-def test_two_files_of_one_name_are_refused(tmp_path):
+def test_files_that_differ_only_in_suffix_are_refused(tmp_path):
     touch(tmp_path / "hr", "a.png")
     touch(tmp_path / "lr", "a.png", "a.jpg")
     with pytest.raises(InputError, match=r"a\.jpg and \S+a\.png differ only in the suffix"):

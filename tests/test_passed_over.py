@@ -1,4 +1,4 @@
-"""The note on files of a folder that are not upscaled."""
+"""Tests of the note on files of a folder that are not upscaled."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def touch(folder: Path, *names: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "said"),
+    ("names", "note"),
     [
         (["a.png", "b.txt", "c.json", ".hidden.mp4", ".trash/a.nef"], None),
         (
@@ -32,9 +32,9 @@ def touch(folder: Path, *names: str) -> None:
         (["a.png", "large/a.mp4"], None),
     ],
 )
-def test_a_folder(tmp_path, names, said):
+def test_the_note_counts_files_by_kind(tmp_path, names, note):
     touch(tmp_path, *names)
-    assert passed_over(tmp_path, tmp_path / "large") == said
+    assert passed_over(tmp_path, tmp_path / "large") == note
 
 
 def test_the_command_prints_the_note(tmp_path, capsys):
@@ -42,6 +42,6 @@ def test_the_command_prints_the_note(tmp_path, capsys):
     touch(photos, "a.mov", "b.nef")
     Image.new("RGB", (8, 8)).save(photos / "a.png")
     main([str(photos), f"--output={tmp_path / 'large'}", "--progress=json"])
-    said = "1 raw file and 1 video of a Live Photo are passed over"
-    assert f'"note": "{said}"' in capsys.readouterr().out
+    note = "1 raw file and 1 video of a Live Photo are passed over"
+    assert f'"note": "{note}"' in capsys.readouterr().out
     assert (tmp_path / "large" / "a.png").is_file()

@@ -1,3 +1,5 @@
+"""Tests of the data pipeline: batches, epochs, shards, worker processes and checkpoints."""
+
 import contextlib
 import multiprocessing
 import os
@@ -19,7 +21,7 @@ from esrgan_jax.imresize import degrade, imresize, margin
 
 
 class Numbered:
-    """Images whose number stands in every red sample, their place in green and blue."""
+    """Images with their index in red, the row in green and the column in blue."""
 
     def __init__(self, count: int, paired: bool = False):
         self.count, self.paired = count, paired
@@ -47,7 +49,7 @@ def assert_equal(left: list, right: list) -> None:
     jax.tree.map(np.testing.assert_array_equal, left, right)
 
 
-def test_shapes_of_batches():
+def test_batches_have_the_expected_shapes_and_dtypes():
     batch = take(1)[0]
     assert {name: (a.shape, a.dtype) for name, a in batch.items()} == {
         "hr": ((4, 32, 32, 3), np.uint8)
@@ -59,7 +61,7 @@ def test_shapes_of_batches():
     }
 
 
-def test_an_epoch_has_every_image_once_and_the_next_one_differs():
+def test_each_epoch_has_every_image_once_in_a_new_order():
     batches = take(4)
     first, second = numbers(*batches[:2]), numbers(*batches[2:])
     assert sorted(first) == sorted(second) == list(range(8))
@@ -75,18 +77,18 @@ def test_an_epoch_has_every_image_once_and_the_next_one_differs():
     assert places[0] != places[1]
 
 
-def test_the_seed_fixes_everything_and_threads_change_nothing():
+def test_batches_depend_on_the_seed_and_not_on_threads():
     batches = take(5)
     assert_equal(take(5), batches)
     assert_equal(take(5, num_threads=1), batches)
     assert list(map(numbers, take(5, seed=1))) != list(map(numbers, batches))
 
 
-def test_small_sets_fill_large_batches():
+def test_images_repeat_if_there_are_fewer_than_the_batch_size():
     assert sorted(numbers(take(1, Numbered(3), batch_size=6)[0])) == [0, 0, 1, 1, 2, 2]
 
 
-def test_without_augmentation_patches_stand_upright():
+def test_patches_are_flipped_or_rotated_only_with_augmentation():
     for batch in take(4, augment=False):
         inside = batch["hr"][:, 8:-8, 8:-8]
         assert (np.diff(inside[..., 1].astype(int), axis=1) == 1).all()
@@ -99,14 +101,14 @@ def test_without_augmentation_patches_stand_upright():
     assert 0 < sum(upright) < len(upright)
 
 
-def test_pairs_stay_together():
+def test_lr_and_hr_patches_show_the_same_place():
     for batch in take(4, Numbered(8, paired=True)):
         np.testing.assert_array_equal(
             batch["hr"].reshape(4, 4, 4, 4, 4, 3)[..., 1:].min(axis=(2, 4)), batch["lr"][..., 1:]
         )
 
 
-def test_shards_are_disjoint_and_draw_differently():
+def test_shards_have_different_images_and_crops():
     shards = [take(2, shard_index=i, shard_count=2, batch_size=2) for i in (0, 1)]
     seen = [sorted(numbers(*shard)) for shard in shards]
     assert seen == [[0, 2, 4, 6], [1, 3, 5, 7]]
@@ -117,7 +119,7 @@ def test_shards_are_disjoint_and_draw_differently():
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_restored_state_gives_the_same_batches(num_workers):
+def test_a_restored_iterator_gives_the_same_batches(num_workers):
     dataset = make_dataset(
         Numbered(8), scale=4, hr_patch=16, batch_size=4, seed=0, num_workers=num_workers
     )
@@ -128,12 +130,12 @@ def test_restored_state_gives_the_same_batches(num_workers):
     fresh = iter(dataset)
     fresh.set_state(state)
     assert_equal([next(fresh) for _ in range(3)], after)
-    assert_equal(take(6), before + after)  # and workers change nothing
-    # No array of Grain's in shared memory, which is left behind when it is not fetched.
+    assert_equal(take(6), before + after)  # the batches do not depend on workers
+    # Grain's arrays in shared memory would be left behind if they are not fetched.
     assert all(type(batch["hr"]) is np.ndarray for batch in before)
 
 
-def test_workers_outlive_the_signals_of_their_group():
+def test_workers_ignore_sigint_and_sigterm():
     dataset = make_dataset(
         Numbered(8), scale=4, hr_patch=16, batch_size=4, seed=0, num_workers=2, num_threads=1
     )
@@ -144,13 +146,13 @@ def test_workers_outlive_the_signals_of_their_group():
     for pid in workers:
         os.kill(pid, signal.SIGINT)
         os.kill(pid, signal.SIGTERM)
-    batches += [next(iterator) for _ in range(18)]  # more than what stood ready
+    batches += [next(iterator) for _ in range(18)]  # more than are prefetched
     assert_equal(batches, take(20))
     iterator.close()  # pyright: ignore[reportAttributeAccessIssue]
     assert not multiprocessing.active_children()
 
 
-def test_workers_that_are_still_starting_outlive_signals_as_well():
+def test_starting_workers_ignore_sigint_and_sigterm():
     dataset = make_dataset(
         Numbered(8), scale=4, hr_patch=16, batch_size=4, seed=0, num_workers=2, num_threads=1
     )
@@ -168,8 +170,8 @@ def test_workers_that_are_still_starting_outlive_signals_as_well():
         assert_equal([next(iterator) for _ in range(8)], take(8))
 
 
-def test_a_program_without_absl_flags_can_have_workers():
-    """Grain's processes read absl flags, which raise where nobody has parsed the command line."""
+def test_workers_start_in_a_program_without_absl_flags():
+    """Grain's processes read absl flags, which raise if the command line has not been parsed."""
     flags.FLAGS.unparse_flags()
     try:
         make_dataset(Numbered(8), scale=4, hr_patch=16, batch_size=4, seed=0, num_workers=1)
@@ -178,13 +180,13 @@ def test_a_program_without_absl_flags_can_have_workers():
         flags.FLAGS.mark_as_parsed()
 
 
-def test_grain_agrees_that_checkpoints_work():
+def test_passes_grains_test_of_checkpoints():
     dataset = make_dataset(Numbered(8), scale=4, hr_patch=16, batch_size=4, seed=3)
     finite = grain.experimental.LimitIterDataset(dataset, count=6)
     grain.experimental.assert_equal_output_after_checkpoint(finite)
 
 
-def test_real_files_give_patches_of_their_lr(tmp_path, rng):
+def test_degraded_patches_match_the_lr_of_the_whole_image(tmp_path, rng):
     hr = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
     write_image(tmp_path / "a.png", hr)
     batch = take(1, ImageFolder(tmp_path, 32), hr_patch=32, augment=False)[0]["hr"]
@@ -193,7 +195,7 @@ def test_real_files_give_patches_of_their_lr(tmp_path, rng):
     np.testing.assert_array_equal(lr, np.broadcast_to(imresize(hr, 1 / 4), lr.shape))
 
 
-def test_impossible_settings_are_named():
+def test_impossible_settings_are_refused():
     with pytest.raises(InputError, match="hr_patch=30: must be a multiple of the scale, 4"):
         take(1, hr_patch=30)
     with pytest.raises(InputError, match="8 images for 9 hosts"):

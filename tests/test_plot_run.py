@@ -1,4 +1,4 @@
-"""The curves of a run: what is read, what thinning keeps, what is drawn."""
+"""Tests of plot_run: reading, thinning and drawing the curves of a run."""
 
 import json
 
@@ -12,7 +12,7 @@ from tools import plot_run
 
 @pytest.fixture
 def run(tmp_path):
-    """A workdir of 1300 logged steps and three validations, as the trainer writes it."""
+    """A workdir with 1300 logged steps and three validations, as training writes it."""
     with MetricWriter(tmp_path / "run/psnr", 0) as writer:
         for step in range(1, 1301):
             writer.scalars(step, {"l_g_pix": 1 / step, "grad_norm_g": 2.0, "lr_g": 1e-3})
@@ -21,7 +21,7 @@ def run(tmp_path):
     return tmp_path / "run"
 
 
-def test_thinning_keeps_validations_and_the_ends(run):
+def test_thinning_keeps_validations_and_the_first_and_last_step(run):
     lines = plot_run.read_run(run)["psnr"]
     assert len(lines) == 1303
     thinned = plot_run.thin(lines)
@@ -36,14 +36,14 @@ def test_thinning_keeps_validations_and_the_ends(run):
     assert plot_run.thin(lines[:40]) == lines[:40]
 
 
-def test_thinned_lines_are_a_run_again(run, tmp_path):
+def test_a_thinned_run_can_be_read_as_a_run(run, tmp_path):
     plot_run.main([str(run), f"--output={tmp_path / 'a.png'}", f"--thinned={tmp_path / 'kept'}"])
     kept = [json.loads(line) for line in (tmp_path / "kept/psnr.jsonl").read_text().splitlines()]
     assert plot_run.read_run(tmp_path / "kept") == {"psnr": kept}
     assert kept == plot_run.thin(plot_run.read_run(run)["psnr"])
 
 
-def test_both_stages_are_drawn(run, tmp_path):
+def test_each_stage_is_drawn_below_the_other(run, tmp_path):
     def drawn(name):
         plot_run.main([str(run), f"--output={tmp_path / name}"])
         return read_image(tmp_path / name)
@@ -58,23 +58,23 @@ def test_both_stages_are_drawn(run, tmp_path):
     assert (both != 255).any(axis=(1, 2))[psnr_alone.shape[0] :].mean() > 0.5
 
 
-def test_means_are_over_equal_stretches():
+def test_window_means_are_over_equal_numbers_of_steps():
     steps, values = plot_run.window_means(range(100), [step % 3 for step in range(100)])
-    assert (steps[:2], values[:2]) == ([1.0, 4.0], [1.0, 1.0])  # 34 stretches of 3
+    assert (steps[:2], values[:2]) == ([1.0, 4.0], [1.0, 1.0])  # 34 windows of 3
     assert (steps[-1], values[-1]) == (99.0, 0.0)
 
 
-def test_a_line_that_is_being_written_is_passed_over(tmp_path):
+def test_an_incomplete_last_line_is_ignored(tmp_path):
     (tmp_path / "psnr.jsonl").write_text('{"step": 1, "l_g_pix": 0.1}\n{"step": 2, "l_g')
     assert plot_run.read_run(tmp_path) == {"psnr": [{"step": 1, "l_g_pix": 0.1}]}
 
 
-def test_what_is_no_run_is_told(tmp_path):
+def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"has no psnr or gan with lines in metrics\.jsonl"):
         plot_run.main([str(tmp_path), f"--output={tmp_path / 'a.png'}"])
 
 
-def test_folders_that_are_files(run, tmp_path):
+def test_an_output_folder_that_is_a_file_is_refused(run, tmp_path):
     (tmp_path / "file").touch()
     for flags in (
         [f"--output={tmp_path}/file/x.png"],

@@ -1,3 +1,5 @@
+"""Tests of prepare_data: sub-images, its report, and refused input and output."""
+
 import os
 import subprocess
 import sys
@@ -31,7 +33,7 @@ def folder(tmp_path, rng):
     return folder
 
 
-def test_cuts_names_and_counts(tmp_path, folder):
+def test_images_are_cut_and_counted_and_bad_files_reported(tmp_path, folder):
     (folder / "broken").mkdir()
     whole = (folder / "a.png").read_bytes()
     (folder / "broken" / "half.png").write_bytes(whole[: len(whole) // 2])
@@ -63,7 +65,7 @@ def test_cuts_names_and_counts(tmp_path, folder):
     assert sorted(os.listdir(tmp_path)) == ["more", "out", "photos"]
 
 
-def test_refuses_an_existing_output(tmp_path, folder):
+def test_an_existing_output_is_refused(tmp_path, folder):
     (tmp_path / "out").mkdir()
     done = prepare("--input", folder, "--output", tmp_path / "out", "--size=48")
     assert done.returncode == 2
@@ -81,7 +83,7 @@ def test_refuses_an_existing_output(tmp_path, folder):
         (["--input=nowhere"], "nowhere: no such folder"),
     ],
 )
-def test_what_cannot_be_used_ends_with_two(tmp_path, folder, arguments, message):
+def test_unusable_arguments_exit_with_code_2(tmp_path, folder, arguments, message):
     done = prepare("--input", folder, "--output", tmp_path / "out", *arguments)
     assert done.returncode == 2
     assert message in done.stderr
@@ -89,7 +91,7 @@ def test_what_cannot_be_used_ends_with_two(tmp_path, folder, arguments, message)
     assert os.listdir(tmp_path) == ["photos"]
 
 
-def test_a_failed_run_leaves_nothing_that_looks_finished(tmp_path):
+def test_a_failed_run_leaves_no_output(tmp_path):
     def shard():
         yield "first", np.zeros((8, 8, 3), np.uint8)
         raise OSError("No space left on device")
@@ -99,34 +101,34 @@ def test_a_failed_run_leaves_nothing_that_looks_finished(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_another_run_is_not_disturbed(tmp_path):
+def test_an_output_that_another_run_writes_is_refused(tmp_path):
     (tmp_path / "out.partial").mkdir()
     with pytest.raises(InputError, match=r"out\.partial: another run writes it"):
         write_sub_images(tmp_path / "out", [])
     assert os.listdir(tmp_path) == ["out.partial"]
 
 
-def test_another_run_that_begins_at_the_same_moment_is_not_disturbed(tmp_path, monkeypatch):
-    def too_late(folder):
+def test_the_folder_of_a_run_that_started_at_the_same_moment_is_kept(tmp_path, monkeypatch):
+    def created_by_another_run(folder):
         partial = folder.with_name("out.partial")
         partial.mkdir()
         (partial / "work").touch()
         return partial
 
-    monkeypatch.setattr(builder, "partial_folder", too_late)
+    monkeypatch.setattr(builder, "partial_folder", created_by_another_run)
     with pytest.raises(InputError, match=r"out\.partial: another run writes it"):
         write_sub_images(tmp_path / "out", [])
     assert (tmp_path / "out.partial" / "work").exists()
 
 
 @pytest.mark.parametrize("output", [".", "..", "/"])
-def test_refuses_an_output_without_a_name(tmp_path, monkeypatch, output):
+def test_an_output_without_a_name_is_refused(tmp_path, monkeypatch, output):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"exists already|has no name"):
         builder.partial_folder(Path(output))
 
 
-def test_says_why_a_folder_cannot_be_made(tmp_path):
+def test_an_output_folder_that_cannot_be_created_is_reported(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match=r"out\.partial: could not be written"):
         write_sub_images(tmp_path / "file" / "out", [])

@@ -1,4 +1,4 @@
-"""Progress without a terminal, by a clock that we turn, and with one."""
+"""Tests of progress lines, with a simulated clock, and of the bar on a terminal."""
 
 import contextlib
 import io
@@ -36,7 +36,7 @@ def work(clock, seconds, bar, pieces=1, **arguments):
     bar.update(pieces, **arguments)
 
 
-def test_one_line_a_minute_and_one_at_the_end(clock, capsys):
+def test_one_line_is_printed_a_minute_and_one_at_the_end(clock, capsys):
     with Progress(100, "step", "psnr") as bar:
         for _ in range(100):
             work(clock, 2, bar)
@@ -49,7 +49,7 @@ def test_one_line_a_minute_and_one_at_the_end(clock, capsys):
     ]
 
 
-def test_slow_work_has_a_line_for_each_piece(clock, capsys):
+def test_slow_work_prints_a_line_for_each_piece(clock, capsys):
     with Progress(2, "image", "upscaling") as bar:
         work(clock, 90, bar)
         work(clock, 59, bar)
@@ -59,7 +59,7 @@ def test_slow_work_has_a_line_for_each_piece(clock, capsys):
     ]
 
 
-def test_pieces_of_an_earlier_run_do_not_count_towards_the_rate(clock, capsys):
+def test_pieces_of_an_earlier_run_do_not_count_in_the_rate(clock, capsys):
     with Progress(1000, "step", "gan", initial=700) as bar:
         work(clock, 100, bar, pieces=100)
         assert bar.rate == 1
@@ -69,7 +69,7 @@ def test_pieces_of_an_earlier_run_do_not_count_towards_the_rate(clock, capsys):
     ]
 
 
-def test_a_slow_start_and_a_pause_are_soon_forgotten(clock, capsys):
+def test_the_rate_forgets_a_slow_start_and_a_pause(clock, capsys):
     bar = Progress(10_000, "step", "psnr")
     for seconds in (300, 3600):
         work(clock, seconds, bar)
@@ -79,7 +79,7 @@ def test_a_slow_start_and_a_pause_are_soon_forgotten(clock, capsys):
     assert capsys.readouterr().err.splitlines()[-1].startswith("psnr: 1202/10000 steps, 1.00 steps")
 
 
-def test_the_note_stays_until_the_next_one(clock, capsys):
+def test_a_note_is_shown_until_the_next_one(clock, capsys):
     bar = Progress(9, "step", "psnr")
     work(clock, 60, bar, note="l_g 0.1")
     work(clock, 60, bar)
@@ -88,20 +88,20 @@ def test_the_note_stays_until_the_next_one(clock, capsys):
     assert notes == ["l_g 0.1", "l_g 0.1", "l_g 0.2"]
 
 
-def test_nothing_done(clock, capsys):
+def test_no_finished_pieces_are_shown_with_a_rate_of_zero(clock, capsys):
     with Progress(3, "step", "psnr", initial=1):
         pass
     assert capsys.readouterr().err == "psnr: 1/3 steps, 0.00 steps/s\n"
 
 
-def test_interrupted_work_ends_with_what_was_done(clock, capsys):
+def test_interrupted_work_ends_with_a_line(clock, capsys):
     with contextlib.suppress(RuntimeError), Progress(4, "step", "psnr") as bar:
         work(clock, 1, bar)
         raise RuntimeError
     assert capsys.readouterr().err == "psnr: 1/4 steps, 1.00 steps/s, 00:03 left\n"
 
 
-def test_nothing_goes_to_standard_output(clock, capsys):
+def test_all_output_goes_to_standard_error(clock, capsys):
     with Progress(1, "step", "psnr") as bar:
         bar.write("a line")
         bar.update()
@@ -110,7 +110,7 @@ def test_nothing_goes_to_standard_output(clock, capsys):
     assert err.startswith("a line\npsnr: 1/1 steps, ")
 
 
-def test_a_terminal_gets_a_bar(monkeypatch):
+def test_a_bar_is_shown_on_a_terminal(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     with Progress(4, "step", "psnr", initial=1) as bar:
@@ -125,10 +125,10 @@ def test_a_terminal_gets_a_bar(monkeypatch):
     assert "4/4 [" in last
     assert "l_g 0.1" in last
     assert "\nsaved step 3\n" in shown.replace("\r", "\n")
-    assert "psnr: 4/4 steps" not in shown  # the lines are for where there is no terminal
+    assert "psnr: 4/4 steps" not in shown  # lines are only printed without a terminal
 
 
-def test_waiting_is_shown_with_its_seconds(monkeypatch, capsys):
+def test_waiting_is_shown_with_seconds(monkeypatch, capsys):
     monkeypatch.setattr(progress, "LINE_SECONDS", 1.5)
     with Progress(3, "step", "psnr") as bar:
         with bar.waiting("compiling"):
@@ -142,7 +142,7 @@ def test_waiting_is_shown_with_its_seconds(monkeypatch, capsys):
     assert "compiling" not in lines[-1]
 
 
-def test_waiting_on_a_terminal_counts_in_the_bar(monkeypatch):
+def test_waiting_is_shown_with_seconds_in_the_bar(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     with Progress(3, "step", "psnr") as bar, bar.waiting("compiling"):
         time.sleep(1.3)
