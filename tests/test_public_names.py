@@ -1,4 +1,4 @@
-"""The public names of the package: they resolve, completion shows them, importing stays light."""
+"""Tests of the package's public names and of what importing the package loads."""
 
 import subprocess
 import sys
@@ -26,18 +26,18 @@ def test_all_lists_the_public_names():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_public_name_is_the_one_of_its_module(name):
+def test_a_public_name_is_the_object_of_its_module(name):
     value = getattr(esrgan_jax, name)
     module = sys.modules[NAMES[name]]
     assert value is (module if module.__name__.endswith(f".{name}") else getattr(module, name))
 
 
-def test_an_unknown_name_is_an_attribute_error():
+def test_an_unknown_name_raises_attribute_error():
     with pytest.raises(AttributeError, match="'esrgan_jax' has no attribute 'Downscaler'"):
         esrgan_jax.Downscaler  # noqa: B018
 
 
-def test_importing_is_light_and_dir_shows_the_public_names():
+def test_importing_loads_no_libraries_and_dir_lists_the_public_names():
     code = "import sys, esrgan_jax; print(*dir(esrgan_jax)); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     shown, imported = (set(line.split()) for line in done.stdout.splitlines())

@@ -1,4 +1,4 @@
-"""What a type checker infers of `Upscaler`; `make lint` checks this file with pyright."""
+"""Types that a type checker infers for `Upscaler`; `make lint` checks this file with pyright."""
 
 from typing import Any, assert_type
 
@@ -25,7 +25,7 @@ def upscaled(
     ]
 
 
-def test_results_are_of_the_types_that_are_declared(bicubic: Upscaler):
+def test_results_have_the_declared_types(bicubic: Upscaler):
     array = np.full((4, 4, 3), 128, np.uint8)
     one, two, three, *lists = upscaled(bicubic, array, jnp.asarray(array), Image.fromarray(array))
     kinds = [np.ndarray, jax.Array, Image.Image]

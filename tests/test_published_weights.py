@@ -1,4 +1,4 @@
-"""The authors' own weights give the authors' own results."""
+"""Tests that published weights reproduce published results."""
 
 import json
 
@@ -21,11 +21,11 @@ FIELDS = {
 }
 
 
-def test_baboon(shared_data):
+def test_baboon_matches_the_published_result(shared_data):
     upscaler = Upscaler.load(shared_data / "weights" / "RRDB_ESRGAN_x4.npz")
     sr = upscaler(read_image(shared_data / "official" / "LR_baboon.png"))
-    theirs = read_image(shared_data / "official" / "baboon_ESRGAN.png")
-    difference = np.abs(sr.astype(int) - theirs.astype(int))
+    published = read_image(shared_data / "official" / "baboon_ESRGAN.png")
+    difference = np.abs(sr.astype(int) - published.astype(int))
     assert difference.max() <= 1
     assert (difference == 0).mean() >= 0.999
 
@@ -34,18 +34,18 @@ def test_baboon(shared_data):
     ("weights", "published"),
     [
         ("RRDB_PSNR_x4.npz", 32.73),
-        # `test_baboon` compares pixels of these weights.
+        # `test_baboon_matches_the_published_result` compares pixels of these weights.
         pytest.param("RRDB_ESRGAN_x4.npz", 30.47, marks=pytest.mark.slow),
     ],
 )
-def test_set5(shared_data, tmp_path, weights, published):
+def test_psnr_on_set5_matches_the_published_value(shared_data, tmp_path, weights, published):
     report = tmp_path / "scores.json"
     model, hr = shared_data / "weights" / weights, shared_data / "set5"
     evaluate.main([f"--model={model}", f"--hr={hr}", f"--json={report}"])
     assert json.loads(report.read_text())["mean"]["psnr_y"] == pytest.approx(published, abs=0.01)
 
 
-def test_interpolation_of_the_two(shared_data):
+def test_interpolation_of_the_published_weights(shared_data):
     files = [shared_data / "weights" / f"RRDB_{kind}_x4.npz" for kind in ("PSNR", "ESRGAN")]
     psnr, gan = (load_generator(file)[1]["params"] for file in files)
     tensors = [read_tensors(file) for file in files]
@@ -53,7 +53,7 @@ def test_interpolation_of_the_two(shared_data):
     assert mixed.keys() == tensors[0].keys()
     for name, tensor in mixed.items():
         parts = [0.2 * tensors[0][name].astype(np.float64), 0.8 * tensors[1][name]]
-        # One rounding of each product and one of the sum; the two networks nearly cancel in places.
+        # Each product and the sum are rounded; the two networks nearly cancel in places.
         bound = 2 * np.finfo(np.float32).eps * (abs(parts[0]) + abs(parts[1]))
         assert np.all(abs(tensor - (parts[0] + parts[1])) <= bound), name
     for alpha, end in ((0.0, psnr), (1.0, gan)):
@@ -61,7 +61,7 @@ def test_interpolation_of_the_two(shared_data):
 
 
 @pytest.mark.parametrize(
-    ("weights", "turned"),
+    ("weights", "transposed"),
     [
         ("RRDB_PSNR_x4.npz", False),
         ("RealESRGAN_x4plus_anime_6B.pth", True),
@@ -71,14 +71,16 @@ def test_interpolation_of_the_two(shared_data):
         pytest.param("RRDB_ESRGAN_x4.npz", False, marks=pytest.mark.slow),
     ],
 )
-def test_tiles_of_the_default_overlap_differ_by_less_than_a_level(shared_data, weights, turned):
-    """Two tiles of a photograph, side by side or one above the other, against the whole."""
+def test_tiles_with_the_default_overlap_differ_by_less_than_one_level(
+    shared_data, weights, transposed
+):
+    """Compares two tiles, side by side or one above the other, with the untiled photograph."""
     image = read_image(shared_data / "set14" / "barbara.png")[250:282, 300:460]
-    image = image.swapaxes(0, 1) if turned else image
+    image = image.swapaxes(0, 1) if transposed else image
     lr = image.astype(np.float32) / 255
     device = jax.devices()[:1]
     upscaler = Upscaler.load(shared_data / "weights" / weights, tile=160, devices=device)
-    assert upscaler.runner.plan(*lr.shape[:2], 136, 112)[turned ^ 1].length == 136
+    assert upscaler.runner.plan(*lr.shape[:2], 136, 112)[transposed ^ 1].length == 136
     tiled = Upscaler(
         upscaler.module, upscaler.runner.variables, tile=136, overlap=112, devices=device
     )
@@ -86,6 +88,6 @@ def test_tiles_of_the_default_overlap_differ_by_less_than_a_level(shared_data, w
     assert 0 < difference.max() < 1
 
 
-def test_the_default_overlap_is_the_documented_one(shared_data):
+def test_the_default_overlap_is_as_documented(shared_data):
     for weights in ("RRDB_ESRGAN_x4.npz", "RealESRGAN_x4plus_anime_6B.pth"):
         assert Upscaler.load(shared_data / "weights" / weights, tile=512).overlap == 112

@@ -1,4 +1,4 @@
-"""Output of the command: a bar on a terminal, lines without one, JSON, or failures only."""
+"""Tests of the upscaling report: a bar on a terminal, lines, JSON, or failures only."""
 
 import io
 import json
@@ -42,7 +42,7 @@ def clock(monkeypatch):
 
 
 def work(report, clock):
-    """Reports two images of 3 and 1 megapixels, one of which fails, and a skipped one."""
+    """Reports an upscaled image of 3 megapixels, a failed one of 1 and a skipped one."""
     with report:
         report.skipped(Path("there.png"), Path("out/there.png"))
         report.begin(4_000_000)
@@ -54,7 +54,7 @@ def work(report, clock):
         report.failed(B, ValueError(f"{B}: it is damaged"))
 
 
-def test_json(clock):
+def test_json_events(clock):
     out = io.StringIO()
     work(Report("json", 2, out), clock)
     first = {"total_megapixels": 4.0, "megapixels_per_s": 0.025, "total_images": 2}
@@ -73,7 +73,7 @@ def test_json(clock):
     ]
 
 
-def test_without_a_terminal(clock, capsys):
+def test_lines_without_a_terminal(clock, capsys):
     work(Report("bar", 2, sys.stdout), clock)
     out, err = capsys.readouterr()
     assert out == ""
@@ -98,7 +98,7 @@ def test_control_characters_in_names_are_escaped(clock, capsys):
     assert err == "a\\x1b[31m.png: a note\nnot done: b\\n.png: it is \\x07damaged\n"
 
 
-def test_a_bar_on_a_terminal(clock, monkeypatch):
+def test_a_bar_is_shown_on_a_terminal(clock, monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     work(Report("bar", 2, sys.stdout), clock)
@@ -111,7 +111,7 @@ def test_a_bar_on_a_terminal(clock, monkeypatch):
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_more_pixels_than_estimated(clock, monkeypatch, terminal):
+def test_the_total_grows_if_there_are_more_pixels_than_estimated(clock, monkeypatch, terminal):
     stderr = Terminal() if terminal else io.StringIO()
     monkeypatch.setattr(sys, "stderr", stderr)
     with Report("bar", 1, sys.stdout) as report:
@@ -125,7 +125,7 @@ def test_more_pixels_than_estimated(clock, monkeypatch, terminal):
 
 
 def shown(terminal):
-    """Returns percent, count, total and unit of each state of the bar."""
+    """Returns (percent, count, total, unit) of each state of the bar."""
     found = re.findall(r"(\d+)%\|.*?\| ([\d.]+)/([\d.]+) (\w+) \[", terminal.getvalue())
     return [(int(percent), float(n), float(total), unit) for percent, n, total, unit in found]
 
@@ -141,7 +141,7 @@ def shown(terminal):
         (153_600_000_000, 153.6, "GP"),
     ],
 )
-def test_one_hundred_percent_is_shown_after_the_file_is_written(
+def test_100_percent_is_shown_only_after_the_file_is_written(
     clock, monkeypatch, pixels, total, unit
 ):
     """Pixels are computed in 100 steps; the image is written afterwards."""
@@ -166,7 +166,7 @@ def test_one_hundred_percent_is_shown_after_the_file_is_written(
     assert shown(terminal)[-1] == (100, total, total, unit)
 
 
-def test_json_ends_at_the_total(clock):
+def test_json_progress_ends_at_the_total(clock):
     """The total is corrected if the estimate was too high."""
     out = io.StringIO()
     with Report("json", 1, out) as report:
@@ -189,7 +189,7 @@ def test_no_work_prints_nothing(mode, capsys):
     assert tuple(capsys.readouterr()) == ("", "")
 
 
-def test_progress_before_the_first_pixel(clock):
+def test_no_time_left_is_given_before_the_first_pixel(clock):
     out = io.StringIO()
     with Report("json", 1, out) as report:
         report.begin(1)
@@ -198,13 +198,13 @@ def test_progress_before_the_first_pixel(clock):
     assert json.loads(out.getvalue().splitlines()[0])["seconds_left"] is None
 
 
-def test_failures_of_standard_input(capsys):
+def test_failures_of_standard_input_are_named(capsys):
     report = Report("bar", 1, sys.stdout)
     report.failed(Path("-"), ValueError("standard input: cannot be read"))
     assert capsys.readouterr().err == "not done: standard input: cannot be read\n"
     assert report.failures == [("standard input", "cannot be read")]
 
 
-def test_json_to_a_closed_pipe():
+def test_json_to_a_closed_pipe_raises_broken_pipe():
     with pytest.raises(BrokenPipeError), Report("json", 1, Closed()) as report:
         report.note(A, "a note")

@@ -1,4 +1,4 @@
-"""Weight files of other public implementations: we compute what torch does with them."""
+"""Tests that weights of other public implementations give the same results as in torch."""
 
 import jax
 import numpy as np
@@ -28,7 +28,7 @@ def activated(columns: int, rows: int) -> nn.Sequential:
 
 
 class Dense(nn.Module):
-    """A dense block whose convolutions are made by `make` and called as `names` says."""
+    """A dense block; `make` creates its convolutions and `names` names them."""
 
     def __init__(self, make, names):
         super().__init__()
@@ -48,7 +48,7 @@ class Dense(nn.Module):
 
 
 class Lornatang(nn.Module):
-    """ESRGAN-PyTorch in its forms: of 2020 (`old`), and since."""
+    """Lornatang's ESRGAN-PyTorch: of 2020 (`old`) or newer."""
 
     def __init__(self, old: bool, steps: int, blocks: int = 2):
         super().__init__()
@@ -83,7 +83,7 @@ class Lornatang(nn.Module):
 
 
 class Persson(nn.Module):
-    """As in the course: everything is a block with a convolution called cnn or conv."""
+    """Aladdin Persson's ESRGAN: each block has a convolution called cnn or conv."""
 
     def __init__(self, steps: int, blocks: int = 2):
         super().__init__()
@@ -152,7 +152,7 @@ def random_network(maker: str, steps: int = 2) -> nn.Module:
     return network
 
 
-def assert_computes_the_same(network: nn.Module, path, rng) -> None:
+def assert_same_output(network: nn.Module, path, rng) -> None:
     module, variables = load_generator(path)
     lr = rng.random((1, 7, 8, 3), dtype=np.float32)
     with torch.no_grad():
@@ -164,11 +164,11 @@ def assert_computes_the_same(network: nn.Module, path, rng) -> None:
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
 @pytest.mark.parametrize("maker", MAKERS)
-def test_another_implementation_computes_the_same(tmp_path, rng, maker, steps):
+def test_output_matches_another_implementation(tmp_path, rng, maker, steps):
     network = random_network(maker, steps)
-    state = dict(sorted(network.state_dict().items(), reverse=True))  # order tells nothing
+    state = dict(sorted(network.state_dict().items(), reverse=True))  # order must not matter
     torch.save({**TAR, "state_dict": state}, tmp_path / "g-best.pth.tar")
-    assert_computes_the_same(network, tmp_path / "g-best.pth.tar", rng)
+    assert_same_output(network, tmp_path / "g-best.pth.tar", rng)
     naming = rrdb_names.find_naming({name: t.numpy() for name, t in state.items()})
     assert naming in DIALECTS
     assert maker.startswith(naming)
@@ -176,17 +176,17 @@ def test_another_implementation_computes_the_same(tmp_path, rng, maker, steps):
 
 @pytest.mark.parametrize("prefix", ["model.net.", "module.", "gen.module.model.", "a.b.c.d.e."])
 @pytest.mark.parametrize("maker", ["persson", "esrgan-pytorch"])
-def test_prefixes_of_any_depth_beside_other_networks(tmp_path, rng, maker, prefix):
+def test_prefixes_of_any_depth_are_removed_and_other_networks_ignored(tmp_path, rng, maker, prefix):
     network = random_network(maker)
     state = {prefix + name: tensor for name, tensor in network.state_dict().items()}
     other = {"disc.net.0.weight": torch.ones(4, 3, 3, 3), "vgg.features.0.bias": torch.ones(2)}
     torch.save({"state_dict": state | other, "pytorch-lightning_version": "2"}, tmp_path / "l.ckpt")
-    assert_computes_the_same(network, tmp_path / "l.ckpt", rng)
+    assert_same_output(network, tmp_path / "l.ckpt", rng)
 
 
 @pytest.mark.parametrize("naming", ["basicsr", "bsrgan", "old"])
 @pytest.mark.parametrize("prefix", ["model.net.", "module.generator.", "lit.netG.module."])
-def test_prefixes_of_our_namings(random_generator, rng, naming, prefix):
+def test_prefixes_are_removed_in_every_naming(random_generator, rng, naming, prefix):
     fields, params, _ = random_generator(rng, plus=True)
     tensors = {prefix + k: t for k, t in rrdb_names.to_torch(fields, params, naming).items()}
     found, back = rrdb_names.from_torch(tensors | {"loss.vgg.0.weight": np.zeros((2, 3, 3, 3))})
@@ -194,10 +194,10 @@ def test_prefixes_of_our_namings(random_generator, rng, naming, prefix):
     jax.tree.map(np.testing.assert_array_equal, back, params)
 
 
-def trained_by(trainer: str, tensors: dict[str, np.ndarray]) -> dict[str, object]:
-    """A checkpoint with a trainer's names of tensors, in the wrappers that it is known for."""
+def checkpoint_of(trainer: str, tensors: dict[str, np.ndarray]) -> dict[str, object]:
+    """Returns a checkpoint with the names and the wrappers that a trainer uses."""
     state = {name: torch.from_numpy(tensor.copy()) for name, tensor in tensors.items()}
-    if trainer == "mmagic":  # RealESRGAN: a copy of the generator is averaged by a hook
+    if trainer == "mmagic":  # RealESRGAN: a hook averages a copy of the generator
         zeros = {f"generator.{name}": torch.zeros_like(t) for name, t in state.items()}
         averaged = {f"generator_ema.{name}": t for name, t in state.items()}
         others = {
@@ -224,18 +224,20 @@ def trained_by(trainer: str, tensors: dict[str, np.ndarray]) -> dict[str, object
     ],
 )
 @pytest.mark.parametrize("unshuffle", [1, 2])
-def test_names_of_other_trainers(tmp_path, random_generator, rng, trainer, naming, unshuffle):
+def test_checkpoints_of_other_trainers_are_read(
+    tmp_path, random_generator, rng, trainer, naming, unshuffle
+):
     scale = 4 // unshuffle
     fields, params, _ = random_generator(rng, scale=scale, unshuffle=unshuffle)
     tensors = rrdb_names.to_torch(fields, params, naming)
-    torch.save(trained_by(trainer, tensors), tmp_path / "net_g_latest.pth")
+    torch.save(checkpoint_of(trainer, tensors), tmp_path / "net_g_latest.pth")
     module, variables = load_generator(tmp_path / "net_g_latest.pth")
     assert (module.scale, module.unshuffle) == (scale, unshuffle)
     jax.tree.map(np.testing.assert_array_equal, variables["params"], params)
 
 
 @pytest.mark.parametrize("prefix", ["", "generator."])
-def test_mmagics_srresnet_is_refused_by_its_name(tmp_path, prefix):
+def test_the_refusal_of_mmagics_srresnet_names_it(tmp_path, prefix):
     names = ("conv_first", "trunk_net.0.conv1", "trunk_net.0.conv2", "upsample1.upsample_conv")
     tensors = {f"{prefix}{name}.weight": np.zeros((4, 4, 3, 3), np.float32) for name in names}
     write_tensors(tmp_path / "g.npz", tensors)
@@ -243,7 +245,7 @@ def test_mmagics_srresnet_is_refused_by_its_name(tmp_path, prefix):
         load_generator(tmp_path / "g.npz")
 
 
-def test_averaged_weights_come_first_and_two_networks_are_named(random_generator, rng):
+def test_averaged_weights_are_preferred_and_several_networks_are_refused(random_generator, rng):
     _, params, tensors = random_generator(rng)
     old = {f"lit.model.{name}": np.zeros_like(t) for name, t in tensors.items()}
     averaged = {f"lit.ema.model.{name}": t for name, t in tensors.items()}
@@ -254,7 +256,7 @@ def test_averaged_weights_come_first_and_two_networks_are_named(random_generator
         rrdb_names.from_torch(old | second)
 
 
-def test_one_layer_more_or_of_another_kind_is_refused(tmp_path):
+def test_an_extra_layer_or_kernel_of_another_size_is_refused(tmp_path):
     for maker, extra in (("persson", "final.4"), ("esrgan-pytorch", "conv5")):
         state = random_network(maker).state_dict()
         tensors = {name: t.numpy() for name, t in state.items()}
@@ -262,12 +264,12 @@ def test_one_layer_more_or_of_another_kind_is_refused(tmp_path):
         with pytest.raises(InputError, match=rf"left over: {extra}\.weight"):
             rrdb_names.from_torch(more)
         last = next(name for name in tensors if tensors[name].shape == (3, NF, 3, 3))
-        with pytest.raises(InputError, match=r"conv_last\.weight"):  # 1x1, as some have it
+        with pytest.raises(InputError, match=r"conv_last\.weight"):  # some have 1x1 here
             rrdb_names.from_torch(tensors | {last: tensors[last][..., 1:2, 1:2]})
 
 
-def test_a_generator_that_computes_otherwise_is_refused_by_its_name(tmp_path):
-    """PyTorch-GAN's has LeakyReLUs of 0.01 and takes colours that are normalised."""
+def test_the_refusal_of_pytorch_gans_generator_names_it(tmp_path):
+    """It is no RRDBNet: its LeakyReLUs have a slope of 0.01, and it takes normalised colours."""
     names = [f"res_blocks.0.dense_blocks.{k}.b{j}.0" for k in range(3) for j in range(1, 6)]
     tensors = {f"{name}.weight": np.zeros((4, 4, 3, 3), np.float32) for name in ("conv1", *names)}
     for prefix in ("", "generator.", "a.b."):
@@ -276,7 +278,7 @@ def test_a_generator_that_computes_otherwise_is_refused_by_its_name(tmp_path):
             load_generator(tmp_path / "g.npz")
 
 
-def test_what_is_not_known_is_not_guessed(random_generator, rng):
+def test_unknown_names_are_refused(random_generator, rng):
     tensors = random_generator(rng)[2]
     renamed = {name.replace("rdb", "dense_"): t for name, t in tensors.items()}
     with pytest.raises(InputError, match="no RRDB network: none of body"):
@@ -284,10 +286,10 @@ def test_what_is_not_known_is_not_guessed(random_generator, rng):
     assert without_prefix(renamed) == renamed
 
 
-def test_the_fields_of_a_network(tmp_path):
+def test_fields_and_suffixes_of_a_torch_file(tmp_path):
     torch.save(random_network("persson", 2).state_dict(), tmp_path / "a.pt.tar")
     module, _ = load_generator(tmp_path / "a.pt.tar")
-    check_weights(tmp_path / "a.pt.tar")  # as the page takes an upload
+    check_weights(tmp_path / "a.pt.tar")  # as the page checks an upload
     (tmp_path / "a.pt.tar").rename(tmp_path / "pytorch_model.bin")
     assert load_generator(tmp_path / "pytorch_model.bin")[0] == module
     check_weights(tmp_path / "pytorch_model.bin")

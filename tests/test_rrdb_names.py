@@ -1,4 +1,4 @@
-"""RRDB networks in torch's three namings against names written out by hand and RRDBNet itself."""
+"""Tests of RRDB weights in torch's three namings, against names written by hand and RRDBNet."""
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +46,7 @@ def fields_of(name):
 
 
 def random_params(fields, rng):
-    """Parameters of RRDBNet itself, so that it decides about their tree and shapes."""
+    """Returns random parameters whose tree and shapes are those of RRDBNet."""
     network = RRDBNet(**fields)
     lr = jnp.zeros((1, 8, 8, fields["in_channels"]))
     shapes = jax.eval_shape(network.init, jax.random.key(0), lr)["params"]
@@ -60,7 +60,7 @@ def assert_same(a, b):
 
 @pytest.mark.parametrize("naming", NAMINGS)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_round_trip_of_rrdbnets_parameters(architecture, naming, rng):
+def test_parameters_survive_a_round_trip(architecture, naming, rng):
     fields = fields_of(architecture)
     params = random_params(fields, rng)
     tensors = to_torch(fields, params, naming)
@@ -71,7 +71,7 @@ def test_round_trip_of_rrdbnets_parameters(architecture, naming, rng):
         np.testing.assert_array_equal(tensor, tensors[name], err_msg=name)
 
 
-def test_where_each_tensor_goes(rng):
+def test_kernels_are_transposed_and_blocks_stacked(rng):
     params = random_params(DEFAULTS, rng)
     tensors = to_torch(DEFAULTS, params)
     kernel = params["body"]["rdb2"]["conv3"]["kernel"]
@@ -82,7 +82,7 @@ def test_where_each_tensor_goes(rng):
     np.testing.assert_array_equal(tensors["conv_up2.bias"], params["conv_up2"]["bias"])
 
 
-EDGES = {  # 1x to 16x, as checkpoints.md lists the indices of the oldest naming
+EDGES = {  # for each scale, the indices of the layers outside the blocks
     1: [0, 2, 4],
     2: [0, 3, 5, 7],
     4: [0, 3, 6, 8, 10],
@@ -92,7 +92,7 @@ EDGES = {  # 1x to 16x, as checkpoints.md lists the indices of the oldest naming
 
 
 @pytest.mark.parametrize("scale", EDGES)
-def test_names_of_the_oldest_naming(scale, rng):
+def test_names_in_the_old_naming(scale, rng):
     fields = DEFAULTS | {"scale": scale, "num_blocks": 1, "plus": True}
     blocks = [
         f"model.1.sub.0.RDB{r}.{tensor}"
@@ -116,7 +116,7 @@ def test_names_of_the_oldest_naming(scale, rng):
         ("bsrgan", ["conv_first", "trunk_conv", "upconv1", "upconv2", "HRconv", "conv_last"]),
     ],
 )
-def test_names_of_the_newer_namings(naming, edges, rng):
+def test_names_in_the_basicsr_and_bsrgan_namings(naming, edges, rng):
     block = {"basicsr": "body.{}.rdb{}.conv{}", "bsrgan": "RRDB_trunk.{}.RDB{}.conv{}"}[naming]
     blocks = [block.format(k, r, c) for k in (0, 1) for r in (1, 2, 3) for c in range(1, 6)]
     expected = [f"{n}.{t}" for n in [edges[0], *blocks, *edges[1:]] for t in ("weight", "bias")]
@@ -131,7 +131,7 @@ def test_names_of_the_newer_namings(naming, edges, rng):
         ("RealESRGAN_x4plus_anime_6B.pth", 6, 4_467_779, "basicsr"),
     ],
 )
-def test_the_real_files(shared_data, file, num_blocks, count, naming):
+def test_published_files(shared_data, file, num_blocks, count, naming):
     tensors = read_tensors(shared_data / "weights" / file)
     fields, params = from_torch(tensors, file)
     assert fields == DEFAULTS | {"num_features": 64, "num_growth": 32, "num_blocks": num_blocks}
@@ -143,7 +143,7 @@ def test_the_real_files(shared_data, file, num_blocks, count, naming):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
-def test_other_precisions_become_float32(dtype, rng):
+def test_other_dtypes_become_float32(dtype, rng):
     tensors = to_torch(DEFAULTS, random_params(DEFAULTS, rng))
     rounded = {
         name: np.asarray(jnp.asarray(tensor, jnp.bfloat16)) for name, tensor in tensors.items()
@@ -163,12 +163,12 @@ def test_other_precisions_become_float32(dtype, rng):
         (48, 3, 16, {"scale": 4, "unshuffle": 4, "in_channels": 3}),
         (16, 4, 4, {"scale": 2, "unshuffle": 2, "in_channels": 4}),
         (4, 1, 2, {"scale": 1, "unshuffle": 2, "in_channels": 1}),
-        (4, 1, 1, {"scale": 1, "unshuffle": 1, "in_channels": 4}),  # nothing to fold back
+        (4, 1, 1, {"scale": 1, "unshuffle": 1, "in_channels": 4}),  # at x1 nothing is unshuffled
         (48, 3, 2, {"scale": 2, "unshuffle": 1, "in_channels": 48}),
         (1, 3, 4, {"scale": 4, "unshuffle": 1, "in_channels": 1}),
     ],
 )
-def test_unshuffling_is_read_from_the_channels(columns, rows, scale, expected, rng):
+def test_unshuffle_is_inferred_from_the_channels(columns, rows, scale, expected, rng):
     fields = DEFAULTS | {"in_channels": columns, "out_channels": rows, "scale": scale}
     for naming in NAMINGS:
         found, _ = from_torch(to_torch(fields, random_params(fields, rng), naming))
@@ -183,7 +183,7 @@ OLD_BLOCK = {
     "model.0.weight": zeros(8, 3, 3, 3),
     "model.1.sub.0.RDB1.conv1.0.weight": zeros(4, 8, 3, 3),
 }
-LOOK_ALIKES = {
+SIMILAR_NETWORKS = {
     "SPSR": OLD_BLOCK | {"f_HR_conv1.0.weight": zeros(1)},
     "SOFVSR": {"OFR.conv.weight": zeros(1)},
     "MMRealSR": {
@@ -208,15 +208,15 @@ LOOK_ALIKES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("said", LOOK_ALIKES)
-def test_look_alikes_are_refused_by_name(said):
-    with pytest.raises(InputError, match=said) as error:
-        from_torch(LOOK_ALIKES[said], "some/file.pth")
+@pytest.mark.parametrize("name", SIMILAR_NETWORKS)
+def test_the_refusal_of_a_similar_network_names_it(name):
+    with pytest.raises(InputError, match=name) as error:
+        from_torch(SIMILAR_NETWORKS[name], "some/file.pth")
     assert str(error.value).startswith("some/file.pth: ")
 
 
 @pytest.mark.parametrize("naming", NAMINGS)
-def test_missing_extra_and_misshapen_tensors_are_listed(naming, rng):
+def test_missing_extra_and_wrong_tensors_are_listed(naming, rng):
     tensors = to_torch(DEFAULTS, random_params(DEFAULTS, rng), naming)
     names = {kind: form.format(k=1, r=2, c=3, nb=2, hr=8) for kind, form in NAMINGS[naming].items()
              if kind in ("block", "body", "hr")}  # fmt: skip
@@ -235,15 +235,15 @@ def test_missing_extra_and_misshapen_tensors_are_listed(naming, rng):
 
 
 @pytest.mark.parametrize("naming", NAMINGS)
-def test_any_lost_tensor_is_missed(naming, rng):
+def test_a_file_without_any_one_tensor_is_refused(naming, rng):
     fields = DEFAULTS | {"plus": True}
     tensors = to_torch(fields, random_params(fields, rng), naming)
-    for lost in tensors:
+    for missing in tensors:
         with pytest.raises(InputError):
-            from_torch({name: tensor for name, tensor in tensors.items() if name != lost})
+            from_torch({name: tensor for name, tensor in tensors.items() if name != missing})
 
 
-def test_enlarging_too_much():
+def test_too_large_a_scale_is_refused():
     ups = {f"conv_up{u}.weight": zeros(8, 8, 3, 3) for u in range(1, 7)}
     block = {"body.0.rdb1.conv1.weight": zeros(4, 8, 3, 3)}
     edges = {"conv_first.weight": zeros(8, 3, 3, 3), "conv_last.weight": zeros(3, 8, 3, 3)}
@@ -251,7 +251,7 @@ def test_enlarging_too_much():
         from_torch(edges | block | ups)
 
 
-def test_parameters_of_another_network(rng):
+def test_to_torch_refuses_parameters_of_other_fields(rng):
     params = random_params(DEFAULTS, rng)
     with pytest.raises(InputError, match=r"body/rdb1/conv1/kernel.*\(2, 3, 3, 8, 4\).*\(3, 3, 3"):
         to_torch(DEFAULTS | {"num_blocks": 3}, params)

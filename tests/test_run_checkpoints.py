@@ -1,4 +1,4 @@
-"""Checkpoints of runs: what saving holds on to, what is restored, and what is refused."""
+"""Tests of a run's checkpoints: saving, failed saves, damage, and changed configs and images."""
 
 import errno
 import json
@@ -60,38 +60,38 @@ def opened(folder: epath.Path, keep: int = 3, config=CONFIG, images=IMAGES) -> R
     return RunCheckpoints(folder, config, images, keep)
 
 
-def held() -> tuple[int, int]:
-    """File descriptors and threads of this process."""
+def descriptors_and_threads() -> tuple[int, int]:
+    """Returns the numbers of open file descriptors and of threads of this process."""
     return len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
 
 
-def test_thirty_saves_leave_no_thread_and_no_file_open(folder):
+def test_thirty_saves_leave_no_thread_or_file_open(folder):
     data = fresh_data()
     with opened(folder, 2) as checkpoints:
         for step in range(1, 34):
             checkpoints.save(state_at(step), data)
             if step == 3:
                 checkpoints.wait()
-                before = held()
+                before = descriptors_and_threads()
         checkpoints.wait()
-        assert held() == before
+        assert descriptors_and_threads() == before
     assert sorted(os.listdir(folder / "checkpoints")) == ["32", "33"]
 
 
 @pytest.fixture
 def small_files():
-    """No file of this process grows beyond 4 KiB: a write fails as on a full disk."""
+    """Limits files to 4 KiB, so that writes fail as on a full disk; yields a function to undo."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
     yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_a_save_that_fails_is_told_and_the_one_before_stays(folder, request, capfd):
+def test_a_failed_save_is_reported_and_the_previous_checkpoint_kept(folder, request, capfd):
     data = fresh_data()
     with opened(folder, 1) as checkpoints:
         checkpoints.save(state_at(1), data)
-    enough = request.getfixturevalue("small_files")
+    remove_limit = request.getfixturevalue("small_files")
     with opened(folder, 1) as checkpoints:
         checkpoints.save(state_at(2), data)
         message = (
@@ -99,8 +99,8 @@ def test_a_save_that_fails_is_told_and_the_one_before_stays(folder, request, cap
         )
         with pytest.raises(RunError, match=message):
             checkpoints.save(state_at(3), data)
-    enough()
-    assert capfd.readouterr() == ("", "")  # of all that Orbax logs and prints
+    remove_limit()
+    assert capfd.readouterr() == ("", "")  # nothing that Orbax logs or prints
     with opened(folder, 1) as checkpoints:
         restored = checkpoints.restore(target(), fresh_data())
         jax.tree.map(np.testing.assert_array_equal, restored, state_at(1))
@@ -108,7 +108,7 @@ def test_a_save_that_fails_is_told_and_the_one_before_stays(folder, request, cap
     assert os.listdir(folder / "checkpoints") == ["2"]
 
 
-def test_the_last_save_that_fails_ends_the_run(folder, request):
+def test_a_failed_save_is_raised_at_the_end_of_the_run(folder, request):
     request.getfixturevalue("small_files")
     with (
         pytest.raises(
@@ -129,7 +129,7 @@ def test_the_last_save_that_fails_ends_the_run(folder, request):
         (RuntimeError("first line\nsecond"), "first line$"),
     ],
 )
-def test_why_a_save_failed_is_told(folder, monkeypatch, error, reason):
+def test_the_reason_of_a_failed_save_is_reported(folder, monkeypatch, error, reason):
     def fail(*_, **__):
         raise error
 
@@ -157,7 +157,7 @@ TOO_LARGE = "OUT_OF_RANGE: Failed to write 4902 bytes: File too large [os_error_
 def test_the_cause_of_a_failed_save_is_found_in_any_order(
     folder, monkeypatch, errors, reason, order, how
 ):
-    """Orbax raises one of several errors: the first one, or that of a thread which came later."""
+    """Orbax raises one of several errors: the first one, or a later one of a thread."""
     first, second = errors[::order]
 
     def fail(*_, **__):
@@ -180,11 +180,11 @@ def test_the_cause_of_a_failed_save_is_found_in_any_order(
         monkeypatch.setattr(checkpoints._open(), "save_checkpointables_async", fail)
         with pytest.raises(RunError, match=reason):
             checkpoints.save(state_at(1), fresh_data())
-    for error in errors:  # they are shared by the cases
+    for error in errors:  # the parametrized cases share them
         error.__cause__ = error.__context__ = None
 
 
-def test_the_log_of_an_earlier_failure_is_forgotten(folder, monkeypatch):
+def test_the_logged_error_of_an_earlier_save_is_ignored(folder, monkeypatch):
     def fail(*_, **__):
         raise FileNotFoundError(2, "No such file or directory")
 
@@ -195,8 +195,8 @@ def test_the_log_of_an_earlier_failure_is_forgotten(folder, monkeypatch):
             checkpoints.save(state_at(1), fresh_data())
 
 
-def test_too_little_room_is_told_before_a_step(folder, monkeypatch):
-    """4 B of the step, 4 of Adam's, and 4 each of 3·3·16·16 weights: half of it is 4,612 B."""
+def test_too_little_disk_space_is_reported_before_training(folder, monkeypatch):
+    """4 B of the step, 4 of Adam, and 4 for each of 3·3·16·16 weights: half of it is 4,612 B."""
     usage = types.SimpleNamespace(free=4612)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     checkpoints = opened(folder)
@@ -207,7 +207,7 @@ def test_too_little_room_is_told_before_a_step(folder, monkeypatch):
     assert not folder.exists()
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+def test_a_folder_that_cannot_be_created_is_reported(tmp_path):
     (tmp_path / "psnr").write_text("")
     with pytest.raises(RunError, match=r"psnr/checkpoints: could not be written: \w"):
         opened(epath.Path(tmp_path) / "psnr", 1).restore(target(), fresh_data())
@@ -215,7 +215,7 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path):
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory) -> Path:
-    """A stage with the checkpoints 1 and 2, one and two batches into the data."""
+    """The folder of a stage with checkpoints of steps 1 and 2, at batches 1 and 2 of the data."""
     folder, data = tmp_path_factory.mktemp("saved") / "psnr", fresh_data()
     with opened(epath.Path(folder)) as checkpoints:
         for step in (1, 2):
@@ -245,35 +245,37 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_whatever_is_damaged_the_state_is_one_that_was_saved(saved, tmp_path, capfd, caplog, kind):
-    """Every file of the newest checkpoint: all is right in spite of it, or it is set aside."""
+def test_with_any_damage_to_the_newest_checkpoint_a_saved_state_is_restored(
+    saved, tmp_path, capfd, caplog, kind
+):
+    """Each file in turn: step 2 is restored all the same, or renamed and step 1 restored."""
     names = [path.relative_to(saved) for path in files(saved / "checkpoints" / "2")]
     assert len(names) > 15
-    aside = 0
+    renamed = 0
     for name in names:
         for contents in DAMAGE[kind](saved / name):
-            err, step = gone_on_from(saved, tmp_path / "psnr", name, contents, capfd)
+            err, step = damage_and_restore(saved, tmp_path / "psnr", name, contents, capfd)
             kept = {path.name for path in (tmp_path / "psnr" / "checkpoints").iterdir()}
             assert kept - {"3"} == ({"1", "2"} if step == 2 else {"1", "2.damaged"}), name
             assert (step == 1) == ("checkpoints/2: is damaged (" in err), name
             assert err.count("\n") == (step == 1), err
-            aside += step == 1
-    assert aside >= 9
+            renamed += step == 1
+    assert renamed >= 9
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 @pytest.mark.parametrize("kind", ["missing", "zeros"])
-def test_a_damaged_older_checkpoint_is_in_nobodys_way(saved, tmp_path, capfd, kind):
+def test_a_damaged_older_checkpoint_does_not_matter(saved, tmp_path, capfd, kind):
     for path in files(saved / "checkpoints" / "1"):
         name = path.relative_to(saved)
         for contents in DAMAGE[kind](path):
-            err, step = gone_on_from(saved, tmp_path / "psnr", name, contents, capfd)
+            err, step = damage_and_restore(saved, tmp_path / "psnr", name, contents, capfd)
             assert step == 2
             assert err == "" or "checkpoints/1: is damaged (its metrics" in err
 
 
-def gone_on_from(saved, folder, name, contents, capfd) -> tuple[str, int]:
-    """Damages a file of a copy, goes on from it and saves: stderr, and the step gone on from."""
+def damage_and_restore(saved, folder, name, contents, capfd) -> tuple[str, int]:
+    """Damages a file of a copy, restores and saves: stderr and the restored step."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(saved, folder)
     (folder / name).unlink() if contents is None else (folder / name).write_bytes(contents)
@@ -290,7 +292,7 @@ def gone_on_from(saved, folder, name, contents, capfd) -> tuple[str, int]:
     return capfd.readouterr().err, step
 
 
-def test_where_none_is_whole_nothing_is_changed_and_nothing_begins(saved, tmp_path):
+def test_if_all_checkpoints_are_damaged_they_are_refused_and_left_unchanged(saved, tmp_path):
     shutil.copytree(saved, tmp_path / "psnr")
     for step in ("1", "2"):
         (tmp_path / "psnr" / "checkpoints" / step / "state" / "manifest.ocdbt").unlink()
@@ -303,7 +305,7 @@ def test_where_none_is_whole_nothing_is_changed_and_nothing_begins(saved, tmp_pa
     assert files(tmp_path / "psnr") == before
 
 
-def test_a_second_damaged_checkpoint_of_a_step_gets_another_name(saved, tmp_path):
+def test_a_second_damaged_checkpoint_of_a_step_gets_a_new_name(saved, tmp_path):
     shutil.copytree(saved, tmp_path / "psnr")
     folder = tmp_path / "psnr" / "checkpoints"
     (folder / "2.damaged").mkdir()
@@ -314,7 +316,7 @@ def test_a_second_damaged_checkpoint_of_a_step_gets_another_name(saved, tmp_path
 
 
 @pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), MemoryError()])
-def test_what_cannot_be_read_now_is_not_called_damaged(saved, tmp_path, monkeypatch, error):
+def test_an_unreadable_checkpoint_is_not_called_damaged(saved, tmp_path, monkeypatch, error):
     def fail(*_):
         raise error
 
@@ -325,8 +327,8 @@ def test_what_cannot_be_read_now_is_not_called_damaged(saved, tmp_path, monkeypa
     assert (tmp_path / "psnr" / "checkpoints" / "2").is_dir()
 
 
-def test_checkpoints_from_before_checksums_go_on(saved, tmp_path, capfd):
-    """Without their record, which older versions did not write."""
+def test_checkpoints_without_checksums_are_restored(saved, tmp_path, capfd):
+    """Older versions did not write the record of the images either."""
     shutil.copytree(saved, tmp_path / "psnr")
     path = tmp_path / "psnr" / "checkpoints" / "2" / "_CHECKPOINT_METADATA"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"custom_metadata": {}}))
@@ -348,7 +350,7 @@ def changed_config(**changes):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"generator__num_features": 6}, "generator.num_features was 4, is 6"),
         ({"scale": 2, "psnr__ema_decay": 0}, "psnr.ema_decay was 0.9, is 0, scale was 4, is 2"),
@@ -356,12 +358,12 @@ def changed_config(**changes):
         ({"generator__name": "srresnet"}, "--config.generator.name=rrdb, or choose another"),
     ],
 )
-def test_a_refused_config_is_told_key_by_key(saved, tmp_path, changes, said):
-    """In the message and in metrics.jsonl, which forgets it when the run goes on."""
+def test_each_refused_change_of_the_config_is_reported(saved, tmp_path, changes, message):
+    """In the error and in metrics.jsonl, whose line is removed when the run continues."""
     shutil.copytree(saved, tmp_path / "psnr")
     log = tmp_path / "psnr" / "metrics.jsonl"
     log.write_text('{"step": 1, "l_g": 0.5}\n')
-    with pytest.raises(InputError, match=re.escape(said)):
+    with pytest.raises(InputError, match=re.escape(message)):
         opened(epath.Path(tmp_path) / "psnr", config=changed_config(**changes)).check()
     refused = json.loads(log.read_text().splitlines()[1])
     assert refused["step"] == 2
@@ -383,12 +385,12 @@ def test_a_refused_config_is_told_key_by_key(saved, tmp_path, changes, said):
         {"new_setting": 1},
     ],
 )
-def test_other_changes_of_the_config_are_taken(saved, changes):
+def test_other_changes_of_the_config_are_accepted(saved, changes):
     opened(epath.Path(saved), config=changed_config(**changes)).check()
 
 
-def test_a_damaged_checkpoint_is_not_taken_for_another_config(saved, tmp_path):
-    """Its config is changed on the disk, not by the user."""
+def test_damage_to_the_stored_config_is_not_reported_as_a_changed_config(saved, tmp_path):
+    """The config changed on the disk, so the checkpoint is damaged and step 1 is restored."""
     shutil.copytree(saved, tmp_path / "psnr")
     path = tmp_path / "psnr" / "checkpoints" / "2" / "config" / "data.json"
     path.write_text(path.read_text().replace('"num_features": 4', '"num_features": 6', 1))
@@ -397,7 +399,7 @@ def test_a_damaged_checkpoint_is_not_taken_for_another_config(saved, tmp_path):
         assert int(checkpoints.restore(target(), fresh_data()).step) == 1
 
 
-def test_changed_images_are_told_and_go_on_if_accepted(saved, capfd):
+def test_changed_images_are_refused_unless_accepted(saved, capfd):
     now = {"count": 3, "sha256": "cd", "files": {"a.png": 11, "c.png": 20, "d.png": 1}}
     message = (
         r"checkpoints/2: the training images have changed since: 2 images then, 3 now; added: "

@@ -1,4 +1,4 @@
-"""The four forms of the scores, each read back by a parser of its own and compared."""
+"""Tests of score tables as text, Markdown, CSV and JSON, each parsed and compared."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ ROWS = [
     {"name": "a.png", "psnr_y": 30.0, "ssim_y": 0.9, "psnr_rgb": 28.0},
     {"name": "long/name.png", "psnr_y": 33.0, "ssim_y": 0.8, "psnr_rgb": 31.0},
 ]
-# The means, by hand: psnr_y 25, 26, 24; lpips 0.4, 0.1, 0.2; niqe of the one large image.
+# The means: psnr_y 25, 26, 24; lpips 0.4, 0.1, 0.2; niqe that of the one large image.
 COLUMNS = {
     "bicubic": [
         {"name": "a|b.png", "psnr_y": 20.0, "lpips": 0.5, "niqe": 7.25},
@@ -30,7 +30,7 @@ COLUMNS = {
 }
 
 
-def test_table_has_a_row_for_each_image_and_the_mean():
+def test_the_table_has_a_row_for_each_image_and_the_mean():
     worse = [{**row, "psnr_y": row["psnr_y"] - 5} for row in ROWS]
     lines = score_table({"bicubic": worse, "model": ROWS}).splitlines()
     assert lines[0].split() == ["bicubic", "model"]
@@ -41,12 +41,12 @@ def test_table_has_a_row_for_each_image_and_the_mean():
     assert len({len(line) for line in lines[1:]}) == 1
 
 
-def test_a_table_for_a_terminal_has_no_control_characters_of_names():
+def test_control_characters_in_names_are_escaped():
     lines = score_table({"model": [{"name": "a\x1b[2J\n.png", "psnr_y": 30.0}]}).splitlines()
     assert lines[2].split() == [r"a\x1b[2J\n.png", "30.00"]
 
 
-def test_numbers_stand_below_their_headings_and_methods_above_them():
+def test_numbers_align_with_their_headings_and_methods_are_above():
     lines = score_table(
         {"a method of a long name": COLUMNS["gan"], "b": COLUMNS["psnr"]}
     ).splitlines()
@@ -57,9 +57,9 @@ def test_numbers_stand_below_their_headings_and_methods_above_them():
     assert lines[3].split() == ["c.png", "31.00", "0.0000", "-", "31.00", "0.1000", "-"]
 
 
-def test_a_table_too_wide_for_a_terminal_has_the_means_alone():
+def test_a_table_too_wide_for_a_terminal_has_only_the_means():
     many = {f"method {index}": ROWS for index in range(4)}
-    assert max(map(len, score_table(many).splitlines())) > WIDEST - 30  # and not before it must
+    assert max(map(len, score_table(many).splitlines())) > WIDEST - 30  # nearly the limit
     assert len(score_table(many).splitlines()) == 6
     many["best"] = [{**row, "psnr_y": 50.0} for row in ROWS]
     lines = score_table(many).splitlines()
@@ -71,14 +71,14 @@ def test_a_table_too_wide_for_a_terminal_has_the_means_alone():
 
 
 def cells(line):
-    """The cells of a line of a GitHub table, by the rule that \\| is no border."""
+    """Returns the cells of a line of a GitHub table, in which \\| is not a border."""
     assert line.startswith("| ")
     assert line.endswith(" |")
     hidden = line[2:-2].replace(r"\|", "\0")
     return [cell.strip().replace("\0", "|") for cell in hidden.split("|")]
 
 
-def test_markdown_marks_the_best_by_the_direction_of_each_metric():
+def test_markdown_marks_the_best_value_of_each_metric():
     means, *images = markdown("Set, x4", COLUMNS).split("\n\n")
     head, rule, *rows = map(cells, means.splitlines())
     assert head == ["Set, x4", "PSNR-Y ↑", "LPIPS ↓", "NIQE ↓"]
@@ -94,12 +94,12 @@ def test_markdown_marks_the_best_by_the_direction_of_each_metric():
     ]
     assert tables[0][2:] == [
         ["a|b.png", "20.00", "**21.00**", "17.00"],
-        ["c.png", "30.00", "**31.00**", "**31.00**"],  # what is printed alike is marked alike
+        ["c.png", "30.00", "**31.00**", "**31.00**"],  # equal as printed, so both are marked
     ]
     assert tables[2][2:] == [["a|b.png", "7.25", "3.25", "**3.12**"], ["c.png", "-", "-", "-"]]
 
 
-def test_csv_has_what_json_has():
+def test_csv_has_the_same_values_as_json():
     read = list(csv.DictReader(io.StringIO(csv_text(COLUMNS))))
     assert list(read[0]) == ["image", "method", "psnr_y", "lpips", "niqe"]
     assert len(read) == 3 * 3
@@ -118,12 +118,12 @@ def test_csv_has_what_json_has():
     assert written["mean"] == written["models"][1]["mean"]
 
 
-def test_csv_tells_infinite_from_no_value():
+def test_csv_has_inf_for_infinite_and_an_empty_cell_for_nan():
     exact = [{"name": "c.png", "psnr_y": math.inf, "niqe": math.nan}]
     assert csv_text({"m": exact}).splitlines()[1:] == ["c.png,m,inf,", "mean,m,inf,"]
 
 
-def test_report_stays_valid_json_where_a_image_is_exact():
+def test_the_json_report_is_valid_if_values_are_infinite_or_nan():
     exact = {"name": "c.png", "psnr_y": math.inf, "ssim_y": 1.0, "psnr_rgb": math.inf}
     undefined = report("set", 4, [{**ROWS[0], "psnr_y": math.nan}])
     assert undefined["images"][0]["psnr_y"] is undefined["mean"]["psnr_y"] is None

@@ -1,4 +1,4 @@
-"""Every setting is checked before any work: its name, type and range, and what fits together."""
+"""Tests of the checks of settings before training: names, types, ranges and combinations."""
 
 import json
 import math
@@ -16,7 +16,7 @@ from esrgan_jax.training.settings import check_run, folders, path
 
 
 def changed(config: Any, changes: dict[str, Any]) -> Any:
-    """The config with settings replaced, whatever the type of the new values."""
+    """Replaces settings in the config, whatever the type of the new values, and returns it."""
     config.data.train = "photographs"
     with config.ignore_type(), config.unlocked():
         for key, value in changes.items():
@@ -25,12 +25,12 @@ def changed(config: Any, changes: dict[str, Any]) -> Any:
     return config
 
 
-def refused(config: Any, changes: dict[str, Any], devices: int = 1) -> str:
+def refusal(config: Any, changes: dict[str, Any], devices: int = 1) -> str:
     with pytest.raises(InputError) as caught:
         check_run(changed(config, changes), devices)
-    said = str(caught.value)
-    assert "\n" not in said
-    return said
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
 
 
 WHOLE = ("steps", "batch_size", "hr_patch", "accumulation")
@@ -91,10 +91,10 @@ WEIGHTS = ("d_learning_rate", "pixel_weight", "perceptual_weight", "gan_weight")
 )  # fmt: skip
 def test_a_value_of_the_wrong_type_or_range_is_refused(key: str, values: tuple) -> None:
     for value in values:
-        said = refused(x4.get_config(), {key: value})
-        assert said.startswith(f"{key} is ")
-        assert str(value) in said
-        assert ": take " in said
+        message = refusal(x4.get_config(), {key: value})
+        assert message.startswith(f"{key} is ")
+        assert str(value) in message
+        assert ": take " in message
 
 
 @pytest.mark.parametrize(
@@ -141,19 +141,21 @@ def test_a_value_of_the_wrong_type_or_range_is_refused(key: str, values: tuple) 
         ),
     ],
 )
-def test_what_does_not_fit_together_is_refused(changes: dict[str, Any], message: str) -> None:
+def test_unknown_or_incompatible_settings_are_refused(
+    changes: dict[str, Any], message: str
+) -> None:
     devices = 1 if "gan.accumulation" in changes and "gan.batch_size" in changes else 2
     with pytest.raises(InputError, match=message):
         check_run(changed(x4.get_config(), changes), devices)
 
 
-def test_a_missing_setting_is_named() -> None:
+def test_a_missing_setting_is_refused() -> None:
     config = x4.get_config()
     del config.gan["b2"]
-    assert refused(config, {}) == "gan.b2 is missing from the config: give it a value"
+    assert refusal(config, {}) == "gan.b2 is missing from the config: give it a value"
     config = x4.get_config()
     del config["discriminator"]
-    assert refused(config, {}).startswith("discriminator is None: take a section")
+    assert refusal(config, {}).startswith("discriminator is None: take a section")
 
 
 @pytest.mark.parametrize(
@@ -172,12 +174,12 @@ def test_a_missing_setting_is_named() -> None:
         (demo.get_config(), {}),
     ],
 )
-def test_what_can_be_used_passes(config: Any, changes: dict[str, Any]) -> None:
+def test_valid_settings_are_accepted(config: Any, changes: dict[str, Any]) -> None:
     check_run(changed(config, changes), devices=1)
 
 
-def test_nothing_is_touched_before_the_check(tmp_path: Path) -> None:
-    """Also not by what asks for the number of devices, nor for a workdir without a name."""
+def test_settings_are_checked_before_files_are_written(tmp_path: Path) -> None:
+    """Also by `use_cores`, which sets the number of devices; an empty workdir is refused."""
     for run in (use_cores, lambda config: train_and_evaluate(config, str(tmp_path / "run"))):
         with pytest.raises(InputError, match="accumulation is 'two'"):
             run(changed(x4.get_config(), {"psnr.accumulation": "two"}))
@@ -186,7 +188,7 @@ def test_nothing_is_touched_before_the_check(tmp_path: Path) -> None:
         train_and_evaluate(x4.get_config(), "")
 
 
-def test_folders_with_commas_and_tildes(tmp_path: Path, monkeypatch) -> None:
+def test_folders_are_split_at_commas_and_tildes_expanded(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     for name in ("a", "b", "a,b", "Paris, May"):
@@ -202,7 +204,7 @@ def test_folders_with_commas_and_tildes(tmp_path: Path, monkeypatch) -> None:
     assert path("") is path(None) is None
 
 
-def test_a_config_that_was_written_as_json_passes() -> None:
+def test_a_config_restored_from_json_is_accepted() -> None:
     config = x4.get_config()
     config.data.train = "photographs"
     check_run(ConfigDict(json.loads(json.dumps(config.to_dict()))), devices=1)

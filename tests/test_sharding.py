@@ -1,4 +1,4 @@
-"""Batches split over eight simulated devices, and gradients that are the same as on one."""
+"""Tests of meshes, sharded batches and gradients on eight simulated devices."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ from esrgan_jax.models.conv import Conv
 from esrgan_jax.sharding import batched, create_mesh, put_batch, replicated
 
 
-def test_the_mesh_is_one_row_of_all_devices():
+def test_the_mesh_has_one_axis_with_all_devices():
     mesh = create_mesh()
     assert mesh.axis_names == ("data",)
     assert list(mesh.devices) == jax.devices()
@@ -22,12 +22,12 @@ def test_the_mesh_is_one_row_of_all_devices():
     assert mesh.axis_types == (AxisType.Auto,)
 
 
-def test_a_mesh_of_some_devices():
+def test_a_mesh_can_have_some_devices_only():
     some = jax.devices()[2:5]
     assert list(create_mesh(some).devices) == some
 
 
-def test_batches_are_split_and_all_else_is_everywhere(rng):
+def test_batched_arrays_are_split_and_replicated_ones_are_whole(rng):
     mesh = create_mesh(jax.devices()[:4])
     x = rng.random((8, 3), np.float32)
     split = jax.device_put(x, batched(mesh))
@@ -40,7 +40,7 @@ def test_batches_are_split_and_all_else_is_everywhere(rng):
         np.testing.assert_array_equal(shard.data, x)
 
 
-def test_put_batch_keeps_the_tree_and_the_types(rng):
+def test_put_batch_keeps_the_tree_and_dtypes(rng):
     mesh = create_mesh()
     batch = {
         "hr": rng.integers(0, 256, (16, 4, 4, 3), dtype=np.uint8),
@@ -54,12 +54,12 @@ def test_put_batch_keeps_the_tree_and_the_types(rng):
         np.testing.assert_array_equal(array, batch[name])
 
 
-def test_batches_that_do_not_divide_are_refused():
+def test_a_batch_size_that_the_devices_do_not_divide_is_refused():
     with pytest.raises(ValueError, match="partitioned 8 times, but the dimension size is 12"):
         put_batch({"hr": np.zeros((12, 4, 4, 3), np.uint8)}, create_mesh())
 
 
-def test_gradients_are_those_of_one_device(rng):
+def test_gradients_equal_those_on_one_device(rng):
     network = Conv(4)
     x, y = rng.random((8, 6, 6, 3), np.float32), rng.random((8, 6, 6, 4), np.float32)
     params = network.init(jax.random.key(0), x)
@@ -90,7 +90,9 @@ def test_gradients_are_those_of_one_device(rng):
         (4, (8,), "2", 2),
     ],
 )
-def test_each_core_is_a_device_as_far_as_batches_allow(cores, batches, given, devices):
+def test_split_cpu_makes_each_core_a_device_if_batches_can_be_divided(
+    cores, batches, given, devices
+):
     program = (
         f"import os; os.sched_getaffinity = lambda _: range({cores}); "
         f"from esrgan_jax.sharding import split_cpu; split_cpu(*{batches}); "

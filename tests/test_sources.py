@@ -1,3 +1,5 @@
+"""Tests of image sources: folders, pairs of folders, and prepared sub-images."""
+
 import pickle
 
 import numpy as np
@@ -10,7 +12,7 @@ from esrgan_jax.images.image_file import read_image, write_image
 
 
 def fill(folder, sizes, rng):
-    """Writes name -> (height, width) and returns the arrays."""
+    """Writes random images of the given {name: (height, width)} and returns their arrays."""
     arrays = {
         name: rng.integers(0, 256, (*size, 3), dtype=np.uint8) for name, size in sizes.items()
     }
@@ -20,11 +22,11 @@ def fill(folder, sizes, rng):
 
 
 def corrupt(path):
-    """Keeps the header and loses the pixels."""
+    """Cuts the file to half its size: the header remains, pixels are lost."""
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def test_folder_in_order_of_folders_and_paths(tmp_path, rng):
+def test_images_are_ordered_by_folder_and_path(tmp_path, rng):
     arrays = fill(tmp_path, {"a/2": (20, 30), "a/sub/1": (30, 20), "b/0": (20, 20)}, rng)
     source = ImageFolder([tmp_path / "b", tmp_path / "a"], 20)
     expected = [arrays[name] for name in ("b/0", "a/2", "a/sub/1")]
@@ -37,7 +39,7 @@ def test_folder_in_order_of_folders_and_paths(tmp_path, rng):
         source[3]
 
 
-def test_folder_names_what_it_leaves_out(tmp_path, rng, capfd):
+def test_images_that_are_left_out_are_reported(tmp_path, rng, capfd):
     fill(tmp_path, {"fine": (32, 40), "small": (31, 40)}, rng)
     (tmp_path / "junk.jpg").write_bytes(b"junk")
     assert len(ImageFolder(tmp_path, 32)) == 1
@@ -49,18 +51,18 @@ def test_folder_names_what_it_leaves_out(tmp_path, rng, capfd):
         ImageFolder(tmp_path, 64)
 
 
-def test_images_are_decoded_once_as_long_as_they_fit(tmp_path, rng):
+def test_decoded_images_are_cached_up_to_the_memory_limit(tmp_path, rng):
     fill(tmp_path, {"0": (32, 32), "1": (32, 32)}, rng)
-    roomy, tight = ImageFolder(tmp_path, 32), ImageFolder(tmp_path, 32, memory=3 * 32 * 32)
-    before = {source: [source[0]["hr"], source[1]["hr"]] for source in (roomy, tight)}
-    assert roomy[0]["hr"] is before[roomy][0]
-    assert roomy[1]["hr"] is before[roomy][1]
-    assert tight[0]["hr"] is before[tight][0]
-    assert tight[1]["hr"] is not before[tight][1]
-    np.testing.assert_array_equal(tight[1]["hr"], before[tight][1])
+    large, small = ImageFolder(tmp_path, 32), ImageFolder(tmp_path, 32, memory=3 * 32 * 32)
+    before = {source: [source[0]["hr"], source[1]["hr"]] for source in (large, small)}
+    assert large[0]["hr"] is before[large][0]
+    assert large[1]["hr"] is before[large][1]
+    assert small[0]["hr"] is before[small][0]
+    assert small[1]["hr"] is not before[small][1]
+    np.testing.assert_array_equal(small[1]["hr"], before[small][1])
 
 
-def test_a_corrupt_image_is_named_once_and_the_next_one_used(tmp_path, rng, capfd):
+def test_a_corrupt_image_is_reported_once_and_replaced_by_the_next(tmp_path, rng, capfd):
     arrays = fill(tmp_path, {"0": (64, 64), "1": (64, 64), "2": (64, 64)}, rng)
     corrupt(tmp_path / "2.png")
     source = ImageFolder(tmp_path, 64)
@@ -79,7 +81,7 @@ def test_a_corrupt_image_is_named_once_and_the_next_one_used(tmp_path, rng, capf
     ("lr_name", "hr_name"),
     [("a", "a"), ("ax4", "a"), ("a_x4", "a"), ("a_LR4", "a_HR"), ("a_LR", "a_HR"), ("bx4", "bx4")],
 )
-def test_pairs_find_each_other(tmp_path, rng, lr_name, hr_name):
+def test_lr_and_hr_images_are_paired_by_name(tmp_path, rng, lr_name, hr_name):
     hr = fill(tmp_path / "hr", {f"sub/{hr_name}": (34, 43), "other": (32, 32)}, rng)
     lr = fill(tmp_path / "lr", {f"sub/{lr_name}": (8, 10), "otherx4": (8, 8)}, rng)
     source = pickle.loads(pickle.dumps(PairedFolder(tmp_path / "lr", tmp_path / "hr", 4, 32)))
@@ -88,7 +90,7 @@ def test_pairs_find_each_other(tmp_path, rng, lr_name, hr_name):
     np.testing.assert_array_equal(source[1]["lr"], lr[f"sub/{lr_name}"])
 
 
-def test_pairs_that_do_not_fit_are_listed(tmp_path, rng):
+def test_unmatched_images_and_wrong_sizes_are_listed(tmp_path, rng):
     fill(tmp_path / "hr", {"a": (32, 32), "b": (32, 40), "c": (32, 32)}, rng)
     fill(tmp_path / "lr", {"a": (8, 8), "b": (8, 8), "d": (8, 8)}, rng)
     with pytest.raises(InputError, match=r"2 images .* no partner: \S+c\.png, \S+d\.png"):
@@ -124,7 +126,7 @@ def test_window_starts(length, leftover, starts):
     assert window_starts(length, 480, 240, leftover) == starts
 
 
-def test_cut_goes_row_by_row(rng):
+def test_cut_returns_windows_row_by_row(rng):
     image = rng.integers(0, 256, (100, 130, 3), dtype=np.uint8)
     windows = list(cut(image, 48, 24, 0))
     places = [(i, j) for i in (0, 24, 48, 52) for j in (0, 24, 48, 72, 82)]
@@ -133,10 +135,10 @@ def test_cut_goes_row_by_row(rng):
         np.testing.assert_array_equal(window, image[i : i + 48, j : j + 48])
 
 
-def test_prepared_sub_images_come_back(tmp_path, rng):
+def test_prepared_sub_images_can_be_read(tmp_path, rng):
     images = rng.integers(0, 256, (5, 24, 24, 3), dtype=np.uint8)
     named = [(str(index), image) for index, image in enumerate(images)]
-    parts = [named[:2], named[2:2], named[2:]]  # a file may end up empty
+    parts = [named[:2], named[2:2], named[2:]]  # a file may be empty
     write_sub_images(tmp_path / "made", [lambda part=part: iter(part) for part in parts])
     source = open_source(tmp_path / "made", scale=4, min_size=24)
     assert isinstance(source, ArrayRecordSource)
@@ -155,7 +157,7 @@ def test_prepared_sub_images_come_back(tmp_path, rng):
         open_source(tmp_path / "made", scale=4, min_size=24)
 
 
-def test_open_source_refuses_what_holds_nothing(tmp_path):
+def test_open_source_refuses_folders_without_images(tmp_path):
     with pytest.raises(InputError, match="no image in it"):
         open_source(tmp_path, scale=4, min_size=32)
     with pytest.raises(InputError, match="no such folder"):
