@@ -1,7 +1,7 @@
-"""What we write, read by spandrel, the reader of ComfyUI, chaiNNer and most other programs.
+"""Tests that spandrel, which ComfyUI, chaiNNer and others use, reads the weights we write.
 
-spandrel 0.4.2 needs torch, and imports torchvision for other architectures alone: a stub stands in
-for that where it is absent. `make peers` installs both.
+spandrel 0.4.2 needs torch; it imports torchvision only for other architectures, so a stub replaces
+torchvision where it is not installed. `make peers` installs spandrel and torch.
 """
 
 import importlib.machinery
@@ -29,7 +29,7 @@ ARCHITECTURES = {
 
 
 class _Anything(types.ModuleType):
-    """A module in which every name exists, for imports alone."""
+    """A stub of a module in which every name exists."""
 
     def __getattr__(self, name):
         if name.startswith("__"):
@@ -55,12 +55,14 @@ def loader():
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize("naming", NAMINGS)
-def test_spandrel_agrees(tmp_path, loader, random_generator, rng, naming, suffix, architecture):
+def test_spandrel_computes_the_same_output(
+    tmp_path, loader, random_generator, rng, naming, suffix, architecture
+):
     fields = {"num_features": 8, "num_growth": 32, **ARCHITECTURES[architecture]}
     if fields.get("plus") and naming != "old":
-        pytest.skip("spandrel drops ESRGAN+'s 1x1 convolutions in this naming; we say so")
+        pytest.skip("spandrel drops ESRGAN+'s 1x1 convolutions in this naming, as we document")
     fields, params, _ = random_generator(rng, **fields)
-    # Weights of the size that training has, so that values stay near those of images.
+    # Weights as small as trained ones, so that values stay near those of images.
     params = {k: _scaled(v) for k, v in params.items()}
     path = tmp_path / f"model{suffix}"
     module = RRDBNet(**fields)

@@ -1,4 +1,4 @@
-"""SRResNet against a count by hand and a NumPy forward pass."""
+"""Tests of SRResNet against a count of parameters by hand and a forward pass in NumPy."""
 
 import functools
 import re
@@ -23,7 +23,7 @@ def size(tree):
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
-def test_number_of_parameters():
+def test_the_number_of_parameters():
     edges = (81 * 3 * 64 + 64) + (81 * 64 * 3 + 3) + 64  # 9x9, and one PReLU
     conv = 9 * 64 * 64 + 64
     blocks = 16 * (2 * conv + 64)
@@ -36,7 +36,7 @@ def test_number_of_parameters():
     assert size(variables["batch_stats"]) == norms
 
 
-def test_batch_statistics_are_there_with_normalisation_alone():
+def test_batch_statistics_exist_only_with_normalisation():
     assert set(abstract(SRResNet())) == {"params", "batch_stats"}
     assert set(abstract(SRResNet(normalize=False))) == {"params"}
 
@@ -56,7 +56,7 @@ def test_other_scales_are_refused(scale):
         abstract(SRResNet(scale=scale))
 
 
-def test_pixel_shuffle_orders_channels_as_torch(rng):
+def test_pixel_shuffle_has_the_channel_order_of_torch(rng):
     x = rng.random((2, 3, 5, 8), np.float32)
     y = pixel_shuffle(jnp.asarray(x), 2)
     assert y.shape == (2, 6, 10, 2)
@@ -75,7 +75,7 @@ def convolve(x, layer):
 
 
 def reference(network, variables, x, train):
-    """SR and new running statistics in float64, after the SRGAN paper's figure 4."""
+    """Returns SR and new running statistics, computed in float64 (SRGAN paper, figure 4)."""
     params, stats, updated = variables["params"], variables.get("batch_stats", {}), {}
 
     def norm(x, name):
@@ -112,7 +112,7 @@ def reference(network, variables, x, train):
     ("normalize", "scale", "train"),
     [(True, 4, True), (True, 2, False), (False, 2, True), (False, 1, False)],
 )
-def test_forward_pass_equals_numpy(normalize, scale, train, rng):
+def test_the_forward_pass_matches_numpy(normalize, scale, train, rng):
     network = SRResNet(4, 2, scale=scale, normalize=normalize)
 
     def draw(path, leaf):

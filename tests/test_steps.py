@@ -1,4 +1,4 @@
-"""The two steps against the same mathematics written out, on one device and on eight."""
+"""Tests of the training steps against direct computations, on one device and on eight."""
 
 import functools
 
@@ -18,7 +18,7 @@ from esrgan_jax.training import losses, steps
 from esrgan_jax.training.train_state import TrainState, create_network, create_optimizer
 
 SCALE, PATCH, BATCH = 2, 32, 8
-PIXEL_WEIGHT, GAN_WEIGHT = 0.1, 1.0  # so that no part of the loss hides behind another
+PIXEL_WEIGHT, GAN_WEIGHT = 0.1, 1.0  # so that each part of the loss matters
 GENERATOR = RRDBNet(num_features=4, num_growth=2, num_blocks=1, scale=SCALE, unroll=True)
 DISCRIMINATOR = Discriminator(num_features=2)
 VGG = VGGFeatures(layers=("conv1_2",))
@@ -50,7 +50,7 @@ def vgg_params() -> dict:
     return jax.jit(VGG.init)(jax.random.key(2), jnp.zeros((1, 32, 32, 3)))["params"]
 
 
-@functools.cache  # compiling is what takes the time here
+@functools.cache  # compiling takes most of the time
 def psnr_step(**options):
     options = {"generator": GENERATOR, "optimizer": OPTIMIZER, "scale": SCALE} | options
     options = {"ema_decay": 0.9} | options
@@ -77,7 +77,7 @@ def assert_trees_close(a, b, rtol=1e-4, atol=1e-6):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=rtol, atol=atol), a, b)
 
 
-def test_images_are_the_patch_and_its_lr(batch):
+def test_images_returns_the_hr_patch_and_its_lr(batch):
     lr, hr = steps.images(batch, SCALE)
     edge = margin(SCALE)
     whole = imresize(batch["hr"][0], 1 / SCALE)
@@ -85,7 +85,7 @@ def test_images_are_the_patch_and_its_lr(batch):
     np.testing.assert_array_equal(np.round(hr * 255), batch["hr"][:, edge:-edge, edge:-edge])
 
 
-def test_images_of_pairs_are_taken_as_they_are(rng):
+def test_images_returns_pairs_unchanged(rng):
     pair = {
         "lr": rng.integers(0, 256, (2, 4, 4, 3), dtype=np.uint8),
         "hr": rng.integers(0, 256, (2, 8, 8, 3), dtype=np.uint8),
@@ -120,7 +120,7 @@ def test_psnr_step_is_one_adam_update_of_the_l1_loss(state, batch):
 
 
 def reference_gan_step(state, vgg_params, batch, relativistic):
-    """Generator first, then the discriminator with the SR images from before, step by step."""
+    """Updates the generator, then the discriminator on the SR images from before that update."""
     lr, hr = steps.images(batch, SCALE)
     network, opponent = state.generator, state.discriminator
     apply_d = functools.partial(DISCRIMINATOR.apply, train=True, mutable=["batch_stats"])
@@ -170,18 +170,18 @@ def test_gan_step_updates_generator_then_discriminator(state, vgg_params, batch,
     np.testing.assert_allclose(metrics["l_d_total"], d_total, rtol=1e-5)
     np.testing.assert_allclose(metrics["grad_norm_g"], optax.tree.norm(g_grads), rtol=1e-4)
     np.testing.assert_allclose(metrics["grad_norm_d"], optax.tree.norm(d_grads), rtol=1e-4)
-    # Adam's first moment is 0.1 of the gradient: more telling than the update, which is a sign.
+    # Adam's first moment is 0.1 of the gradient; the update would only show the gradient's sign.
     moment = new.generator.opt_state[0].mu
     scale = optax.tree.norm(g_grads)
     assert_trees_close(moment, jax.tree.map(lambda g: 0.1 * g, g_grads), 1e-3, 1e-6 * scale)
     moment = new.discriminator.opt_state[0].mu
     scale = optax.tree.norm(d_grads)
     assert_trees_close(moment, jax.tree.map(lambda g: 0.1 * g, d_grads), 1e-3, 1e-6 * scale)
-    # Running statistics saw four calls: HR and SR for the generator, HR and SR again.
+    # Four calls updated the running statistics: HR and SR in the generator's loss, then again.
     assert_trees_close(new.discriminator.batch_stats, stats)
 
 
-def test_stopped_means_change_the_gradient_of_the_discriminator_alone(state, vgg_params, batch):
+def test_stop_means_changes_only_the_gradient_of_the_discriminator(state, vgg_params, batch):
     _, metrics = gan_step()(state, vgg_params, batch)
     _, stopped = gan_step(stop_means=True)(state, vgg_params, batch)
     for name, value in metrics.items():
@@ -190,14 +190,14 @@ def test_stopped_means_change_the_gradient_of_the_discriminator_alone(state, vgg
     assert abs(stopped["grad_norm_d"] / metrics["grad_norm_d"] - 1) > 0.01
 
 
-def test_accumulation_takes_the_mean_of_the_parts(state, batch):
+def test_accumulated_gradients_equal_those_of_the_whole_batch(state, batch):
     whole, metrics = psnr_step()(state, batch)
     split, split_metrics = psnr_step(accumulation=4)(state, batch)
     np.testing.assert_allclose(split_metrics["l_g_pix"], metrics["l_g_pix"], rtol=1e-5)
     assert_trees_close(split.generator.opt_state[0].mu, whole.generator.opt_state[0].mu, 1e-3, 1e-6)
 
 
-def test_accumulation_passes_statistics_on_and_keeps_a_sharded_batch_in_place():
+def test_accumulate_passes_on_statistics_and_interleaves_the_parts():
     batch = {"hr": jnp.arange(8.0)}
 
     def gradients(seen, part):
@@ -209,7 +209,7 @@ def test_accumulation_passes_statistics_on_and_keeps_a_sharded_batch_in_place():
     assert result["mean"] == (np.mean(even**2) + np.mean(odd**2)) / 2
 
 
-def test_a_generator_with_batch_normalisation_trains(batch):
+def test_batch_statistics_of_a_generator_are_updated(batch):
     generator = SRResNet(num_features=4, num_blocks=1, scale=SCALE)
     lr = jnp.zeros((1, PATCH // SCALE, PATCH // SCALE, 3))
     network = create_network(generator, jax.random.key(0), lr, OPTIMIZER)
@@ -223,7 +223,7 @@ def test_a_generator_with_batch_normalisation_trains(batch):
 
 
 def test_steps_do_not_depend_on_the_number_of_devices(state, vgg_params, batch):
-    """Losses, relativistic means and batch statistics are those of the global batch."""
+    """Losses, relativistic means and batch statistics are computed over the global batch."""
     step = gan_step()
     expected_state, expected = step(state, vgg_params, batch)
     mesh = sharding.create_mesh(jax.devices()[:8])

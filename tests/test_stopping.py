@@ -1,4 +1,4 @@
-"""Signals: the first asks, what follows at once is the same wish, a later one ends."""
+"""Tests of stopping by signals: the first asks for a stop, a later one ends the process."""
 
 import contextlib
 import hashlib
@@ -19,7 +19,7 @@ SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 
 
 @SIGNALS
-def test_the_first_signal_asks_and_those_at_once_are_the_same_wish(number, capsys):
+def test_the_first_signal_asks_for_a_stop_and_immediate_ones_are_ignored(number, capsys):
     with StopRequest(end=lambda code: pytest.fail("ended")) as request:
         assert request.signal is None
         request.when = "stopping after this image"
@@ -35,7 +35,7 @@ def test_the_first_signal_asks_and_those_at_once_are_the_same_wish(number, capsy
 
 
 @SIGNALS
-def test_a_later_signal_ends_with_its_number(number, capsys, monkeypatch):
+def test_a_later_signal_ends_the_process_with_its_number(number, capsys, monkeypatch):
     monkeypatch.setattr(stopping, "SIGNAL_GRACE", 0.0)
     codes = []
     with StopRequest(end=codes.append) as request:
@@ -48,23 +48,23 @@ def test_a_later_signal_ends_with_its_number(number, capsys, monkeypatch):
     )
 
 
-def test_it_is_said_at_once_while_the_main_thread_is_busy(monkeypatch):
-    """Python's own handlers wait for what runs in C, such as a compilation."""
-    said, seen = io.StringIO(), []
-    monkeypatch.setattr(sys, "stderr", said)
+def test_a_signal_is_acknowledged_while_the_main_thread_is_busy(monkeypatch):
+    """Python's own handlers wait until a call in C returns, such as a compilation."""
+    stderr, seen = io.StringIO(), []
+    monkeypatch.setattr(sys, "stderr", stderr)
 
     def ask():
         os.kill(os.getpid(), signal.SIGTERM)
         asked = time.monotonic()
-        while not said.getvalue() and time.monotonic() - asked < 2:  # on a machine that is busy
+        while not stderr.getvalue() and time.monotonic() - asked < 2:  # the machine may be busy
             time.sleep(0.05)
-        seen.append((said.getvalue(), request.signal))
+        seen.append((stderr.getvalue(), request.signal))
 
     with StopRequest() as request:
         request.when = "stopping after the compilation"
         timer = threading.Timer(0.1, ask)
         timer.start()
-        hashlib.pbkdf2_hmac("sha256", b"", b"", 9_000_000)  # seconds in one call
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 9_000_000)  # one call of several seconds
         timer.join()
         assert request.signal == signal.SIGTERM
     line = "\nSIGTERM: stopping after the compilation; once more after 5 s ends at once\n"
@@ -72,9 +72,9 @@ def test_it_is_said_at_once_while_the_main_thread_is_busy(monkeypatch):
 
 
 @SIGNALS
-def test_before_anything_is_to_be_saved_a_signal_interrupts(number):
+def test_a_signal_interrupts_if_there_is_nothing_to_save(number):
     def read():
-        with contextlib.suppress(Exception):  # as what reads files makes others of them
+        with contextlib.suppress(Exception):  # as code that reads files converts exceptions
             signal.raise_signal(number)
         pytest.fail("swallowed")
 
@@ -90,7 +90,7 @@ def test_before_anything_is_to_be_saved_a_signal_interrupts(number):
 
 
 @SIGNALS
-def test_the_handlers_before_come_back(number):
+def test_the_previous_handlers_are_restored(number):
     seen = []
     before = signal.signal(number, lambda *arguments: seen.append(arguments[0]))
     try:
@@ -104,7 +104,7 @@ def test_the_handlers_before_come_back(number):
 
 
 @SIGNALS
-def test_when_all_is_saved_signals_change_nothing(number):
+def test_signals_are_ignored_after_the_last_save(number):
     before = {number: signal.getsignal(number) for number in stopping.SIGNALS}
     try:
         stopping.ignore_from_now_on()
@@ -114,7 +114,7 @@ def test_when_all_is_saved_signals_change_nothing(number):
             signal.signal(number, handler)
 
 
-def test_a_stopped_run_is_a_failed_one_that_says_by_what():
+def test_run_stopped_is_a_run_error_with_its_signal():
     stopped = RunStopped("stopped after step 7", signal.SIGTERM)
     assert isinstance(stopped, RunError)
     assert (str(stopped), stopped.signal) == ("stopped after step 7", 15)

@@ -1,4 +1,4 @@
-"""Strips: resizing without the whole image, reading ahead, errors where they belong."""
+"""Tests of strips: resizing without the whole image, reading ahead, and errors of readers."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ from esrgan_jax.upscaling.strips import Strips, prefetched, quantized, resized
 
 
 def cut(image, *heights):
-    """Strips of the heights given, and of the last one to the end."""
+    """Returns an iterator over strips of the given heights; the last height repeats."""
     top, strips = 0, []
     for height in (*heights, *[heights[-1]] * len(image)):
         if top < len(image):
@@ -28,7 +28,7 @@ def cut(image, *heights):
     [((40, 30), (20, 15)), ((41, 37), (13, 50)), ((30, 30), (77, 31)), ((50, 7), (1, 1)),
      ((1, 1), (3, 4)), ((64, 64), (64, 16)), ((33, 20), (32, 19))],
 )  # fmt: skip
-def test_resizing_is_that_of_the_whole_image(rng, size, wanted, heights):
+def test_resized_strips_equal_the_resized_image(rng, size, wanted, heights):
     image = rng.uniform(0, 1, (*size, 3)).astype(np.float32)
     strips = list(resized(cut(image, *heights), size, wanted))
     result = np.concatenate(strips)
@@ -36,7 +36,7 @@ def test_resizing_is_that_of_the_whole_image(rng, size, wanted, heights):
     if wanted[0] / size[0] == wanted[1] / size[1]:
         expected = imresize(image, wanted[0] / size[0])
         np.testing.assert_allclose(result, expected, rtol=0, atol=1e-5)
-    # Each axis alone, against the matrices that `imresize` is tested with.
+    # Against the matrices of each axis, with which `imresize` itself is tested.
     from esrgan_jax.imresize import resize_matrix
 
     rows, columns = (
@@ -47,8 +47,8 @@ def test_resizing_is_that_of_the_whole_image(rng, size, wanted, heights):
     np.testing.assert_allclose(result, expected, rtol=0, atol=1e-5)
 
 
-def test_resized_strips_stay_small(rng, monkeypatch):
-    """Though one strip comes in, whose result is many times as large."""
+def test_large_resized_strips_are_split(rng, monkeypatch):
+    """The input is one strip, whose result is many times as large."""
     monkeypatch.setattr(strips_module, "LARGEST_STRIP", 2000)
     image = rng.uniform(0, 1, (20, 10, 1)).astype(np.float32)
     strips = list(resized(iter([image]), (20, 10), (160, 80)))
@@ -57,9 +57,9 @@ def test_resized_strips_stay_small(rng, monkeypatch):
 
 
 @pytest.mark.parametrize("wanted", [(500, 10), (2000, 10), (70, 10)])
-def test_resizing_holds_a_few_rows(rng, wanted):
-    """Rows come out as soon as those they are made of are in."""
-    behind = []
+def test_resizing_keeps_only_a_few_rows(rng, wanted):
+    """Rows are yielded as soon as the rows that they depend on have been read."""
+    lags = []
     read = 0
 
     def rows():
@@ -71,9 +71,9 @@ def test_resizing_holds_a_few_rows(rng, wanted):
     made = 0
     for strip in resized(rows(), (1000, 10), wanted):
         made += len(strip)
-        behind.append(read - made * 1000 / wanted[0])
+        lags.append(read - made * 1000 / wanted[0])
     assert made == wanted[0]
-    assert max(behind) < 3 * max(1, 1000 / wanted[0]) + 1
+    assert max(lags) < 3 * max(1, 1000 / wanted[0]) + 1
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
@@ -95,7 +95,7 @@ def image(key, rows, height=4):
 ROW = np.zeros((1, 2, 1), np.uint8)
 
 
-def test_images_come_in_order_whatever_is_read_of_them():
+def test_images_keep_their_order_even_if_some_are_not_read():
     given = [image(key, [ROW + key] * 4) for key in range(5)]
     seen = []
     for strips in prefetched(given):
@@ -106,7 +106,7 @@ def test_images_come_in_order_whatever_is_read_of_them():
     assert seen == [(0, [0] * 4), (1, None), (2, [2] * 4), (3, None), (4, [4] * 4)]
 
 
-def test_an_error_comes_out_of_the_rows_it_belongs_to():
+def test_an_error_is_raised_by_the_rows_of_its_image():
     def broken():
         yield ROW
         raise InputError("the file is cut off")
@@ -120,7 +120,7 @@ def test_an_error_comes_out_of_the_rows_it_belongs_to():
     assert got == [4, "the file is cut off", 4]
 
 
-def test_an_error_between_images_comes_out():
+def test_an_error_between_images_is_raised():
     def images():
         yield image(0, [ROW] * 4)
         raise InputError("no further")
@@ -131,7 +131,7 @@ def test_an_error_between_images_comes_out():
         next(reading)
 
 
-def test_reading_ahead_has_a_bound_and_ends_with_the_reader():
+def test_reading_ahead_is_bounded_and_stops_when_closed():
     read = []
 
     def rows():

@@ -1,4 +1,4 @@
-"""Files that hold more than one image: the one that is meant is taken, the rest is said."""
+"""Tests of files with several images or parts: which one is used, and notes on the others."""
 
 import io
 import re
@@ -34,14 +34,14 @@ def encoded(array: np.ndarray, kind: str, **options) -> bytes:
 
 
 def level(path) -> int:
-    """The one level of an image that has one."""
+    """Returns the level of an image that has a single one."""
     pixels = np.concatenate(list(open_image(path).rows()))[..., :3].astype(int)
     assert np.ptp(pixels) <= 4
     return round(pixels.mean())
 
 
 def tiff(*pages: dict) -> bytes:
-    """A TIFF of pages as tifffile takes them, each an array under "data"."""
+    """Encodes a TIFF; a page is tifffile's arguments, with its array as "data"."""
     file = io.BytesIO()
     with tifffile.TiffWriter(file) as writer:
         for page in pages:
@@ -51,7 +51,7 @@ def tiff(*pages: dict) -> bytes:
 
 
 def raw_file(maker: str, dng: bool) -> bytes:
-    """A thumbnail first, the sensor's values below it."""
+    """Encodes a raw file: a thumbnail, and the sensor's values in its subdirectory."""
     tags = [(271, "s", 0, maker), *([(50706, "B", 4, b"\1\4\0\0")] if dng else [])]
     thumbnail = {"data": flat(90, 16, 20, 3), "photometric": "rgb", "subfiletype": 1}
     return tiff(
@@ -82,7 +82,7 @@ RAW = {
 
 @pytest.mark.kept("raw")
 @pytest.mark.parametrize("maker", RAW)
-def test_raw_files_are_no_images(outcome, tmp_path, maker):
+def test_raw_files_are_refused(outcome, tmp_path, maker):
     reason = outcome(RAW[maker]).failure
     assert f"it is a raw file ({maker})" in reason
     assert "develop it" in reason
@@ -109,7 +109,7 @@ MASK = {"data": flat(0, 64, 80, dtype=np.bool_), "photometric": "minisblack", "s
     ],
 )
 @pytest.mark.parametrize("byteorder", ["<", ">"])
-def test_the_whole_image_of_a_tiff_is_taken(outcome, tmp_path, pages, byteorder):
+def test_the_full_size_image_of_a_tiff_is_used(outcome, tmp_path, pages, byteorder):
     file = io.BytesIO()
     with tifffile.TiffWriter(file, byteorder=byteorder, bigtiff=byteorder == ">") as writer:
         for page in pages:
@@ -122,25 +122,25 @@ def test_the_whole_image_of_a_tiff_is_taken(outcome, tmp_path, pages, byteorder)
     assert (read_image(tmp_path / "a.tif") == 30).all()
 
 
-def test_a_thumbnail_alone_is_a_image():
+def test_a_thumbnail_alone_is_read_as_the_image():
     assert open_image(tiff(SMALL)).width == 20
 
 
-def test_pages_are_counted_without_copies_of_them():
+def test_thumbnails_are_not_counted_as_images():
     other = {**LARGE, "data": flat(200, 30, 40, 3)}
     notes = open_image(tiff(LARGE, SMALL, other, SMALL)).notes
     assert notes == ("only the first of the 2 images in the file is used",)
 
 
 @pytest.mark.kept("tiff-mask")
-def test_the_mask_of_a_tiff(outcome):
+def test_the_mask_of_a_tiff_is_dropped_with_a_note(outcome):
     result = outcome(tiff(LARGE, MASK))
     assert result.notes == ["its transparency mask is dropped"]
     assert level(result.path) == 30
 
 
 @pytest.mark.kept("tiff-layers")
-def test_the_layers_of_a_tiff(outcome):
+def test_the_layers_of_a_tiff_are_dropped_with_a_note(outcome):
     layers = (37724, "B", 30, b"Adobe Photoshop Document Data\0")
     result = outcome(tiff({**LARGE, "extratags": [layers]}))
     assert result.notes == ["its Photoshop layers are dropped; the flattened image is used"]
@@ -182,7 +182,7 @@ def with_segments(jpeg: bytes, *segments: bytes) -> bytes:
 
 
 def multi_image(first: bytes, *others: tuple[int, bytes]) -> bytes:
-    """A file with the index of CIPA DC-007: (kind, image) behind the first one."""
+    """Encodes a multi-picture file (CIPA DC-007): the first image, then (kind, image) of others."""
     header = 8 + 2 + 3 * 12 + 4
     size, at, entries = len(first) + 4 + 4 + header + 16 * (1 + len(others)), 0, b""
     for kind, image in [(0x030000, first), *others]:
@@ -196,7 +196,7 @@ def multi_image(first: bytes, *others: tuple[int, bytes]) -> bytes:
     return with_segments(first, segment(2, b"MPF\0" + index)) + b"".join(p for _, p in others)
 
 
-def test_the_index_that_is_made_here_is_one():
+def test_pillow_reads_the_multi_image_files_of_these_tests():
     with Image.open(io.BytesIO(multi_image(IMAGE, (0x020002, OTHER)))) as image:
         assert (image.format, image.n_frames) == ("MPO", 2)
         image.seek(1)
@@ -221,7 +221,7 @@ GAIN_MAPS = {
 @pytest.mark.kept("gain-map")
 @pytest.mark.parametrize("kind", GAIN_MAPS)
 @pytest.mark.parametrize("target", ["b.png", "b.jpg", "b.webp", "b.avif", "b.tif"])
-def test_gain_maps(outcome, kind, target):
+def test_gain_maps_are_dropped_with_a_note(outcome, kind, target):
     result = outcome(GAIN_MAPS[kind], target)
     assert result.notes == [GAIN_MAP]
     assert level(result.path) == 30
@@ -245,7 +245,7 @@ def test_gain_maps(outcome, kind, target):
         IMAGE + VIDEO + b"\0\0\x30\x0a" + struct.pack("<I", 16) + b"MotionPhoto_DataSEFT",
     ],
 )
-def test_motion_photos(outcome, data, target):
+def test_videos_of_motion_photos_are_dropped_with_a_note(outcome, data, target):
     result = outcome(data, target)
     assert result.notes == [RESULT.format("video is")]
     assert level(result.path) == 30
@@ -260,13 +260,13 @@ def test_motion_photos(outcome, data, target):
         IMAGE + with_segments(OTHER, segment(1, b"aux:depth urn:com:apple:photo:2018")),
     ],
 )
-def test_depth_maps(outcome, data):
+def test_depth_maps_are_dropped_with_a_note(outcome, data):
     result = outcome(data)
     assert result.notes == [RESULT.format("depth map is")]
     assert level(result.path) == 30
 
 
-def test_all_that_a_telephone_adds_is_one_note():
+def test_several_dropped_parts_give_one_note():
     first = xmp_segment('hdrgm:Version="1.0"', directory("Primary", "GainMap", "MotionPhoto"))
     notes = open_image(with_segments(IMAGE, first) + OTHER + VIDEO).notes
     assert notes == (RESULT.format("gain map (HDR) and video are"),)
@@ -274,7 +274,7 @@ def test_all_that_a_telephone_adds_is_one_note():
 
 @pytest.mark.kept("mpo")
 @pytest.mark.parametrize("kind", [0x020001, 0x020002, 0x020003, 0])
-def test_multi_image_files(outcome, kind):
+def test_only_the_first_of_several_images_is_used(outcome, kind):
     result = outcome(multi_image(IMAGE, (kind, OTHER), (kind, OTHER)))
     assert result.notes == ["only the first of the 3 images in the file is used"]
     assert level(result.path) == 30
@@ -282,16 +282,16 @@ def test_multi_image_files(outcome, kind):
 
 @pytest.mark.kept("mpo-preview")
 @pytest.mark.parametrize("target", ["b.png", "b.jpg"])
-def test_previews_are_made_from_the_image(outcome, target):
+def test_previews_are_dropped_without_a_note(outcome, target):
     data = multi_image(IMAGE, (0x010001, OTHER), (0x010002, OTHER))
     result = outcome(data, target)
     assert level(result.path) == 30
     assert b"MPF" not in result.path.read_bytes()
 
 
-def test_what_is_behind_a_jpeg_and_nobody_knows_is_no_note():
-    for behind in (b"\0" * 100, b"\xff\xd8\xff", b"some words", b"\xff\xd8\xff\xe0" + bytes(9)):
-        assert open_image(IMAGE + behind).notes == ()
+def test_unknown_data_after_a_jpeg_gives_no_note():
+    for data in (b"\0" * 100, b"\xff\xd8\xff", b"some words", b"\xff\xd8\xff\xe0" + bytes(9)):
+        assert open_image(IMAGE + data).notes == ()
 
 
 def avif(value: int = 30) -> bytes:
@@ -301,7 +301,7 @@ def avif(value: int = 30) -> bytes:
 
 
 def with_property(data: bytes, kind: bytes, content: bytes, primary: bool = False) -> bytes:
-    """An AVIF of libheif's with one more property, and that of its image if so wished."""
+    """Adds a property to an AVIF of libheif, which belongs to its image if `primary`."""
     box = struct.pack(">I4s", 8 + len(content), kind) + content
     added = len(box) + primary
     number = len(re.findall(rb"ispe|pixi|av1C|colr", data.partition(b"ipma")[0])) + 1
@@ -330,7 +330,7 @@ def with_property(data: bytes, kind: bytes, content: bytes, primary: bool = Fals
 
 @pytest.mark.kept("heif-parts")
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "part"),
     [
         (b"urn:com:apple:photo:2020:aux:hdrgainmap", "gain map (HDR) is"),
         (b"urn:mpeg:hevc:2015:auxid:2", "depth map is"),
@@ -338,33 +338,33 @@ def with_property(data: bytes, kind: bytes, content: bytes, primary: bool = Fals
         (b"urn:com:apple:photo:2018:aux:portraiteffectsmatte", "mattes are"),
     ],
 )
-def test_auxiliary_images(outcome, name, said):
+def test_auxiliary_images_are_dropped_with_a_note(outcome, name, part):
     result = outcome(with_property(avif(), b"auxC", bytes(4) + name + b"\0"))
-    assert result.notes == [RESULT.format(said)]
+    assert result.notes == [RESULT.format(part)]
     assert level(result.path) == 30
 
 
-def test_alpha_is_no_auxiliary_image_to_speak_of():
+def test_an_auxiliary_alpha_image_gives_no_note():
     name = b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha"
     assert open_image(with_property(avif(), b"auxC", bytes(4) + name + b"\0")).notes == ()
 
 
 @pytest.mark.kept("heif-motion")
-def test_a_video_in_a_heif(outcome):
+def test_the_video_in_a_heif_is_dropped_with_a_note(outcome):
     result = outcome(avif() + struct.pack(">I4s", 8 + len(VIDEO), b"mpvd") + VIDEO)
     assert result.notes == [RESULT.format("video is")]
 
 
 @pytest.mark.kept("heif-aspect")
-def test_pixels_that_are_not_square(outcome):
+def test_non_square_pixels_give_a_note(outcome):
     result = outcome(with_property(avif(), b"pasp", struct.pack(">II", 4, 3), primary=True))
-    said = "its pixels are 4:3 and not square, which the result does not record"
-    assert result.notes == [said]
+    note = "its pixels are 4:3 and not square, which the result does not record"
+    assert result.notes == [note]
 
 
 @pytest.mark.kept("light-levels")
 @pytest.mark.parametrize("kind", [b"mDCV", b"cLLI", b"mdcv", b"clli"])
-def test_light_levels(outcome, kind):
+def test_light_levels_are_dropped_with_a_note(outcome, kind):
     content = struct.pack(">2I", 10_000_000, 4_000_000) * (3 if kind.lower() == b"mdcv" else 1)
     if kind.islower():
         data = with_property(avif(), kind, content, primary=True)
@@ -380,12 +380,12 @@ def test_light_levels(outcome, kind):
 
 @pytest.mark.kept("heif-coding")
 @pytest.mark.parametrize(("kind", "name"), [(b"jpeg", "JPEG"), (b"avc1", "H.264")])
-def test_other_codings_in_heif(outcome, kind, name):
-    said = f"its image is coded as {name}, which is not supported in HEIF"
-    assert said in outcome(avif().replace(b"av01", kind).replace(b"avif", b"mif1")).failure
+def test_other_codings_in_heif_are_refused(outcome, kind, name):
+    reason = f"its image is coded as {name}, which is not supported in HEIF"
+    assert reason in outcome(avif().replace(b"av01", kind).replace(b"avif", b"mif1")).failure
 
 
-def test_the_coding_tells_the_decoder_where_brands_do_not():
+def test_the_decoder_is_chosen_by_the_coding_not_the_brand():
     for brand in (b"heic", b"heix"):
         data = HEIC.replace(brand, b"mif1")
         assert sniff(data) == "heic"
@@ -395,7 +395,7 @@ def test_the_coding_tells_the_decoder_where_brands_do_not():
 
 
 @pytest.mark.kept("avif-animation")
-def test_animated_avif(outcome):
+def test_only_the_main_image_of_an_animated_avif_is_used(outcome):
     frames = [Image.fromarray(flat(v, 32, 48, 3)) for v in (30, 120, 250)]
     file = io.BytesIO()
     frames[0].save(file, "avif", save_all=True, append_images=frames[1:], quality=100)
@@ -404,7 +404,7 @@ def test_animated_avif(outcome):
     assert level(result.path) == 30
 
 
-def test_an_animated_png_says_so_late():
+def test_an_animated_png_is_recognised_after_a_long_chunk():
     frames = [Image.fromarray(flat(v, 8, 8, 3)) for v in (30, 250)]
     file = io.BytesIO()
     frames[0].save(file, "png", save_all=True, append_images=frames[1:])
@@ -434,15 +434,15 @@ FOREIGN = {
 
 
 @pytest.mark.kept("foreign")
-@pytest.mark.parametrize("said", FOREIGN)
-def test_what_is_no_image_is_called_by_its_name(outcome, said):
-    assert said in outcome(FOREIGN[said]).failure
+@pytest.mark.parametrize("reason", FOREIGN)
+def test_the_refusal_of_another_format_names_it(outcome, reason):
+    assert reason in outcome(FOREIGN[reason]).failure
 
 
 @pytest.mark.kept("heif-turned")
-@pytest.mark.parametrize("lying", range(1, 9))
-def test_a_heif_is_turned_by_itself_and_not_by_exif(outcome, lying):
-    """Pillow writes the orientation as properties, and leaves it out of EXIF."""
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_heif_is_rotated_by_its_properties_and_not_by_exif(outcome, orientation):
+    """Pillow writes the orientation as properties of the AVIF and not in its EXIF."""
     array = np.full((32, 48, 3), 90, np.uint8)
     array[:16, :24] = 250
     xmp = (
@@ -453,10 +453,10 @@ def test_a_heif_is_turned_by_itself_and_not_by_exif(outcome, lying):
         b"</rdf:RDF></x:xmpmeta>"
     )
     exif = Image.Exif()
-    exif[0x112], exif[271] = lying, "Ada"
+    exif[0x112], exif[271] = orientation, "Ada"
     exif.get_ifd(0x8769)[37396] = (5, 6)
     data = encoded(array, "avif", quality=100, exif=exif, xmp=xmp)
-    exif[0x112] = lying  # which it has left out there, too
+    exif[0x112] = orientation  # Pillow's encoder has removed it
     result = outcome(data, "b.jpg")
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded(array, "png", exif=exif))))
     with Image.open(result.path) as image:
@@ -464,12 +464,12 @@ def test_a_heif_is_turned_by_itself_and_not_by_exif(outcome, lying):
         shown = np.asarray(upright).repeat(2, 0).repeat(2, 1).astype(int)
         assert abs(np.asarray(image).astype(int) - shown).mean() < 12
         assert image.getexif().get(0x112, 1) == 1
-        if lying in (1, 3, 6, 8):
-            x, y = upright_point((5 / 48, 6 / 32), lying)
+        if orientation in (1, 3, 6, 8):
+            x, y = upright_point((5 / 48, 6 / 32), orientation)
             place = round(x * image.width), round(y * image.height)
             assert image.getexif().get_ifd(0x8769)[37396] == place
     text = open_image(result.path).metadata["xmp-data"][1]
     assert b'tiff:Orientation="1"' in text
-    if lying in (1, 3, 6, 8):
+    if orientation in (1, 3, 6, 8):
         found = re.findall(rb'stArea:[xy]="([\d.]+)"', text)
-        assert tuple(map(float, found)) == upright_point((0.25, 0.125), lying)
+        assert tuple(map(float, found)) == upright_point((0.25, 0.125), orientation)

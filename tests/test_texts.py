@@ -1,4 +1,4 @@
-"""Text beside the pixels, from every format into every other one."""
+"""Tests that texts of images, such as prompts and comments, are kept between formats."""
 
 import io
 import json
@@ -31,7 +31,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def png(*added: bytes, late: bool = False, **texts: str) -> bytes:
-    """A PNG with ready chunks, before or behind its pixels, and texts as Pillow writes them."""
+    """Encodes a PNG with texts; chunks are before its pixels or, if `late`, after them."""
     info = PngImagePlugin.PngInfo()
     for keyword, text in texts.items():
         info.add_text(keyword.replace("_", " "), text)
@@ -43,7 +43,7 @@ def png(*added: bytes, late: bool = False, **texts: str) -> bytes:
 
 
 def text_chunks(path) -> dict[bytes, bytes]:
-    """{keyword: whole chunk} of a PNG, as they stand before its pixels."""
+    """Returns {keyword: whole chunk} of the text chunks before a PNG's pixels."""
     found = {}
     with path.open("rb") as file:
         for kind, start, size in chunks(file):
@@ -59,7 +59,7 @@ def text_chunks(path) -> dict[bytes, bytes]:
 CHUNKS = [
     chunk(b"tEXt", b"Title\0a cat"),
     chunk(b"tEXt", b"Author\0K\xe4the"),  # Latin-1
-    chunk(b"tEXt", b"Source\0" + "猫".encode()),  # what no standard allows, and many write
+    chunk(b"tEXt", b"Source\0" + "猫".encode()),  # UTF-8, not allowed here but common
     chunk(b"zTXt", b"Description\0\0" + zlib.compress(b"long " * 2000)),
     chunk(b"iTXt", b"Warning\0\0\0de-DE\0Warnung\0" + "böse".encode()),
     chunk(b"iTXt", b"workflow\0\1\0\0\0" + zlib.compress(GRAPH.encode())),
@@ -69,7 +69,7 @@ CHUNKS = [
 
 @pytest.mark.kept("png-text")
 @pytest.mark.parametrize("late", [False, True])
-def test_text_of_a_png_is_the_same_to_the_byte(outcome, late):
+def test_text_chunks_of_a_png_are_copied_unchanged(outcome, late):
     result = outcome(png(*CHUNKS, late=late))
     found = text_chunks(result.path)
     assert found.pop(b"Software").startswith(b"\0\0\0")
@@ -83,7 +83,7 @@ def test_text_of_a_png_is_the_same_to_the_byte(outcome, late):
 @pytest.mark.kept("png-text-exif")
 @pytest.mark.parametrize("target", ["b.jpg", "b.webp", "b.tif", "b.avif"])
 @pytest.mark.parametrize("prompt", [PROMPT, FOREIGN])
-def test_prompts_are_where_others_look_for_them(outcome, target, prompt):
+def test_prompts_are_written_where_other_programs_read_them(outcome, target, prompt):
     source = png(parameters=prompt, workflow=GRAPH, prompt=GRAPH, Author="Ada", Copyright="© Ada")
     result = outcome(source, target)
     with Image.open(result.path) as image:
@@ -96,27 +96,27 @@ def test_prompts_are_where_others_look_for_them(outcome, target, prompt):
         order = "le" if target == "b.tif" else "be"
         assert (charset, data.decode(f"utf-16-{order}")) == (b"UNICODE\0", prompt)
     fields = [exif[tag].encode("latin-1") for tag in (MAKE, MODEL, 315, 33432)]
-    said = [f"workflow:{GRAPH}", f"prompt:{GRAPH}", "Ada", "© Ada"]
-    assert fields == [text.encode() for text in said]
+    expected = [f"workflow:{GRAPH}", f"prompt:{GRAPH}", "Ada", "© Ada"]
+    assert fields == [text.encode() for text in expected]
     texts = {text.keyword: text.text for text in open_image(result.path).texts}
     assert texts == {"parameters": prompt, "workflow": GRAPH, "prompt": GRAPH}
 
 
 @pytest.mark.kept("exif-png-text")
-@pytest.mark.parametrize("between", ["c.jpg", "c.webp", "c.tif", "c.avif"])
+@pytest.mark.parametrize("first_target", ["c.jpg", "c.webp", "c.tif", "c.avif"])
 @pytest.mark.parametrize("prompt", [PROMPT, FOREIGN])
-def test_prompts_come_back(enlarged, outcome, between, prompt):
-    there = enlarged(png(parameters=prompt, workflow=GRAPH), between)
-    with Image.open(outcome(there.path).path) as image:
+def test_prompts_survive_another_format_and_back_to_png(enlarged, outcome, first_target, prompt):
+    first = enlarged(png(parameters=prompt, workflow=GRAPH), first_target)
+    with Image.open(outcome(first.path).path) as image:
         assert (image.info["parameters"], image.info["workflow"]) == (prompt, GRAPH)
         assert decoded_comment(image.getexif().get_ifd(EXIF)[USER_COMMENT]) == prompt
 
 
 @pytest.mark.parametrize("text", ["plain", "Käthe", "猫と犬", "猫 and\nmore", "🐈"])
-def test_comments_of_every_code(text):
-    """Those of others: UTF-16 of either order, UTF-8 without a code."""
+def test_user_comments_in_every_encoding_are_decoded(text):
+    """Other programs write UTF-16 in either byte order, and UTF-8 without a character code."""
     codes = {"utf-8": bytes(8), "utf-16-be": b"UNICODE\0", "utf-16-le": b"UNICODE\0"}
-    if not any(letter.isascii() for letter in text):  # by which the order is known
+    if not any(letter.isascii() for letter in text):  # ASCII letters tell the byte order
         del codes["utf-16-le"]
     for encoding, code in codes.items():
         assert decoded_comment(code + text.encode(encoding)) == text
@@ -124,7 +124,7 @@ def test_comments_of_every_code(text):
     assert decoded_comment(encoded_comment(text)) == text
 
 
-def test_a_field_that_is_taken_is_not_overwritten():
+def test_an_existing_exif_field_is_not_overwritten():
     camera = Image.Exif()
     camera[MAKE] = "Nikon"
     place = place_texts((Text("workflow", "{}"),), camera.tobytes(), "webp")
@@ -138,19 +138,19 @@ def test_a_field_that_is_taken_is_not_overwritten():
 
 @pytest.mark.kept("text-left-out")
 @pytest.mark.parametrize("target", ["b.jpg", "b.webp"])
-def test_what_is_too_long_for_exif_is_said(outcome, target):
+def test_text_too_long_for_exif_is_dropped_with_a_note(outcome, target):
     result = outcome(png(parameters=PROMPT, workflow="x" * 70_000), target)
     assert result.notes == [f"its text (workflow) has no place in {target[1:]} and is dropped"]
     assert open_image(result.path).texts == (Text("parameters", PROMPT),)
 
 
-def test_tiff_takes_texts_of_any_length(enlarged):
+def test_long_texts_are_kept_in_a_tiff(enlarged):
     result = enlarged(png(parameters=PROMPT, workflow="x" * 70_000), "b.tif")
     assert result.notes == []
     assert [len(text.text) for text in open_image(result.path).texts] == [len(PROMPT), 70_000]
 
 
-def test_keywords_of_ones_own_are_said_with_the_text(enlarged):
+def test_unknown_keywords_are_kept_in_the_comment(enlarged):
     result = enlarged(png(invokeai_metadata='{"a": 1}', Title="猫"), "b.webp")
     assert result.notes == []
     with Image.open(result.path) as image:
@@ -166,7 +166,7 @@ def commented(*comments: str) -> bytes:
 
 
 @pytest.mark.kept("comment")
-def test_comments_of_jpeg(outcome):
+def test_comments_of_a_jpeg_are_kept(outcome):
     source = commented("by Ada", "Kätzchen")
     result = outcome(source, "b.jpg")
     data = result.path.read_bytes()
@@ -183,10 +183,10 @@ def test_comments_of_jpeg(outcome):
             assert image.getexif().get_ifd(EXIF)[USER_COMMENT] == b"ASCII\0\0\0by Ada"
     gif = outcome(once, "b.gif").path.read_bytes()
     assert b"\x21\xfe\x06by Ada\0" in gif
-    assert open_image(gif).texts == (Text("Comment", "by Ada"),)  # without this program's own
+    assert open_image(gif).texts == (Text("Comment", "by Ada"),)  # not the Software comment
 
 
-def test_long_comments_become_several(enlarged):
+def test_a_long_comment_is_split_into_several(enlarged):
     result = enlarged(png(Comment="x" * 100_000), "b.jpg")
     with Image.open(result.path) as image:
         assert image.size == (40, 48)
@@ -195,7 +195,7 @@ def test_long_comments_become_several(enlarged):
 
 
 @pytest.mark.parametrize("size", [0, 1, 99, 100, 101])
-def test_insertion(tmp_path, monkeypatch, size):
+def test_insert_inserts_at_any_offset(tmp_path, monkeypatch, size):
     monkeypatch.setattr("esrgan_jax.images.metadata.insertion.BLOCK_BYTES", 10)
     path, data = tmp_path / "a", bytes(range(100))
     path.write_bytes(data)
@@ -205,13 +205,13 @@ def test_insertion(tmp_path, monkeypatch, size):
 
 
 @pytest.mark.kept("gif-metadata")
-def test_gif_holds_nothing_of_it(outcome):
+def test_exif_is_dropped_with_a_note_in_a_gif(outcome):
     exif = Image.Exif()
     exif[315] = "Ada"
     file = io.BytesIO()
     Image.fromarray(array).save(file, "png", exif=exif)
-    said = "its EXIF has no place in .gif and is dropped"
-    assert outcome(file.getvalue(), "b.gif").notes == [said]
+    note = "its EXIF has no place in .gif and is dropped"
+    assert outcome(file.getvalue(), "b.gif").notes == [note]
 
 
 IPTC = b"Photoshop 3.0\x008BIM\4\4\0\0\0\0\0\x08\x1c\x02\x19\x00\x03key"
@@ -219,50 +219,50 @@ IPTC = b"Photoshop 3.0\x008BIM\4\4\0\0\0\0\0\x08\x1c\x02\x19\x00\x03key"
 
 @pytest.mark.kept("iptc")
 @pytest.mark.parametrize("target", ["b.webp", "b.avif"])
-def test_iptc_where_it_has_no_place(outcome, target):
+def test_iptc_is_dropped_with_a_note_in_webp_and_avif(outcome, target):
     source = IMAGE[:20] + segment(13, IPTC) + IMAGE[20:]
-    said = f"its IPTC has no place in {target[1:]} and is dropped"
-    assert outcome(source, target).notes == [said]
+    note = f"its IPTC has no place in {target[1:]} and is dropped"
+    assert outcome(source, target).notes == [note]
 
 
 @pytest.mark.kept("credentials")
-def test_content_credentials(outcome):
+def test_content_credentials_are_dropped_with_a_note(outcome):
     signed = b"JP\0\1\0\0\0\1\0\0\0\x20jumb....jumdc2pa"
-    said = "its content credentials (C2PA) are dropped; the image itself is upscaled"
+    note = "its content credentials (C2PA) are dropped; the image itself is upscaled"
     for data in (
         IMAGE[:20] + segment(11, signed) + IMAGE[20:],
         png(chunk(b"caBX", signed)),
     ):
         result = outcome(data)
-        assert result.notes == [said]
+        assert result.notes == [note]
         assert b"c2pa" not in result.path.read_bytes()
 
 
 @pytest.mark.kept("extended-xmp")
-def test_extended_xmp(outcome):
+def test_extended_xmp_is_dropped_with_a_note(outcome):
     more = segment(1, b"http://ns.adobe.com/xmp/extension/\0" + b"0" * 32 + bytes(8) + b"<x/>")
-    said = "its extended XMP is dropped; the image itself is upscaled"
-    assert outcome(IMAGE[:20] + more + IMAGE[20:]).notes == [said]
+    note = "its extended XMP is dropped; the image itself is upscaled"
+    assert outcome(IMAGE[:20] + more + IMAGE[20:]).notes == [note]
 
 
-def test_iptc_of_a_jpeg_through_a_png(enlarged):
+def test_iptc_of_a_jpeg_survives_a_png(enlarged):
     thumbnail = b"8BIM\x04\x0c\0\0\0\0\0\4\xff\xd8\xff\xd9"
     source = IMAGE[:20] + segment(13, IPTC + b"\0" * (len(IPTC) % 2) + thumbnail) + IMAGE[20:]
-    through = enlarged(source, "c.png")
-    with Image.open(through.path) as image:
+    via_png = enlarged(source, "c.png")
+    with Image.open(via_png.path) as image:
         assert image.text["Raw profile type iptc"].startswith("\niptc\n      20\n3842494d0404")
-    for step in (through.path, source):
-        back = enlarged(step, "b.jpg")
-        assert (through.notes, back.notes) == ([], [])
+    for start in (via_png.path, source):
+        back = enlarged(start, "b.jpg")
+        assert (via_png.notes, back.notes) == ([], [])
         data = back.path.read_bytes()
         assert IPTC in data
         assert thumbnail not in data
-    tiff = enlarged(through.path, "b.tif")
+    tiff = enlarged(via_png.path, "b.tif")
     with Image.open(tiff.path) as image:
         assert image.tag_v2[33723] == b"\x1c\x02\x19\x00\x03key"
 
 
-def test_exif_and_xmp_that_a_png_has_as_text(enlarged, tmp_path):
+def test_exif_and_xmp_in_texts_of_a_png_are_kept(enlarged, tmp_path):
     exif = Image.Exif()
     exif[315] = "Ada"
     digits = {"exif": exif.tobytes().hex(), "xmp": b"<x a='1'/>".hex()}
@@ -281,15 +281,15 @@ def test_exif_and_xmp_that_a_png_has_as_text(enlarged, tmp_path):
 
 
 @pytest.mark.kept("long-xmp")
-def test_xmp_that_is_too_long_for_jpeg(outcome):
+def test_xmp_too_long_for_jpeg_is_dropped_with_a_note(outcome):
     file = io.BytesIO()
     Image.fromarray(array).save(file, "webp", xmp=b"<a>" + b"y" * 70_000 + b"</a>")
-    said = "its XMP has no place in .jpg and is dropped"
-    assert outcome(file.getvalue(), "b.jpg").notes == [said]
+    note = "its XMP has no place in .jpg and is dropped"
+    assert outcome(file.getvalue(), "b.jpg").notes == [note]
 
 
-def test_a_prompt_from_jpeg_to_jpeg_keeps_its_bytes(enlarged):
-    """Whatever the order of its letters and of the block's numbers."""
+def test_the_bytes_of_a_user_comment_are_kept(enlarged):
+    """In either byte order of the text and of the EXIF block."""
     for order, header in (("le", b"II*\0\x08\0\0\0"), ("be", b"MM\0*\0\0\0\x08")):
         data = b"UNICODE\0" + FOREIGN.encode(f"utf-16-{order}")
         block = edited_exif(b"Exif\0\0" + header + bytes(6), {}, {USER_COMMENT: Field(7, data)})

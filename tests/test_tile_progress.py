@@ -1,4 +1,4 @@
-"""Progress inside a tile: the network in several programs, which tell how far they are."""
+"""Tests of progress within a tile: the network runs as several programs, one after the other."""
 
 from functools import partial
 
@@ -23,8 +23,8 @@ def network(seed=0, **fields):
     return module, jax.tree.map(lambda s: draw(s).astype(np.float32), shapes)
 
 
-def told(upscaler, image, **options):
-    """The result, and the parts of its pixels that were done whenever it was told."""
+def upscaled_with_progress(upscaler, image, **options):
+    """Returns the result and, for each report, the share of its pixels that were done."""
     counts = []
     result = upscaler(image, progress=counts.append, **options)
     assert all(count > 0 for count in counts)
@@ -41,14 +41,14 @@ def told(upscaler, image, **options):
     ],
     ids=["rows", "ensemble", "blend"],
 )
-def test_parts_are_the_same_image_as_one_program(rng, height, bands, options):
+def test_parts_give_the_same_image_as_one_program(rng, height, bands, options):
     """Bit for bit; 150 rows are enlarged some at a time."""
     image = rng.integers(0, 256, (height, 12, bands), dtype=np.uint8)
     parts = Upscaler(*network(), devices=jax.devices()[:1], **options)
     whole = Upscaler(*network(), devices=jax.devices()[:1], **options)
     whole.runner.in_parts = False
     whole.runner.step = partial(upscale_step, **parts.runner.step.keywords)
-    result, done = told(parts, image)
+    result, done = upscaled_with_progress(parts, image)
     assert len(done) >= 4
     assert np.diff(done).max() < 0.3
     np.testing.assert_array_equal(result, whole(image))
@@ -65,48 +65,49 @@ def test_parts_are_the_same_image_as_one_program(rng, height, bands, options):
     ],
     ids=["small", "folding", "folding-x1", "smaller", "larger"],
 )
-def test_it_moves_and_ends_with_the_result(rng, fields, shape, options):
+def test_progress_is_reported_several_times_and_ends_at_the_total(rng, fields, shape, options):
     image = rng.integers(0, 256, shape, dtype=np.uint8)
-    _, done = told(Upscaler(*network(**fields)), image, **options)
+    _, done = upscaled_with_progress(Upscaler(*network(**fields)), image, **options)
     assert len(done) >= 4
     assert done[0] < 0.5
 
 
-def test_tiles_and_their_parts(rng):
+def test_progress_is_reported_within_each_tile(rng):
     image = rng.integers(0, 256, (100, 90, 3), dtype=np.uint8)
     module, variables = network()
     one = Upscaler(module, variables, devices=jax.devices()[:1], tile=64, overlap=16)
-    _, done = told(one, image)
+    _, done = upscaled_with_progress(one, image)
     assert len(done) >= 4 * 4
     assert np.diff(done).max() < 0.15
-    _, done = told(Upscaler(module, variables, tile=64, overlap=16), image)  # a tile a device
+    many = Upscaler(module, variables, tile=64, overlap=16)  # one tile on each device
+    _, done = upscaled_with_progress(many, image)
     assert len(done) >= 4
 
 
-def test_every_network_of_a_chain_counts_by_its_work(rng):
-    """A first network of the same work a pixel as the second sees one pixel for 16 of it."""
+def test_progress_of_chained_networks_is_weighted_by_their_work(rng):
+    """The second network has the same work per pixel and four times as many pixels."""
     image = rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)
     given = {"devices": jax.devices()[:1]}
     second = Upscaler(*network(scale=2), **given)
     first = Upscaler(*network(scale=2), then=second, **given)
-    _, done = told(first, image)
+    _, done = upscaled_with_progress(first, image)
     assert len(done) >= 8
     assert np.abs(done - 1 / 5).min() < 0.01
     same = Upscaler(*network(scale=1), then=second, **given)
-    _, done = told(same, image)
+    _, done = upscaled_with_progress(same, image)
     assert (done < 0.5).sum() >= 4
 
 
-def test_a_network_without_parts_counts_its_tiles(rng):
+def test_a_network_without_parts_reports_whole_tiles(rng):
     module = SRResNet(num_features=4, num_blocks=1)
     variables = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
     image = rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)
-    result, done = told(Upscaler(module, variables), image)
+    result, done = upscaled_with_progress(Upscaler(module, variables), image)
     assert result.shape == (80, 80, 3)
     assert list(done) == [1]
 
 
-def test_work_of_a_network():
+def test_multiplications_per_pixel():
     """Counted by hand: 3 dense blocks of 5 convolutions; up, up, hr, last."""
     module = RRDBNet(num_features=64, num_growth=32)
     params = 23 * 3 * 9 * (32 * 64 + 32 * 96 + 32 * 128 + 32 * 160 + 64 * 192)

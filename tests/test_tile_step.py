@@ -1,4 +1,4 @@
-"""The step on the device: planes of every kind of image, and what is done beside the network."""
+"""Tests of the step on the device: bands, alpha, strength, colour correction and the ensemble."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from esrgan_jax.upscaling.tile_step import upscale_step
 
 
 class Recolor(nn.Module, Generator):
-    """Enlarges by repetition and changes pixels in a known way, whatever the channels are."""
+    """A generator that repeats pixels and computes `gain * pixel + shift`, with any channels."""
 
     in_channels: int = 3
     out_channels: int = 3
@@ -45,7 +45,7 @@ def repeated(x, scale=2):
 @pytest.mark.parametrize("bands", [1, 2, 3, 4])
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-def test_a_network_that_only_repeats_gives_every_image_back(rng, bands, channels, dtype):
+def test_a_network_that_repeats_pixels_returns_every_kind_of_image(rng, bands, channels, dtype):
     peak = 1 if dtype == np.float32 else np.iinfo(dtype).max
     lr = (
         np.rint(rng.uniform(0, peak, (2, 6, 5, bands)))
@@ -59,7 +59,7 @@ def test_a_network_that_only_repeats_gives_every_image_back(rng, bands, channels
     assert sr.dtype == dtype
     shown = slice(None) if channels == 4 or bands in (1, 3) else slice(-1)  # alpha: test_alpha.py
     difference = np.abs(sr.astype(float) - repeated(lr).astype(float))[..., shown].max()
-    # Where something is transparent, colours are smoothed by about a level of their own.
+    # Where pixels are transparent, colours are smoothed, which changes them by about a level.
     smoothed = 2 if peak > 1 else 2 / 65535
     assert difference <= (smoothed if bands in (2, 4) else 0 if peak > 1 else 1e-6)
 
@@ -73,7 +73,7 @@ def test_a_network_that_only_repeats_gives_every_image_back(rng, bands, channels
         ((3, 4), 3, 4), ((4, 3), 4, 3),
     ],
 )  # fmt: skip
-def test_bands_of_the_result(rng, channels, bands, expected):
+def test_the_number_of_bands_of_the_result(rng, channels, bands, expected):
     module = Recolor(*channels)
     assert result_bands(bands, module) == expected
     lr = rng.uniform(0, 1, (1, 4, 4, bands)).astype(np.float32)
@@ -81,13 +81,13 @@ def test_bands_of_the_result(rng, channels, bands, expected):
 
 
 @pytest.mark.parametrize("channels", [(2, 3), (3, 2), (5, 5)])
-def test_networks_of_other_channels_are_refused(channels):
+def test_networks_with_other_channels_are_refused(channels):
     with pytest.raises(InputError, match=f"{channels[0]} input and {channels[1]} output channels"):
         result_bands(3, Recolor(*channels))
 
 
-def test_what_is_hidden_bleeds_nowhere(rng):
-    """The colour under alpha 0 is not seen by the network, and the result's alpha ends cleanly."""
+def test_colors_of_transparent_pixels_do_not_change_the_result(rng):
+    """Two images that differ only where alpha is 0 have the same result."""
     lr = np.zeros((2, 8, 8, 4), np.uint8)
     lr[:, 2:6, 2:6] = [200, 100, 50, 255]
     lr[1, ..., 0] = np.where(lr[1, ..., 3] == 0, 255, lr[1, ..., 0])
@@ -100,8 +100,8 @@ def test_what_is_hidden_bleeds_nowhere(rng):
     np.testing.assert_array_equal(sr[0], sr[1])
 
 
-def test_alpha_that_is_one_value_around_stays_it(rng):
-    """A network that makes 254 of 255 makes no image see-through, nor the hidden visible."""
+def test_alpha_is_exact_where_it_is_constant(rng):
+    """Even if the network changes it: opaque pixels stay opaque, transparent ones transparent."""
     lr = rng.integers(0, 256, (1, 16, 24, 4), dtype=np.uint8)
     lr[..., 3] = 0
     lr[:, :, 12:, 3] = 255
@@ -109,14 +109,14 @@ def test_alpha_that_is_one_value_around_stays_it(rng):
     assert (sr[:, :, : 2 * 11, 3] == 0).all()
     assert (sr[:, :, 2 * 13 :, 3] == 255).all()
     edge = sr[0, 0, 2 * 11 : 2 * 13, 3].astype(int)
-    assert (np.diff(edge) >= 0).all()  # and nothing rings
+    assert (np.diff(edge) >= 0).all()  # no ringing
     np.testing.assert_array_equal(edge + edge[::-1], 255)
 
 
-def test_colours_go_on_under_what_is_transparent(rng):
-    """A sharp edge of alpha is none of the colours, on either side of it."""
+def test_colors_continue_under_transparent_pixels(rng):
+    """So a sharp edge of alpha makes no edge of colour on either side."""
     lr = np.zeros((1, 40, 40, 4), np.uint8)
-    lr[..., :3] = rng.integers(0, 256, (1, 40, 40, 3))  # whatever is hidden
+    lr[..., :3] = rng.integers(0, 256, (1, 40, 40, 3))  # where transparent, any colour
     lr[:, :, :20, :3] = [200, 100, 50]
     lr[:, :, :19, 3] = 255
     lr[:, :, 19, 3] = 100
@@ -126,18 +126,18 @@ def test_colours_go_on_under_what_is_transparent(rng):
     assert np.abs(near - [200, 100, 50]).max() <= 3
 
 
-def test_colours_that_go_on_end_at_the_image(rng):
-    """Beyond it there are zeros, as without alpha."""
+def test_colors_do_not_continue_beyond_the_image(rng):
+    """There the network sees zeros, as without alpha."""
     lr = np.zeros((1, 16, 16, 4), np.float32)
     lr[:, :10, :12] = 0.5
     seen = []
 
-    class Look(Recolor):
+    class Recording(Recolor):
         def __call__(self, lr):
             jax.debug.callback(seen.append, lr)
             return super().__call__(lr)
 
-    run(Look(), lr, [(10, 12)])
+    run(Recording(), lr, [(10, 12)])
     jax.effects_barrier()
     (planes,) = seen
     np.testing.assert_allclose(planes[0, :10, :12], 0.5, atol=1e-6)
@@ -171,7 +171,7 @@ def test_strength_goes_from_bicubic_to_the_network(rng):
             np.testing.assert_allclose(filled, expected.clip(0, 1), rtol=0, atol=1e-5)
 
 
-def test_strength_is_not_compiled_anew(rng):
+def test_another_strength_does_not_recompile(rng):
     lr, sizes = np.zeros((1, 8, 8, 3), np.uint8), np.full((1, 2), 8, np.int32)
     before = upscale_step._cache_size()
     for strength in (0.1, 0.2, 0.9):
@@ -179,13 +179,13 @@ def test_strength_is_not_compiled_anew(rng):
     assert upscale_step._cache_size() == before + 1
 
 
-def test_keep_color_takes_a_cast_away_and_leaves_texture(rng):
+def test_keep_color_removes_a_cast_and_keeps_texture(rng):
     lr = rng.uniform(0.3, 0.6, (1, 48, 64, 3)).astype(np.float32)
     cast = run(Recolor(shift=0.1), lr)
     kept = run(Recolor(shift=0.1), lr, keep_color=True)
     np.testing.assert_allclose(cast - repeated(lr), 0.1, atol=1e-6)
     np.testing.assert_allclose(kept, repeated(lr), atol=1e-5)
-    # Faint texture of the network at one pixel's distance is none of its business.
+    # Faint texture with a period of two pixels is not a colour cast.
     texture = np.zeros_like(lr)
     texture[:, ::2, ::2] = 0.05
 
@@ -195,11 +195,11 @@ def test_keep_color_takes_a_cast_away_and_leaves_texture(rng):
 
     both = run(Textured(shift=0.1), lr, keep_color=True)
     difference = both - repeated(lr + texture - texture.mean())
-    assert np.abs(difference).max() < 0.006  # of the border, where the mean is one-sided
+    assert np.abs(difference).max() < 0.006  # at the border, where the mean is one-sided
 
 
-def test_keep_color_sees_nothing_beyond_a_image(rng):
-    """An image in a corner of its tile is corrected as one that fills it."""
+def test_keep_color_ignores_pixels_beyond_the_image(rng):
+    """An image in a corner of its tile is corrected like one that fills the tile."""
     lr = np.zeros((1, 64, 64, 3), np.float32)
     lr[:, :20, :30] = rng.uniform(0.3, 0.6, (1, 20, 30, 3))
     sr = run(Recolor(gain=0.9, shift=0.1), lr, [(20, 30)], keep_color=True)
@@ -216,7 +216,7 @@ def network():
     return module, jax.tree.map(lambda s: draw(s).astype(np.float32), shapes)
 
 
-def test_the_ensemble_is_the_mean_of_eight_turned_versions(network, rng):
+def test_the_ensemble_is_the_mean_over_eight_rotations_and_flips(network, rng):
     module, variables = network
     sizes = [(12, 9), (12, 12)]
     lr = np.zeros((2, 12, 12, 3), np.float32)
@@ -236,7 +236,7 @@ def test_the_ensemble_is_the_mean_of_eight_turned_versions(network, rng):
 
 
 @pytest.mark.parametrize("border", ["zero", "mirror", "wrap"])
-def test_enlarging_in_parts_changes_nothing(network, rng, border):
+def test_enlarging_in_parts_matches_enlarging_the_whole(network, rng, border):
     module, variables = network
     height = 3 * PART + 5
     lr = rng.uniform(0, 1, (1, height, 8, 3)).astype(np.float32)
@@ -249,7 +249,7 @@ def test_enlarging_in_parts_changes_nothing(network, rng, border):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_tile_that_is_not_finite_is_told(value):
+def test_a_tile_with_values_that_are_not_finite_is_marked(value):
     lr = np.zeros((3, 4, 4, 3), np.float32)
 
     class Broken(Recolor):

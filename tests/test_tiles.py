@@ -1,4 +1,4 @@
-"""Plans of tiles: every pixel once, in the right tile, in few shapes."""
+"""Tests of plans of tiles: they cover each pixel once, overlap enough and have few shapes."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from esrgan_jax.upscaling.tiles import SHORTEST_TILE, plan_axis, rounded, spans
 @pytest.mark.parametrize(
     ("size", "tile", "overlap"), [(100, 64, 32), (65, 64, 0), (1000, 36, 32), (129, 64, 7)]
 )
-def test_tiles_are_equal_long_even_and_overlap_enough(size, tile, overlap, multiple):
+def test_spans_are_equally_long_and_spaced_and_overlap_enough(size, tile, overlap, multiple):
     size += -size % multiple
     parts = spans(size, tile, overlap, multiple)
     starts = np.array([part[0] for part in parts])
@@ -32,7 +32,7 @@ def test_tiles_are_equal_long_even_and_overlap_enough(size, tile, overlap, multi
 @pytest.mark.parametrize("steps", [0, 1, 4])
 @pytest.mark.parametrize("multiple", [1, 2, 8])
 @pytest.mark.parametrize("size", [1, 31, 32, 33, 100, 256, 257, 400, 1000, 5001])
-def test_plans_cover_an_axis_within_the_tile(size, multiple, steps):
+def test_plans_cover_the_axis_with_tiles_of_at_most_the_given_length(size, multiple, steps):
     size += -size % multiple
     axis = plan_axis(size, 256, 112, multiple=multiple, steps=steps)
     assert axis.length <= 256
@@ -46,7 +46,7 @@ def test_plans_cover_an_axis_within_the_tile(size, multiple, steps):
     assert (len(axis.spans) == 1) == (size <= 256)
 
 
-def test_no_axis_has_a_thin_last_tile():
+def test_the_last_tile_is_not_much_shorter_than_the_others():
     for size in range(257, 2000, 7):
         axis = plan_axis(size, 256, 112)
         lengths = [span.keep_end - span.keep_start for span in axis.spans]
@@ -56,7 +56,7 @@ def test_no_axis_has_a_thin_last_tile():
 
 
 @pytest.mark.parametrize(("steps", "most"), [(1, 6), (4, 21)])
-def test_lengths_are_few_and_little_is_wasted(steps, most):
+def test_rounded_lengths_are_few_and_waste_little(steps, most):
     lengths = {size: rounded(size, 1, steps) for size in range(1, 1025)}
     assert len(set(lengths.values())) <= most
     assert all(length >= size for size, length in lengths.items())
@@ -66,7 +66,7 @@ def test_lengths_are_few_and_little_is_wasted(steps, most):
 
 @pytest.mark.parametrize("multiple", [1, 2])
 @pytest.mark.parametrize("size", [7, 200, 256, 300, 1001])
-def test_an_axis_that_goes_round_has_its_overlap_at_the_ends_too(size, multiple):
+def test_a_wrapped_axis_has_overlap_at_its_ends(size, multiple):
     axis = plan_axis(size, 256, 112, multiple=multiple, wrap=True)
     if size <= 256 and size % multiple == 0:
         assert [tuple(span) for span in axis.spans] == [(0, size, 0, size)]

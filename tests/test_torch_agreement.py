@@ -1,8 +1,8 @@
-"""All networks, both relativistic losses and a whole GAN step against PyTorch (benchmarks/).
+"""Tests of networks, relativistic losses and a GAN step against the PyTorch code in benchmarks/.
 
-Every tensor agrees to 1e-4 of its largest element or better, values and gradients alike. Left out
-are gradients that are exactly zero, where both sides compute their rounding: those of biases in
-front of batch normalisation, and of the last bias under the relativistic loss.
+All values and gradients agree within 1e-4 of the tensor's largest element. Gradients that are zero
+but for rounding are not compared: those of biases before batch normalisation and, with the
+relativistic loss, of the last bias.
 """
 
 import functools
@@ -27,7 +27,7 @@ torch = pytest.importorskip("torch", reason="needs torch: make peers")
 from benchmarks import torch_networks, torch_steps  # noqa: E402 - they need torch
 
 TOLERANCE = 1e-4
-RATE = 1e-3  # Adam's
+LEARNING_RATE = 1e-3
 
 
 def assert_agrees(ours, theirs, name=""):
@@ -68,7 +68,7 @@ def floats(tensors):
     ],
     ids=lambda fields: "-".join(f"{name}{value}" for name, value in fields.items()),
 )
-def test_generator(rng, random_generator, architecture):
+def test_generator_matches_torch(rng, random_generator, architecture):
     fields, params, _ = random_generator(rng, **architecture)
     params = jax.tree.map(lambda p: p / 4, params)
     module = RRDBNet(**architecture | {k: fields[k] for k in ("num_features", "num_growth")})
@@ -108,7 +108,7 @@ def random_discriminator(rng, use_bias, patch):
 
 
 @pytest.mark.parametrize(("use_bias", "patch"), [(False, 64), (True, 64), (True, 96)])
-def test_discriminator_in_training(rng, use_bias, patch):
+def test_discriminator_in_training_matches_torch(rng, use_bias, patch):
     module, fields, variables, peer = random_discriminator(rng, use_bias, patch)
     hr = rng.random((4, patch, patch, 3), np.float32)
     seed = rng.standard_normal((4, 1)).astype(np.float32)
@@ -133,7 +133,7 @@ def test_discriminator_in_training(rng, use_bias, patch):
     ours = {"params": jax.device_get(param_grads), "batch_stats": variables["batch_stats"]}
     ours, expected = discriminator_names.to_torch(fields, ours), gradients(peer)
     for name, gradient in expected.items():
-        if in_front_of_normalisation(name):
+        if before_normalisation(name):
             for zero in (ours[name], gradient):
                 assert abs(zero).max() <= 1e-5 * abs(expected[name[:-4] + "weight"]).max(), name
         else:
@@ -144,7 +144,7 @@ def test_discriminator_in_training(rng, use_bias, patch):
     for name, tensor in discriminator_names.to_torch(fields, after).items():
         if "running_" in name:
             expected_move = peer.state_dict()[name].numpy() - before[name]
-            if "var" in name:  # torch's is the unbiased estimate, and so moves to another place
+            if "var" in name:  # torch uses the unbiased estimate
                 pair, index = int(name[2]), int(name[4])
                 count = 4 * (patch >> (pair + index)) ** 2
                 moved = peer.state_dict()[name].numpy() - 0.9 * before[name]
@@ -152,11 +152,11 @@ def test_discriminator_in_training(rng, use_bias, patch):
             assert_agrees(tensor - before[name], expected_move, name)
 
 
-def in_front_of_normalisation(name):
+def before_normalisation(name):
     return re.fullmatch(r"conv(?!0_0).*\.bias", name) is not None
 
 
-def test_discriminator_with_running_statistics(rng):
+def test_discriminator_with_running_statistics_matches_torch(rng):
     module, _, variables, peer = random_discriminator(rng, True, 32)
     hr = rng.random((2, 32, 32, 3), np.float32)
     with torch.no_grad():
@@ -165,7 +165,7 @@ def test_discriminator_with_running_statistics(rng):
 
 
 def random_vgg(seed, layers, depth, preset):
-    """Our module and its parameters, torch's module with the same."""
+    """Returns our module, random parameters and torch's module with the same parameters."""
     torch.manual_seed(seed)
     given = vgg_names.PRESETS[preset]
     peer = torch_networks.VGGFeatures(layers, depth, given)
@@ -190,7 +190,7 @@ def random_vgg(seed, layers, depth, preset):
     ],
     ids=["lower", "vgg16", "conv5_4"],
 )
-def test_vgg(rng, preset, layers, depth):
+def test_vgg_matches_torch(rng, preset, layers, depth):
     module, params, peer = random_vgg(5, layers, depth, preset)
     rgb = rng.uniform(-0.2, 1.2, (2, 32, 48, 3)).astype(np.float32)
     x = torch_networks.to_nchw(rgb).requires_grad_()
@@ -221,7 +221,7 @@ def test_vgg(rng, preset, layers, depth):
 
 @pytest.mark.parametrize("stop_means", [False, True])
 @pytest.mark.parametrize("spread", [1, 30])
-def test_relativistic_losses(rng, stop_means, spread):
+def test_relativistic_losses_match_torch(rng, stop_means, spread):
     real, fake = (spread * rng.standard_normal((16, 1)).astype(np.float32) for _ in range(2))
     a, b = (torch.from_numpy(x).requires_grad_() for x in (real, fake))
 
@@ -243,8 +243,8 @@ def test_relativistic_losses(rng, stop_means, spread):
 
 
 @pytest.mark.parametrize(("use_bias", "stop_means"), [(True, False), (False, True)])
-def test_a_whole_gan_step(rng, random_generator, use_bias, stop_means):
-    """All losses, both networks' gradients and parameters after one step, running means."""
+def test_gan_step_matches_torch(rng, random_generator, use_bias, stop_means):
+    """Compares losses and, after one step, gradients, parameters and running means."""
     weights = {"pixel_weight": 0.1, "perceptual_weight": 1.0, "gan_weight": 0.5}
     weights |= {"layer_weights": {"conv1_2": 0.5, "conv2_1": 1.0}, "stop_means": stop_means}
     g_fields, g_params, _ = random_generator(rng)
@@ -255,7 +255,7 @@ def test_a_whole_gan_step(rng, random_generator, use_bias, stop_means):
     batch = {"hr": rng.integers(0, 256, (4, side, side, 3), dtype=np.uint8)}
     lr, hr = jax.jit(functools.partial(steps.images, scale=4))(batch)
 
-    adam = create_optimizer(optax.constant_schedule(RATE), b1=0.9, b2=0.99)
+    adam = create_optimizer(optax.constant_schedule(LEARNING_RATE), b1=0.9, b2=0.99)
     d_params, d_stats = d_variables["params"], d_variables["batch_stats"]
     networks = (
         Network(g_params, {}, adam.init(g_params)),
@@ -276,7 +276,9 @@ def test_a_whole_gan_step(rng, random_generator, use_bias, stop_means):
     g_peer = torch_networks.RRDBNet(**g_fields)
     torch_networks.load_arrays(g_peer, rrdb_names.to_torch(g_fields, g_params))
     peers = (g_peer, d_peer)
-    optimizers = [torch.optim.Adam(p.parameters(), lr=RATE, betas=(0.9, 0.99)) for p in peers]
+    optimizers = [
+        torch.optim.Adam(p.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99)) for p in peers
+    ]
     images = [torch_networks.to_nchw(np.array(x)) for x in (lr, hr)]
     theirs = torch_steps.gan_step(*peers, vgg_peer, *optimizers, *images, **weights)
 
@@ -287,9 +289,9 @@ def test_a_whole_gan_step(rng, random_generator, use_bias, stop_means):
     d_to_torch = lambda params: discriminator_names.to_torch(  # noqa: E731
         d_fields, {"params": params, "batch_stats": jax.device_get(stats)}
     )
-    zero = {name for name, _ in d_peer.named_parameters() if in_front_of_normalisation(name)}
+    zero = {name for name, _ in d_peer.named_parameters() if before_normalisation(name)}
     if not stop_means:
-        zero.add("linear2.bias")  # the loss sees the differences of logits alone
+        zero.add("linear2.bias")  # the loss depends only on differences of logits
     unsure = 0
     for network, to_torch, peer, norm in (
         (state.generator, g_to_torch, g_peer, norms["g"]),
@@ -300,17 +302,17 @@ def test_a_whole_gan_step(rng, random_generator, use_bias, stop_means):
         moments = to_torch(jax.device_get(network.opt_state[0].mu))
         expected = gradients(peer)
         for name, parameter in peer.named_parameters():
-            if name in zero:  # Adam makes whole steps of rounding
+            if name in zero:  # Adam turns rounding errors into full steps
                 continue
             assert_agrees(moments[name], 0.1 * expected[name], f"moment of {name}")
-            # Adam's first step is near the sign of the gradient, also where that is rounding.
+            # Adam's first step is nearly the gradient's sign, even if the gradient is rounding.
             sure = abs(expected[name]) > 1e-5 * abs(expected[name]).max()
             unsure += np.sum(~sure)
             theirs = parameter.detach().numpy()
             assert_agrees(np.where(sure, updated[name], theirs), theirs, name)
         square = sum((gradient.astype(np.float64) ** 2).sum() for gradient in expected.values())
         assert_agrees(norm, np.sqrt(square), "norm of the gradient")
-    assert unsure < 500  # of 73 thousand
+    assert unsure < 500  # of 73,000 elements
     for name, tensor in d_to_torch(state.discriminator.params).items():
         if name.endswith("running_mean"):
             assert_agrees(tensor, d_peer.state_dict()[name].numpy(), name)

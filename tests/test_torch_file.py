@@ -1,4 +1,4 @@
-"""Torch files made by Python's own pickler, and hostile ones made by hand."""
+"""Tests of torch files written by Python's pickler, and of hostile ones written by hand."""
 
 import io
 import pickle
@@ -26,15 +26,15 @@ class Storage:
 
 
 class Tensor:
-    """Pickles itself as torch's tensors do: a function of torch and what it is called with."""
+    """Pickles itself as torch's tensors do: as a call of one of torch's functions."""
 
     def __init__(self, storage, offset, shape, strides, function="_rebuild_tensor_v2"):
         self.arguments = (storage, offset, shape, strides)
         self.function = function
 
     def __reduce__(self):
-        behind = (False, OrderedDict()) if self.function == "_rebuild_tensor_v2" else ()
-        return getattr(sys.modules["torch._utils"], self.function), (*self.arguments, *behind)
+        more = (False, OrderedDict()) if self.function == "_rebuild_tensor_v2" else ()
+        return getattr(sys.modules["torch._utils"], self.function), (*self.arguments, *more)
 
 
 class Parameter:
@@ -67,7 +67,7 @@ class Pickler(pickle.Pickler):
 
 @pytest.fixture(autouse=True)
 def torch_names(monkeypatch):
-    """Modules with torch's names, so that pickle finds what it is to write. Nothing reads them."""
+    """Adds modules with torch's names, which pickle needs for writing; the reader does not."""
     torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
     for name in torch_pickle.STORAGE_DTYPES:
         setattr(torch, name, type(name, (), {"__module__": "torch"}))
@@ -111,12 +111,12 @@ def read_bytes(tmp_path, content: bytes):
     return torch_file.read(path)
 
 
-def both(state, arrays):
+def zip_and_legacy(state, arrays):
     return zip_bytes(pickled(state), arrays), legacy_bytes(state, arrays)
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-def test_strides_offsets_and_shared_storages_are_those_of_numpy(tmp_path, legacy):
+def test_tensors_with_strides_offsets_and_shared_storages(tmp_path, legacy):
     s = Storage("0", A)
     state = OrderedDict(
         whole=Tensor(s, 0, (2, 3, 4), (12, 4, 1)),
@@ -128,7 +128,9 @@ def test_strides_offsets_and_shared_storages_are_those_of_numpy(tmp_path, legacy
         old=Tensor(s, 1, (5,), (1,), "_rebuild_tensor"),
         parameter=Parameter(Tensor(s, 2, (5,), (2,))),
     )
-    read = read_bytes(tmp_path, both({"state_dict": state}, {"0": A})[legacy])["state_dict"]
+    read = read_bytes(tmp_path, zip_and_legacy({"state_dict": state}, {"0": A})[legacy])[
+        "state_dict"
+    ]
     expected = {
         "whole": A.reshape(2, 3, 4),
         "transposed": A.reshape(6, 4).T,
@@ -148,13 +150,13 @@ def test_strides_offsets_and_shared_storages_are_those_of_numpy(tmp_path, legacy
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-def test_every_element_type(tmp_path, legacy, rng):
+def test_every_dtype(tmp_path, legacy, rng):
     arrays = {
         name: (rng.standard_normal(7) * 50).astype(dtype)
         for name, dtype in torch_pickle.STORAGE_DTYPES.items()
     }
     state = {name: Tensor(Storage(name, a), 0, (7,), (1,)) for name, a in arrays.items()}
-    read = read_bytes(tmp_path, both(state, arrays)[legacy])
+    read = read_bytes(tmp_path, zip_and_legacy(state, arrays)[legacy])
     for name, array in arrays.items():
         assert read[name].dtype == array.dtype
         assert read[name].tobytes() == array.tobytes()
@@ -171,7 +173,7 @@ def test_plain_values_in_every_protocol(tmp_path, protocol):
     assert read_bytes(tmp_path, legacy_bytes(plain, {}, protocol)) == plain
 
 
-def test_metadata_of_a_state_dict_is_left_out(tmp_path):
+def test_metadata_of_a_state_dict_is_ignored(tmp_path):
     state = OrderedDict(a=1)
     state._metadata = {"version": 1}  # type: ignore
     description = pickled(state)
@@ -180,12 +182,12 @@ def test_metadata_of_a_state_dict_is_left_out(tmp_path):
 
 
 def test_python_2_strings_and_ordered_dict(tmp_path):
-    pairs = b"]](U\x01aK\x01ea"  # [["a", 1]], the string as Python 2 writes it
+    pairs = b"]](U\x01aK\x01ea"  # [["a", 1]] with a string as Python 2 writes it
     description = b"\x80\x02ccollections\nOrderedDict\n" + pairs + b"\x85R."
     assert read_bytes(tmp_path, zip_bytes(description, {})) == {"a": 1}
 
 
-def test_part_of_a_legacy_storage(tmp_path):
+def test_a_view_of_a_legacy_storage(tmp_path):
     state = {"a": Tensor(Storage("0", A, ("view", 10, 6)), 1, (2, 2), (2, 1))}
     read = read_bytes(tmp_path, legacy_bytes(state, {"0": A}))
     np.testing.assert_array_equal(read["a"], A[11:15].reshape(2, 2))
@@ -194,7 +196,7 @@ def test_part_of_a_legacy_storage(tmp_path):
         read_bytes(tmp_path, legacy_bytes(state, {"0": A}))
 
 
-def test_the_real_file(shared_data):
+def test_a_published_file(shared_data):
     read = torch_file.read(shared_data / "weights" / "RealESRGAN_x4plus_anime_6B.pth")
     assert list(read) == ["params_ema"]
     tensors = read["params_ema"]
@@ -204,7 +206,7 @@ def test_the_real_file(shared_data):
     assert all(np.isfinite(tensor).all() for tensor in tensors.values())
 
 
-# What a hostile file may ask for ------------------------------------------------------------------
+# Hostile files ------------------------------------------------------------------------------------
 
 HOSTILE = {
     "posix.system": b"\x80\x02cposix\nsystem\n(X\x04\x00\x00\x00truetR.",
@@ -230,17 +232,17 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("said", HOSTILE)
-def test_hostile_pickles_are_refused_by_name(tmp_path, said):
-    match = said.partition(":")[0].replace(".", r"\.")
+@pytest.mark.parametrize("name", HOSTILE)
+def test_the_refusal_of_a_hostile_pickle_names_the_cause(tmp_path, name):
+    match = name.partition(":")[0].replace(".", r"\.")
     with pytest.raises(InputError, match=match) as error:
-        read_bytes(tmp_path, zip_bytes(HOSTILE[said], {}))
+        read_bytes(tmp_path, zip_bytes(HOSTILE[name], {}))
     assert "file.pth" in str(error.value)
     with pytest.raises(InputError, match=r"file\.pth"):
-        read_bytes(tmp_path, HOSTILE[said])
+        read_bytes(tmp_path, HOSTILE[name])
 
 
-def test_nothing_is_executed(tmp_path):
+def test_no_code_of_a_pickle_is_executed(tmp_path):
     class Run:
         def __reduce__(self):
             return open, (str(tmp_path / "executed"), "w")
@@ -251,34 +253,34 @@ def test_nothing_is_executed(tmp_path):
     assert not (tmp_path / "executed").exists()
 
 
-def claim(key="0", offset=0, shape=(24,), strides=(1,), numel=24):
+def tensor_of_size(key="0", offset=0, shape=(24,), strides=(1,), numel=24):
     storage = Storage(key, np.lib.stride_tricks.as_strided(A, (numel,), (0,)))
     return {"a": Tensor(storage, offset, shape, strides)}
 
 
-LIES = {
-    "fewer than its tensor claims": claim(numel=10**12),
-    "reaches beyond its storage": claim(offset=1),
-    "reaches beyond its storage 0": claim(shape=(24, 2), strides=(1, 1)),
-    "negative or impossible sizes": claim(offset=23, strides=(-1,)),
-    "negative or impossible": claim(offset=-1),
-    "impossible sizes": claim(shape=(-3,)),
-    "impossible sizes, for a bool": claim(shape=(True,)),
-    "impossible sizes, beyond an int64": claim(shape=(2**70,), strides=(0,)),
-    "array is too big": claim(shape=(2**62,), strides=(0,)),
-    "impossible axes": claim(shape=(1, 1)),
-    "impossible axes, too many": claim(shape=(1,) * 33, strides=(1,) * 33),
-    "lacks data/7": claim(key="7"),
+FALSE_SIZES = {
+    "fewer than its tensor claims": tensor_of_size(numel=10**12),
+    "reaches beyond its storage": tensor_of_size(offset=1),
+    "reaches beyond its storage 0": tensor_of_size(shape=(24, 2), strides=(1, 1)),
+    "negative or impossible sizes": tensor_of_size(offset=23, strides=(-1,)),
+    "negative or impossible": tensor_of_size(offset=-1),
+    "impossible sizes": tensor_of_size(shape=(-3,)),
+    "impossible sizes, for a bool": tensor_of_size(shape=(True,)),
+    "impossible sizes, beyond an int64": tensor_of_size(shape=(2**70,), strides=(0,)),
+    "array is too big": tensor_of_size(shape=(2**62,), strides=(0,)),
+    "impossible axes": tensor_of_size(shape=(1, 1)),
+    "impossible axes, too many": tensor_of_size(shape=(1,) * 33, strides=(1,) * 33),
+    "lacks data/7": tensor_of_size(key="7"),
     "takes": {"a": Tensor(Storage("0", A), 0, [24], (1,))},
 }
 
 
-@pytest.mark.parametrize("said", LIES)
-def test_lies_about_sizes(tmp_path, said):
-    content = zip_bytes(pickled(LIES[said]), {"0": A})
-    said = "with wrong arguments" if said == "takes" else said.partition(",")[0]
+@pytest.mark.parametrize("message", FALSE_SIZES)
+def test_false_sizes_are_refused_without_allocating(tmp_path, message):
+    content = zip_bytes(pickled(FALSE_SIZES[message]), {"0": A})
+    message = "with wrong arguments" if message == "takes" else message.partition(",")[0]
     tracemalloc.start()
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         read_bytes(tmp_path, content)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -286,7 +288,7 @@ def test_lies_about_sizes(tmp_path, said):
 
 
 @pytest.mark.parametrize("numel", [-1, 25, 10**12, 2**62])
-def test_lies_of_a_legacy_storage(tmp_path, numel):
+def test_a_false_size_of_a_legacy_storage_is_refused(tmp_path, numel):
     content = legacy_bytes({"a": Tensor(Storage("0", A), 0, (24,), (1,))}, {"0": A})
     before = len(content) - 8 - A.nbytes
     content = content[:before] + struct.pack("<q", numel) + content[before + 8 :]
@@ -294,7 +296,7 @@ def test_lies_of_a_legacy_storage(tmp_path, numel):
         read_bytes(tmp_path, content)
 
 
-def test_many_views_of_one_storage(tmp_path):
+def test_many_views_of_one_storage_use_no_memory_until_copied(tmp_path):
     state = {str(i): Tensor(Storage("0", A), 0, (24,), (0,)) for i in range(40)}
     content = zip_bytes(pickled(state), {"0": A})
     assert len(read_bytes(tmp_path, content)) == 40
@@ -305,7 +307,7 @@ def test_many_views_of_one_storage(tmp_path):
     assert len(read_bytes(tmp_path, content)) == 40
     assert tracemalloc.get_traced_memory()[1] < 2**20
     tracemalloc.stop()
-    with pytest.raises(InputError, match="claim over 2 times the size"):  # what is copied
+    with pytest.raises(InputError, match="claim over 2 times the size"):  # of copied tensors
         weight_file.read_tensors(tmp_path / "file.pth")
 
 
@@ -319,11 +321,13 @@ EXPENSIVE = {
     "deep tuples": b"\x80\x02)" + b"\x85" * 50_000 + b".",
     "deep marks": b"\x80\x02" + b"(" * 50_000 + b"t" * 50_000 + b".",
     "2**200 leaves": b"\x80\x02)" + b"".join(b"q%ch%c\x86" % (i, i) for i in range(200)) + b".",
-    "those as a key": b"\x80\x02})" + b"".join(b"q%ch%c\x86" % (i, i) for i in range(200)) + b"Ns.",
-    "those as a name": b"\x80\x04)"
+    "a key of 2**200 leaves": b"\x80\x02})"
+    + b"".join(b"q%ch%c\x86" % (i, i) for i in range(200))
+    + b"Ns.",
+    "a name of 2**200 leaves": b"\x80\x04)"
     + b"".join(b"q%ch%c\x86" % (i, i) for i in range(200))
     + b"\x8c\x01a\x93.",
-    "those as a storage": b"\x80\x04)"
+    "a storage of 2**200 leaves": b"\x80\x04)"
     + b"".join(b"q%ch%c\x86" % (i, i) for i in range(200))
     + b"Q.",
     "a list in itself": b"\x80\x02]q\x00h\x00a.",
@@ -331,8 +335,8 @@ EXPENSIVE = {
 
 
 @pytest.mark.parametrize("name", EXPENSIVE)
-def test_nothing_expensive_follows_from_a_few_bytes(tmp_path, name):
-    """Each reads as a harmless value or is refused: no crash, hang or large allocation."""
+def test_expensive_pickles_are_read_cheaply_or_refused(tmp_path, name):
+    """Each is a few bytes and causes no crash, hang or large allocation."""
     content = zip_bytes(EXPENSIVE[name], {})
     tracemalloc.start()
     try:
@@ -346,8 +350,8 @@ def test_nothing_expensive_follows_from_a_few_bytes(tmp_path, name):
     assert peak < 200 * len(content) + 2**20
 
 
-def test_a_pickle_is_bounded_by_its_file(tmp_path):
-    """32 MiB and the file's size, at 128 bytes an object: a quarter of a million objects."""
+def test_the_memory_of_a_pickle_is_limited_by_the_size_of_its_file(tmp_path):
+    """The limit is the file's size and 32 MiB, which is 250,000 objects of 128 bytes."""
     enough = b"\x80\x02(" + b"N" * 200_000 + b"t."
     assert len(read_bytes(tmp_path, zip_bytes(enough, {}))) == 200_000
     text = b"\x80\x02X" + struct.pack("<I", 5 * 2**18) + b"a" * 5 * 2**18 + b"."
@@ -359,7 +363,7 @@ def test_a_pickle_is_bounded_by_its_file(tmp_path):
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 33 * 2**20 + len(description)
-    # Beside a larger file the same is in proportion.
+    # In a larger file the limit is higher.
     content = zip_bytes(text, {"0": np.zeros(2**24, np.uint8)})
     assert read_bytes(tmp_path, content) == "a" * 5 * 2**18
 
@@ -369,7 +373,7 @@ SMALL = {"a": Tensor(Storage("0", A), 0, (4, 6), (6, 1)), "n": 1}
 
 @pytest.mark.parametrize("legacy", [False, True])
 def test_every_truncation_is_refused(tmp_path, legacy):
-    content = both(SMALL, {"0": A})[legacy]
+    content = zip_and_legacy(SMALL, {"0": A})[legacy]
     read_bytes(tmp_path, content)
     for size in range(len(content)):
         with pytest.raises(InputError, match=r"file\.pth"):
@@ -378,7 +382,7 @@ def test_every_truncation_is_refused(tmp_path, legacy):
 
 @pytest.mark.parametrize("legacy", [False, True])
 def test_damaged_bytes_are_refused_or_read(tmp_path, legacy, rng):
-    content = both(SMALL, {"0": A})[legacy]
+    content = zip_and_legacy(SMALL, {"0": A})[legacy]
     refused = 0
     for _ in range(1500):
         damaged = bytearray(content)
@@ -391,7 +395,7 @@ def test_damaged_bytes_are_refused_or_read(tmp_path, legacy, rng):
     assert refused > 100
 
 
-def test_zip_tricks(tmp_path):
+def test_unusual_zip_files_are_refused(tmp_path):
     with pytest.raises(InputError, match="compressed or encrypted"):
         read_bytes(tmp_path, zip_bytes(pickled(SMALL), {"0": A}, compress=True))
     stream = io.BytesIO()
@@ -407,8 +411,8 @@ def test_zip_tricks(tmp_path):
         read_bytes(tmp_path, stream.getvalue())
 
 
-def test_members_that_overlap(tmp_path):
-    """A directory whose entries all mean the same bytes, as in the zip bombs that overlap."""
+def test_overlapping_members_are_refused(tmp_path):
+    """All entries of the directory refer to the same bytes, as in a zip bomb."""
     content = zip_bytes(pickled({}), {"0": np.zeros(2000, np.uint8)})
     directory = content.index(b"PK\x01\x02")
     end = content.index(b"PK\x05\x06")
@@ -419,7 +423,7 @@ def test_members_that_overlap(tmp_path):
         read_bytes(tmp_path, content[:directory] + entries * count + tail)
 
 
-def test_a_directory_too_large_for_its_file(tmp_path):
+def test_a_directory_too_large_for_its_file_is_refused(tmp_path):
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         for index in range(30_000):
@@ -431,12 +435,12 @@ def test_a_directory_too_large_for_its_file(tmp_path):
     tracemalloc.stop()
 
 
-def test_files_that_are_none(tmp_path):
+def test_other_files_and_folders_are_refused(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         torch_file.read(tmp_path / "absent.pth")
     with pytest.raises(InputError, match="is a folder"):
         torch_file.read(tmp_path)
-    for content, said in (
+    for content, reason in (
         (b"", "it is empty"),
         (b"\n<!DOCTYPE html>", "a web page"),
         (b"version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS"),
@@ -444,14 +448,14 @@ def test_files_that_are_none(tmp_path):
         (b"PK\x03\x04 and no more", "truncated or damaged"),
         (pickle.dumps({"a": 1}, 2), "pickle exhausted"),
     ):
-        with pytest.raises(InputError, match=rf"file\.pth: cannot be read as a torch.*{said}"):
+        with pytest.raises(InputError, match=rf"file\.pth: cannot be read as a torch.*{reason}"):
             read_bytes(tmp_path, content)
 
 
 # Writing ------------------------------------------------------------------------------------------
 
 
-def test_written_files_come_back_exactly(tmp_path, rng):
+def test_written_files_are_read_back_exactly(tmp_path, rng):
     tensors = {
         name: (rng.standard_normal((3, 5)) * 50).astype(dtype)
         for name, dtype in torch_pickle.STORAGE_DTYPES.items()
@@ -462,11 +466,11 @@ def test_written_files_come_back_exactly(tmp_path, rng):
         "strided": rng.standard_normal((4, 6)).astype(np.float32).T[::2],
         "bf16": np.arange(5).astype(ml_dtypes.bfloat16),
     }
-    beside = {"epoch": 3, "lr": 1e-4, "note": "ünï", "none": None, "flag": True, "low": -(2**40)}
+    others = {"epoch": 3, "lr": 1e-4, "note": "ünï", "none": None, "flag": True, "low": -(2**40)}
     path = tmp_path / "out.pth"
-    torch_file.write(path, {"params_ema": tensors, **beside})
+    torch_file.write(path, {"params_ema": tensors, **others})
     read = torch_file.read(path)
-    assert {key: read[key] for key in beside} == beside
+    assert {key: read[key] for key in others} == others
     assert list(read["params_ema"]) == list(tensors)
     for name, tensor in tensors.items():
         back = read["params_ema"][name]
@@ -476,8 +480,8 @@ def test_written_files_come_back_exactly(tmp_path, rng):
     assert [file.name for file in tmp_path.iterdir()] == ["out.pth"]
 
 
-def test_written_pickle_is_what_pickle_itself_writes(tmp_path):
-    """Python's unpickler, given torch's names, rebuilds the same calls from our bytes."""
+def test_pickles_written_are_read_by_pickle(tmp_path):
+    """Python's unpickler, with torch's names defined, makes the calls that we wrote."""
     torch_file.write(tmp_path / "out.pth", {"a": A.reshape(4, 6)})
     with zipfile.ZipFile(tmp_path / "out.pth") as archive:
         assert archive.testzip() is None

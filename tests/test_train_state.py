@@ -1,4 +1,4 @@
-"""Optimisers, schedules and the train state against the formulas, written out."""
+"""Tests of optimisers, schedules and the train state against their formulas."""
 
 from typing import Any
 
@@ -20,12 +20,12 @@ from esrgan_jax.training.train_state import (
     multistep_schedule,
 )
 
-# Of one update, relative: 1 - 0.999 in float32 is off by up to 6e-8 / 1e-3, and its root is taken.
+# The relative error of an update: that of sqrt(1 - 0.999) in float32, at most 6e-8 / 1e-3 / 2.
 ROUNDING = 3e-5
 
 
 def adam(params, gradients, rate, b1, b2, clip_norm=0.0):
-    """The parameters after each step in float64 (arXiv 1412.6980, algorithm 1)."""
+    """Returns the parameters after each step in float64 (arXiv 1412.6980, algorithm 1)."""
     first, second, path = np.zeros_like(params), np.zeros_like(params), []
     for step, gradient in enumerate(gradients, 1):
         norm = np.sqrt(np.sum(gradient**2))
@@ -42,14 +42,14 @@ def adam(params, gradients, rate, b1, b2, clip_norm=0.0):
 @pytest.mark.parametrize(
     ("b1", "b2", "clip_norm"), [(0.9, 0.999, 0.0), (0.9, 0.99, 0.0), (0.5, 0.999, 2.0)]
 )
-def test_adam_by_hand(b1, b2, clip_norm, rng):
+def test_adam_matches_its_formula(b1, b2, clip_norm, rng):
     params = rng.normal(size=7)
-    # of norms far below, at and above the limit
+    # Their norms are below, near and above the limit.
     gradients = [rng.normal(size=7) * size for size in (5.0, 0.1, 1e-6, 3.0)]
     optimizer = create_optimizer(
         optax.constant_schedule(0.01), b1=b1, b2=b2, clip_norm=clip_norm
     )  # fmt: skip
-    # two leaves, so that the norm is over the whole tree
+    # Two leaves, because the norm is over the whole tree.
     tree = {"a": jnp.float32(params[:3]), "b": jnp.float32(params[3:])}
     network = Network(params=tree, batch_stats={}, opt_state=optimizer.init(tree))
     for gradient, expected in zip(
@@ -65,7 +65,7 @@ def test_adam_by_hand(b1, b2, clip_norm, rng):
     assert (np.abs(clipped - unclipped).max() > 1e-3) == (clip_norm > 0)
 
 
-def test_default_betas_are_the_papers(rng):
+def test_default_betas_are_those_of_the_paper(rng):
     params, gradients = rng.normal(size=3), list(rng.normal(size=(3, 3)))
     optimizer = create_optimizer(optax.constant_schedule(0.1))
     network = Network(jnp.float32(params), {}, optimizer.init(jnp.float32(params)))
@@ -75,7 +75,7 @@ def test_default_betas_are_the_papers(rng):
     np.testing.assert_allclose(network.params, expected, rtol=1e-6, atol=3 * 0.1 * ROUNDING)
 
 
-def test_multistep_halves_at_the_milestones():
+def test_multistep_schedule_halves_the_rate_at_milestones():
     schedule = multistep_schedule(2e-4, (200_000, 400_000, 600_000))
     for step, rate in {
         0: 2e-4,
@@ -90,8 +90,8 @@ def test_multistep_halves_at_the_milestones():
     np.testing.assert_allclose(multistep_schedule(1.0, ())(10**6), 1.0)
 
 
-def test_the_update_behind_a_milestone_is_the_first_halved_one():
-    """Under a constant gradient each update of Adam is the learning rate itself."""
+def test_the_first_halved_update_follows_the_milestone():
+    """With a constant gradient each update of Adam equals the learning rate."""
     optimizer = create_optimizer(multistep_schedule(1e-2, (2, 4)))
     params, gradient = jnp.zeros(1), jnp.ones(1)
     network = Network(params, {}, optimizer.init(params))
@@ -103,7 +103,7 @@ def test_the_update_behind_a_milestone_is_the_first_halved_one():
     np.testing.assert_allclose(np.diff(path), expected, rtol=ROUNDING)
 
 
-def test_cosine_restarts():
+def test_cosine_schedule_restarts_after_each_period():
     top, bottom, periods = 2e-4, 1e-7, (4, 4, 8)
     schedule = cosine_schedule(top, periods, bottom)
     starts = (0, 4, 8)
@@ -112,11 +112,11 @@ def test_cosine_restarts():
             expected = bottom + (top - bottom) * (1 + np.cos(np.pi * step / period)) / 2
             np.testing.assert_allclose(schedule(start + step), expected, rtol=1e-5)
     np.testing.assert_allclose(schedule(0), top, rtol=1e-6)
-    np.testing.assert_allclose(schedule(16), bottom, rtol=1e-5)  # and stays there
+    np.testing.assert_allclose(schedule(16), bottom, rtol=1e-5)  # and after the last period
     np.testing.assert_allclose(schedule(1000), bottom, rtol=1e-5)
 
 
-def test_a_single_cosine_ends_at_zero():
+def test_a_single_cosine_period_ends_at_zero():
     schedule = cosine_schedule(1.0, (10,))
     np.testing.assert_allclose(schedule(np.array([0, 5, 10])), [1, 0.5, 0], atol=1e-7)
 
@@ -124,7 +124,7 @@ def test_a_single_cosine_ends_at_zero():
 @pytest.mark.parametrize(
     ("step", "decay"), [(1, 2 / 11), (90, 0.91), (8990, 0.999), (10**6, 0.999)]
 )
-def test_moving_average(rng, step, decay):
+def test_moving_average_has_a_smaller_decay_at_first(rng, step, decay):
     old, new = (jnp.float32(rng.normal(size=(3, 4))) for _ in range(2))
     average: Any = moving_average({"a": old}, {"a": new}, 0.999, jnp.int32(step))
     expected = decay * np.asarray(old, np.float64) + (1 - decay) * np.asarray(new, np.float64)
@@ -133,15 +133,15 @@ def test_moving_average(rng, step, decay):
     assert moving_average(None, {"a": new}, 0.999, step) is None
 
 
-def test_a_young_average_has_forgotten_where_it_began():
-    """The first real training scored 11.8 dB after 1000 steps, most of it random weights."""
+def test_a_moving_average_soon_forgets_its_initial_value():
+    """Otherwise the average after 1000 steps is mostly random weights: 11.8 dB in a real run."""
     average: Any = jnp.float32(1)
     for step in range(1, 1001):
         average = moving_average(average, jnp.float32(0), 0.999, step)
     assert average < 1e-15
 
 
-def test_new_networks():
+def test_create_network_initialises_parameters_and_statistics():
     optimizer = create_optimizer(optax.constant_schedule(1.0))
     plain = create_network(Conv(4), jax.random.key(0), jnp.zeros((1, 4, 4, 3)), optimizer)
     assert set(plain.params) == {"kernel", "bias"}
@@ -157,18 +157,18 @@ def test_new_networks():
     assert set(stats["bn0_1"]) == {"mean", "var"}
 
 
-def test_an_update_takes_the_new_statistics():
+def test_an_update_replaces_the_statistics():
     optimizer = create_optimizer(optax.constant_schedule(1.0))
     params = {"a": jnp.zeros(2)}
     network = Network(params, {"mean": jnp.zeros(1)}, optimizer.init(params))
     after = network.updated({"a": jnp.ones(2)}, {"mean": jnp.ones(1)}, optimizer)
     assert after.batch_stats["mean"] == 1
-    np.testing.assert_array_equal(network.params["a"], 0)  # pure: what was stays
+    np.testing.assert_array_equal(network.params["a"], 0)  # the old network is unchanged
     np.testing.assert_allclose(after.params["a"], -1, rtol=ROUNDING)
 
 
 @pytest.mark.parametrize("averaged", [False, True])
-def test_generator_variables_are_the_averaged_ones_where_there_are_any(averaged):
+def test_generator_variables_are_averaged_ones_if_available(averaged):
     network = Network({"a": jnp.zeros(2)}, {"mean": jnp.ones(1)}, ())
     state = TrainState(jnp.int32(3), network, None, {"a": jnp.ones(2)} if averaged else None)
     variables = state.generator_variables()
@@ -177,7 +177,7 @@ def test_generator_variables_are_the_averaged_ones_where_there_are_any(averaged)
     assert variables["batch_stats"]["mean"] == 1
 
 
-def test_the_state_is_a_pytree_whose_absent_parts_have_no_leaves():
+def test_absent_parts_of_the_state_have_no_leaves():
     network = Network({"a": jnp.zeros(2)}, {}, ())
     state = TrainState(jnp.int32(0), network)
     assert len(jax.tree.leaves(state)) == 2

@@ -1,3 +1,5 @@
+"""Tests of random crops and augmentation."""
+
 from collections import Counter
 
 import jax
@@ -13,7 +15,7 @@ def coordinates(height: int, width: int) -> np.ndarray:
     return np.stack([rows, columns, rows ^ columns], axis=-1)
 
 
-def test_crop_is_mirrored_beyond_the_border():
+def test_crops_are_mirrored_beyond_the_border():
     image = coordinates(20, 30)
     padded = np.pad(image, ((8, 8), (8, 8), (0, 0)), "symmetric")
     for top, left in [(0, 0), (0, 20), (10, 0), (10, 20), (5, 9), (8, 12)]:
@@ -21,14 +23,14 @@ def test_crop_is_mirrored_beyond_the_border():
         np.testing.assert_array_equal(crop(image, top, left, 10, 8), expected)
 
 
-def test_the_mirror_reaches_over_a_image_smaller_than_the_margin():
+def test_mirroring_repeats_for_an_image_smaller_than_the_margin():
     image = coordinates(6, 5)
     padded = np.pad(image, ((16, 16), (16, 16), (0, 0)), "symmetric")
     np.testing.assert_array_equal(crop(image, 0, 0, 5, 16), padded[:37, :37])
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_patches_lie_on_the_lr_grid_everywhere(rng, scale):
+def test_patches_are_uniform_over_the_lr_grid(rng, scale):
     hr_patch, m = 4 * scale, margin(scale)
     hr = coordinates(7 * scale + scale - 1, 6 * scale + 1)
     seen = Counter()
@@ -76,19 +78,19 @@ def test_augmentation_is_uniform_over_eight_symmetries(rng):
     assert sum((count - 200) ** 2 / 200 for count in counts.values()) < 24.3  # chi², p = 0.001
 
 
-def test_augmentation_treats_a_pair_alike(rng):
+def test_augmentation_changes_lr_and_hr_alike(rng):
     hr = coordinates(24, 24)
     for _ in range(20):
         pair = augment({"lr": hr[::4, ::4], "hr": hr}, rng)
-        # The corner pixel of a block of four moves with the turn, its block does not.
+        # A rotation moves the pixels of a 4 x 4 block but not its block.
         blocks = pair["hr"] // 4 * 4
         np.testing.assert_array_equal(blocks[::4, ::4, :2], pair["lr"][..., :2] // 4 * 4)
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4, 8])
-def test_degrading_and_turning_commute(rng, scale):
+def test_degrading_commutes_with_flips_and_transposition(rng, scale):
     hr = rng.integers(0, 256, (1, 9 * scale, 9 * scale, 3), dtype=np.uint8)
-    for turn in (lambda x: x[:, ::-1], lambda x: x[:, :, ::-1], lambda x: x.swapaxes(1, 2)):
+    for transform in (lambda x: x[:, ::-1], lambda x: x[:, :, ::-1], lambda x: x.swapaxes(1, 2)):
         np.testing.assert_array_equal(
-            degrade(turn(hr).copy(), scale), turn(np.asarray(degrade(hr, scale)))
+            degrade(transform(hr).copy(), scale), transform(np.asarray(degrade(hr, scale)))
         )
