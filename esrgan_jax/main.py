@@ -71,9 +71,10 @@ def _help(config: ConfigDict | None) -> str:
     from esrgan_jax.training.setting_rules import rules
 
     what, rows = rules(config.to_dict()), dict(settings(config))
+    what = {key: what.get(key) or what.get(key.rpartition(".")[0], "") for key in rows}
     keys, shown = max(map(len, rows)), {key: f"{value!r}" for key, value in rows.items()}
     values = min(max(map(len, shown.values())), 24)
-    lines = [f"  {key:{keys}}  {shown[key]:{values}}  {what.get(key, '')}" for key in rows]
+    lines = [f"  {key:{keys}}  {shown[key]:{values}}  {what[key]}" for key in rows]
     return HELP + "\nsettings, their values, and what they may be:\n\n" + "\n".join(lines)
 
 

@@ -96,6 +96,7 @@ def test_help_lists_flags_and_with_a_config_its_settings(parse, capsys):
     assert ended.value.code == 0
     assert rows["psnr.steps"].split(maxsplit=2)[1:] == ["1000000", "a whole number, 1 or more"]
     assert rows["gan.relativistic"].split(maxsplit=2)[1:] == ["True", "True or False"]
+    assert "  a weight of 0 or more for each layer, " in rows["gan.layer_weights.conv5_4"]
     assert {key for key, _ in main.settings(x4.get_config())} <= rows.keys()
 
 
