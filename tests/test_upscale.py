@@ -1,4 +1,4 @@
-"""The upscale command: results, exit codes, signals, pipes and a full disk."""
+"""Tests of the upscale command: results, exit codes, signals, pipes and a full disk."""
 
 import io
 import json
@@ -56,7 +56,7 @@ def photos(tmp_path, rng):
     return folder
 
 
-def test_results_are_those_of_the_network(models, photos, tmp_path, capsys):
+def test_results_match_the_network(models, photos, tmp_path, capsys):
     path, module, variables = models[0]
     output = tmp_path / "out"
     main([str(photos), f"--output={output}", f"--model={path}"])
@@ -90,8 +90,8 @@ def test_a_damaged_image_is_reported_and_the_others_are_upscaled(models, photos,
     assert "b.png: cannot be read" in capsys.readouterr().err
 
 
-def test_exit_code_2_if_no_named_image_can_be_read(models, photos, tmp_path):
-    """If one image is upscaled, or for images of a folder, the code is 1."""
+def test_the_exit_code_is_2_if_no_named_image_can_be_read(models, photos, tmp_path):
+    """If an image was upscaled, or for images of a folder, it is 1."""
     raw, cut = photos / "raw.nef", photos / "b.png"
     tifffile.imwrite(raw, np.zeros((8, 8), np.uint16), photometric="cfa")
     cut.write_bytes((photos / "a.png").read_bytes()[:100])
@@ -125,7 +125,7 @@ def test_a_network_that_is_not_finite_writes_no_image(models, photos, tmp_path, 
         (["--model=none.npz"], "none.npz"),
     ],
 )
-def test_wrong_options_end_with_code_2_and_a_sentence(photos, tmp_path, options, message):
+def test_wrong_options_exit_with_code_2_and_a_message(photos, tmp_path, options, message):
     arguments = command(photos, f"--output={tmp_path}/out", *options)
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert done.returncode == 2
@@ -135,12 +135,12 @@ def test_wrong_options_end_with_code_2_and_a_sentence(photos, tmp_path, options,
     assert not (tmp_path / "out").exists()
 
 
-VARIETIES = {
+ARCHITECTURES = {
     **{f"x{scale}": {"scale": scale} for scale in (1, 2, 3, 4, 8, 16, 32)},
     "pixelshuffle": {"upsampler": "pixelshuffle"},
-    "folds by 2": {"scale": 2, "unshuffle": 2},
-    "folds by 4": {"scale": 1, "unshuffle": 4},
-    "folds by 8": {"scale": 1, "unshuffle": 8},
+    "unshuffle 2": {"scale": 2, "unshuffle": 2},
+    "unshuffle 4": {"scale": 1, "unshuffle": 4},
+    "unshuffle 8": {"scale": 1, "unshuffle": 8},
     "gray": {"in_channels": 1, "out_channels": 1},
     "gray to colour": {"in_channels": 1, "out_channels": 3},
     "RGBA": {"in_channels": 4, "out_channels": 4, "scale": 2},
@@ -148,9 +148,9 @@ VARIETIES = {
 }
 
 
-@pytest.mark.parametrize("variety", VARIETIES)
-def test_every_variety_of_network(tmp_path, rng, random_generator, variety):
-    fields, params, _ = random_generator(rng, **VARIETIES[variety])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_architecture(tmp_path, rng, random_generator, architecture):
+    fields, params, _ = random_generator(rng, **ARCHITECTURES[architecture])
     params = jax.tree.map(lambda a: a * np.float32(0.1), params)
     model = tmp_path / ("3x_model.pth" if fields["scale"] == 3 else "model.pth")
     save_generator(model, RRDBNet(**fields), {"params": params}, naming="old")
@@ -166,7 +166,7 @@ def leftovers(folder: Path) -> list[str]:
 
 @pytest.fixture
 def large(tmp_path, rng):
-    """A folder of images that take some time in small tiles."""
+    """A folder with images that take some time in small tiles."""
     for name in ("a.png", "b.png"):
         image = rng.integers(0, 256, (700, 700, 3), dtype=np.uint8)
         write_image(tmp_path / "large" / name, image)
@@ -174,16 +174,16 @@ def large(tmp_path, rng):
 
 
 @pytest.mark.parametrize(
-    ("number", "what", "suffix"),
+    ("number", "name", "suffix"),
     [(signal.SIGINT, "", ""), (signal.SIGTERM, "a.png", ".tif")],
 )
-def test_a_signal_ends_the_command_soon_and_leaves_no_files(
-    models, large, tmp_path, number, what, suffix
+def test_a_signal_stops_the_command_soon_and_leaves_no_files(
+    models, large, tmp_path, number, name, suffix
 ):
     output = tmp_path / f"out{suffix}"
     slow = ["--tile=32", "--overlap=16", "--progress=json"]
     with subprocess.Popen(
-        command(large / what, f"--output={output}", f"--model={models[0][0]}", *slow),
+        command(large / name, f"--output={output}", f"--model={models[0][0]}", *slow),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -191,11 +191,11 @@ def test_a_signal_ends_the_command_soon_and_leaves_no_files(
         assert process.stdout is not None
         for line in process.stdout:
             assert json.loads(line)["event"] == "progress"
-            if leftovers(tmp_path):  # it is in the middle of a file
+            if leftovers(tmp_path):  # a file is being written
                 break
         sent = time.monotonic()
         process.send_signal(number)
-        process.send_signal(number)  # by somebody impatient
+        process.send_signal(number)  # as impatient users do
         out, err = process.communicate(timeout=60)
     assert time.monotonic() - sent < 10
     assert process.returncode == 128 + number
@@ -205,7 +205,7 @@ def test_a_signal_ends_the_command_soon_and_leaves_no_files(
     assert not output.is_file()
 
 
-def test_pipes(models, photos):
+def test_standard_input_and_output(models, photos):
     arguments = ["-", "--output=-", f"--model={models[0][0]}", "--format=tif"]
     image = (photos / "a.png").read_bytes()
     done = subprocess.run(
@@ -234,7 +234,7 @@ def test_a_closed_pipe_prints_no_traceback(models, photos):
     assert "Exception" not in err
 
 
-def test_a_closed_pipe_of_json(models, photos, monkeypatch, tmp_path):
+def test_json_to_a_closed_pipe_stops_the_command(models, photos, monkeypatch, tmp_path):
     class Closed(io.StringIO):
         def write(self, _):
             raise BrokenPipeError
@@ -246,10 +246,10 @@ def test_a_closed_pipe_of_json(models, photos, monkeypatch, tmp_path):
     assert leftovers(tmp_path) == []
 
 
-def test_a_full_disk(models, photos, tmp_path):
+def test_images_that_do_not_fit_on_a_full_disk_are_reported(models, photos, tmp_path):
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))\n"
     code = limit + "from esrgan_jax import upscale; upscale.run()"
-    write_image(photos / "0.png", np.zeros((9, 12, 3), np.uint8))  # which has room
+    write_image(photos / "0.png", np.zeros((9, 12, 3), np.uint8))  # its result fits
     arguments = [photos, f"--output={tmp_path / 'out'}", f"--model={models[0][0]}"]
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
@@ -266,7 +266,7 @@ def test_a_full_disk(models, photos, tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir() if path.is_file()] == ["0.png"]
 
 
-def test_two_commands_at_the_same_time(models, photos, tmp_path):
+def test_two_commands_can_write_the_same_folder(models, photos, tmp_path):
     output = tmp_path / "out"
     both = [
         subprocess.Popen(command(photos, f"--output={output}", f"--model={models[0][0]}"))
@@ -277,7 +277,7 @@ def test_two_commands_at_the_same_time(models, photos, tmp_path):
     assert leftovers(tmp_path) == []
 
 
-def test_a_second_run_upscales_what_is_missing(models, photos, tmp_path, capsys):
+def test_a_second_run_upscales_only_missing_results(models, photos, tmp_path, capsys):
     output = tmp_path / "out"
     arguments = [str(photos), f"--output={output}", f"--model={models[0][0]}"]
     main(arguments)
@@ -286,20 +286,20 @@ def test_a_second_run_upscales_what_is_missing(models, photos, tmp_path, capsys)
     capsys.readouterr()
     main([*arguments, "--progress=json"])
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    events = [event for event in events if event["event"] != "progress"]  # of a slow machine
+    events = [event for event in events if event["event"] != "progress"]  # on slow machines
     assert [event["event"] for event in events] == ["skipped", "done", "finished"]
     assert events[-1] | {"seconds": 0} == {
         **{"event": "finished", "done": 1, "failed": 0, "skipped": 1, "seconds": 0}
     }
     main(arguments)
-    said = "0 images upscaled x4: {}, 2 skipped as done (--overwrite repeats them)"
-    assert said.format(output) in capsys.readouterr().out
+    summary = "0 images upscaled x4: {}, 2 skipped as done (--overwrite repeats them)"
+    assert summary.format(output) in capsys.readouterr().out
     assert (output / "sub/Ünï köde.v2.png").stat().st_mtime_ns == kept
     main([*arguments, "--overwrite"])
     assert (output / "sub/Ünï köde.v2.png").stat().st_mtime_ns > kept
 
 
-def test_into_the_same_folder_twice(models, photos, capsys):
+def test_results_in_the_input_folder_are_not_upscaled_again(models, photos, capsys):
     for _ in range(2):
         main([str(photos), f"--output={photos}", "--suffix=_x4", f"--model={models[0][0]}"])
     assert sorted(path.name for path in photos.rglob("*.png")) == [
@@ -308,7 +308,7 @@ def test_into_the_same_folder_twice(models, photos, capsys):
     assert "2 skipped" in capsys.readouterr().out
 
 
-def test_shares_cover_every_image_once(models, tmp_path):
+def test_shares_together_have_every_image_once(models, tmp_path):
     for index in range(5):
         write_image(tmp_path / f"in/{index}.png", np.zeros((2, 2, 3), np.uint8))
     found = []
@@ -320,7 +320,7 @@ def test_shares_cover_every_image_once(models, tmp_path):
     assert sorted(found) == [f"{index}.png" for index in range(5)]
 
 
-def test_chains_and_blends(models, photos, tmp_path):
+def test_then_chains_networks_and_mix_blends_them(models, photos, tmp_path):
     (first, module, a), (second, _, b) = models
     image, output = read_image(photos / "a.png"), tmp_path / "big.png"
     overwrite = ["--overwrite", "--progress=quiet", f"--output={output}", str(photos / "a.png")]
@@ -373,7 +373,7 @@ def test_work_options_reach_the_upscaler(photos, tmp_path, monkeypatch, option, 
         (["--mix", "MODEL=0.5"], "--mix replaces --model"),
     ],
 )
-def test_wrong_options(models, photos, tmp_path, options, message):
+def test_wrong_combinations_of_options_are_refused(models, photos, tmp_path, options, message):
     path = str(models[0][0])
     options = [option.replace("MODEL", path) for option in options]
     with pytest.raises(InputError, match=message):
@@ -385,7 +385,7 @@ def test_wrong_options(models, photos, tmp_path, options, message):
     ("options", "models", "alpha"),
     [([], [None], None), (["--alpha=0.3"], [None], 0.3), (["--then=n"], [None, "n"], None)],
 )
-def test_the_default_model(photos, tmp_path, monkeypatch, options, models, alpha):
+def test_the_default_model_is_loaded(photos, tmp_path, monkeypatch, options, models, alpha):
     def load(given, **options):
         assert (given, options["psnr_model"], options["alpha"]) == (models, None, alpha)
         raise InputError("loaded")
@@ -395,14 +395,14 @@ def test_the_default_model(photos, tmp_path, monkeypatch, options, models, alpha
         main([str(photos), f"--output={tmp_path / 'out'}", *options])
 
 
-def test_the_default_model_is_named_in_the_result(photos, tmp_path):
+def test_the_default_model_is_recorded_in_the_result(photos, tmp_path):
     main([str(photos / "a.png"), f"--output={tmp_path / 'b.png'}"])
     with Image.open(tmp_path / "b.png") as image:
         assert image.size == (48, 36)
         assert Upscaler.load().name in image.getexif()[305]
 
 
-def test_psnr_model_without_model(photos, tmp_path):
+def test_psnr_model_without_model_is_refused(photos, tmp_path):
     with pytest.raises(InputError, match="psnr_model without model"):
         main([str(photos), f"--output={tmp_path / 'out'}", "--psnr_model=p.npz", "--alpha=0.5"])
 
@@ -414,7 +414,7 @@ def test_psnr_model_without_model(photos, tmp_path):
         (["0=0.5", "0=0.5"], "names a network twice"),
     ],
 )
-def test_wrong_blends(models, photos, tmp_path, mixed, message):
+def test_wrong_blends_are_refused(models, photos, tmp_path, mixed, message):
     mixed = [f"{models[int(text[0])][0]}{text[1:]}" for text in mixed]
     with pytest.raises(InputError, match=message):
         main([str(photos), f"--output={tmp_path / 'out'}", "--mix", *mixed])
@@ -424,6 +424,6 @@ def test_wrong_blends(models, photos, tmp_path, mixed, message):
     "option",
     ["--size=9", "--share=2/2", "--share=a", "--mix=a.pth", "--depth=9", "--color=no", "--alpha=x"],
 )
-def test_wrong_values_name_their_flag(option):
+def test_errors_of_wrong_values_begin_with_the_flag(option):
     with pytest.raises(InputError, match=rf"^{option.partition('=')[0]}"):
         main(["a.png", "--output=b.png", option])

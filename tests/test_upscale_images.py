@@ -1,4 +1,4 @@
-"""Image files of all kinds: results, metadata, failures and memory."""
+"""Tests of upscaling image files: formats, metadata, failures and memory."""
 
 import gc
 import io
@@ -46,7 +46,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def upscale(model, tmp_path):
-    """Runs the command on files and returns the results' (open image, pixels)."""
+    """Runs the command on files and returns (open image, pixels) of each result."""
 
     def run(*sources: Path, output: str, options=()) -> list:
         target = tmp_path / output
@@ -117,7 +117,7 @@ U8, U16, F32 = np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32)
         ("a.png", "RGBA", "b.gif", U8, 4),
     ],
 )
-def test_kinds_of_images(model, upscale, tmp_path, source, mode, target, dtype, bands):
+def test_formats_and_modes_of_images(model, upscale, tmp_path, source, mode, target, dtype, bands):
     path = image_file(tmp_path / source, mode)
     lossy = target in ("b.jpg", "b.gif")
     options = ["--lossless"] if target in ("b.webp", "b.avif") else []
@@ -139,7 +139,7 @@ def test_kinds_of_images(model, upscale, tmp_path, source, mode, target, dtype, 
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (5, 1), (33, 17), (70, 90)])
-def test_sizes_of_images(model, upscale, tmp_path, size):
+def test_images_of_various_sizes(model, upscale, tmp_path, size):
     path = image_file(tmp_path / "a.png", "RGB", size)
     ((_, pixels),) = upscale(path, output="b.png")
     np.testing.assert_array_equal(pixels, model[1](read(path)[1]))
@@ -167,7 +167,7 @@ def test_exif_orientation_is_applied(model, upscale, tmp_path, orientation):
 
 
 @pytest.mark.parametrize("target", ["b.png", "b.jpg", "b.webp", "b.tif", "b.avif"])
-def test_metadata_is_kept_and_the_network_is_named(model, upscale, tmp_path, target):
+def test_metadata_is_kept_and_the_network_recorded(model, upscale, tmp_path, target):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a/></x:xmpmeta>'
     exif = Image.Exif()
@@ -190,7 +190,7 @@ def test_metadata_is_kept_and_the_network_is_named(model, upscale, tmp_path, tar
 
 @pytest.mark.parametrize("kind", ["gif", "webp"])
 @pytest.mark.parametrize("target", ["b.webp", "b.gif", "out"])
-def test_animations(model, upscale, tmp_path, kind, target):
+def test_animations_are_upscaled_frame_by_frame(model, upscale, tmp_path, kind, target):
     frames = [Image.fromarray(frame) for frame in noise(3, 16, 16, 3) // 128 * 255]
     options = {"append_images": frames[1:], "duration": [100, 40, 70], "loop": 3, "lossless": True}
     frames[0].save(tmp_path / f"a.{kind}", save_all=True, **options)
@@ -212,25 +212,25 @@ def test_animations(model, upscale, tmp_path, kind, target):
         (["--scale=2.5"], (52, 75)),
         (["--scale=0.3"], (6, 9)),
         (["--size=100x0"], (70, 100)),
-        (["--size=150x0"], (105, 150)),  # more than the largest scale times one pixel
+        (["--size=150x0"], (105, 150)),  # larger than the network's scale
         (["--size=31x7"], (7, 31)),
     ],
 )
-def test_scale_and_size(model, upscale, tmp_path, options, size):
+def test_scale_and_size_set_the_size_of_the_result(model, upscale, tmp_path, options, size):
     path = image_file(tmp_path / "a.png", "RGB")
     ((written, pixels),) = upscale(path, output="b.png", options=options)
     assert (written.height, written.width) == size
     np.testing.assert_array_equal(pixels, model[1](read(path)[1], size=size[::-1]))
 
 
-def test_no_strength_is_bicubic(upscale, tmp_path):
+def test_a_strength_of_0_is_bicubic(upscale, tmp_path):
     path = image_file(tmp_path / "a.png", "RGB")
     ((_, pixels),) = upscale(path, output="b.png", options=["--strength=0"])
     expected = np.asarray(imresize(read(path)[1].astype(np.float32), 4)).clip(0, 255)
     assert np.abs(pixels - np.rint(expected)).max() <= 1
 
 
-def test_depths_and_qualities(upscale, tmp_path):
+def test_depth_and_quality_are_those_of_the_result(upscale, tmp_path):
     path = image_file(tmp_path / "a.png", "RGB")
     for output, options, dtype in [
         ("b.png", ["--depth=16"], U16),
@@ -245,7 +245,7 @@ def test_depths_and_qualities(upscale, tmp_path):
 
 
 class Twice:
-    """An upscaler without a network that repeats pixels."""
+    """An upscaler that repeats pixels and has no network."""
 
     scale, then, name = 2, None, "twice"
     module = types.SimpleNamespace(in_channels=3, out_channels=3)
@@ -263,7 +263,7 @@ class Twice:
 
 @pytest.fixture
 def jobs(tmp_path):
-    """Six images and their targets."""
+    """Six jobs: (source, target) of images."""
     for index in range(6):
         image_file(tmp_path / f"{index}.png", "RGB")
     return [(tmp_path / f"{i}.png", tmp_path / f"out/{i}.png") for i in range(6)]
@@ -278,7 +278,7 @@ def run(jobs, upscaler=None, **result_options) -> Report:
     return report
 
 
-def test_early_failures_are_reported_before_any_work(jobs, tmp_path):
+def test_failures_known_in_advance_are_reported_first(jobs, tmp_path):
     jobs = [(source, target.with_suffix(".jpg")) for source, target in jobs]
     image_file(jobs[4][0], "RGBA")
     jobs[2][0].write_text("no image")
@@ -286,8 +286,8 @@ def test_early_failures_are_reported_before_any_work(jobs, tmp_path):
     (tmp_path / "gone.png").touch()
     report = run(jobs)
     events = [line.split('"')[3] for line in report.out.getvalue().splitlines()]
-    told = [event for event in events if event != "progress"]  # once a second
-    assert told == ["failed"] * 3 + ["done"] * 3 + ["finished"]
+    results = [event for event in events if event != "progress"]  # sent once a second
+    assert results == ["failed"] * 3 + ["done"] * 3 + ["finished"]
     reasons = [reason for _, reason in report.failures]
     assert "not a known format" in reasons[0]
     assert "it is a folder" in reasons[1]
@@ -296,8 +296,8 @@ def test_early_failures_are_reported_before_any_work(jobs, tmp_path):
 
 
 @pytest.mark.parametrize(("free", "noted"), [(12_100, False), (12_000, True)])
-def test_too_little_space_is_noted_before_any_work(jobs, monkeypatch, free, noted):
-    """Four results of 42x60 RGB pixels have 30,240 bytes, PNGs of photographs 0.4 of that."""
+def test_probably_too_little_disk_space_is_noted_first(jobs, monkeypatch, free, noted):
+    """Four results of 42x60 RGB pixels are 30,240 bytes; as PNGs of photographs 0.4 of that."""
     monkeypatch.setattr(shutil, "disk_usage", lambda _: types.SimpleNamespace(free=free))
     report = run([(source, target) for source, target in jobs[:4]])
     first = json.loads(report.out.getvalue().splitlines()[0])
@@ -306,8 +306,8 @@ def test_too_little_space_is_noted_before_any_work(jobs, monkeypatch, free, note
 
 
 @pytest.mark.parametrize(("suffix", "least"), [(".png", 32), (".tif", 32), (".jpg", 276)])
-def test_a_full_disk_is_reported_before_any_work(jobs, monkeypatch, suffix, least):
-    """Four results of 7,560 bytes, of which Deflate can make 7.3 and JPEG 68.9."""
+def test_certainly_too_little_disk_space_is_refused_first(jobs, monkeypatch, suffix, least):
+    """Four results of 7,560 bytes each: Deflate needs at least 7.3 bytes for one, JPEG 68.9."""
     jobs = [(source, target.with_suffix(suffix)) for source, target in jobs[:4]]
     monkeypatch.setattr(shutil, "disk_usage", lambda _: types.SimpleNamespace(free=least - 1))
     with pytest.raises(RunError, match=r"free, and the results take at least .*; free some space"):
@@ -326,7 +326,9 @@ def test_a_full_disk_is_reported_before_any_work(jobs, monkeypatch, suffix, leas
         ({"lossless": True}, ".jpg", "is not lossless; choose .png"),
     ],
 )
-def test_formats_that_cannot_hold_the_result(jobs, rng, result_options, suffix, message):
+def test_formats_that_cannot_store_the_result_are_refused(
+    jobs, rng, result_options, suffix, message
+):
     for source, _ in jobs[:2]:
         Image.fromarray(rng.integers(0, 256, (1, 200, 3), dtype=np.uint8)).save(source)
     report = run(
@@ -360,7 +362,7 @@ def test_a_damaged_frame_fails_only_its_animation(jobs, tmp_path, monkeypatch):
     ]
 
 
-def test_a_failing_frame_fails_only_its_animation(jobs, tmp_path):
+def test_a_frame_that_cannot_be_upscaled_fails_only_its_animation(jobs, tmp_path):
     class Failing(Twice):
         seen = 0
 
@@ -475,7 +477,7 @@ def test_standard_input_is_opened_once(tmp_path, monkeypatch):
     assert reason.startswith("cannot be read as an image")
 
 
-def test_videos_and_images_in_one_command(jobs, tmp_path, monkeypatch):
+def test_videos_and_images_are_upscaled_in_one_command(jobs, tmp_path, monkeypatch):
     av = pytest.importorskip("av")
     with av.open(str(tmp_path / "f.mp4"), "w") as output:
         stream = output.add_stream("libx264", rate=25)

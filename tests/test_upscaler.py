@@ -1,4 +1,4 @@
-"""The upscaler against networks whose answer is known, and tiles against the whole image."""
+"""Tests of the upscaler: networks with a known result, and tiles against the whole image."""
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +11,11 @@ from esrgan_jax.models.generator import Generator
 from esrgan_jax.models.rrdb import RRDBNet
 from esrgan_jax.upscaling.upscaler import Upscaler
 
-traces = []  # shapes that a network was traced for
+traces = []  # input shapes of each tracing
 
 
 class Affine(nn.Module, Generator):
-    """gain · lr + shift, each pixel repeated: what comes out is known in closed form."""
+    """Computes gain · lr + shift and repeats each pixel."""
 
     scale: int = 2
     gain: float = 1.0
@@ -29,7 +29,7 @@ class Affine(nn.Module, Generator):
 
 
 class Smooth(nn.Module, Generator):
-    """Two 3x3 means with zero padding, so the receptive field is 5 px, then x2."""
+    """Computes two 3x3 means with zero padding, a receptive field of 5 px, and repeats pixels."""
 
     scale: int = 2
     in_channels: int = 3
@@ -51,7 +51,7 @@ def repeated(image, scale):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64])
-def test_every_level_comes_back_in_its_own_dtype(rng, dtype):
+def test_every_level_is_returned_exactly_in_its_dtype(rng, dtype):
     image = rng.uniform(0, 1, (64, 352, 3))
     if np.issubdtype(dtype, np.integer):
         image = np.arange(64 * 352 * 3).reshape(64, 352, 3) % (np.iinfo(dtype).max + 1)
@@ -74,8 +74,8 @@ def test_results_are_clamped_and_rounded():
 
 
 @pytest.mark.parametrize("shape", [(40, 50), (16, 90), (17, 17), (90, 5)])
-def test_tiles_with_the_receptive_field_equal_the_whole(rng, shape):
-    """Borders included: the network sees the image's own edge, nothing else's."""
+def test_tiles_that_overlap_by_the_receptive_field_equal_the_whole(rng, shape):
+    """Also at the image's borders, where the network pads with zeros."""
     image = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
     whole = Upscaler(Smooth(), {})(image)
     tiled = Upscaler(Smooth(), {}, tile=16, overlap=4)(image)
@@ -88,13 +88,13 @@ def test_all_tiles_of_all_images_have_one_shape(rng):
     upscaler = Upscaler(Smooth(), {}, tile=16, overlap=4)
     for shape in [(33, 50), (100, 17), (16, 16)]:
         upscaler(rng.integers(0, 256, (*shape, 3), dtype=np.uint8))
-    # Eight tiles at a time on the eight devices of the tests, and the single tile alone.
+    # Eight tiles at a time on the eight simulated devices, and a single tile alone.
     assert sorted(traces) == [(1, 16, 16, 3), (8, 16, 16, 3)]
 
 
 @pytest.fixture(scope="module")
-def folding():
-    """A small x2 network that folds 2 x 2 pixels, as Real-ESRGAN's x2 does."""
+def unshuffling():
+    """A small x2 network that unshuffles 2 x 2 pixels, as Real-ESRGAN's x2 does."""
     module = RRDBNet(num_features=8, num_growth=4, num_blocks=1, scale=2, unshuffle=2)
     shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 4, 4, 3)))
     rng = np.random.default_rng(0)
@@ -104,29 +104,33 @@ def folding():
     return module, variables
 
 
-def test_sizes_that_do_not_fold_are_mirrored_and_cut(folding, rng):
+def test_images_are_mirrored_to_a_multiple_of_the_unshuffle_and_cropped(unshuffling, rng):
     image = rng.uniform(0, 1, (7, 9, 3)).astype(np.float32)
-    result = Upscaler(*folding)(image)
+    result = Upscaler(*unshuffling)(image)
     mirrored = np.concatenate([image, image[-2:-1]], axis=0)
     mirrored = np.concatenate([mirrored, mirrored[:, -2:-1]], axis=1)
-    module, variables = folding
+    module, variables = unshuffling
     expected = np.asarray(module.apply(variables, mirrored[None])[0]).clip(0, 1)[:14, :18]
     assert result.shape == (14, 18, 3)
     np.testing.assert_allclose(result, expected, rtol=0, atol=1e-6)
 
 
-def test_tiles_of_a_folding_network_lie_on_its_grid(folding, rng):
+def test_tiles_of_an_unshuffling_network_equal_the_whole(unshuffling, rng):
     image = rng.uniform(0, 1, (101, 33, 3)).astype(np.float32)
-    whole = Upscaler(*folding)(image)
+    whole = Upscaler(*unshuffling)(image)
     assert whole.std() > 0.01
     # 36.5 px around a pixel: 17 convolutions at half size, 1 at LR size, 3 at twice the size.
-    tiled = Upscaler(*folding, tile=80, overlap=76)(image)
+    tiled = Upscaler(*unshuffling, tile=80, overlap=76)(image)
     np.testing.assert_allclose(tiled, whole, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 5, 3), (3, 1, 3)])
-def test_smallest_images(folding, shape):
-    assert Upscaler(*folding)(np.zeros(shape, np.uint8)).shape == (2 * shape[0], 2 * shape[1], 3)
+def test_images_of_one_row_or_column(unshuffling, shape):
+    assert Upscaler(*unshuffling)(np.zeros(shape, np.uint8)).shape == (
+        2 * shape[0],
+        2 * shape[1],
+        3,
+    )
 
 
 @pytest.mark.parametrize(
@@ -141,14 +145,14 @@ def test_smallest_images(folding, shape):
         (np.full((4, 4, 3), np.nan), r"\[0, 1\].*nan"),
     ],
 )
-def test_unusable_images_are_explained(image, message):
+def test_unusable_images_are_refused(image, message):
     with pytest.raises(InputError, match=message):
         Upscaler(Affine(), {})(image)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 @pytest.mark.parametrize("gain", [float("nan"), float("inf"), float("-inf")])
-def test_a_network_that_is_not_finite_fails(dtype, gain):
+def test_results_that_are_not_finite_raise(dtype, gain):
     with pytest.raises(RunError, match="not finite; its weights are damaged"):
         Upscaler(Affine(gain=gain), {}, tile=8, overlap=2)(np.ones((9, 9, 3), dtype))
 
@@ -163,19 +167,19 @@ def test_a_network_that_is_not_finite_fails(dtype, gain):
         ({"tile": 64, "overlap": -1}, "overlap of -1 px"),
     ],
 )
-def test_unusable_tiles_are_explained(folding, options, message):
+def test_unusable_tiles_are_refused(unshuffling, options, message):
     with pytest.raises(InputError, match=message):
-        Upscaler(*folding, **options)
+        Upscaler(*unshuffling, **options)
 
 
-def test_parameters_without_their_key_are_explained(folding):
-    module, variables = folding
+def test_variables_without_the_key_params_are_refused(unshuffling):
+    module, variables = unshuffling
     with pytest.raises(InputError, match='variables have no "params": give '):
         Upscaler(module, variables["params"])
 
 
-def test_exact_tiles_equal_the_whole_image_with_its_alpha(rng):
-    """To a level: the same sums in another order. Hard alpha shows a tile's own border at once."""
+def test_exact_tiles_equal_the_whole_image_with_alpha(rng):
+    """Within one level, as sums have another order; a sharp edge of alpha would show a border."""
     module = RRDBNet(num_features=4, num_growth=4, num_blocks=1, scale=2)
     variables = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
     image = rng.integers(0, 256, (90, 200, 4), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Validation gives the numbers of `evaluate`, whatever the device."""
+"""Tests that validation gives the scores of `evaluate` on every device."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ def variables() -> dict:
 
 @pytest.fixture(scope="module")
 def hr(tmp_path_factory) -> Path:
-    """One image is larger than the smallest tile that memory may ask for."""
+    """A folder with two images, one larger than the smallest tile that memory may require."""
     folder = tmp_path_factory.mktemp("hr")
     rng = np.random.default_rng(0)
     for name, size in (("large", (96, 400, 3)), ("small", (48, 44, 3))):
@@ -41,8 +41,8 @@ def evaluated(variables: dict, hr: Path, folder: Path) -> dict[str, float]:
     return {f"val_{name}": value for name, value in json.loads(scores.read_text())["mean"].items()}
 
 
-def test_the_numbers_are_those_of_evaluate(variables, hr, tmp_path, monkeypatch) -> None:
-    """Also on a device that prefers bfloat16 and has little memory left."""
+def test_scores_equal_those_of_evaluate(variables, hr, tmp_path, monkeypatch) -> None:
+    """Also on a device that prefers bfloat16 and has little memory."""
     expected = evaluated(variables, hr, tmp_path)
     assert expected.keys() == {f"val_{name}" for name in SCORES}
     scores, samples = Validation.load(str(hr), None, 4).run(MODULE, variables)
@@ -52,14 +52,14 @@ def test_the_numbers_are_those_of_evaluate(variables, hr, tmp_path, monkeypatch)
     monkeypatch.setattr(upscaler, "best_dtype", lambda device: "bfloat16")
     for module in (memory, tile_runner):
         monkeypatch.setattr(module, "budget", lambda device: 1)
-    assert Upscaler(MODULE, variables).tile == 64  # as it would be
-    coarse = MODULE.clone(dtype=np.dtype("bfloat16"))  # and trained in
+    assert Upscaler(MODULE, variables).tile == 64  # the patches have an effect
+    coarse = MODULE.clone(dtype=np.dtype("bfloat16"))  # as in training with bfloat16
     scores, _ = Validation.load(str(hr), None, 4).run(coarse, variables)
     assert scores == pytest.approx(expected, abs=1e-12)
     assert evaluated(variables, hr, tmp_path) == expected
 
 
-def test_float32_is_float32_on_devices_that_round_products(variables, monkeypatch) -> None:
+def test_scores_use_float32_with_the_highest_precision(variables, monkeypatch) -> None:
     seen = []
 
     def step(module, variables, tiles, sizes, *, dtype, **progress):
@@ -73,11 +73,11 @@ def test_float32_is_float32_on_devices_that_round_products(variables, monkeypatc
     assert seen == [(np.float32, "highest", 1), (jax.numpy.bfloat16, None, 1)]
 
 
-def test_an_empty_name_is_no_folder() -> None:
+def test_there_are_no_pairs_without_a_folder() -> None:
     assert Validation.load(None, None, 4).pairs == []
 
 
-def test_it_can_be_stopped_between_images(variables, hr) -> None:
+def test_validation_can_be_stopped_between_images(variables, hr) -> None:
     asked = iter([False, True])
     validation = Validation.load(str(hr), None, 4)
     assert validation.run(MODULE, variables, lambda: next(asked)) is None

@@ -1,4 +1,4 @@
-"""VGGFeatures against NumPy, against its own program text, and on a photograph."""
+"""Tests of VGGFeatures: layers, the compiled program, values against NumPy, a photograph."""
 
 import functools
 from typing import Any
@@ -33,7 +33,7 @@ def test_layer_names(depth, counts):
 
 
 @pytest.mark.parametrize("depth", [16, 19])
-def test_shapes_of_all_layers(depth):
+def test_all_layers_have_the_expected_shapes(depth):
     names = tuple(layer_names(depth))
     features = jax.eval_shape(
         VGGFeatures(names, depth).apply,
@@ -60,7 +60,7 @@ def test_shapes_of_all_layers(depth):
         (("relu2_2", "conv1_2"), 19, 4, 4, 1),
     ],
 )
-def test_nothing_is_computed_behind_the_deepest_layer(layers, depth, convs, relus, pools):
+def test_layers_after_the_deepest_one_are_not_computed(layers, depth, convs, relus, pools):
     params = abstract_params(layers, depth)
     assert sum(name.startswith("conv") for name in params) == convs
     image = jnp.zeros((1, 32, 32, 3))
@@ -71,13 +71,13 @@ def test_nothing_is_computed_behind_the_deepest_layer(layers, depth, convs, relu
     assert program.count("= custom_jvp_call[") == relus
 
 
-def test_parameters_of_the_layers_needed_are_enough():
+def test_only_parameters_of_needed_layers_are_required():
     params = abstract_params(("conv2_1",))
     apply = functools.partial(jax.eval_shape, VGGFeatures(("relu1_2",)).apply)
     image = jnp.zeros((1, 8, 8, 3))
     needed = {name: leaf for name, leaf in params.items() if name != "conv2_1"}
     assert set(apply({"params": needed}, image)) == {"relu1_2"}
-    assert set(apply({"params": params}, image)) == {"relu1_2"}  # more does not disturb
+    assert set(apply({"params": params}, image)) == {"relu1_2"}  # others are ignored
 
 
 @pytest.mark.parametrize(
@@ -101,14 +101,14 @@ def compute(params, rgb, *layers, dtype="float32") -> Any:
 
 @pytest.fixture(scope="module")
 def random_case():
-    """Parameters down to conv2_1 with a preprocessing of every kind, and images beyond [0, 1]."""
+    """Parameters down to conv2_1 with all kinds of preprocessing, and images beyond [0, 1]."""
     rng = np.random.default_rng(4)
     params = jax.tree.map(
         lambda leaf: rng.normal(0, 0.1, leaf.shape).astype(np.float32),
         {name: leaf for name, leaf in abstract_params(("conv2_1",)).items() if "conv" in name},
     )
     params["input"] = {
-        "order": np.array([1, 2, 0]),  # no order of its own inverse
+        "order": np.array([1, 2, 0]),  # not its own inverse
         "scale": np.float32(3),
         "mean": np.array([0.2, 1.1, 2.3], np.float32),
         "std": np.array([0.5, 1.7, 0.9], np.float32),
@@ -118,7 +118,7 @@ def random_case():
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-def test_features_equal_numpy(random_case, compiled):
+def test_features_match_numpy(random_case, compiled):
     params, rgb = random_case
     layers = ("conv2_1", "conv1_1", "relu1_2", "conv1_2")
     apply = jax.jit(compute, static_argnums=(2, 3, 4, 5)) if compiled else compute
@@ -142,13 +142,13 @@ def test_features_equal_numpy(random_case, compiled):
     assert conv1_2.min() < -0.1
 
 
-def test_odd_images_lose_the_last_row_in_pooling(random_case):
+def test_pooling_drops_the_last_row_and_column_of_odd_sizes(random_case):
     params, rgb = random_case
     features = jax.eval_shape(lambda x: compute(params, x, "conv2_1"), rgb[:, :9, :11])
     assert features["conv2_1"].shape == (2, 4, 5, 128)
 
 
-def test_bfloat16_features_come_in_float32(random_case):
+def test_features_computed_in_bfloat16_are_float32(random_case):
     params, rgb = random_case
     expected = compute(params, rgb, "conv2_1")["conv2_1"]
     features = compute(params, rgb, "conv2_1", dtype="bfloat16")["conv2_1"]
@@ -157,8 +157,8 @@ def test_bfloat16_features_come_in_float32(random_case):
     assert 1e-4 < error < 0.1
 
 
-def test_gradient_reaches_the_image(random_case):
-    """Without a jump at 0 and 1: images are not clamped on the way in."""
+def test_the_gradient_of_the_image_has_its_closed_form(random_case):
+    """Also for values beyond [0, 1], since images are not clamped."""
     params, rgb = random_case
 
     def loss(rgb):
@@ -172,7 +172,7 @@ def test_gradient_reaches_the_image(random_case):
     assert np.ptp(gradient[:, 1:-1, 1:-1].reshape(-1, 3), axis=0).max() < 1e-4
 
 
-def test_real_vgg19_on_a_photograph(shared_data):
+def test_published_vgg19_on_a_photograph(shared_data):
     with np.load(shared_data / "vgg" / "vgg19_caffe_conv.npz") as tensors:
         depth, params = vgg_names.from_torch(dict(tensors), "caffe")
     assert depth == 19
@@ -182,6 +182,6 @@ def test_real_vgg19_on_a_photograph(shared_data):
     before, after = np.asarray(features["conv5_4"]), np.asarray(features["relu5_4"])
     assert before.shape == after.shape == (1, 14, 14, 512)
     np.testing.assert_array_equal(after, np.maximum(before, 0))
-    # data/README.md: 5 to 6 % active on photographs, standard deviation about 30 unscaled
+    # On photographs 5 to 6 % are active and the standard deviation is about 30 before scaling.
     assert 0.03 < np.mean(after > 0) < 0.1
     assert 25 < 12.75 * before.std() < 35

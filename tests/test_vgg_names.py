@@ -1,4 +1,4 @@
-"""VGG weights from torchvision's names to VGGFeatures, and the command that converts them."""
+"""Tests of reading, converting and storing VGG weights, and of the command that converts them."""
 
 import hashlib
 import subprocess
@@ -16,7 +16,7 @@ from esrgan_jax.interop.vgg_names import from_torch, load_vgg, save_vgg
 from esrgan_jax.models.vgg import VGGFeatures
 
 TOOL = Path(__file__).parents[1] / "tools" / "convert_vgg.py"
-INDICES = {  # of the convolutions in torchvision's `features`, as its documentation prints them
+INDICES = {  # of the convolutions in torchvision's `features`
     16: [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28],
     19: [0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34],
 }
@@ -24,11 +24,11 @@ WIDTHS = {
     16: [64] * 2 + [128] * 2 + [256] * 3 + [512] * 6,
     19: [64] * 2 + [128] * 2 + [256] * 4 + [512] * 8,
 }
-PARAMETERS = {16: 14_714_688, 19: 20_024_384}  # of the convolutions, known figures
+PARAMETERS = {16: 14_714_688, 19: 20_024_384}  # of all convolutions
 
 
 def torch_vgg(depth, count=None, prefix="features."):
-    """Shapes are real, values one per tensor: no memory behind them."""
+    """Returns tensors of VGG's shapes; each kernel has one value and takes no memory."""
     tensors, columns = {}, 3
     for index, rows in list(zip(INDICES[depth], WIDTHS[depth], strict=True))[:count]:
         kernel = np.broadcast_to(np.float32(index + 1), (rows, columns, 3, 3))
@@ -40,7 +40,7 @@ def torch_vgg(depth, count=None, prefix="features."):
 
 @pytest.mark.parametrize("depth", [16, 19])
 @pytest.mark.parametrize("prefix", ["features.", ""])
-def test_the_tree_is_that_of_vggfeatures(depth, prefix):
+def test_the_tree_matches_vggfeatures(depth, prefix):
     tensors = torch_vgg(depth, prefix=prefix) | {
         "classifier.0.weight": np.zeros((8, 8), np.float32)
     }
@@ -49,10 +49,10 @@ def test_the_tree_is_that_of_vggfeatures(depth, prefix):
     last = {16: "conv5_3", 19: "conv5_4"}[depth]
     network = VGGFeatures((last,), depth)
     image = jnp.zeros((1, 32, 32, 3))
-    wanted = jax.eval_shape(network.init, jax.random.key(0), image)["params"]
-    assert jax.tree.structure(params) == jax.tree.structure(wanted)
+    expected = jax.eval_shape(network.init, jax.random.key(0), image)["params"]
+    assert jax.tree.structure(params) == jax.tree.structure(expected)
     shapes = jax.tree.map(lambda a: (a.shape, a.dtype), params)
-    assert shapes == jax.tree.map(lambda a: (a.shape, a.dtype), wanted)
+    assert shapes == jax.tree.map(lambda a: (a.shape, a.dtype), expected)
     layers = vgg_names.present_layers(params)
     assert (layers[0], layers[-1]) == ("conv1_1", last)
     assert sum(a.size for layer in layers for a in params[layer].values()) == PARAMETERS[depth]
@@ -78,7 +78,7 @@ def test_kernels_are_transposed(rng):
         (19, 9, 19, "conv4_1"),
     ],
 )
-def test_lower_layers_alone(tmp_path, depth, count, found, last):
+def test_files_with_only_lower_layers(tmp_path, depth, count, found, last):
     depth, params = from_torch(torch_vgg(depth, count))
     assert depth == found
     assert vgg_names.present_layers(params)[-1] == last
@@ -88,7 +88,7 @@ def test_lower_layers_alone(tmp_path, depth, count, found, last):
     assert vgg_names.present_layers(back)[-1] == last
 
 
-def test_missing_layers():
+def test_missing_layers_are_listed():
     _, params = from_torch(torch_vgg(19, 3))
     assert vgg_names.present_layers(params) == ["conv1_1", "conv1_2", "conv2_1"]
     assert vgg_names.missing_layers(params, ("relu2_1", "conv1_1"), 19) == []
@@ -97,8 +97,8 @@ def test_missing_layers():
 
 
 @pytest.mark.parametrize("preset", vgg_names.PRESETS)
-def test_preprocessing_closed_form(preset, rng):
-    """conv1_1 as the identity of a pixel shows what the network sees."""
+def test_preprocessing_has_its_closed_form(preset, rng):
+    """conv1_1 is set to the identity, so its output is the preprocessed image."""
     kernel = np.zeros((64, 3, 3, 3), np.float32)
     kernel[range(3), range(3), 1, 1] = 1
     tensors = {"features.0.weight": kernel, "features.0.bias": np.zeros(64, np.float32)}
@@ -136,19 +136,19 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("said", WRONG)
-def test_other_networks_are_refused_with_lists(said):
-    with pytest.raises(InputError, match=rf"file\.pth: no VGG16 or VGG19.*{said}"):
-        from_torch(WRONG[said], "caffe", "file.pth")
+@pytest.mark.parametrize("message", WRONG)
+def test_other_networks_are_refused_with_lists_of_differences(message):
+    with pytest.raises(InputError, match=rf"file\.pth: no VGG16 or VGG19.*{message}"):
+        from_torch(WRONG[message], "caffe", "file.pth")
 
 
-def test_unknown_preset():
+def test_an_unknown_preset_is_refused():
     with pytest.raises(InputError, match="no preset keras; there are torchvision, caffe, minc"):
         from_torch(torch_vgg(19, 1), "keras")
 
 
-def test_presets_of_read_vgg(tmp_path):
-    """Torchvision's names imply one, and it can be given; Keras' and Caffe's files: see there."""
+def test_read_vgg_uses_the_preset_of_the_names_or_the_given_one(tmp_path):
+    """For files of Keras and Caffe see test_keras_file.py and test_caffe_file.py."""
     path = tmp_path / "vgg.npz"
     weight_file.write_tensors(path, torch_vgg(19, 1))
     for given, preset in ((None, "torchvision"), ("minc", "minc")):
@@ -157,20 +157,20 @@ def test_presets_of_read_vgg(tmp_path):
         np.testing.assert_allclose(params["input"]["mean"], vgg_names.PRESETS[preset]["mean"])
 
 
-def test_files_that_read_vgg_refuses(tmp_path):
+def test_read_vgg_refuses_missing_and_unknown_files(tmp_path):
     (tmp_path / "vgg.pb").write_bytes(b"")
     (tmp_path / "folder.h5").mkdir()
-    for name, said in (
+    for name, message in (
         ("absent.h5", "no such file"),
         ("absent.caffemodel", "no such file"),
         ("folder.h5", "is a folder"),
         ("vgg.pb", r"\.pb is not a weight file; accepted are .*\.npz, \.h5, .*\.caffemodel"),
     ):
-        with pytest.raises(InputError, match=f"{name}: {said}"):
+        with pytest.raises(InputError, match=f"{name}: {message}"):
             vgg_names.read_vgg(tmp_path / name)
 
 
-def test_files_that_load_vgg_refuses(tmp_path):
+def test_load_vgg_refuses_other_and_damaged_files(tmp_path):
     path = tmp_path / "vgg.safetensors"
     depth, params = from_torch(torch_vgg(19, 2))
     with pytest.raises(InputError, match="no such file"):
@@ -184,14 +184,14 @@ def test_files_that_load_vgg_refuses(tmp_path):
         save_vgg(path, params, metadata)
         with pytest.raises(InputError, match="not converted VGG weights"):
             load_vgg(path)
-    for key, value, said in (
+    for key, value, message in (
         ("conv1_2", {"kernel": np.zeros((3, 3, 64, 64), np.float32)}, "missing: conv1_2/bias"),
         ("conv3_1", {"kernel": np.zeros(1, np.float32)}, "conv3_1/kernel"),
         ("feature_scale", np.zeros(2, np.float32), "another shape: feature_scale"),
         ("input", {**params["input"], "order": np.array([0, 1, 1])}, "no order of three channels"),
     ):
         save_vgg(path, params | {key: value}, {"depth": "19"})
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             load_vgg(path)
 
 
@@ -200,14 +200,14 @@ def run_tool(*arguments):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_the_command_on_the_real_file(shared_data, tmp_path):
+def test_the_command_converts_published_weights(shared_data, tmp_path):
     source = shared_data / "vgg" / "vgg19_caffe_conv.npz"
     path = tmp_path / "vgg19.safetensors"
-    done = run_tool(source, path, "--preset=caffe")  # torchvision's names would imply its preset
+    done = run_tool(source, path, "--preset=caffe")  # the names would imply torchvision's
     assert (done.returncode, done.stderr) == (0, "")
     sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
-    for said in ("VGG19", "conv1_1 to conv5_4 (16 conv", "20,024,384", "caffe", sha256):
-        assert said in done.stdout
+    for message in ("VGG19", "conv1_1 to conv5_4 (16 conv", "20,024,384", "caffe", sha256):
+        assert message in done.stdout
     assert safetensors_file.read_metadata(path) == {
         "format": "esrgan_jax.vgg/1",
         "depth": "19",
@@ -227,7 +227,7 @@ def test_the_command_on_the_real_file(shared_data, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".npz"])
-def test_the_command_on_every_container(tmp_path, suffix):
+def test_the_command_reads_every_container(tmp_path, suffix):
     source, path = tmp_path / f"source{suffix}", tmp_path / "vgg.safetensors"
     weight_file.write_tensors(source, torch_vgg(16, 3))
     done = run_tool(source, path)
@@ -237,11 +237,11 @@ def test_the_command_on_every_container(tmp_path, suffix):
     assert load_vgg(path)[1]["conv2_1"]["kernel"].shape == (3, 3, 64, 128)
 
 
-def test_the_command_refuses_with_a_sentence(tmp_path):
+def test_the_command_refuses_wrong_arguments_with_a_message(tmp_path):
     source = tmp_path / "source.npz"
     weight_file.write_tensors(source, {"a": np.zeros(3)})
     target = tmp_path / "vgg.safetensors"
-    for arguments, said in (
+    for arguments, message in (
         ((source, target), "no VGG16 or VGG19"),
         ((source, tmp_path / "vgg.npz"), "DST must end in .safetensors"),
         ((tmp_path / "absent.npz", target), "no such file"),
@@ -251,6 +251,6 @@ def test_the_command_refuses_with_a_sentence(tmp_path):
         done = run_tool(*arguments)
         assert done.returncode == 2
         assert done.stderr.startswith(("error: ", "usage: "))
-        assert said in done.stderr
+        assert message in done.stderr
         assert "Traceback" not in done.stderr
     assert [file.name for file in tmp_path.iterdir()] == ["source.npz"]

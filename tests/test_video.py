@@ -1,4 +1,4 @@
-"""Videos that are read and written: times, colours, rotation, failures."""
+"""Tests of reading and writing videos: times, streams, colours, rotation and failures."""
 
 import os
 import re
@@ -67,7 +67,7 @@ def test_frame_times_and_audio_are_kept(tmp_path, source, target, options, upsca
         assert sound[0] == sound[1]
     assert packets(target, "video")[-1][1] == packets(source, "video")[-1][1]
     with av.open(str(source)) as a, av.open(str(target)) as b:
-        assert abs(a.duration - b.duration) < 25000  # µs, a packet of sound whose end is rounded
+        assert abs(a.duration - b.duration) < 25000  # µs, about an audio packet
         assert (a.streams.audio and a.streams.audio[0].language) == (
             b.streams.audio and b.streams.audio[0].language
         )
@@ -86,7 +86,7 @@ def test_all_streams_are_shifted_equally_for_matroska(tmp_path):
         assert abs(before + shift - after) <= MS
 
 
-def test_audio_that_goes_back_in_time(tmp_path):
+def test_audio_packets_with_repeated_times_are_kept(tmp_path):
     plain = make(tmp_path / "plain.mkv", sound="libopus")
     source = remux(plain, tmp_path / "a.mkv", stutter=True)
     plain.unlink()
@@ -139,7 +139,7 @@ def test_subtitles_chapters_tags_and_attachments_are_kept(tmp_path):
     assert open_video(target).others[-2:] == open_video(source).others[-2:]
 
 
-def test_tags_that_are_not_utf8_keep_their_bytes(tmp_path):
+def test_tags_that_are_not_utf8_are_copied_unchanged(tmp_path):
     source = make(tmp_path / "a.mkv", times=STEADY[:3], title="Gr__e")
     source.write_bytes(source.read_bytes().replace(b"Gr__e", "Grüße".encode("latin-1")))
     target = upscaled(source, tmp_path / "b.mp4")
@@ -157,7 +157,7 @@ def test_tags_that_are_not_utf8_keep_their_bytes(tmp_path):
         ((90, True, False), lambda a: np.rot90(a)[:, ::-1]),
     ],
 )
-def test_rotation_is_applied_and_not_written_again(tmp_path, turn, expected):
+def test_rotation_is_applied_and_its_mark_removed(tmp_path, turn, expected):
     source = make(tmp_path / "a.mp4", turn=turn, times=STEADY[:3], aspect=Fraction(4, 3))
     image = expected(next(images(1))).astype(int)
     video, (first, *_) = arrays_of(source)
@@ -173,7 +173,7 @@ def test_rotation_is_applied_and_not_written_again(tmp_path, turn, expected):
 
 
 @pytest.mark.parametrize(
-    ("matrix", "range_", "deep", "target", "size", "read_as"),
+    ("matrix", "color_range", "deep", "target", "size", "read_as"),
     [
         (1, 1, False, "b.mp4", (24, 32), (1, 1)),
         (5, 1, False, "b.mkv", (24, 32), (5, 1)),
@@ -188,8 +188,10 @@ def test_rotation_is_applied_and_not_written_again(tmp_path, turn, expected):
         (9, 2, True, "b.mp4", (24, 32), (9, 2)),
     ],
 )
-def test_colours_and_their_tags_are_kept(tmp_path, matrix, range_, deep, target, size, read_as):
-    bits, most = (10, 65535) if deep else (8, 255)
+def test_colours_and_their_tags_are_kept(
+    tmp_path, matrix, color_range, deep, target, size, read_as
+):
+    bits, peak = (10, 65535) if deep else (8, 255)
     kr, kb = KR_KB[read_as[0]]
     rgb = np.array([0.8, 0.25, 0.1])
     y = rgb @ [kr, 1 - kr - kb, kb]
@@ -208,12 +210,12 @@ def test_colours_and_their_tags_are_kept(tmp_path, matrix, range_, deep, target,
         return frame
 
     transfer = 16 if matrix == 9 else 2
-    tags = {"colorspace": matrix, "color_range": range_, "color_trc": transfer}
+    tags = {"colorspace": matrix, "color_range": color_range, "color_trc": transfer}
     frames = [flat() for _ in range(3)]
     source = make(tmp_path / "a.mp4", frames, STEADY[:3], kind=kind, tags=tags)
     video, (first, *_) = arrays_of(source)
     assert video.dtype == first.dtype == (np.uint16 if deep else np.uint8)
-    assert np.abs(first / most - rgb).max() < 2 / 255
+    assert np.abs(first / peak - rgb).max() < 2 / 255
     upscaled(source, tmp_path / target)
     with av.open(str(tmp_path / target)) as written:
         frame = next(written.decode(video=0))
@@ -225,7 +227,7 @@ def test_colours_and_their_tags_are_kept(tmp_path, matrix, range_, deep, target,
         assert np.abs(np.frombuffer(plane, f"<u{1 + deep}")[0] - value) <= 2
 
 
-def test_ten_bits_keep_their_range_and_steps(tmp_path):
+def test_ten_bits_keep_their_range_and_precision(tmp_path):
     ramp = np.tile(np.linspace(0, 1023, 128).round(), (32, 1))
     frame = av.VideoFrame(128, 32, "gray10le")
     frame.planes[0].update(ramp.astype("<u2").tobytes())
@@ -263,13 +265,13 @@ def test_static_hdr_metadata_is_kept(tmp_path):
 def test_only_a_few_frames_are_in_memory(tmp_path, threaded):
     source = make(tmp_path / "a.mp4", times=[40 * i for i in range(120)], sound="aac")
     video = open_video(source)
-    taken, yielded, most = 0, 0, 0
+    taken, yielded, peak = 0, 0, 0
 
     def upscale(frames):
-        nonlocal taken, yielded, most
+        nonlocal taken, yielded, peak
         for frame in frames:
             taken += 1
-            most = max(most, taken - yielded)
+            peak = max(peak, taken - yielded)
             yield frame
             yielded += 1
 
@@ -288,12 +290,12 @@ def test_only_a_few_frames_are_in_memory(tmp_path, threaded):
         **SAME_SIZE,
     )
     assert taken == yielded == video.frames == 120
-    assert most == 1
+    assert peak == 1
 
 
 @pytest.mark.parametrize("failure", [RuntimeError("out of memory"), KeyboardInterrupt()])
 @pytest.mark.parametrize("after", [0, 5])
-def test_an_exception_of_upscale_is_passed_on_and_leaves_no_files(tmp_path, failure, after):
+def test_an_exception_of_upscale_is_raised_and_leaves_no_files(tmp_path, failure, after):
     source = make(tmp_path / "a.mp4", sound="aac")
 
     def failing(frames):
@@ -334,7 +336,7 @@ def test_a_thread_that_reads_ahead_ends_with_write_video(tmp_path):
         (lambda frames: (g for f in doubled(frames) for g in (f, f)), "more"),
     ],
 )
-def test_wrong_results_of_upscale_raise(tmp_path, upscale, message):
+def test_wrong_results_of_upscale_are_refused(tmp_path, upscale, message):
     source = make(tmp_path / "a.mp4")
     with pytest.raises(ValueError, match=message):
         upscaled(source, tmp_path / "b.mp4", upscale)
@@ -356,16 +358,16 @@ def test_odd_sizes_are_kept(tmp_path):
             assert video_b.streams.video[0].pix_fmt == kind
 
 
-def test_check_video_target(tmp_path):
+def test_check_video_target_refuses_what_a_format_cannot_store(tmp_path):
     source = make(tmp_path / "a.mkv", sound="aac", subtitles=[(0, 100, "eins")])
     video = open_video(source)
     assert check_video_target(video, tmp_path / "b.mkv", **SAME_SIZE) == []
     assert check_video_target(video, tmp_path / "b.mp4", **SAME_SIZE) == []
     with pytest.raises(InputError, match=r"hold stream 1 \(audio, aac\) of .*\.mp4 or \.mkv"):
         check_video_target(video, tmp_path / "b.webm", **SAME_SIZE)
-    imaged = replace(video, others=(StreamId(1, "subtitle", "pgssub"),))
+    with_image_subtitles = replace(video, others=(StreamId(1, "subtitle", "pgssub"),))
     with pytest.raises(InputError, match=r"stream 1 \(subtitle, pgssub\).*end the name in \.mkv"):
-        check_video_target(imaged, tmp_path / "b.mp4", **SAME_SIZE)
+        check_video_target(with_image_subtitles, tmp_path / "b.mp4", **SAME_SIZE)
     with pytest.raises(InputError, match=r"end in \.mp4, \.mkv, \.webm"):
         check_video_target(video, tmp_path / "b.avi", **SAME_SIZE)
     with pytest.raises(InputError, match=r"quality 52 is not from 0 \(best\) to 51"):
@@ -378,7 +380,7 @@ def test_check_video_target(tmp_path):
     assert ".mkv" in VIDEO_SUFFIXES
 
 
-def test_quality_changes_the_size(tmp_path, rng):
+def test_a_lower_quality_makes_a_smaller_file(tmp_path, rng):
     noise = [rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8) for _ in range(3)]
     source = make(tmp_path / "a.mp4", noise, STEADY[:3])
     sizes = [
@@ -389,10 +391,10 @@ def test_quality_changes_the_size(tmp_path, rng):
 
 
 @pytest.mark.parametrize("depth", [None, 16])
-def test_lossless_keeps_every_bit(tmp_path, rng, depth):
+def test_lossless_keeps_every_value(tmp_path, rng, depth):
     video = open_video(make(tmp_path / "a.mp4", times=STEADY[:4]))
-    dtype, most, kind = (np.uint16, 2**16, "gbrp16le") if depth else (np.uint8, 256, "rgb24")
-    expected_frames = rng.integers(0, most, (4, HEIGHT + 1, WIDTH + 3, 3), dtype=dtype)
+    dtype, peak, kind = (np.uint16, 2**16, "gbrp16le") if depth else (np.uint8, 256, "rgb24")
+    expected_frames = rng.integers(0, peak, (4, HEIGHT + 1, WIDTH + 3, 3), dtype=dtype)
     size = {"height": HEIGHT + 1, "width": WIDTH + 3}
     target = tmp_path / "b.mkv"
     options = {"lossless": True, "depth": depth}
@@ -417,7 +419,7 @@ def test_mp4_starts_with_its_index(tmp_path):
     assert data.index(b"moov") < data.index(b"mdat")
 
 
-def test_a_damaged_video_is_named_with_the_time(tmp_path):
+def test_damage_is_reported_with_its_time(tmp_path):
     times = [40 * i for i in range(100)]
     source = make(tmp_path / "a.webm", codec="libvpx-vp9", times=times)
     damage(source, spoil=30)
@@ -474,7 +476,7 @@ def test_transparency_is_noted(tmp_path):
     assert open_video(source).notes == ("its transparency is dropped",)
 
 
-def test_missing_folders_are_made(tmp_path):
+def test_missing_folders_are_created(tmp_path):
     video = open_video(make(tmp_path / "a.mp4"))
     write_video(video, tmp_path / "new" / "one" / "b.mp4", iter, **SAME_SIZE)
     assert open_video(tmp_path / "new" / "one" / "b.mp4").frames == video.frames

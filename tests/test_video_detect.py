@@ -1,4 +1,4 @@
-"""Which files count as videos, by content."""
+"""Tests of which files are recognised as videos by their content."""
 
 from fractions import Fraction
 
@@ -22,7 +22,7 @@ FRAMES = [av.VideoFrame.from_ndarray(frame, format="rgb24") for frame in images(
 
 
 def video_of(path, container, codec, kind="yuv420p", options=None):
-    """Writes 12 frames at 25 fps in a container that may not fit the name."""
+    """Writes 12 frames at 25 fps; the container need not match the suffix."""
     with av.open(str(path), "w", format=container) as output:
         stream = output.add_stream(codec, rate=25, options=options or {})
         stream.width, stream.height, stream.pix_fmt = 64, 48, kind
@@ -82,7 +82,7 @@ def animation(path, kind, **options):
 
 @pytest.mark.parametrize("kind", ["gif", "webp", "png", "avif", "tiff", "mpo", "jpeg", "bmp"])
 @pytest.mark.parametrize("named", [True, False])
-def test_images_and_animations_are_images(tmp_path, kind, named):
+def test_images_and_animations_are_not_videos(tmp_path, kind, named):
     path = tmp_path / (f"a.{kind}" if named else "a.dat")
     if kind in ("jpeg", "bmp"):
         Image.fromarray(next(images(1))).save(path, kind)
@@ -103,7 +103,7 @@ def test_texts_are_not_videos(tmp_path, name):
 
 
 @pytest.mark.parametrize("cover", [False, True])
-def test_audio_is_not_a_video_even_with_a_cover(tmp_path, cover):
+def test_audio_with_or_without_a_cover_is_not_a_video(tmp_path, cover):
     path = tmp_path / "a.mka"
     with av.open(str(path), "w", format="matroska") as output:
         stream = output.add_stream("aac", rate=48000)
@@ -123,7 +123,7 @@ def test_a_single_frame_in_a_video_container_is_not_a_video(tmp_path):
     assert not is_video(path)
 
 
-def test_videos_are_taken_from_patterns_but_not_from_folders(tmp_path):
+def test_videos_are_found_by_patterns_but_not_in_folders(tmp_path):
     video_of(tmp_path / "a.vob", "vob", "mpeg2video")
     video_of(tmp_path / "clip", "mp4", "libx264")
     (tmp_path / "notes.txt").write_text("Hello")

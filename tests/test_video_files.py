@@ -1,4 +1,4 @@
-"""Videos with the upscale command: sizes, depths, and continuing after a stop."""
+"""Tests of the upscale command with videos: sizes, depths, and resuming after a stop."""
 
 import os
 import re
@@ -29,7 +29,7 @@ def model(tmp_path_factory, random_generator):
     return path
 
 
-def test_the_same_command_continues_and_overwrite_restarts(model, tmp_path, monkeypatch, capsys):
+def test_the_same_command_resumes_and_overwrite_restarts(model, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(parts, "FRAMES", 4)
     source, target = make(tmp_path / "a.mp4", sound="aac"), tmp_path / "b.mp4"
     whole = tmp_path / "whole.mp4"
@@ -39,7 +39,7 @@ def test_the_same_command_continues_and_overwrite_restarts(model, tmp_path, monk
 
     def stop(*arguments):
         calls.append(arguments)
-        if len(calls) > 9:  # two segments and a frame
+        if len(calls) > 9:  # after two segments and a frame
             raise KeyboardInterrupt
         return array_to_frame(*arguments)
 
@@ -72,7 +72,8 @@ def test_the_same_command_continues_and_overwrite_restarts(model, tmp_path, monk
     assert sorted(os.listdir(tmp_path)) == ["a.mp4", "b.mp4", "whole.mp4"]
 
 
-def about(path):
+def properties(path):
+    """Returns (width, height, sample aspect, codec, pixel format) of a video."""
     with av.open(str(path)) as video:
         video_stream = video.streams.video[0]
         aspect = Fraction(video_stream.sample_aspect_ratio or 1)
@@ -102,17 +103,17 @@ def test_size_makes_square_pixels_and_scale_keeps_their_aspect(
     source = make(tmp_path / "a.mkv", frames, STEADY[:2], aspect=Fraction(64, 45))
     target = tmp_path / "b.mkv"
     main([str(source), f"--output={target}", f"--model={model}", option, "--progress=quiet"])
-    assert about(target)[:3] == (*size, aspect)
+    assert properties(target)[:3] == (*size, aspect)
 
 
-def test_size_of_a_rotated_video(model, tmp_path):
+def test_size_is_that_of_the_rotated_video(model, tmp_path):
     frames = [np.full((58, 72, 3), 90, np.uint8)] * 2
     source = make(
         tmp_path / "a.mp4", frames, STEADY[:2], aspect=Fraction(64, 45), turn=(90, False, False)
     )
     target = tmp_path / "b.webm"
     main([str(source), f"--output={target}", f"--model={model}", "--size=36x0", "--progress=quiet"])
-    assert about(target)[:3] == (36, 64, 1)
+    assert properties(target)[:3] == (36, 64, 1)
 
 
 @pytest.mark.parametrize(
@@ -125,10 +126,10 @@ def test_size_of_a_rotated_video(model, tmp_path):
         (["--lossless", "--depth=16"], "b.mkv", ("ffv1", "gbrp16le")),
     ],
 )
-def test_depth_and_lossless(model, tmp_path, options, target, kind):
+def test_depth_and_lossless_choose_the_encoding(model, tmp_path, options, target, kind):
     source, target = make(tmp_path / "a.mp4", times=STEADY[:3]), tmp_path / target
     main([str(source), f"--output={target}", f"--model={model}", "--progress=quiet", *options])
-    assert about(target)[3:] == kind
+    assert properties(target)[3:] == kind
 
 
 @pytest.mark.parametrize(
@@ -156,13 +157,13 @@ def test_unsupported_depths_and_qualities_are_refused(
 
 @pytest.mark.kept("video-subtitles")
 @pytest.mark.parametrize(("name", "codec"), [("b.mp4", "mov_text"), ("b.webm", "webvtt")])
-def test_a_video_with_subtitles(outcome, tmp_path, name, codec):
+def test_subtitles_are_converted(outcome, tmp_path, name, codec):
     source = make(tmp_path / "a.mkv", times=STEADY[:4], subtitles=[(40, 80, "one")])
     with av.open(str(outcome(source, name).path)) as video:
         assert video.streams.subtitles[0].codec_context.codec.name == codec
 
 
 @pytest.mark.kept("video-change")
-def test_a_video_that_is_interlaced(outcome, tmp_path):
+def test_an_interlaced_video_is_refused(outcome, tmp_path):
     source = make(tmp_path / "a.mp4", times=STEADY[:4], options={"x264-params": "tff=1"})
     assert "interlaced" in outcome(source, "b.mp4").failure

@@ -1,4 +1,4 @@
-"""Edit lists and text subtitles of videos."""
+"""Tests of edit lists and text subtitles of videos."""
 
 from fractions import Fraction
 
@@ -15,14 +15,14 @@ WORDS = [(100, 200, "Grüße"), (400, 60, "<i>zwei</i>"), (600, 100, "drei\nvier
 
 
 def trimmed(path, seconds=1):
-    """Writes a video of three seconds whose edit lists hide the first second of all streams."""
+    """Writes a 3 s video whose edit lists hide the first second of each stream."""
     data = make(path, times=[100 * i for i in range(30)], sound="aac").read_bytes()
     whole = bytearray(data)
     with av.open(str(path)) as video:
         scales = {"video": video.streams.video[0], "audio": video.streams.audio[0]}
         ticks = [round(seconds / stream.time_base) for stream in scales.values()]
     place = -1
-    for shift in ticks:  # of each edit list: duration in the video's clock, and where it begins
+    for shift in ticks:  # each edit list has a duration and a start
         place = whole.index(b"elst", place + 1)
         entry = place + 12
         begin = int.from_bytes(whole[entry + 4 : entry + 8], "big")
@@ -34,11 +34,11 @@ def trimmed(path, seconds=1):
 
 
 @pytest.mark.parametrize("name", ["b.mp4", "b.mkv"])
-def test_parts_that_an_edit_list_cuts_off_stay_cut_off(tmp_path, name):
+def test_parts_hidden_by_an_edit_list_are_not_shown(tmp_path, name):
     source = trimmed(tmp_path / "a.mp4")
     audio = packets(source, "audio")
     assert (times_of(source)[0], len(times_of(source))) == (0, 20)
-    assert audio[0][0] < -0.9  # it is in the file
+    assert audio[0][0] < -0.9  # the hidden part is in the file
     target = upscaled(source, tmp_path / name)
     times, sound = times_of(target), packets(target, "audio")
     packet = Fraction(1024, 48000)
@@ -47,7 +47,7 @@ def test_parts_that_an_edit_list_cuts_off_stay_cut_off(tmp_path, name):
     begin = times[0] - sound[0][0]
     assert 0 <= begin <= (2 if name == "b.mp4" else 1) * packet + MS
     assert [data for *_, data in sound] == [data for *_, data in audio[-len(sound) :]]
-    with av.open(str(target)) as video:  # the same samples at the same time as the first image
+    with av.open(str(target)) as video:  # from the first image on, the samples are the same
         heard = np.concatenate(
             [f.to_ndarray()[0] for f in video.decode(audio=0) if f.pts * f.time_base >= times[0]]
         )
@@ -63,7 +63,7 @@ def test_parts_that_an_edit_list_cuts_off_stay_cut_off(tmp_path, name):
 
 
 def subtitles(path):
-    """Returns codec, (language, disposition), and (start, length, text) of each subtitle."""
+    """Returns the codec, (language, disposition), and [(start, length, text), ...]."""
     found = []
     with av.open(str(path)) as video:
         stream = video.streams.subtitles[0]
@@ -82,14 +82,14 @@ def plain(text):
 
 
 @pytest.mark.parametrize(
-    ("between", "target", "codec"),
+    ("first_target", "target", "codec"),
     [("m.mkv", "b.mp4", "mov_text"), ("m.mp4", "b.mkv", "srt"), ("m.mkv", "b.webm", "webvtt")],
 )
-def test_text_subtitles_are_converted(tmp_path, between, target, codec):
+def test_text_subtitles_are_converted(tmp_path, first_target, target, codec):
     words = [(MS * begin, MS * length, text) for begin, length, text in WORDS]
     source = make(tmp_path / "a.mkv", times=[40 * i for i in range(25)], subtitles=WORDS)
-    if between == "m.mp4":
-        made = upscaled(source, tmp_path / between)
+    if first_target == "m.mp4":
+        made = upscaled(source, tmp_path / first_target)
         source.unlink()
         source = made
     assert check_video_target(open_video(source), tmp_path / target, **SAME_SIZE) == []
@@ -99,4 +99,4 @@ def test_text_subtitles_are_converted(tmp_path, between, target, codec):
     assert [(begin, length) for begin, length, _ in found] == [w[:2] for w in words]
     expected = ["Grüße", "zwei", "drei\nvier"]
     assert [plain(text) for *_, text in found] == expected
-    assert "i1" in found[1][2]  # it is still in italics
+    assert "i1" in found[1][2]  # still in italics

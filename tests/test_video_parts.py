@@ -1,4 +1,4 @@
-"""Videos that are stopped and continued."""
+"""Tests of stopping and resuming the upscaling of videos."""
 
 import errno
 import os
@@ -37,7 +37,7 @@ def write(source, target, upscale=doubled, **options):
 
 
 def stopping(after, failure=KeyboardInterrupt):
-    """Returns an upscaler that raises after some frames; `taken` counts the upscaled ones."""
+    """Returns an upscaler that raises after `after` frames; its `taken` counts upscaled frames."""
 
     def upscale(frames):
         for i, frame in enumerate(doubled(frames)):
@@ -59,8 +59,8 @@ def decoded(path):
 @pytest.mark.parametrize(
     ("name", "lossless"), [("b.mp4", False), ("b.mkv", True), ("b.webm", False)]
 )
-def test_a_continued_video_equals_an_uninterrupted_one(tmp_path, name, lossless, times):
-    """The files agree bit for bit."""
+def test_a_resumed_video_equals_an_uninterrupted_one(tmp_path, name, lossless, times):
+    """Packets, decoded frames and times are all equal."""
     source = make(tmp_path / "a.mkv", times=times, sound="libopus")
     options = {"software": "s", "lossless": lossless}
     whole, target = tmp_path / f"whole{name}", tmp_path / name
@@ -82,7 +82,7 @@ def test_a_continued_video_equals_an_uninterrupted_one(tmp_path, name, lossless,
     assert sorted(os.listdir(tmp_path)) == sorted([source.name, target.name, whole.name])
 
 
-def test_slow_frames_are_stored_one_by_one(tmp_path, monkeypatch):
+def test_slow_frames_are_stored_one_at_a_time(tmp_path, monkeypatch):
     monkeypatch.setattr(writer, "SLOW", -1.0)
     source = make(tmp_path / "a.mp4", times=TIMES)
     whole, target = tmp_path / "whole.mp4", tmp_path / "b.mp4"
@@ -98,7 +98,7 @@ def test_slow_frames_are_stored_one_by_one(tmp_path, monkeypatch):
     assert times_of(target) == times_of(whole)
 
 
-def test_a_stop_while_the_parts_are_joined_loses_nothing(tmp_path, monkeypatch):
+def test_stopping_while_parts_are_joined_loses_no_frames(tmp_path, monkeypatch):
     source, target = make(tmp_path / "a.mp4", times=TIMES), tmp_path / "b.mp4"
     with monkeypatch.context() as patch:
         patch.setattr(writer, "join", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -171,7 +171,7 @@ def test_a_full_disk_is_reported_and_finished_parts_are_kept(tmp_path, monkeypat
     assert rest.taken == len(TIMES) - 10
 
 
-def test_long_names_get_a_shorter_folder(tmp_path):
+def test_a_long_name_gets_a_shorter_folder(tmp_path):
     source, target = make(tmp_path / "a.mp4", times=TIMES), tmp_path / f"{'ü' * 120}.mp4"
     assert len(os.fsencode(parts_folder(target).name)) < 255
     with pytest.raises(KeyboardInterrupt):
@@ -180,8 +180,8 @@ def test_long_names_get_a_shorter_folder(tmp_path):
     shutil.rmtree(parts_folder(target))
 
 
-def test_a_second_process_does_not_destroy_the_parts_of_the_first(tmp_path):
-    """The second is refused, also with --overwrite, and continues after the first was killed."""
+def test_a_second_process_keeps_the_parts_of_the_first(tmp_path):
+    """It is refused, also with --overwrite, and resumes after the first was killed."""
     source, target = make(tmp_path / "a.mp4", times=TIMES), tmp_path / "b.mp4"
     script = f"""
 import os, signal

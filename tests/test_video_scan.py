@@ -1,4 +1,4 @@
-"""Problems of a video that are found before any work, and those found later."""
+"""Tests of problems of a video that are found before upscaling or during it."""
 
 import re
 from dataclasses import replace
@@ -18,13 +18,13 @@ from tests.videos import HEIGHT, SAME_SIZE, WIDTH, images, make, times_of, upsca
 TICK = Fraction(1, 90000)
 
 
-def two(tmp_path, first, second):
+def changing(tmp_path, first, second):
     """Writes a broadcast that changes after ten frames, at one second."""
     data = b""
-    for number, about in enumerate((first, second)):
+    for number, options in enumerate((first, second)):
         times = [4000 + 1000 * number + 100 * i for i in range(10)]
-        about = {"frames": list(images(10)), "times": times, "time_base": TICK, **about}
-        data += make(tmp_path / "part.ts", **about).read_bytes()
+        options = {"frames": list(images(10)), "times": times, "time_base": TICK, **options}
+        data += make(tmp_path / "part.ts", **options).read_bytes()
     (tmp_path / "part.ts").unlink()
     (tmp_path / "a.ts").write_bytes(data)
     return tmp_path / "a.ts"
@@ -39,23 +39,23 @@ def two(tmp_path, first, second):
         ({"tags": {"colorspace": 9, "color_primaries": 9, "color_trc": 16}}, "transfer changes"),
     ],
 )
-def test_changes_in_the_middle_are_found_before_any_work(tmp_path, second, message):
-    source = two(tmp_path, {}, second)
+def test_changes_in_the_middle_are_refused_before_upscaling(tmp_path, second, message):
+    source = changing(tmp_path, {}, second)
     with pytest.raises(InputError, match=message) as caught:
         open_video(source)
     assert "cannot be upscaled as a video" in str(caught.value)
 
 
-def test_matrix_and_range_may_change(tmp_path):
+def test_the_matrix_and_range_may_change(tmp_path):
     """Each frame is converted with its own matrix and range."""
     second = {"tags": {"color_range": 2, "colorspace": 1}}
-    source = two(tmp_path, {"tags": {"color_range": 1, "colorspace": 1}}, second)
+    source = changing(tmp_path, {"tags": {"color_range": 1, "colorspace": 1}}, second)
     assert open_video(source).frames == 20
 
 
 def test_a_change_that_the_scan_misses_is_resized_with_a_note(tmp_path, monkeypatch):
-    source = two(tmp_path, {}, {"frames": list(images(10, 24, 48))})
-    monkeypatch.setattr("esrgan_jax.video.scan.MOST_KEY_FRAMES", 0.1)  # one key frame
+    source = changing(tmp_path, {}, {"frames": list(images(10, 24, 48))})
+    monkeypatch.setattr("esrgan_jax.video.scan.MOST_KEY_FRAMES", 0.1)  # one is scanned
     video, frames_read = open_video(source), []
 
     def keep(frames):
@@ -89,7 +89,7 @@ def test_side_data_is_kept_or_noted(tmp_path, name, suffix, dropped):
     assert [note.endswith("is dropped") for note in notes] == [True] * dropped
 
 
-def test_frames_without_times_get_them_from_the_rate(tmp_path):
+def test_frames_without_times_get_times_from_the_frame_rate(tmp_path):
     source = make(tmp_path / "a.h264", times=[40 * i for i in range(12)])
     assert open_video(source).frames == 12
     times = times_of(upscaled(source, tmp_path / "b.mp4"))

@@ -1,4 +1,4 @@
-"""Weight files in every container, and the mappings and prefixes around the tensors in them."""
+"""Tests of weight files: containers, and mappings and prefixes around the tensors."""
 
 import io
 import struct
@@ -19,7 +19,7 @@ OLD = {"model.0.weight": W, "model.3.weight": W}
 EMA = {name: tensor + 10 for name, tensor in NET.items()}
 
 
-def same(read, expected):
+def assert_same(read, expected):
     assert sorted(read) == sorted(expected)
     for name, tensor in expected.items():
         assert (read[name].dtype, read[name].shape) == (tensor.dtype, np.shape(tensor))
@@ -27,9 +27,9 @@ def same(read, expected):
 
 
 @pytest.mark.parametrize("suffix", WEIGHT_SUFFIXES)
-def test_round_trip(tmp_path, suffix, rng):
+def test_tensors_and_metadata_survive_a_round_trip(tmp_path, suffix, rng):
     tensors = {
-        "file": rng.standard_normal((2, 3)).astype(np.float32),  # an argument's name of np.savez
+        "file": rng.standard_normal((2, 3)).astype(np.float32),  # also a parameter of np.savez
         "f16": rng.standard_normal(5).astype(np.float16),
         "f64": rng.standard_normal((4, 2)).T,
         "i32": np.arange(3, dtype=np.int32),
@@ -40,23 +40,23 @@ def test_round_trip(tmp_path, suffix, rng):
         tensors["bf16"] = rng.standard_normal(7).astype(ml_dtypes.bfloat16)
     path = tmp_path / f"weights{suffix}"
     write_tensors(path, tensors, {"made": "by hand"})
-    same(read_tensors(path), tensors)
+    assert_same(read_tensors(path), tensors)
     assert read_metadata(path) == ({"made": "by hand"} if suffix == ".safetensors" else {})
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
     (tmp_path / "another").touch()
     assert path.stat().st_mode == (tmp_path / "another").stat().st_mode
 
 
-def test_npz_of_numpy(tmp_path):
+def test_npz_files_of_numpy_are_read(tmp_path):
     tensors = {"a": np.asfortranarray(W), "b": W.astype(">f8"), "zeros": np.zeros(300)}
     np.savez_compressed(tmp_path / "a.npz", **tensors)
-    same(read_tensors(tmp_path / "a.npz"), tensors)
+    assert_same(read_tensors(tmp_path / "a.npz"), tensors)
 
 
-def test_the_content_decides_over_the_suffix(tmp_path):
+def test_the_content_takes_precedence_over_the_suffix(tmp_path):
     write_tensors(tmp_path / "a.safetensors", NET)
     (tmp_path / "a.safetensors").rename(tmp_path / "a.pth")
-    same(read_tensors(tmp_path / "a.pth"), NET)
+    assert_same(read_tensors(tmp_path / "a.pth"), NET)
 
 
 WRAPPED = {
@@ -107,22 +107,22 @@ WRAPPED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("wrapping", WRAPPED)
-def test_wrappings_and_prefixes(tmp_path, wrapping):
-    state, expected = WRAPPED[wrapping]
+@pytest.mark.parametrize("wrapper", WRAPPED)
+def test_wrappers_and_prefixes_are_removed(tmp_path, wrapper):
+    state, expected = WRAPPED[wrapper]
     counters = {k: np.asarray(v) for k, v in state.items() if isinstance(v, np.generic)}
     torch_file.write(tmp_path / "a.pth", {**state, **counters})
-    same(read_tensors(tmp_path / "a.pth"), expected)
+    assert_same(read_tensors(tmp_path / "a.pth"), expected)
 
 
-def test_flat_ema_prefix_in_safetensors(tmp_path):
+def test_an_ema_prefix_in_safetensors_is_preferred(tmp_path):
     flat = {f"params.{k}": v for k, v in NET.items()}
     flat |= {f"params_ema.{k}": v for k, v in EMA.items()}
     write_tensors(tmp_path / "a.safetensors", flat)
-    same(read_tensors(tmp_path / "a.safetensors"), EMA)
+    assert_same(read_tensors(tmp_path / "a.safetensors"), EMA)
 
 
-def test_the_real_files(shared_data):
+def test_published_files(shared_data):
     old = read_tensors(shared_data / "weights" / "RRDB_ESRGAN_x4.npz")
     assert len(old) == 702
     assert sum(tensor.size for tensor in old.values()) == 16_697_987
@@ -132,7 +132,7 @@ def test_the_real_files(shared_data):
 
 
 @pytest.mark.parametrize("name", ["a.onnx", "a", "a.pkl"])
-def test_unknown_suffix_lists_the_known(tmp_path, name):
+def test_an_unknown_suffix_is_refused(tmp_path, name):
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(InputError, match=r"\.pth, \.pt, \.ckpt, \.safetensors, \.npz"):
         read_tensors(tmp_path / name)
@@ -140,7 +140,7 @@ def test_unknown_suffix_lists_the_known(tmp_path, name):
         write_tensors(tmp_path / name, NET)
 
 
-def test_missing_folder_and_empty(tmp_path):
+def test_missing_files_folders_and_empty_files_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"absent\.pth: no such file"):
         read_tensors(tmp_path / "absent.pth")
     (tmp_path / "folder.pth").mkdir()
@@ -154,34 +154,34 @@ def test_missing_folder_and_empty(tmp_path):
             read_tensors(tmp_path / "a.pth")
 
 
-def test_several_networks_are_named(tmp_path):
+def test_several_networks_are_refused_without_a_key(tmp_path):
     torch_file.write(tmp_path / "a.pth", {"G": NET, "D": OLD})
     with pytest.raises(InputError, match="holds no tensors under names, but G, D: choose by --key"):
         read_tensors(tmp_path / "a.pth")
-    same(read_tensors(tmp_path / "a.pth", "D"), OLD)
+    assert_same(read_tensors(tmp_path / "a.pth", "D"), OLD)
 
 
-def test_a_key_is_looked_for_inside_what_is_around(tmp_path):
+def test_a_key_is_searched_inside_wrappers(tmp_path):
     flat = {f"net_d.{name}": tensor for name, tensor in NET.items()}
     flat |= {f"net_g.{name}": tensor for name, tensor in EMA.items()}
     torch_file.write(tmp_path / "a.ckpt", {"state_dict": flat, "epoch": 3})
-    same(read_tensors(tmp_path / "a.ckpt", "net_d"), NET)
-    same(read_tensors(tmp_path / "a.ckpt", "state_dict/net_d"), NET)
+    assert_same(read_tensors(tmp_path / "a.ckpt", "net_d"), NET)
+    assert_same(read_tensors(tmp_path / "a.ckpt", "state_dict/net_d"), NET)
     with pytest.raises(InputError, match="has no key net_x, but state_dict, epoch"):
         read_tensors(tmp_path / "a.ckpt", "net_x")
 
 
-def test_long_headers(tmp_path):
-    """A workflow of megabytes is welcome, one that is out of all proportion is not parsed."""
+def test_metadata_is_read_unless_it_is_far_too_long(tmp_path):
+    """Some programs store workflows of megabytes in it."""
     write_tensors(tmp_path / "a.safetensors", NET, {"workflow": "x" * 3_000_000})
-    same(read_tensors(tmp_path / "a.safetensors"), NET)
+    assert_same(read_tensors(tmp_path / "a.safetensors"), NET)
     write_tensors(tmp_path / "a.safetensors", NET, {"workflow": "x" * 6_000_000})
     with pytest.raises(InputError, match="far larger than tensors need"):
         read_tensors(tmp_path / "a.safetensors")
 
 
-def test_mappings_without_end(tmp_path):
-    """A mapping in itself, and one that is 50,000 deep."""
+def test_cyclic_and_very_deep_mappings_are_refused(tmp_path):
+    """A mapping that contains itself, and one that is 50,000 levels deep."""
     for description in (
         b"\x80\x02}q\x00X\x06\x00\x00\x00paramsh\x00s.",
         b"\x80\x02" + b"}K\x01" * 50_000 + b"}" + b"s" * 50_000 + b".",
@@ -193,7 +193,7 @@ def test_mappings_without_end(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", WEIGHT_SUFFIXES)
-def test_truncated_files(tmp_path, suffix):
+def test_truncated_files_are_refused(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     write_tensors(path, NET)
     content = path.read_bytes()
@@ -212,17 +212,17 @@ def npz(tmp_path, header: str, content: bytes):
     return read_tensors(tmp_path / "a.npz")
 
 
-def test_hostile_npz(tmp_path):
+def test_hostile_npz_files_are_refused(tmp_path):
     good = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }"
-    same(npz(tmp_path, good, W.tobytes()), {"a": W})
-    for header, said in {
+    assert_same(npz(tmp_path, good, W.tobytes()), {"a": W})
+    for header, message in {
         good.replace("(2, 3)", "(2, 4)"): "cannot reshape",
         good.replace("(2, 3)", f"({2**40},)"): "cannot reshape",
         good.replace("<f4", "|O"): "holds object, not numbers",
         good.replace("<f4", "|V2"): "not numbers",
         good.replace("(2, 3)", "__import__('os')"): "cannot be read",
     }.items():
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             npz(tmp_path, header, W.tobytes())
     with pytest.raises(InputError, match="unpack to over 100 times its size"):
         npz(tmp_path, good.replace("(2, 3)", f"({2**22},)"), bytes(2**24))
@@ -232,7 +232,7 @@ def test_hostile_npz(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
-def test_damaged_bytes(tmp_path, suffix, rng):
+def test_damaged_files_are_refused_or_read(tmp_path, suffix, rng):
     path = tmp_path / f"a{suffix}"
     write_tensors(path, NET)
     content = path.read_bytes()
@@ -248,7 +248,7 @@ def test_damaged_bytes(tmp_path, suffix, rng):
     assert refused > 50
 
 
-def test_differences_are_listed():
+def test_check_tensors_lists_all_differences():
     expected = {"a": (2, 3), "b": (3,), "c": (1,)}
     weight_file.check_tensors({"a": W, "b": W[0], "c": W[0, :1]}, expected, "x")
     tensors = {"a": W.T, "b": W[0].astype(np.int32), **{f"d{i}": W for i in range(9)}}

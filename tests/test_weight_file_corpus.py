@@ -1,4 +1,4 @@
-"""What fuzzing found worth keeping, read again: each is tensors or a sentence, nothing more."""
+"""Reads the files that fuzzing found: each is read or refused, without any other effect."""
 
 import zipfile
 from pathlib import Path
@@ -12,7 +12,7 @@ PARTS = 8
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-def test_corpus(tmp_path, part):
+def test_every_file_of_the_corpus_is_read_or_refused(tmp_path, part):
     path = tmp_path / "a.pth"
     with zipfile.ZipFile(ARCHIVE) as archive:
         names = archive.namelist()[part::PARTS]
@@ -26,20 +26,20 @@ def test_corpus(tmp_path, part):
                 raise
 
 
-def test_what_is_watched_is_noticed(tmp_path, monkeypatch):
-    """The watch itself can fail: code that runs, a file written, memory, time."""
+def test_read_watched_detects_code_writes_memory_and_time(tmp_path, monkeypatch):
+    """So `read_watched` is a check that can fail."""
     path = tmp_path / "a.pth"
     path.write_bytes(b"")
 
-    def reads_by(action):
+    def failure_of(action):
         monkeypatch.setattr("tests.watched.read_tensors", lambda _: action() or {})
         with pytest.raises(AssertionError) as error:
             read_watched(path)
         return str(error.value)
 
-    assert "exec" in reads_by(lambda: exec("1"))
-    assert "subprocess" in reads_by(lambda: __import__("subprocess").run(["true"]).args and None)
-    assert "to write" in reads_by(lambda: open("/dev/null", "w").close())
-    assert "bytes of memory" in reads_by(lambda: len(bytearray(2**26)) and None)
+    assert "exec" in failure_of(lambda: exec("1"))
+    assert "subprocess" in failure_of(lambda: __import__("subprocess").run(["true"]).args and None)
+    assert "to write" in failure_of(lambda: open("/dev/null", "w").close())
+    assert "bytes of memory" in failure_of(lambda: len(bytearray(2**26)) and None)
     monkeypatch.setattr("tests.watched.SECONDS", 0.0)
-    assert " s" in reads_by(lambda: None)
+    assert " s" in failure_of(lambda: None)

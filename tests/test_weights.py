@@ -1,6 +1,6 @@
-"""The weights of the package: found without network and cache, alike, and used where none is named.
+"""Tests of the packaged weights: used by default, without internet access or a cache.
 
-Nothing here depends on how good they are.
+They do not depend on the quality of the networks.
 """
 
 import configparser
@@ -34,10 +34,10 @@ PSNR, GAN = NAMES = ("lite-x4-psnr", "lite-x4-gan")
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch, tmp_path):
-    """Neither a network nor a folder for the cache."""
+    """Forbids network access, and a cache, whose folder is a file."""
 
     def refuse(*args, **kwargs):
-        raise AssertionError("the network is asked")
+        raise AssertionError("a socket is opened")
 
     (tmp_path / "file").touch()
     monkeypatch.setenv(zoo.CACHE_VARIABLE, str(tmp_path / "file"))
@@ -46,13 +46,13 @@ def offline(monkeypatch, tmp_path):
 
 
 def described(name):
-    """As an image's metadata name it."""
+    """Returns the description of a network in an image's metadata."""
     path = zoo.fetch(name)
     return f"{path.name} sha256:{sha256(path)[:16]}"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_names_lead_to_files_of_the_package(name, capsys):
+def test_names_resolve_to_files_of_the_package(name, capsys):
     path = zoo.resolve(name)
     assert path == ROOT / "esrgan_jax" / "weights" / f"{name.replace('-', '_')}.safetensors"
     assert path.stat().st_size == zoo.ZOO[name].size
@@ -63,12 +63,12 @@ def test_names_lead_to_files_of_the_package(name, capsys):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_files_are_what_the_converter_writes(name, tmp_path):
+def test_the_files_equal_the_converters_output(name, tmp_path):
     path = zoo.resolve(name)
     assert {tensor.dtype.name for tensor in read_tensors(path).values()} == {"float16"}
-    again = tmp_path / "again.safetensors"
-    convert_rrdb.main([str(path), str(again), "--dtype=float16"])
-    assert again.read_bytes() == path.read_bytes()
+    converted = tmp_path / "converted.safetensors"
+    convert_rrdb.main([str(path), str(converted), "--dtype=float16"])
+    assert converted.read_bytes() == path.read_bytes()
 
 
 def test_the_networks_are_those_of_the_config():
@@ -87,7 +87,7 @@ def test_the_networks_are_those_of_the_config():
         )
 
 
-def test_they_are_mixed_where_no_model_is_named():
+def test_they_are_blended_by_default():
     gan, psnr = load_generator(GAN)[1], load_generator(PSNR)[1]
     for options, alpha in (({}, ALPHA), ({"alpha": 0.25}, 0.25)):
         upscaler = Upscaler.load(**options)
@@ -97,8 +97,8 @@ def test_they_are_mixed_where_no_model_is_named():
     assert Upscaler.load(alpha=0).name == described(PSNR)
 
 
-def test_a_folder_of_their_name_is_not_taken_for_them(tmp_path):
-    """Whoever compares them calls the folders of the results so."""
+def test_a_folder_with_their_name_is_ignored(tmp_path):
+    """Users may give such names to folders of results."""
     for name in NAMES:
         (tmp_path / name).mkdir()
     assert f"{ROOT / 'esrgan_jax'}" in str(zoo.fetch(GAN))
@@ -108,7 +108,7 @@ def test_a_folder_of_their_name_is_not_taken_for_them(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["missing", "changed"])
-def test_missing_and_damaged_files_are_told(damage, tmp_path, monkeypatch):
+def test_missing_and_damaged_files_are_reported(damage, tmp_path, monkeypatch):
     monkeypatch.setattr(zoo, "PACKAGED", tmp_path)
     if damage == "changed":
         (tmp_path / zoo.ZOO[GAN].file).write_bytes(b"1234")
@@ -117,7 +117,7 @@ def test_missing_and_damaged_files_are_told(damage, tmp_path, monkeypatch):
             load()
 
 
-def test_texts_give_the_default_alpha():
+def test_the_docs_give_the_default_alpha():
     pages = ("upscaling.md", "converting.md")
     texts = {page: " ".join((ROOT / "docs" / page).read_text().split()) for page in pages}
     assert f"interpolated with alpha = {ALPHA} ([models.md]" in texts["upscaling.md"]
@@ -125,24 +125,24 @@ def test_texts_give_the_default_alpha():
     assert f"--psnr_model=lite-x4-psnr --alpha={ALPHA}" in texts["converting.md"]
 
 
-def test_the_terms_of_their_data_are_told(capsys):
+def test_the_terms_of_their_training_data_are_printed(capsys):
     zoo.main([GAN])
     assert "BSDS500, which is for non-commercial research" in capsys.readouterr().out
 
 
-def test_a_chain_may_begin_with_them():
+def test_a_chain_can_begin_with_them():
     chain = Upscaler.load([None, PSNR], alpha=1)
     assert (chain.scale, chain.name) == (16, f"{described(GAN)} > {described(PSNR)}")
 
 
-def test_they_are_evaluated_where_no_model_is_named():
+def test_they_are_evaluated_by_default():
     for alpha, label in ((None, f"lite-x4, alpha {ALPHA}"), (0.5, "lite-x4, alpha 0.5")):
         ((name, upscaler),) = load_contestants([], alpha=alpha).items()
         assert name == label
         assert upscaler.name == Upscaler.load(alpha=alpha).name
 
 
-def test_the_app_begins_with_them():
+def test_the_page_offers_them_first():
     networks = Networks([])
     assert networks.choices({})[:2] == [
         (f"{GAN} (clean photos, GAN, x4)", GAN),
@@ -153,7 +153,7 @@ def test_the_app_begins_with_them():
     assert make_upscaler(gan, psnr, ALPHA).name == Upscaler.load().name
 
 
-def test_training_starts_from_them(tmp_path):
+def test_training_can_start_from_them(tmp_path):
     config = lite_x4.get_config()
     config.psnr.init_from = PSNR
     variables = initial_generator(config, psnr_stage(config, create_mesh()), epath.Path(tmp_path))

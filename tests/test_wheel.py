@@ -1,4 +1,4 @@
-"""The wheel, installed outside the repository: all commands work without a clone."""
+"""Tests that the commands work from an installed wheel, without a clone."""
 
 import os
 import shutil
@@ -18,9 +18,9 @@ BUILD = "from setuptools import build_meta; print(build_meta.build_wheel('..'))"
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """Runs `esrgan-jax` from an installed wheel in an empty folder; returns what it did."""
+    """A function that runs `esrgan-jax` of an installed wheel in an empty folder."""
     folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"  # setuptools writes into the folder that it builds from
+    source = folder / "source"  # a copy, because setuptools writes into it
     for name in ("esrgan_jax", "configs", "tools"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
@@ -43,33 +43,33 @@ def installed(tmp_path_factory):
     return run
 
 
-def test_every_command_is_listed_and_tells_its_name(installed):
+def test_every_command_is_listed_and_help_shows_its_name(installed):
     listed = installed("--help").stdout
     assert all(f"\n  {name} " in listed for name in COMMANDS)
     for name in ("upscale", "export", "models"):
         assert installed(name, "--help").stdout.startswith(f"usage: esrgan-jax {name} ")
 
 
-def test_a_misspelt_command(installed):
+def test_a_misspelt_command_is_refused_with_a_suggestion(installed):
     done = installed("upscal")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: there is no command upscal. Did you mean upscale?\n"
 
 
-def test_the_networks_of_the_package_are_there(installed, rng):
+def test_the_packaged_networks_are_installed(installed, rng):
     write_image(installed.folder / "lr.png", rng.integers(0, 256, (8, 6, 3), dtype=np.uint8))
     done = installed("upscale", "lr.png", "--output=sr.png")
     assert done.returncode == 0, done.stderr
     assert read_image(installed.folder / "sr.png").shape == (32, 24, 3)
 
 
-def test_the_tools_are_there(installed):
+def test_the_tools_are_installed(installed):
     done = installed("convert-generator", "lite-x4-psnr", "lite.npz")
     assert (done.returncode, done.stderr) == (0, "")
     assert (installed.folder / "lite.npz").is_file()
 
 
-def test_the_configs_are_there_and_import_each_other(installed):
+def test_the_configs_are_installed_and_import_each_other(installed):
     flags = ("--workdir=w", "--config.data.train=no", "--config.gan.perceptual_weight=0")
     done = installed("train", "--config=configs/lite_x4.py", *flags)
     assert (done.returncode, done.stderr[:18]) == (2, "error: no: no such")

@@ -1,4 +1,4 @@
-"""XMP and EXIF that speak of pixels, of regions and of what a result does not have."""
+"""Tests of scaling, rotating and removing properties of XMP and EXIF."""
 
 import io
 import re
@@ -50,7 +50,7 @@ def xmp(attributes: str, inside: str = "") -> bytes:
 
 
 def values(data: bytes, *names: str) -> list[str]:
-    """What is said of each name, as an attribute or an element."""
+    """Returns the value of each name, an attribute or an element; "" if it is missing."""
     found = [re.search(f'{name}(?:="|>)([^"<]*)'.encode(), data) for name in names]
     return [match[1].decode() if match else "" for match in found]
 
@@ -75,7 +75,7 @@ def file_with(xmp: bytes, kind: str = "jpeg", exif: bytes = b"") -> bytes:
 @pytest.mark.kept("pixels")
 @pytest.mark.parametrize("written", ["attributes", "elements"])
 @pytest.mark.parametrize("target", ["b.jpg", "b.png", "b.webp", "b.tif", "b.avif"])
-def test_a_panorama_grows(outcome, written, target):
+def test_sizes_of_a_panorama_are_scaled(outcome, written, target):
     if written == "attributes":
         data = xmp(" ".join(f'GPano:{name}="{value}"' for name, value in PANORAMA.items()))
     else:
@@ -110,18 +110,18 @@ def test_a_panorama_grows(outcome, written, target):
         ("crs:CropWidth", "0.5", "0.5"),
     ],
 )
-def test_each_property_as_it_is_meant(name, before, after):
+def test_properties_are_scaled_by_their_meaning(name, before, after):
     data = xmp(f'{name}="{before}"')
     scaled = scaled_xmp(data, (40, 60), (2, 2.5))
     assert values(scaled, name) == [after]
     if before == after:
-        assert scaled == data  # to the byte
+        assert scaled == data  # unchanged
     else:
         assert b'<?xpacket begin="\xef\xbb\xbf"' in scaled
         assert scaled.endswith(b'<?xpacket end="w"?>')
 
 
-def test_a_crop_in_pixels():
+def test_a_crop_in_pixels_is_scaled():
     data = xmp('crs:CropUnit="0" crs:CropWidth="1000" crs:CropHeight="10"')
     scaled = scaled_xmp(data, (1, 1), (2, 3))
     assert values(scaled, "crs:CropWidth", "crs:CropHeight") == ["2000", "30"]
@@ -136,7 +136,7 @@ REGIONS = """<mwg-rs:Regions rdf:parseType="Resource">
 AREA = ("stArea:x", "stArea:y", "stArea:w", "stArea:h", "stDim:w", "stDim:h")
 
 
-def test_regions_grow_and_turn():
+def test_regions_are_scaled_and_rotated():
     data = xmp("", REGIONS)
     scaled = scaled_xmp(data, (8000, 6000), (2, 2))
     assert values(scaled, *AREA) == ["0.25", "0.75", "0.1", "0.2", "8000", "6000"]
@@ -158,8 +158,8 @@ def corners(data: bytes) -> list[tuple[bytes, bytes]]:
     return re.findall(rb'rbX="([\d.]+)" Iptc4xmpExt:rbY="([\d.]+)"', data)
 
 
-def test_regions_of_iptc_follow():
-    """Their corners do not say themselves in what they are counted."""
+def test_regions_of_iptc_are_scaled_and_rotated():
+    """The unit of their corners is given by the boundary around them."""
     vertices = "".join(
         f'<rdf:li Iptc4xmpExt:rbX="{x}" Iptc4xmpExt:rbY="{y}"/>' for x, y in ((10, 20), (30, 20))
     )
@@ -170,13 +170,13 @@ def test_regions_of_iptc_follow():
     )
     scaled = scaled_xmp(xmp("", inside), (200, 120), (2, 3))
     assert corners(scaled) == [(b"20", b"60"), (b"60", b"60")]
-    lay = upright_xmp(xmp("", inside), 6, (100, 40))  # a quarter turn with the clock
-    assert corners(lay) == [(b"20", b"10"), (b"20", b"30")]
+    rotated = upright_xmp(xmp("", inside), 6, (100, 40))  # a quarter turn clockwise
+    assert corners(rotated) == [(b"20", b"10"), (b"20", b"30")]
     names = [f"Iptc4xmpExt:{name}" for name in ("rbX", "rbY", "rbW", "rbH")]
     numbers = zip(names, ("0.2", "0.1", "0.3", "0.4"), strict=True)
     box = " ".join(f'{name}="{number}"' for name, number in numbers)
-    lay = upright_xmp(xmp(f'Iptc4xmpExt:rbUnit="relative" {box}'), 6, (100, 40))
-    assert values(lay, *names) == ["0.5", "0.2", "0.4", "0.3"]
+    rotated = upright_xmp(xmp(f'Iptc4xmpExt:rbUnit="relative" {box}'), 6, (100, 40))
+    assert values(rotated, *names) == ["0.5", "0.2", "0.4", "0.3"]
     names[2:] = ["Iptc4xmpExt:rbRx"]
     numbers = zip(names, ("0.2", "0.1", "0.1"), strict=True)
     circle = " ".join(f'{name}="{number}"' for name, number in numbers)
@@ -186,7 +186,7 @@ def test_regions_of_iptc_follow():
 @pytest.mark.kept("rating")
 @pytest.mark.parametrize("target", ["b.jpg", "b.png", "b.webp", "b.avif", "b.tif"])
 @pytest.mark.parametrize("about", ["", 'dc:creator="Ada"', 'xmp:Rating="2"'])
-def test_the_stars_of_exif(outcome, about, target):
+def test_the_rating_of_exif_is_kept_as_xmp(outcome, about, target):
     exif = Image.Exif()
     exif[18246], exif[271] = 4, "Maker"
     own = xmp(about) if about else b""
@@ -197,8 +197,8 @@ def test_the_stars_of_exif(outcome, about, target):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_places_turn_as_images_do(orientation):
-    """Against Pillow: the brightest pixel is where the place says."""
+def test_points_are_rotated_as_images_are(orientation):
+    """The brightest pixel of the image that Pillow wrote is at the rotated point."""
     array = np.zeros((30, 50), np.uint8)
     array[21, 10] = 255
     exif = Image.Exif()
@@ -213,7 +213,7 @@ def test_places_turn_as_images_do(orientation):
 
 @pytest.mark.kept("regions")
 @pytest.mark.parametrize("target", ["b.jpg", "b.webp"])
-def test_faces_of_a_image_that_lay(outcome, target):
+def test_regions_of_a_rotated_image_are_rotated(outcome, target):
     exif = Image.Exif()
     exif[0x112] = 6
     exif.get_ifd(0x8769)[37396] = (5, 18, 4, 2)  # in an image of 20x24
@@ -228,7 +228,7 @@ def test_faces_of_a_image_that_lay(outcome, target):
         assert image.getexif().get_ifd(0x8769)[37396] == (12, 10, 4, 8)
 
 
-def test_what_the_result_does_not_have_is_not_claimed():
+def test_properties_of_parts_that_are_dropped_are_removed():
     data = xmp('dc:creator="Ada" xmpNote:HasExtendedXMP="0123" GDepth:Format="RangeLinear"')
     left = without_other_parts(data)
     assert b'dc:creator="Ada"' in left
@@ -240,7 +240,7 @@ def test_what_the_result_does_not_have_is_not_claimed():
     assert without_other_parts(xmp('dc:creator="Ada"')) == xmp('dc:creator="Ada"')
 
 
-def test_other_images_described_within_stay():
+def test_properties_of_other_images_are_not_scaled():
     pantry = '<xmpMM:Pantry><rdf:Bag><rdf:li tiff:ImageWidth="77"/></rdf:Bag></xmpMM:Pantry>'
     data = xmp('exif:PixelXDimension="20"', pantry)
     scaled = scaled_xmp(data, (40, 48), (2, 2))
@@ -251,14 +251,14 @@ def test_other_images_described_within_stay():
     "data",
     [b"", b"\0", b"no XML", b"<a>", b"<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>", b"<a b:c='1'/>"],
 )
-def test_damaged_xmp_is_left_as_it_is(data):
+def test_damaged_xmp_is_not_changed(data):
     assert scaled_xmp(data, (2, 2), (2, 2)) == data
     assert upright_xmp(data, 6, (2, 2)) == data
     assert without_other_parts(data) == data
 
 
 def exif_block(order: str = "<") -> bytes:
-    """Make, a note of the maker's of 12 bytes, a subject's area and the sensor's resolution."""
+    """Encodes EXIF with the make, a maker note, a subject area and the sensor's resolution."""
     detail = [(37396, 3, 3, struct.pack(order + "3H", 5, 18, 4)), (37500, 7, 12, b"maker's note")]
     detail += [(41486, 5, 1, struct.pack(order + "II", 5184000, 886))]
     head = (b"II" if order == "<" else b"MM") + struct.pack(order + "HI", 42, 8)
@@ -275,7 +275,7 @@ def exif_block(order: str = "<") -> bytes:
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_exif_grows_turns_and_is_added_to(order):
+def test_exif_is_scaled_rotated_and_extended(order):
     block = exif_block(order)
 
     def read(data: bytes):
@@ -294,7 +294,7 @@ def test_exif_grows_turns_and_is_added_to(order):
     for data in (
         scaled_exif(block, (40, 72), (2, 3)),
         added,
-    ):  # maker's notes point at places in the block
+    ):  # maker notes contain offsets in the block
         assert data.index(b"maker's note") == block.index(b"maker's note")
         assert read(data)[1][37500] == b"maker's note"
     fresh, _ = read(edited_exif(b"", {271: Field(2, b"Ada\0")}, {}))
@@ -326,12 +326,12 @@ def test_sizes_in_exif_are_those_of_the_result(outcome, target):
 
 @pytest.mark.parametrize("target", ["b.jpg", "b.png", "b.webp", "b.avif", "b.tif"])
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_the_thumbnail_of_exif_is_left_out(enlarged, target, order):
+def test_the_thumbnail_of_exif_is_removed(enlarged, target, order):
     small = io.BytesIO()
     Image.new("RGB", (8, 6)).save(small, "jpeg")
     small = small.getvalue()
     block = bytearray(exif_block(order).removeprefix(b"Exif\0\0"))
-    struct.pack_into(order + "I", block, 8 + 2 + 2 * 12, len(block))  # behind the first directory
+    struct.pack_into(order + "I", block, 8 + 2 + 2 * 12, len(block))  # after the first directory
     start = len(block) + 2 + 3 * 12 + 4
     block += struct.pack(order + "H", 3) + struct.pack(order + "HHIHH", 259, 3, 1, 6, 0)
     block += struct.pack(order + "HHII", 513, 4, 1, start)
@@ -343,4 +343,4 @@ def test_the_thumbnail_of_exif_is_left_out(enlarged, target, order):
     assert result.path.read_bytes().count(b"\xff\xd8\xff") == (target == "b.jpg")
     with Image.open(result.path) as image:
         assert image.getexif()[271] == "Ada"
-        assert image.getexif().get_ifd(1) == {}  # that of the thumbnail
+        assert image.getexif().get_ifd(1) == {}  # the thumbnail's directory

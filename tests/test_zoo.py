@@ -1,4 +1,4 @@
-"""The zoo against a server on this machine: what goes right, and every way it goes wrong."""
+"""Tests of the zoo with a local server: downloads, failures, names and the table."""
 
 import hashlib
 import io
@@ -29,7 +29,7 @@ METRICS = ["alexnet", "lpips-alex", "niqe"]
 
 
 class Server(ThreadingHTTPServer):
-    """Serves one file at every path; the path's last part says what goes wrong."""
+    """Serves one file at every path; the path's last part chooses a failure."""
 
     daemon_threads = True
 
@@ -40,8 +40,8 @@ class Server(ThreadingHTTPServer):
         self.thread = threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True)
         self.thread.start()
 
-    def url(self, trouble="none"):
-        return f"http://127.0.0.1:{self.server_address[1]}/{trouble}"
+    def url(self, failure="none"):
+        return f"http://127.0.0.1:{self.server_address[1]}/{failure}"
 
     def stop(self):
         self.closing.set()
@@ -53,20 +53,20 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self):
-        server, trouble = self.server, self.path.rpartition("/")[2]
+        server, failure = self.server, self.path.rpartition("/")[2]
         server.requests += 1
         server.gate()
-        if trouble == "missing":
+        if failure == "missing":
             self.send_error(404)
             return
-        body = b"\n<!DOCTYPE html><html>Too large to scan" if trouble == "page" else server.content
+        body = b"\n<!DOCTYPE html><html>Too large to scan" if failure == "page" else server.content
         self.send_response(200)
-        if trouble != "unannounced":
-            self.send_header("Content-Length", str(len(body) + 1000 * (trouble == "broken")))
+        if failure != "unannounced":
+            self.send_header("Content-Length", str(len(body) + 1000 * (failure == "broken")))
         self.end_headers()
         half = len(body) // 2
         self.wfile.write(body[:half])
-        if trouble == "stalled":
+        if failure == "stalled":
             server.closing.wait(5)
             return
         self.wfile.write(body[half:])
@@ -92,23 +92,23 @@ def server(cache):
 
 @pytest.fixture
 def publish(monkeypatch):
-    """Makes a name of the zoo lead to a server, with the hash of what it serves."""
+    """A function that replaces the URL and hash of a name by those of a server's file."""
 
-    def publish(server, name="esrgan-x4", trouble="none", **fields):
+    def publish(server, name="esrgan-x4", failure="none", **fields):
         sha256 = hashlib.sha256(server.content).hexdigest()
-        given = {"url": server.url(trouble), "sha256": sha256, "file": f"{name}.pth", **fields}
+        given = {"url": server.url(failure), "sha256": sha256, "file": f"{name}.pth", **fields}
         monkeypatch.setitem(zoo.ZOO, name, zoo.ZOO[name]._replace(**given))
         return given["url"]
 
     return publish
 
 
-def left_in(cache):
+def files_in(cache):
     return sorted(str(path.relative_to(cache)) for path in cache.rglob("*"))
 
 
-def fails(cache, url, reason):
-    """The one sentence of a failed download, checked: where from, why, and where to by hand."""
+def failed_fetch(cache, url, reason):
+    """Checks and returns the message of a failed download, which has the URL, reason and path."""
     with pytest.raises(RunError) as failure:
         zoo.fetch("esrgan-x4")
     message = str(failure.value)
@@ -119,18 +119,18 @@ def fails(cache, url, reason):
     return message
 
 
-# What goes right.
+# Downloads.
 
 
-def test_downloaded_once_and_then_used_without_the_network(server, cache, publish, capsys):
+def test_a_file_is_downloaded_once_and_then_used_offline(server, cache, publish, capsys):
     url = publish(server)
     path = zoo.fetch("esrgan-x4")
     assert path == cache / "esrgan-x4.pth"
     assert path.read_bytes() == CONTENT
-    assert left_in(cache) == ["esrgan-x4.pth"]
+    assert files_in(cache) == ["esrgan-x4.pth"]
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == f"esrgan-x4: downloading {url} to {path}"
-    assert lines[1].startswith("esrgan-x4: 0/0 megabytes, ")  # the end of the progress
+    assert lines[1].startswith("esrgan-x4: 0/0 megabytes, ")  # the last progress line
     assert lines[2:] == ["esrgan-x4: sha256 verified, licence Apache-2.0"]
 
     server.stop()
@@ -139,7 +139,7 @@ def test_downloaded_once_and_then_used_without_the_network(server, cache, publis
     assert capsys.readouterr().err == ""
 
 
-def test_others_may_read_the_file_as_the_umask_says(server, cache, publish):
+def test_downloaded_files_follow_the_umask(server, cache, publish):
     publish(server)
     umask = os.umask(0o022)
     try:
@@ -148,7 +148,7 @@ def test_others_may_read_the_file_as_the_umask_says(server, cache, publish):
         os.umask(umask)
 
 
-def test_a_published_prefix_is_checked_and_said_to_be_no_more(server, cache, publish, capsys):
+def test_a_published_prefix_of_the_hash_is_checked_and_reported(server, cache, publish, capsys):
     digest = hashlib.sha256(CONTENT).hexdigest()
     publish(server, sha256=digest[:8])
     assert zoo.fetch("esrgan-x4").read_bytes() == CONTENT
@@ -158,11 +158,11 @@ def test_a_published_prefix_is_checked_and_said_to_be_no_more(server, cache, pub
     zoo.weights_path("esrgan-x4").unlink()
     wrong = digest[:7] + ("0" if digest[7] != "0" else "1")
     url = publish(server, sha256=wrong)
-    fails(cache, url, f"sent another file .*sha256 {digest}, expected {wrong}")
-    assert left_in(cache) == []
+    failed_fetch(cache, url, f"sent another file .*sha256 {digest}, expected {wrong}")
+    assert files_in(cache) == []
 
 
-def test_a_file_put_there_by_hand_is_as_good(cache, server, publish):
+def test_a_file_put_into_the_cache_by_hand_is_used(cache, server, publish):
     publish(server)
     server.stop()
     cache.mkdir()
@@ -173,7 +173,7 @@ def test_a_file_put_there_by_hand_is_as_good(cache, server, publish):
 def test_a_changed_file_is_downloaded_again_with_a_note(cache, server, publish, capsys):
     publish(server)
     path = zoo.fetch("esrgan-x4")
-    path.write_bytes(CONTENT[:-1] + b"x")  # of the same size
+    path.write_bytes(CONTENT[:-1] + b"x")  # with the same size
     capsys.readouterr()
     assert zoo.fetch("esrgan-x4").read_bytes() == CONTENT
     assert server.requests == 2
@@ -182,7 +182,7 @@ def test_a_changed_file_is_downloaded_again_with_a_note(cache, server, publish, 
     assert note.endswith("downloaded again")
 
 
-def test_the_repacked_file_does_as_well(cache, server, publish, capsys):
+def test_a_repacked_file_is_used_if_its_hash_matches(cache, server, publish, capsys):
     tensors = b"the same tensors"
     repacked = ("repacked.npz", hashlib.sha256(tensors).hexdigest())
     publish(server, "alexnet", repacked=repacked)
@@ -204,15 +204,15 @@ def test_the_repacked_file_does_as_well(cache, server, publish, capsys):
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_the_files_of_the_metrics_without_internet(shared_data, monkeypatch, name):
+def test_files_of_metrics_are_found_offline(shared_data, monkeypatch, name):
     monkeypatch.setenv(zoo.CACHE_VARIABLE, str(shared_data / "metrics"))
     monkeypatch.setattr(zoo, "download", None)
     assert zoo.fetch(name).parent == shared_data / "metrics"
 
 
-def test_two_downloads_at_once(cache, server, publish):
+def test_simultaneous_downloads_do_not_disturb_each_other(cache, server, publish):
     publish(server)
-    server.gate = threading.Barrier(2, timeout=5).wait  # neither is served before both have asked
+    server.gate = threading.Barrier(2, timeout=5).wait  # serves none before both have asked
     paths = []
     threads = [threading.Thread(target=lambda: paths.append(zoo.fetch("esrgan-x4"))) for _ in "ab"]
     for thread in threads:
@@ -222,10 +222,10 @@ def test_two_downloads_at_once(cache, server, publish):
     assert paths == [cache / "esrgan-x4.pth"] * 2
     assert server.requests == 2
     assert paths[0].read_bytes() == CONTENT
-    assert left_in(cache) == ["esrgan-x4.pth"]
+    assert files_in(cache) == ["esrgan-x4.pth"]
 
 
-def test_the_cache_is_the_users_unless_the_variable_says_otherwise(monkeypatch, tmp_path):
+def test_the_cache_folder_is_the_users_or_that_of_the_variable(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv(zoo.CACHE_VARIABLE, raising=False)
     assert zoo.cache_folder().name == "esrgan_jax"
@@ -237,18 +237,20 @@ def test_the_cache_is_the_users_unless_the_variable_says_otherwise(monkeypatch, 
 # Progress.
 
 
-@pytest.mark.parametrize("trouble", ["none", "unannounced"])
-def test_lines_where_there_is_no_terminal(cache, server, publish, monkeypatch, capsys, trouble):
+@pytest.mark.parametrize("failure", ["none", "unannounced"])
+def test_progress_is_printed_as_lines_without_a_terminal(
+    cache, server, publish, monkeypatch, capsys, failure
+):
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
     monkeypatch.setattr(download, "MEGABYTE", 1024)
-    publish(server, trouble=trouble, size=5120)
+    publish(server, failure=failure, size=5120)
     zoo.fetch("esrgan-x4")
     counts = re.findall(r"esrgan-x4: (\d/\d) megabytes, \d", capsys.readouterr().err)
     assert counts[:5] == ["1/5", "2/5", "3/5", "4/5", "5/5"]
     assert set(counts[5:]) == {"5/5"}
 
 
-def test_a_bar_on_a_terminal(cache, server, publish, monkeypatch):
+def test_progress_is_shown_as_a_bar_on_a_terminal(cache, server, publish, monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self):
             return True
@@ -263,11 +265,11 @@ def test_a_bar_on_a_terminal(cache, server, publish, monkeypatch):
     assert "5/5 [" in last
 
 
-# What goes wrong.
+# Failures.
 
 
 @pytest.mark.parametrize(
-    ("trouble", "reason"),
+    ("failure", "reason"),
     [
         ("broken", "could not be downloaded: the connection broke before the end of the file"),
         ("missing", "could not be downloaded: the server answered 404 Not Found"),
@@ -275,60 +277,60 @@ def test_a_bar_on_a_terminal(cache, server, publish, monkeypatch):
         ("page", "sent a web page instead of the file, so open it in a browser"),
     ],
 )
-def test_failed_downloads_leave_nothing(cache, server, publish, monkeypatch, trouble, reason):
+def test_a_failed_download_leaves_no_file(cache, server, publish, monkeypatch, failure, reason):
     monkeypatch.setattr(download, "TIMEOUT", 0.2)
-    fails(cache, publish(server, trouble=trouble), reason)
-    assert left_in(cache) == []
+    failed_fetch(cache, publish(server, failure=failure), reason)
+    assert files_in(cache) == []
 
 
-def test_a_server_that_takes_no_connections(cache, server, publish):
+def test_a_refused_connection_is_reported(cache, server, publish):
     url = publish(server)
     server.stop()
-    fails(cache, url, r"could not be downloaded: no connection \(Connection refused\)")
-    assert left_in(cache) == []
+    failed_fetch(cache, url, r"could not be downloaded: no connection \(Connection refused\)")
+    assert files_in(cache) == []
 
 
-def test_a_host_that_has_no_address(cache, server, publish, monkeypatch):
+def test_an_unknown_host_is_reported(cache, server, publish, monkeypatch):
     def unknown(*args, **kwargs):
         raise OSError(-2, "Name or service not known")
 
     url = publish(server)
     monkeypatch.setattr("socket.getaddrinfo", unknown)
-    fails(cache, url, r"no connection \(Name or service not known\)")
+    failed_fetch(cache, url, r"no connection \(Name or service not known\)")
 
 
-def test_another_file_than_the_published_one(cache, server, publish):
+def test_a_file_with_another_hash_is_refused(cache, server, publish):
     expected = hashlib.sha256(b"another").hexdigest()
-    message = fails(cache, publish(server, sha256=expected), "sent another file")
+    message = failed_fetch(cache, publish(server, sha256=expected), "sent another file")
     assert f"5,120 bytes of sha256 {hashlib.sha256(CONTENT).hexdigest()}" in message
     assert f"expected {expected})" in message
-    assert left_in(cache) == []
+    assert files_in(cache) == []
 
 
-def test_a_changed_file_without_the_network_stays(cache, server, publish, capsys):
+def test_a_changed_file_is_kept_if_the_download_fails(cache, server, publish, capsys):
     url = publish(server)
     server.stop()
     cache.mkdir()
     (cache / "esrgan-x4.pth").write_bytes(b"mine")
-    fails(cache, url, "no connection")
+    failed_fetch(cache, url, "no connection")
     assert "is not esrgan-x4 as published" in capsys.readouterr().err
-    assert left_in(cache) == ["esrgan-x4.pth"]
+    assert files_in(cache) == ["esrgan-x4.pth"]
     assert (cache / "esrgan-x4.pth").read_bytes() == b"mine"
 
 
-def test_an_interrupt_leaves_nothing(cache, server, publish, monkeypatch):
+def test_an_interrupted_download_leaves_no_file(cache, server, publish, monkeypatch):
     def interrupt(self, count):
-        assert left_in(cache)[1:]  # a file is being written
+        assert files_in(cache)[1:]  # a file is being written
         raise KeyboardInterrupt
 
     publish(server)
     monkeypatch.setattr(download._Bar, "update", interrupt)
     with pytest.raises(KeyboardInterrupt):
         zoo.fetch("esrgan-x4")
-    assert left_in(cache) == []
+    assert files_in(cache) == []
 
 
-def test_a_cache_that_cannot_be_written(cache, server, publish, monkeypatch, tmp_path):
+def test_a_cache_that_cannot_be_written_is_reported(cache, server, publish, monkeypatch, tmp_path):
     publish(server)
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv(zoo.CACHE_VARIABLE, str(tmp_path / "file" / "below"))
@@ -337,17 +339,17 @@ def test_a_cache_that_cannot_be_written(cache, server, publish, monkeypatch, tmp
     assert server.requests == 0
 
 
-def test_a_folder_in_the_place_of_the_file(cache, server, publish):
+def test_a_folder_in_place_of_the_file_is_reported(cache, server, publish):
     publish(server)
     (cache / "esrgan-x4.pth").mkdir(parents=True)
     with pytest.raises(RunError, match=r"esrgan-x4\.pth: the cache cannot be used: Is a directory"):
         zoo.fetch("esrgan-x4")
 
 
-# Names where a model is wanted.
+# Names in place of paths.
 
 
-def test_load_generator_and_blends_by_name(cache, publish, random_generator, rng, tmp_path):
+def test_generators_are_loaded_and_blended_by_name(cache, publish, random_generator, rng, tmp_path):
     fields, params, _ = random_generator(rng)
     trees = {"esrgan-x4": params, "esrgan-psnr-x4": jax.tree.map(lambda leaf: leaf / 2, params)}
     for name, params in trees.items():
@@ -364,7 +366,7 @@ def test_load_generator_and_blends_by_name(cache, publish, random_generator, rng
     jax.tree.map(np.testing.assert_array_equal, blend["params"], expected)
 
 
-def test_a_path_that_exists_wins(cache, monkeypatch, tmp_path):
+def test_an_existing_path_takes_precedence_over_a_name(cache, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     Path("esrgan-x4").mkdir()
     assert zoo.resolve("esrgan-x4") == Path("esrgan-x4")
@@ -373,7 +375,7 @@ def test_a_path_that_exists_wins(cache, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("written", "meant"),
+    ("name", "suggestion"),
     [
         ("esrgan_x4", "esrgan-x4"),
         ("RealESRGAN_x4plus.pth", "realesrgan-x4plus"),
@@ -383,17 +385,17 @@ def test_a_path_that_exists_wins(cache, monkeypatch, tmp_path):
         ("photo.png", None),
     ],
 )
-def test_a_name_that_is_nothing(cache, written, meant):
+def test_an_unknown_name_is_refused_with_a_suggestion(cache, name, suggestion):
     with pytest.raises(InputError) as failure:
-        load_generator(written)
+        load_generator(name)
     message = str(failure.value)
-    assert message.startswith(f"{written}: no such file or directory, expected a generator: ")
+    assert message.startswith(f"{name}: no such file or directory, expected a generator: ")
     listed = message.partition("name of the zoo: ")[2].partition(". Did you mean")[0]
     assert listed.split(", ") == GENERATORS
-    assert message.partition(" Did you mean ")[2] == (f"{meant}?" if meant else "")
+    assert message.partition(" Did you mean ")[2] == (f"{suggestion}?" if suggestion else "")
 
 
-def test_weights_of_another_kind(cache):
+def test_weights_of_another_kind_are_refused(cache):
     with pytest.raises(InputError, match=r"vgg19: is a VGG .*, expected a generator: .*esrgan-x4"):
         load_generator("vgg19")
     with pytest.raises(InputError, match=r"esrgan-x4: is a generator, expected a VGG .* vgg19"):
@@ -404,7 +406,7 @@ def test_weights_of_another_kind(cache):
         zoo.resolve("vgg-19", "vgg")
 
 
-def test_a_vgg_by_name(cache, server, publish):
+def test_a_vgg_network_is_found_by_name(cache, server, publish):
     publish(server, "vgg19")
     assert zoo.resolve("vgg19", "vgg").read_bytes() == CONTENT
 
@@ -412,7 +414,7 @@ def test_a_vgg_by_name(cache, server, publish):
 # The command and the table.
 
 
-def test_the_command_fetches(cache, server, publish, capsys):
+def test_the_command_downloads_and_prints_the_path(cache, server, publish, capsys):
     publish(server)
     zoo.main(["esrgan-x4"])
     lines = capsys.readouterr().out.splitlines()
@@ -421,14 +423,14 @@ def test_the_command_fetches(cache, server, publish, capsys):
     assert lines[2].endswith("arXiv:1809.00219")
 
 
-def test_no_name_is_wrong_before_any_is_fetched(cache, server, publish):
+def test_all_names_are_checked_before_a_download(cache, server, publish):
     publish(server)
     with pytest.raises(InputError, match=r"esrgan-x5: is not in the zoo, .* mean esrgan-x4\?"):
         zoo.main(["esrgan-x4", "esrgan-x5"])
     assert server.requests == 0
 
 
-def test_the_list_on_the_command_line(cache):
+def test_the_command_lists_the_zoo(cache):
     cache.mkdir()
     (cache / "BSRGAN.pth").write_bytes(b"")
     done = subprocess.run(
@@ -445,7 +447,7 @@ def test_the_list_on_the_command_line(cache):
     assert str(cache) in lines[-1]
 
 
-def test_importing_it_loads_nothing_of_the_network():
+def test_importing_the_zoo_loads_no_large_libraries():
     code = (
         "import sys, esrgan_jax.interop.zoo; "
         "sys.exit(str({'pooch', 'requests', 'jax', 'numpy'} & {*sys.modules} or ''))"
@@ -470,21 +472,21 @@ def test_every_entry_is_well_formed(cache, name):
     if weights.repacked:
         assert re.fullmatch(r"[0-9a-f]{64}", weights.repacked[1])
     assert zoo.weights_path(name).parent == cache
-    # float32, and the container around the numbers is small
+    # The weights are float32, and the container adds little.
     assert weights.size == 0 or 0 <= weights.size - 4 * weights.parameters < 300_000
-    # A name with the first digits of the hash in it agrees with the hash.
+    # A file name that contains the first digits of the hash agrees with it.
     published = re.search(r"-([0-9a-f]{8})\.pth$", zoo.weights_path(name).name)
     assert published is None or weights.sha256.startswith(published[1])
 
 
-def test_no_two_share_a_file(cache):
+def test_no_two_names_share_a_file(cache):
     published = [(zoo.weights_path(name).name, w.sha256) for name, w in zoo.ZOO.items() if w.url]
     repacked = [weights.repacked for weights in zoo.ZOO.values() if weights.repacked]
     for column in zip(*published, *repacked, strict=True):
         assert len(set(column)) == len(column)
 
 
-def test_no_metric_is_offered_as_a_model(cache):
+def test_metrics_are_not_offered_as_models(cache):
     assert [name for name, weights in zoo.ZOO.items() if weights.kind == "metric"] == METRICS
     offered = [model for _, model in Networks([]).choices({})]
     assert not set(offered) & {*METRICS, "vgg19"}
