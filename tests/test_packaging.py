@@ -30,14 +30,14 @@ def _constraints() -> dict[str, list[Requirement]]:
 
 def test_constraints_satisfy_the_requirements_on_every_python():
     constraints = _constraints()
-    for wanted in _requirements():
-        pinned = constraints[canonicalize_name(wanted.name)]
+    for requirement in _requirements():
+        pinned = constraints[canonicalize_name(requirement.name)]
         for python in ("3.11", "3.12", "3.13"):
             environment = {"python_version": python}
             (one,) = [r for r in pinned if not r.marker or r.marker.evaluate(environment)]
             (version,) = one.specifier
             assert version.operator == "=="
-            assert wanted.specifier.contains(version.version), (wanted, python)
+            assert requirement.specifier.contains(version.version), (requirement, python)
 
 
 def test_packages_that_break_often_have_an_upper_bound():

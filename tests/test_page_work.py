@@ -139,10 +139,10 @@ def test_previews_are_small_and_opaque(tmp_path):
     array = np.zeros((20, 24, 4), np.uint16)
     array[:10, :, 3] = 65535  # black above, transparent below
     image = open_image(write(tmp_path / "half.png", array))
-    made = read(previews.write_preview(image, tmp_path / "p.jpg", (40, 48)))
-    assert (made.shape, made.dtype) == ((40, 48, 3), np.uint8)
-    assert made[:16].max() < 8
-    assert made[24:].min() > 247
+    preview = read(previews.write_preview(image, tmp_path / "p.jpg", (40, 48)))
+    assert (preview.shape, preview.dtype) == ((40, 48, 3), np.uint8)
+    assert preview[:16].max() < 8
+    assert preview[24:].min() > 247
 
 
 def test_an_estimate_grows_between_reports_but_never_past_the_next(monkeypatch):

@@ -40,8 +40,8 @@ def test_training_and_evaluation_find_the_same_pairs(tmp_path, hr, lr):
 def test_names_with_another_scale_or_folder_are_not_paired(tmp_path):
     touch(tmp_path / "hr", "a.png", "sub/b.png")
     touch(tmp_path / "lr", "ax2.png", "b.png")
-    alone = ["hr/a.png", "hr/sub/b.png", "lr/ax2.png", "lr/b.png"]
-    names = ", ".join(str(tmp_path / name) for name in alone)
+    unpaired = ["hr/a.png", "hr/sub/b.png", "lr/ax2.png", "lr/b.png"]
+    names = ", ".join(str(tmp_path / name) for name in unpaired)
     with pytest.raises(InputError, match=f"4 images of .* no partner: {re.escape(names)}; "):
         find_pairs(tmp_path / "hr", tmp_path / "lr", 4)
 

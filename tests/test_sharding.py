@@ -80,7 +80,7 @@ def test_gradients_equal_those_on_one_device(rng):
 
 
 @pytest.mark.parametrize(
-    ("cores", "batches", "given", "devices"),
+    ("cores", "batches", "variable", "devices"),
     [
         (1, (8,), None, 1),
         (4, (16, 8), None, 4),
@@ -91,7 +91,7 @@ def test_gradients_equal_those_on_one_device(rng):
     ],
 )
 def test_split_cpu_makes_each_core_a_device_if_batches_can_be_divided(
-    cores, batches, given, devices
+    cores, batches, variable, devices
 ):
     program = (
         f"import os; os.sched_getaffinity = lambda _: range({cores}); "
@@ -101,7 +101,7 @@ def test_split_cpu_makes_each_core_a_device_if_batches_can_be_divided(
     environment = {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"}
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env=environment | ({"JAX_NUM_CPU_DEVICES": given} if given else {}),
+        env=environment | ({"JAX_NUM_CPU_DEVICES": variable} if variable else {}),
         capture_output=True,
         text=True,
         check=True,

@@ -24,24 +24,24 @@ def cut(image, *heights):
 
 @pytest.mark.parametrize("heights", [(1,), (3, 1, 7), (1000,)])
 @pytest.mark.parametrize(
-    ("size", "wanted"),
+    ("size", "new_size"),
     [((40, 30), (20, 15)), ((41, 37), (13, 50)), ((30, 30), (77, 31)), ((50, 7), (1, 1)),
      ((1, 1), (3, 4)), ((64, 64), (64, 16)), ((33, 20), (32, 19))],
 )  # fmt: skip
-def test_resized_strips_equal_the_resized_image(rng, size, wanted, heights):
+def test_resized_strips_equal_the_resized_image(rng, size, new_size, heights):
     image = rng.uniform(0, 1, (*size, 3)).astype(np.float32)
-    strips = list(resized(cut(image, *heights), size, wanted))
+    strips = list(resized(cut(image, *heights), size, new_size))
     result = np.concatenate(strips)
-    assert result.shape == (*wanted, 3)
-    if wanted[0] / size[0] == wanted[1] / size[1]:
-        expected = imresize(image, wanted[0] / size[0])
+    assert result.shape == (*new_size, 3)
+    if new_size[0] / size[0] == new_size[1] / size[1]:
+        expected = imresize(image, new_size[0] / size[0])
         np.testing.assert_allclose(result, expected, rtol=0, atol=1e-5)
     # Against the matrices of each axis, with which `imresize` itself is tested.
     from esrgan_jax.imresize import resize_matrix
 
     rows, columns = (
         resize_matrix(before, after, after / before)
-        for before, after in zip(size, wanted, strict=True)
+        for before, after in zip(size, new_size, strict=True)
     )
     expected = np.einsum("oh,hwc,pw->opc", rows, image.astype(float), columns)
     np.testing.assert_allclose(result, expected, rtol=0, atol=1e-5)
@@ -56,8 +56,8 @@ def test_large_resized_strips_are_split(rng, monkeypatch):
     np.testing.assert_allclose(np.concatenate(strips), imresize(image, 8), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("wanted", [(500, 10), (2000, 10), (70, 10)])
-def test_resizing_keeps_only_a_few_rows(rng, wanted):
+@pytest.mark.parametrize("new_size", [(500, 10), (2000, 10), (70, 10)])
+def test_resizing_keeps_only_a_few_rows(rng, new_size):
     """Rows are yielded as soon as the rows that they depend on have been read."""
     lags = []
     read = 0
@@ -68,12 +68,12 @@ def test_resizing_keeps_only_a_few_rows(rng, wanted):
             read += 1
             yield rng.uniform(0, 1, (1, 10, 1)).astype(np.float32)
 
-    made = 0
-    for strip in resized(rows(), (1000, 10), wanted):
-        made += len(strip)
-        lags.append(read - made * 1000 / wanted[0])
-    assert made == wanted[0]
-    assert max(lags) < 3 * max(1, 1000 / wanted[0]) + 1
+    written = 0
+    for strip in resized(rows(), (1000, 10), new_size):
+        written += len(strip)
+        lags.append(read - written * 1000 / new_size[0])
+    assert written == new_size[0]
+    assert max(lags) < 3 * max(1, 1000 / new_size[0]) + 1
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
@@ -96,9 +96,9 @@ ROW = np.zeros((1, 2, 1), np.uint8)
 
 
 def test_images_keep_their_order_even_if_some_are_not_read():
-    given = [image(key, [ROW + key] * 4) for key in range(5)]
+    images = [image(key, [ROW + key] * 4) for key in range(5)]
     seen = []
-    for strips in prefetched(given):
+    for strips in prefetched(images):
         if strips.key % 2:  # half of them are left unread
             seen.append((strips.key, None))
             continue

@@ -87,13 +87,13 @@ def test_progress_is_reported_within_each_tile(rng):
 def test_progress_of_chained_networks_is_weighted_by_their_work(rng):
     """The second network has the same work per pixel and four times as many pixels."""
     image = rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)
-    given = {"devices": jax.devices()[:1]}
-    second = Upscaler(*network(scale=2), **given)
-    first = Upscaler(*network(scale=2), then=second, **given)
+    one_device = {"devices": jax.devices()[:1]}
+    second = Upscaler(*network(scale=2), **one_device)
+    first = Upscaler(*network(scale=2), then=second, **one_device)
     _, done = upscaled_with_progress(first, image)
     assert len(done) >= 8
     assert np.abs(done - 1 / 5).min() < 0.01
-    same = Upscaler(*network(scale=1), then=second, **given)
+    same = Upscaler(*network(scale=1), then=second, **one_device)
     _, done = upscaled_with_progress(same, image)
     assert (done < 0.5).sum() >= 4
 

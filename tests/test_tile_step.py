@@ -228,8 +228,8 @@ def test_the_ensemble_is_the_mean_over_eight_rotations_and_flips(network, rng):
         image, total = tile[:height, :width], 0.0
         for turns in range(4):
             for flip in (False, True):
-                turned = np.rot90(image[:, ::-1] if flip else image, turns)
-                back = np.rot90(np.asarray(apply(variables, turned[None]))[0], -turns)
+                rotated = np.rot90(image[:, ::-1] if flip else image, turns)
+                back = np.rot90(np.asarray(apply(variables, rotated[None]))[0], -turns)
                 total = total + (back[:, ::-1] if flip else back)
         filled = result[: 4 * height, : 4 * width]
         np.testing.assert_allclose(filled, (total / 8).clip(0, 1), rtol=0, atol=1e-5)

@@ -116,8 +116,8 @@ def test_discriminator_in_training_matches_torch(rng, use_bias, patch):
     @jax.jit
     def compute(params, hr):
         def apply(params, hr):
-            given = {**variables, "params": params}
-            logits, updated = module.apply(given, hr, train=True, mutable=["batch_stats"])
+            merged = {**variables, "params": params}
+            logits, updated = module.apply(merged, hr, train=True, mutable=["batch_stats"])
             return logits, updated["batch_stats"]
 
         logits, pull_back, stats = jax.vjp(apply, params, hr, has_aux=True)
@@ -167,8 +167,8 @@ def test_discriminator_with_running_statistics_matches_torch(rng):
 def random_vgg(seed, layers, depth, preset):
     """Returns our module, random parameters and torch's module with the same parameters."""
     torch.manual_seed(seed)
-    given = vgg_names.PRESETS[preset]
-    peer = torch_networks.VGGFeatures(layers, depth, given)
+    preprocessing = vgg_names.PRESETS[preset]
+    peer = torch_networks.VGGFeatures(layers, depth, preprocessing)
     for parameter in peer.parameters():
         parameter.requires_grad_(False)
         if parameter.ndim == 4:
