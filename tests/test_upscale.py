@@ -282,7 +282,7 @@ def test_a_second_run_upscales_only_missing_results(models, photos, tmp_path, ca
     arguments = [str(photos), f"--output={output}", f"--model={models[0][0]}"]
     main(arguments)
     (output / "a.png").unlink()
-    kept = (output / "sub/Ünï köde.v2.png").stat().st_mtime_ns
+    written_at = (output / "sub/Ünï köde.v2.png").stat().st_mtime_ns
     capsys.readouterr()
     main([*arguments, "--progress=json"])
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -294,9 +294,9 @@ def test_a_second_run_upscales_only_missing_results(models, photos, tmp_path, ca
     main(arguments)
     summary = "0 images upscaled x4: {}, 2 skipped as done (--overwrite repeats them)"
     assert summary.format(output) in capsys.readouterr().out
-    assert (output / "sub/Ünï köde.v2.png").stat().st_mtime_ns == kept
+    assert (output / "sub/Ünï köde.v2.png").stat().st_mtime_ns == written_at
     main([*arguments, "--overwrite"])
-    assert (output / "sub/Ünï köde.v2.png").stat().st_mtime_ns > kept
+    assert (output / "sub/Ünï köde.v2.png").stat().st_mtime_ns > written_at
 
 
 def test_results_in_the_input_folder_are_not_upscaled_again(models, photos, capsys):

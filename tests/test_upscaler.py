@@ -185,9 +185,9 @@ def test_exact_tiles_equal_the_whole_image_with_alpha(rng):
     image = rng.integers(0, 256, (90, 200, 4), dtype=np.uint8)
     rows, columns = np.mgrid[:90, :200]
     image[..., 3] = 255 * (np.hypot(rows - 45, (columns - 100) / 2) < 40)
-    given = {"devices": jax.devices()[:1]}
-    whole = Upscaler(module, variables, **given)(image)
-    exact = Upscaler(module, variables, exact=True, tile=128, **given)
+    one_device = {"devices": jax.devices()[:1]}
+    whole = Upscaler(module, variables, **one_device)(image)
+    exact = Upscaler(module, variables, exact=True, tile=128, **one_device)
     assert exact.tile < image.shape[1]
     result = exact(image)
     np.testing.assert_array_equal(result[..., 3], whole[..., 3])

@@ -78,7 +78,7 @@ def test_there_are_no_pairs_without_a_folder() -> None:
 
 
 def test_validation_can_be_stopped_between_images(variables, hr) -> None:
-    asked = iter([False, True])
+    stop = iter([False, True])
     validation = Validation.load(str(hr), None, 4)
-    assert validation.run(MODULE, variables, lambda: next(asked)) is None
-    assert not list(asked)
+    assert validation.run(MODULE, variables, lambda: next(stop)) is None
+    assert not list(stop)

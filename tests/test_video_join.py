@@ -89,9 +89,9 @@ def test_text_subtitles_are_converted(tmp_path, first_target, target, codec):
     words = [(MS * begin, MS * length, text) for begin, length, text in WORDS]
     source = make(tmp_path / "a.mkv", times=[40 * i for i in range(25)], subtitles=WORDS)
     if first_target == "m.mp4":
-        made = upscaled(source, tmp_path / first_target)
+        first = upscaled(source, tmp_path / first_target)
         source.unlink()
-        source = made
+        source = first
     assert check_video_target(open_video(source), tmp_path / target, **SAME_SIZE) == []
     found_codec, about, found = subtitles(upscaled(source, tmp_path / target))
     assert found_codec == codec

@@ -100,7 +100,7 @@ WRAPPED = {
         },
         EMA,
     ),
-    "counter behind a prefix": (
+    "counter with a prefix": (
         {**{f"generator.{k}": v for k, v in NET.items()}, "generator.step_counter": np.int64(1)},
         NET,
     ),

@@ -185,15 +185,15 @@ def test_regions_of_iptc_are_scaled_and_rotated():
 
 @pytest.mark.kept("rating")
 @pytest.mark.parametrize("target", ["b.jpg", "b.png", "b.webp", "b.avif", "b.tif"])
-@pytest.mark.parametrize("about", ["", 'dc:creator="Ada"', 'xmp:Rating="2"'])
-def test_the_rating_of_exif_is_kept_as_xmp(outcome, about, target):
+@pytest.mark.parametrize("properties", ["", 'dc:creator="Ada"', 'xmp:Rating="2"'])
+def test_the_rating_of_exif_is_kept_as_xmp(outcome, properties, target):
     exif = Image.Exif()
     exif[18246], exif[271] = 4, "Maker"
-    own = xmp(about) if about else b""
-    result = outcome(file_with(own, exif=exif.tobytes()), target)
+    data = xmp(properties) if properties else b""
+    result = outcome(file_with(data, exif=exif.tobytes()), target)
     written = open_image(result.path).metadata["xmp-data"][1]
-    assert re.findall(rb'xmp:Rating="(\d)"', written) == [b"2" if "Rating" in about else b"4"]
-    assert (b"Ada" in written) == ("Ada" in about)
+    assert re.findall(rb'xmp:Rating="(\d)"', written) == [b"2" if "Rating" in properties else b"4"]
+    assert (b"Ada" in written) == ("Ada" in properties)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
