@@ -43,7 +43,7 @@ def test_a_thinned_run_can_be_read_as_a_run(run, tmp_path):
     assert kept == plot_run.thin(plot_run.read_run(run)["psnr"])
 
 
-def test_each_stage_is_drawn_below_the_other(run, tmp_path):
+def test_two_stages_are_drawn_one_below_the_other(run, tmp_path):
     def drawn(name):
         plot_run.main([str(run), f"--output={tmp_path / name}"])
         return read_image(tmp_path / name)

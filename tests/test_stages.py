@@ -1,4 +1,4 @@
-"""The compiled steps of both stages on eight devices: donation, shardings and collectives."""
+"""Tests of both stages' compiled steps on eight devices: donation, shardings, collectives."""
 
 import functools
 import re
@@ -26,7 +26,7 @@ COLLECTIVES = r" (all-\w[\w-]*|collective-\w[\w-]*|reduce-scatter|ragged-\w[\w-]
 
 @functools.cache
 def compiled(name):
-    """The state's shapes and the compiled step of a small network."""
+    """Returns the state's shapes and the compiled step of a small network."""
     config = demo.get_config()
     config.update_from_flattened_dict(SMALL)
     with config.unlocked():
@@ -39,23 +39,23 @@ def compiled(name):
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placement), tree
         )
 
-    everywhere = sharding.replicated(mesh)
-    state = shapes(jax.eval_shape(stage.create, jax.random.key(0)), everywhere)
+    replicated = sharding.replicated(mesh)
+    state = shapes(jax.eval_shape(stage.create, jax.random.key(0)), replicated)
     vgg_params = jax.eval_shape(vgg.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
     side = config[name].hr_patch + 2 * margin(config.scale)
     batch = {"hr": jax.ShapeDtypeStruct((8, side, side, 3), jnp.uint8)}
-    frozen = shapes(vgg_params, everywhere) if name == "gan" else {}
+    frozen = shapes(vgg_params, replicated) if name == "gan" else {}
     lowered = stage.step.lower(state, frozen, shapes(batch, sharding.batched(mesh)))
     return state, lowered.compile()
 
 
 @pytest.mark.parametrize("stage", ["psnr", "gan"])
-def test_every_array_of_the_state_is_donated_and_stays_on_all_devices(stage):
+def test_the_whole_state_is_donated_and_replicated(stage):
     state, step = compiled(stage)
     count = len(jax.tree.leaves(state))
     (aliases,) = re.findall(r"input_output_alias=\{(.*?\) )\}", step.as_text())
     pairs = re.findall(r"\{(\d+)\}: \((\d+), \{\}, (?:may|must)-alias\)", aliases)
-    # The state is the first argument and the first result, so leaf k is both number k.
+    # The state is the first argument and the first result, so its leaf k has number k in both.
     assert pairs == [(str(k), str(k)) for k in range(count)]
     new, metrics = step.output_shardings
     for leaf in jax.tree.leaves((new, metrics)):
@@ -65,7 +65,7 @@ def test_every_array_of_the_state_is_donated_and_stays_on_all_devices(stage):
 
 
 @pytest.mark.parametrize("stage", ["psnr", "gan"])
-def test_devices_exchange_sums_alone(stage):
-    """No array is gathered or moved to another device: all but sums is computed where it is."""
+def test_all_reduce_is_the_only_collective(stage):
+    """Devices exchange sums; no array is gathered or moved to another device."""
     _, step = compiled(stage)
     assert set(re.findall(COLLECTIVES, step.as_text())) == {"all-reduce"}

@@ -188,9 +188,7 @@ def test_rotation_is_applied_and_its_mark_removed(tmp_path, turn, expected):
         (9, 2, True, "b.mp4", (24, 32), (9, 2)),
     ],
 )
-def test_colours_and_their_tags_are_kept(
-    tmp_path, matrix, color_range, deep, target, size, read_as
-):
+def test_colors_and_their_tags_are_kept(tmp_path, matrix, color_range, deep, target, size, read_as):
     bits, peak = (10, 65535) if deep else (8, 255)
     kr, kb = KR_KB[read_as[0]]
     rgb = np.array([0.8, 0.25, 0.1])

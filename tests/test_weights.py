@@ -34,7 +34,7 @@ PSNR, GAN = NAMES = ("lite-x4-psnr", "lite-x4-gan")
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch, tmp_path):
-    """Forbids network access, and a cache, whose folder is a file."""
+    """Blocks sockets, and the cache, whose folder is a file."""
 
     def refuse(*args, **kwargs):
         raise AssertionError("a socket is opened")
