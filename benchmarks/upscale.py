@@ -107,6 +107,8 @@ def _network(
     blocks: str, num_features: int, num_growth: int, image: np.ndarray
 ) -> tuple[Generator, Variables]:
     """Returns the package's network, or a random one whose results use the whole range."""
+    # The first that uses JAX has to be an `Upscaler`, which may choose the devices, as for a user.
+    Upscaler.load()
     if blocks == LITE:
         return load_models(weighted_models())[:2]
     module = create_generator(

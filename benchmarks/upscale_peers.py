@@ -3,6 +3,7 @@
 import functools
 import io
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +16,6 @@ from torch import nn
 
 from benchmarks import timing, torch_device, torch_networks
 from benchmarks.image_work import Job, Work
-
-WRITERS = 4  # files that are compressed at the same time, as by `esrgan_jax.upscale`
 
 
 class _Peer(NamedTuple):
@@ -69,39 +68,38 @@ def peer_sides(
             yield timing.Side(name, precision, run, torch_device.peak)
     for name, build in (("onnxruntime", _onnxruntime_peer), ("openvino", _openvino_peer)):
         if name in peers:
-            run = functools.partial(_run, lambda build=build: build(onnx()), work, name)
+            run = functools.partial(
+                _run, lambda threads, build=build: build(onnx(), threads), work, name
+            )
             yield timing.Side(name, "float32", run, timing.host_peak)
 
 
-def _run(build: Callable[[], _Peer], work: Work, side: str) -> timing.Run:
-    """Returns the run of a side."""
-    peer = build()
+def _run(build: Callable[[int], _Peer], work: Work, side: str) -> timing.Run:
+    """Returns the run of a side. Of files, each core upscales one at a time, which is fastest."""
+    cores = timing.cores()
     if work.folder is None:
+        peer = build(cores)
         image = peer.put(work.image)
         return lambda: peer.call(image)
-    jobs = work.jobs(side)
-    return lambda: _upscale_files(peer, jobs)
+    peer, jobs = build(1), work.jobs(side)
 
-
-def _upscale_files(peer: _Peer, jobs: Sequence[Job]) -> list[Job]:
-    """Reads and upscales one file after the other; the results are written in the background."""
-
-    def write(sr: Any, job: Job) -> None:
+    def upscale(job: Job) -> None:
+        sr = peer.call(peer.put(pyvips.Image.new_from_file(str(job[0])).numpy()))
         array = np.asarray(sr.cpu() if isinstance(sr, torch.Tensor) else sr)
         pyvips.Image.new_from_array(array).write_to_file(str(job[1]))
 
-    with ThreadPoolExecutor(WRITERS) as pool:
-        writes = []
-        for job in jobs:
-            image = pyvips.Image.new_from_file(str(job[0])).numpy()
-            writes.append(pool.submit(write, peer.call(peer.put(image)), job))
-        for done in writes:
-            done.result()
-    return list(jobs)
+    def run() -> list[Job]:
+        # PyTorch's number of threads is that of the calling thread.
+        with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            list(pool.map(upscale, jobs))
+        return jobs
+
+    return run
 
 
-def _torch_peer(name: str, network: Callable[[], nn.Module]) -> _Peer:
+def _torch_peer(name: str, network: Callable[[], nn.Module], threads: int) -> _Peer:
     device = torch_device.find_device()
+    torch.set_num_threads(threads)
     shipped, on_gpu = name == torch_device.SHIPPED, device.type == "cuda"
     dtype = torch.float16 if shipped and on_gpu else torch.float32
     memory_format = torch.contiguous_format if shipped else torch.channels_last
@@ -127,25 +125,31 @@ def _onnx_file(network: nn.Module, image: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def _onnxruntime_peer(onnx: bytes) -> _Peer:
+def _onnxruntime_peer(onnx: bytes, threads: int) -> _Peer:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = timing.cores()
+    options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
     return _Peer(lambda image: session.run(None, {"lr": image})[0])
 
 
-def _openvino_peer(onnx: bytes) -> _Peer:
+def _openvino_peer(onnx: bytes, threads: int) -> _Peer:
     # Without it OpenVINO does not report its use, from a process forked next to JAX's threads.
     sys.modules.setdefault("openvino_telemetry", None)  # pyright: ignore[reportArgumentType]
     import openvino
 
     options = {
         "INFERENCE_NUM_THREADS": timing.cores(),
+        "NUM_STREAMS": timing.cores() // threads,
         "INFERENCE_PRECISION_HINT": "f32",  # otherwise bfloat16, where the processor has it
-        "PERFORMANCE_HINT": "LATENCY",
     }
-    core = openvino.Core()
+    core, local = openvino.Core(), threading.local()
     compiled = core.compile_model(core.read_model(io.BytesIO(onnx)), "CPU", options)
-    return _Peer(lambda image: compiled(image)[0])
+
+    def call(image: np.ndarray) -> np.ndarray:
+        if not hasattr(local, "request"):  # one for each thread that calls
+            local.request = compiled.create_infer_request()
+        return local.request.infer([image])[0]
+
+    return _Peer(call)
