@@ -17,7 +17,7 @@ installed = $(VENV)/.installed-$(extras)
 
 PEER ?= torch,onnxruntime,openvino
 
-.PHONY: demo test test-slow test-newest lint format peers bench bench-quick clean
+.PHONY: demo test test-slow test-newest lint format peers bench bench-quick compile-for compiled clean
 
 demo: $(installed)
 	$(python) -m tools.demo --workdir=$(WORKDIR)
@@ -74,5 +74,16 @@ bench-quick: peers
 	$(python) -m benchmarks.upscale --peer=onnxruntime,openvino --repeats=3 > build/bench/quick.jsonl
 	$(python) -m benchmarks.table build/bench/quick.jsonl
 
+# Compiles small programs for a TPU and an H100 that are not there: minutes. The compilers take 1 GB
+# and are in an environment of their own, because JAX looks for the devices of those it has.
+compile-for:
+	$(MAKE) compiled VENV=$(VENV)-compile
+
+compiled: $(installed)
+	jax=$$($(python) -c 'import jax; print(jax.__version__)') && \
+	$(python) -m pip install --quiet "jax[tpu]==$$jax" && \
+	$(python) -m pip install --quiet --no-deps "jax-cuda12-plugin==$$jax" "jax-cuda12-pjrt==$$jax"
+	$(python) -m pytest -m slow tests/test_compile_for.py
+
 clean:
-	rm -rf $(VENV) build demo
+	rm -rf $(VENV) $(VENV)-compile build demo

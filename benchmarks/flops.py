@@ -54,13 +54,13 @@ def psnr_step_flop(generator: nn.Module, batch: int, lr_patch: int) -> int:
 
 
 def gan_step_flop(
-    generator: nn.Module, discriminator: nn.Module, vgg: nn.Module, batch: int, hr_patch: int
+    generator: nn.Module, discriminator: nn.Module, vgg: nn.Module | None, batch: int, hr_patch: int
 ) -> int:
     """Counts the operations of one GAN step in BasicSR's form, see DISCRIMINATOR_PASSES."""
     hr = (1, hr_patch, hr_patch, 3)
     scale: int = getattr(generator, "scale")  # noqa: B009 - of the generators alone
     macs = DISCRIMINATOR_PASSES * forward_macs(discriminator, hr)
-    macs += VGG_PASSES * forward_macs(vgg, hr)
+    macs += VGG_PASSES * forward_macs(vgg, hr) if vgg else 0
     return 2 * batch * macs + psnr_step_flop(generator, batch, hr_patch // scale)
 
 

@@ -71,7 +71,7 @@ def run_cases(measure_case: Callable[..., dict[str, Any]], cases: Iterable[dict[
     for case in cases:
         print(f"{case}", file=sys.stderr, flush=True)
         line = timing.in_fresh_process(_measured, measure_case, case)
-        print(json.dumps(_rounded(line)), flush=True)
+        print(json.dumps(rounded(line)), flush=True)
 
 
 def _measured(measure_case: Callable[..., dict[str, Any]], case: dict[str, Any]) -> dict[str, Any]:
@@ -84,10 +84,10 @@ def _measured(measure_case: Callable[..., dict[str, Any]], case: dict[str, Any])
         return measure_case(**case)
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
     """Rounds to four digits; no timing has more."""
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: rounded(item) for key, item in value.items()}
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 

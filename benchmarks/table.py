@@ -17,12 +17,16 @@ NAMES = {
     "onnxruntime": "ONNX Runtime",
     "openvino": "OpenVINO",
 }
-TITLES = {"upscale": "Upscaling", "train_step": "Training steps"}
+TITLES = {
+    "upscale": "Upscaling",
+    "train_step": "Training steps",
+    "compile_for": "Compiled, not run",
+}
 RATES = {"upscale": ("output_mpx_per_s", "output MP/s"), "train_step": ("images_per_s", "images/s")}
 
 
 def read_lines(paths: Iterable[Path]) -> list[dict[str, Any]]:
-    """Reads the results from files of the two commands.
+    """Reads the results from files of the commands.
 
     Raises:
         InputError: A file is missing, or a line is none of theirs.
@@ -49,7 +53,10 @@ def tables(lines: Sequence[Mapping[str, Any]]) -> str:
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for line in lines:
         groups.setdefault((line["benchmark"], _machine(line)), []).append(line)
-    return "\n\n".join(_table(*key, group) for key, group in groups.items())
+    return "\n\n".join(
+        (_compiled if key[0] == "compile_for" else _table)(*key, group)
+        for key, group in groups.items()
+    )
 
 
 def _table(benchmark: str, machine: str, lines: Sequence[Mapping[str, Any]]) -> str:
@@ -72,9 +79,40 @@ def _table(benchmark: str, machine: str, lines: Sequence[Mapping[str, Any]]) -> 
             row += [_number(side["ms"]), "" if ratio is None else f"{ratio:.2f}"]
             row += [_number(side[key]), _number(side["tflops"]), f"{side['of_matmul_peak']:.0%}"]
             rows.append([*row, f"{side['peak_mb']:.0f}", _number(side["compile_s"])])
-    text = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    parts = [f"### {TITLES[benchmark]}", machine, text]
-    return "\n\n".join(parts + (["\n".join(dict.fromkeys(notes))] if notes else []))
+    return _markdown(TITLES[benchmark], machine, rows, notes)
+
+
+def _compiled(benchmark: str, versions: str, lines: Sequence[Mapping[str, Any]]) -> str:
+    head = ["target", "program", "memory of a chip, GiB", "TFLOP", "compiled", "collectives, MiB"]
+    head += ["ms, estimated", "TFLOP/s a chip", "of its peak"]
+    rows = [head, ["---"] * 2 + ["---:"] * (len(head) - 2)]
+    reasons = []
+    for line in lines:
+        case = line["case"]
+        side = case.get("hr_patch") or case["tile"]
+        work = f"{line['program']}, {case['batch']} × {side}², {case['dtype']}"
+        row = [line["target"], work + ", remat" * bool(case.get("remat"))]
+        if "reason" in line:
+            rows.append(row + ["–"] * (len(head) - 2))
+            reasons.append(f"- {line['target']}, {work}: {line['reason']}")
+            continue
+        row.append(f"{line['memory_bytes'] / 2**30:.2f} of {line['chip_bytes'] / 2**30:.1f}")
+        row += [_number(line["tflop"]), _number(line["tflop_compiled"])]
+        sent = line["collectives"].items()
+        each = [f"{v['count']} {kind}: {v['bytes'] / 2**20:.1f}" for kind, v in sent]
+        row.append(", ".join(each) or "none")
+        if "ms" in line:
+            row += [_number(line["ms"]), _number(line["tflops_a_chip"]), f"{line['of_peak']:.1%}"]
+        else:
+            row += ["–"] * 3
+        rows.append(row)
+    return _markdown(TITLES[benchmark], versions, rows, reasons)
+
+
+def _markdown(title: str, text: str, rows: Sequence[Sequence[str]], reasons: Sequence[str]) -> str:
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    parts = [f"### {title}", text, table, "\n".join(dict.fromkeys(reasons))]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _work(line: Mapping[str, Any]) -> str:
@@ -88,6 +126,8 @@ def _work(line: Mapping[str, Any]) -> str:
 
 def _machine(line: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in line["versions"].items())
+    if line["benchmark"] == "compile_for":
+        return f"{versions}."
     devices = f"{line['devices']} × " if line["devices"] > 1 else ""
     return f"{devices}{line['device']}, {line['threads']} CPU threads; {versions}."
 

@@ -140,18 +140,23 @@ def cores() -> int:
 def machine() -> dict[str, Any]:
     """Describes the machine, for every line of results."""
     device = jax.devices()[0]
-    versions = {"python": platform.python_version()}
-    for package in ("jax", "jaxlib", "flax", "torch", "onnxruntime", "openvino"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
     return {
         "platform": device.platform,
         "device": _processor() if device.platform == "cpu" else device.device_kind,
         "devices": jax.device_count(),
         "processor": _processor(),
         "threads": cores(),
-        "versions": versions,
+        "versions": versions("jax", "jaxlib", "flax", "torch", "onnxruntime", "openvino"),
     }
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Returns the versions of Python and of those of the packages that are installed."""
+    found = {"python": platform.python_version()}
+    for package in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
 
 
 def _processor() -> str:
