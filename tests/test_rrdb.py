@@ -278,7 +278,9 @@ def test_nearest():
 
 
 @pytest.mark.parametrize("unroll", [False, True])
-def test_remat_keeps_nothing_but_the_input_of_each_block(unroll):
+def test_what_is_kept_for_the_gradient_of_a_block(unroll):
+    """The features of its dense blocks and its kernels; with remat its input and its parameters."""
+
     def kept(remat, num_blocks):
         network = RRDBNet(**TINY | {"num_blocks": num_blocks}, unroll=unroll, remat=remat)
         params = abstract_params(network)
@@ -288,11 +290,13 @@ def test_remat_keeps_nothing_but_the_input_of_each_block(unroll):
         )
         return sum(leaf.size for leaf in jax.tree.leaves(backward))
 
-    params = (
-        sum(leaf.size for leaf in jax.tree.leaves(abstract_params(RRDBNet(**TINY))["body"])) / 2
-    )
-    assert 0 < kept(True, 4) - kept(True, 3) <= params + 16 * 16 * TINY["num_features"]
-    assert kept(False, 4) - kept(False, 3) > 5 * (params + 16 * 16 * TINY["num_features"])
+    stacked = abstract_params(RRDBNet(**TINY | {"num_blocks": 1}))["body"]
+    params = sum(leaf.size for leaf in jax.tree.leaves(stacked))
+    kernels = sum(leaf.size for leaf in jax.tree.leaves(stacked) if len(leaf.shape) > 2)
+    features = TINY["num_features"]
+    dense = features + 4 * TINY["num_growth"]
+    assert 0 < kept(True, 4) - kept(True, 3) <= params + 16 * 16 * features
+    assert kept(False, 4) - kept(False, 3) == kernels + 16 * 16 * 3 * dense
 
 
 def test_pixel_shuffle_undoes_pixel_unshuffle(rng):

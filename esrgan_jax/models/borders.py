@@ -1,28 +1,26 @@
 """Pads convolutions at the border of each image of a batch.
 
 A network pads every convolution with zeros at the edge of its input. In a batch of images of
-different sizes, an image can end before its array does. So the padding is done here, by a wrapper
-around each convolution, and the network needs no change.
+different sizes, an image can end before its array does. So `conv.convolve` asks `bordered` for its
+padding, and the networks need no change.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import Any
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
-from flax.linen.module import InterceptorContext
-
-from esrgan_jax.models.conv import Conv
 
 BORDERS = ("zero", "mirror", "wrap")
 
 
-def borders(
-    sizes: jax.Array, height: int, width: int, border: str = "zero"
-) -> AbstractContextManager[None]:
-    """Returns a context in which convolutions are padded at the border of each image.
+_current: ContextVar[tuple[jax.Array, int, int, str] | None] = ContextVar("_current", default=None)
+
+
+@contextmanager
+def borders(sizes: jax.Array, height: int, width: int, border: str = "zero") -> Generator[None]:
+    """A context in which convolutions are padded at the border of each image.
 
     Args:
         sizes: (N, 2) int, the height and width that each image of the batch fills, from the top
@@ -34,33 +32,35 @@ def borders(
             upsampling. "wrap" continues it with itself, for seamless textures.
     """
 
-    def valid(shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
-        return sizes[:, :1] * shape[1] // height, sizes[:, 1:] * shape[2] // width
+    token = _current.set((sizes, height, width, border))
+    try:
+        yield
+    finally:
+        _current.reset(token)
 
-    def intercept(
-        layer: Callable[..., jax.Array],
-        args: tuple[jax.Array, ...],
-        kwargs: dict[str, Any],
-        context: InterceptorContext,
-    ) -> jax.Array:
-        module = context.module
-        if context.method_name != "__call__" or not isinstance(module, Conv | nn.BatchNorm):
-            return layer(*args, **kwargs)
-        if border == "zero":
-            y = layer(*args, **kwargs)
-            rows, columns = valid(y.shape)
-            return jnp.where(inside(y.shape[1], y.shape[2], rows, columns), y, 0)
-        if not isinstance(module, Conv) or module.size == 1:
-            return layer(*args, **kwargs)
-        (x,) = args
-        pad = (module.size - 1) // 2
-        indices = (
-            continued(jnp.arange(-pad, length + pad)[None], size, border)
-            for length, size in zip(x.shape[1:3], valid(x.shape), strict=True)
-        )
-        return layer(take(x, *indices))[:, pad:-pad, pad:-pad]
 
-    return nn.intercept_methods(intercept)
+def has_borders() -> bool:
+    """Returns whether a context `borders` is active."""
+    return _current.get() is not None
+
+
+def bordered(x: jax.Array, pad: int) -> tuple[jax.Array, int]:
+    """Continues feature maps (N, H, W, C) by up to `pad` pixels as the context `borders` says.
+
+    Returns:
+        The maps that a convolution reads, and how many zeros it adds at each edge.
+    """
+    if (border := _current.get()) is None or pad == 0:
+        return x, pad
+    sizes, height, width, kind = border
+    rows, columns = sizes[:, :1] * x.shape[1] // height, sizes[:, 1:] * x.shape[2] // width
+    if kind == "zero":
+        return jnp.where(inside(x.shape[1], x.shape[2], rows, columns), x, 0), pad
+    indices = (
+        continued(jnp.arange(-pad, length + pad)[None], size, kind)
+        for length, size in zip(x.shape[1:3], (rows, columns), strict=True)
+    )
+    return take(x, *indices), 0
 
 
 def inside(height: int, width: int, rows: jax.Array, columns: jax.Array) -> jax.Array:

@@ -1,6 +1,7 @@
 """The convolution of all networks: NHWC, PyTorch's zero padding, three initialisers."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from esrgan_jax.errors import InputError
+from esrgan_jax.models.borders import bordered
 
 _KERNEL_INIT = {
     # Kaiming He's "MSRA": normal with variance 2 / fan_in.
@@ -68,29 +70,35 @@ class Conv(nn.Module):
     use_bias: bool = True
     dtype: jnp.dtype = jnp.dtype("float32")
 
-    @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        shape = (self.size, self.size, x.shape[-1], self.features)
-        kernel = self.param("kernel", kernel_init(self.initializer), shape)
-        y = convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
+        kernel, *biases = self.parameters(x.shape[-1])
+        return sum(biases, convolve(x.astype(self.dtype), kernel, self.stride))
+
+    @nn.compact
+    def parameters(self, inputs: int) -> list[jax.Array]:
+        """Returns the kernel (size, size, inputs, features) and, if used, the bias.
+
+        The bias is (1, 1, 1, features). Both are in the computation dtype.
+        """
+        shape = (self.size, self.size, inputs, self.features)
+        found = [self.param("kernel", kernel_init(self.initializer), shape)]
         if self.use_bias:
-            init = bias_init(self.initializer, self.size**2 * x.shape[-1])
-            bias = self.param("bias", init, (self.features,))
-            y += bias.astype(self.dtype).reshape(1, 1, 1, -1)
-        return y
+            init = bias_init(self.initializer, self.size**2 * inputs)
+            found.append(self.param("bias", init, (self.features,)).reshape(1, 1, 1, -1))
+        return [array.astype(self.dtype) for array in found]
 
 
 def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
-    """Convolves (N, H, W, C) with a kernel (K, K, C, O), with zero padding of (K - 1) // 2.
+    """Convolves (N, H, W, C) with a kernel (K, K, C, O), padded with (K - 1) // 2 zeros.
 
-    On CPUs the kernel's gradient is computed by `_kernel_gradient`, since XLA's is several times
-    slower than the forward pass. So only reverse mode works (`jax.grad`), not `jax.jvp`.
+    Within `borders`, the padding is that of each image. Only reverse mode works (`jax.grad`), not
+    `jax.jvp`, because of `kernel_gradient`.
     """
-    return _with_gradient(x, kernel, stride)
+    x, padding = bordered(x, (kernel.shape[0] - 1) // 2)
+    return _with_gradient(x, kernel, stride, padding)
 
 
-def _convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    padding = (kernel.shape[0] - 1) // 2
+def _convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -101,31 +109,46 @@ def _convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 
 
 def _forward(
-    x: jax.Array, kernel: jax.Array, stride: int
+    x: jax.Array, kernel: jax.Array, stride: int, padding: int
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _convolve(x, kernel, stride), (x, kernel)
+    return _convolve(x, kernel, stride, padding), (x, kernel)
 
 
 def _backward(
-    stride: int, saved: tuple[jax.Array, jax.Array], g: jax.Array
+    stride: int, padding: int, saved: tuple[jax.Array, jax.Array], g: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    x, kernel = saved
+    return input_gradient(*saved, g, stride, padding), kernel_gradient(*saved, g, stride, padding)
+
+
+_with_gradient = jax.custom_vjp(_convolve, nondiff_argnums=(2, 3))
+_with_gradient.defvjp(_forward, _backward)
+
+
+def input_gradient(
+    x: jax.Array, kernel: jax.Array, g: jax.Array, stride: int = 1, padding: int = 1
+) -> jax.Array:
+    """Computes the gradient with respect to x, given g, that with respect to the result."""
+    return jax.linear_transpose(lambda x: _convolve(x, kernel, stride, padding), x)(g)[0]
+
+
+def kernel_gradient(
+    x: jax.Array, kernel: jax.Array, g: jax.Array, stride: int = 1, padding: int = 1
+) -> jax.Array:
+    """Computes the gradient with respect to the kernel, given g as in `input_gradient`.
+
+    On CPUs by matrix products, since XLA's is several times slower than the forward pass there.
+    """
+    size = len(kernel)
 
     def by_xla(x: jax.Array, kernel: jax.Array, g: jax.Array) -> jax.Array:
-        return jax.vjp(lambda kernel: _convolve(x, kernel, stride), kernel)[1](g)[0]
+        of_kernel = partial(_convolve, x, stride=stride, padding=padding)
+        return jax.linear_transpose(of_kernel, kernel)(g)[0]
 
     def by_products(x: jax.Array, kernel: jax.Array, g: jax.Array) -> jax.Array:
-        return _kernel_gradient(x, g, kernel.shape[0]).astype(kernel.dtype)
+        return _kernel_gradient(x, g, size).astype(kernel.dtype)
 
-    fits = stride == 1 and kernel.shape[0] % 2 == 1
-    of_kernel = lax.platform_dependent(
-        x, kernel, g, cpu=by_products if fits else by_xla, default=by_xla
-    )
-    return jax.vjp(lambda x: _convolve(x, kernel, stride), x)[1](g)[0], of_kernel
-
-
-_with_gradient = jax.custom_vjp(_convolve, nondiff_argnums=(2,))
-_with_gradient.defvjp(_forward, _backward)
+    fits = stride == 1 and 2 * padding == size - 1
+    return lax.platform_dependent(x, kernel, g, cpu=by_products if fits else by_xla, default=by_xla)
 
 
 def _kernel_gradient(x: jax.Array, g: jax.Array, size: int) -> jax.Array:

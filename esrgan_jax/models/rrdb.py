@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import ClassVar
 
 import jax
@@ -10,6 +11,7 @@ from flax import linen as nn
 
 from esrgan_jax.errors import InputError
 from esrgan_jax.models.conv import INITIALIZERS, Conv, leaky_relu
+from esrgan_jax.models.dense_block import dense_convolutions
 from esrgan_jax.models.generator import COMMON_SETTINGS, Split
 from esrgan_jax.models.pixel_shuffle import pixel_shuffle, pixel_unshuffle
 from esrgan_jax.setting_rule import FLAG, Rule, one_of, whole
@@ -36,29 +38,17 @@ class RDB(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        def conv(index: int, features: int) -> jax.Array:
-            layer = Conv(
-                features, initializer=self.initializer, dtype=self.dtype, name=f"conv{index}"
-            )
-            return layer(jnp.concatenate(dense, axis=-1))
-
-        dense = [x]
-        for index in range(1, 5):
-            y = leaky_relu(conv(index, self.num_growth))
-            if self.plus and index == 2:
-                skip = Conv(
-                    self.num_growth,
-                    1,
-                    initializer=self.initializer,
-                    use_bias=False,
-                    dtype=self.dtype,
-                    name="conv1x1",
-                )
-                y += skip(x)
-            if self.plus and index == 4:
-                y += dense[2]
-            dense.append(y)
-        return x + BETA * conv(5, self.num_features)
+        conv = partial(Conv, initializer=self.initializer, dtype=self.dtype)
+        inputs, growth = x.shape[-1], self.num_growth
+        layers = [
+            conv(features, name=f"conv{i + 1}").parameters(inputs + i * growth)
+            for i, features in enumerate([growth] * 4 + [self.num_features])
+        ]
+        kernels, biases = map(list, zip(*layers, strict=True))
+        skip = None
+        if self.plus:
+            skip = conv(growth, 1, use_bias=False, name="conv1x1").parameters(inputs)[0]
+        return x + BETA * dense_convolutions(x.astype(self.dtype), kernels, biases, skip)
 
 
 class RRDB(nn.Module):

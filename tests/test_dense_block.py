@@ -1,0 +1,80 @@
+"""The convolutions of a dense block against convolutions of the concatenated features."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from esrgan_jax.models.borders import borders
+from esrgan_jax.models.conv import convolve, leaky_relu
+from esrgan_jax.models.dense_block import dense_convolutions
+
+FEATURES, GROWTH, OUTPUTS = 6, 4, 5
+SHAPE = (2, 7, 9, FEATURES)
+
+
+def concatenated(x, kernels, biases, skip):
+    """The dense block as the paper draws it; ESRGAN+'s residuals as in its code."""
+    dense = [x]
+    for index in range(4):
+        y = leaky_relu(convolve(jnp.concatenate(dense, -1), kernels[index]) + biases[index])
+        if skip is not None and index == 1:
+            y += convolve(x, skip)
+        if skip is not None and index == 3:
+            y += dense[2]
+        dense.append(y)
+    return convolve(jnp.concatenate(dense, -1), kernels[4]) + biases[4]
+
+
+@pytest.fixture(params=[False, True], ids=["ESRGAN", "ESRGAN+"])
+def arguments(request, rng):
+    def draw(*shape):
+        return jnp.float32(rng.normal(0, np.prod(shape[:-1]) ** -0.5, shape))
+
+    outputs = [GROWTH] * 4 + [OUTPUTS]
+    kernels = [draw(3, 3, FEATURES + i * GROWTH, n) for i, n in enumerate(outputs)]
+    biases = [draw(1, 1, 1, n) for n in outputs]
+    skip = draw(1, 1, FEATURES, GROWTH) if request.param else None
+    return jnp.float32(rng.normal(size=SHAPE)), kernels, biases, skip
+
+
+def in_borders(function, sizes):
+    def run(*arguments):
+        with borders(jnp.array(sizes), *SHAPE[1:3], "mirror"):
+            return function(*arguments)
+
+    return run
+
+
+@pytest.mark.parametrize("sizes", [None, [(7, 9), (4, 5)]], ids=["whole", "in borders"])
+def test_result_and_gradients_equal_those_of_concatenated_features(arguments, sizes, rng):
+    weights = jnp.float32(rng.normal(size=(*SHAPE[:3], OUTPUTS)))
+    results = []
+    for function in (dense_convolutions, concatenated):
+        run = function if sizes is None else in_borders(function, sizes)
+        y, vjp = jax.vjp(run, *arguments)
+        results.append(jax.tree.leaves((y, vjp(weights))))
+    for ours, expected in zip(*results, strict=True):
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5 * scale)
+
+
+def test_nothing_but_features_and_kernels_is_kept(arguments):
+    x, kernels, _, skip = arguments
+    kept = jax.tree.leaves(
+        jax.eval_shape(lambda *a: jax.vjp(dense_convolutions, *a)[1], *arguments)
+    )
+    size = x.size // FEATURES * (FEATURES + 4 * GROWTH) + sum(k.size for k in kernels)
+    assert sum(array.size for array in kept) == size + (0 if skip is None else skip.size)
+
+
+def test_each_feature_map_is_convolved_once(arguments):
+    convolutions = str(jax.make_jaxpr(dense_convolutions)(*arguments)).count(
+        "conv_general_dilated["
+    )
+    assert convolutions == 5 + (arguments[3] is not None)
+
+
+def test_forward_mode_is_refused(arguments):
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jvp(lambda x: dense_convolutions(x, *arguments[1:]), arguments[:1], arguments[:1])
