@@ -91,7 +91,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     from esrgan_jax.evaluation.score_table import score_table
     from esrgan_jax.images.writer import write_rows
     from esrgan_jax.progress import Progress
+    from esrgan_jax.sharding import split_cpu
 
+    split_cpu()
     keep_programs()
     # Cheap checks come first, before models are loaded and before hours of work.
     _check_outputs(args)

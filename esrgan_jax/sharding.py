@@ -1,5 +1,6 @@
 """Device mesh with one axis, `data`: batches are split over it, all else is replicated."""
 
+import contextlib
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -12,10 +13,10 @@ MOST_CORES = 8  # each has a copy of the parameters
 
 
 def split_cpu(*batches: int) -> None:
-    """Makes each CPU core a device; call it before JAX is initialised.
+    """Makes each CPU core a device, unless JAX is initialised already.
 
-    By default JAX treats the CPU as one device, and XLA computes the convolutions of small networks
-    on one core. With accelerators, or if JAX_NUM_CPU_DEVICES is set, nothing changes.
+    By default JAX treats the CPU as one device, and XLA computes many convolutions on one core.
+    With accelerators, or if JAX_NUM_CPU_DEVICES is set, nothing changes.
 
     Args:
         *batches: Batch sizes that the number of devices must divide.
@@ -25,7 +26,8 @@ def split_cpu(*batches: int) -> None:
     affinity = getattr(os, "sched_getaffinity", None)  # Linux: the cores of this process
     cores = min(len(affinity(0)) if affinity else os.cpu_count() or 1, MOST_CORES)
     even = [n for n in range(1, cores + 1) if all(batch % n == 0 for batch in batches)]
-    jax.config.update("jax_num_cpu_devices", max(even))
+    with contextlib.suppress(RuntimeError):  # JAX is initialised
+        jax.config.update("jax_num_cpu_devices", max(even))
 
 
 def create_mesh(devices: Sequence[Any] | None = None) -> Mesh:

@@ -42,9 +42,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from esrgan_jax.batch.upscale_images import read_stream, upscale_files
     from esrgan_jax.compilation import keep_programs
+    from esrgan_jax.sharding import split_cpu
     from esrgan_jax.upscaling.options import LARGEST_SIDE
     from esrgan_jax.upscaling.upscaler import Upscaler, result_size
 
+    split_cpu()
     part, parts = args.share or (jax.process_index(), jax.process_count())
     jobs = jobs[part::parts]
     _check_existing(args, jobs)

@@ -221,23 +221,48 @@ def test_batches_fill_a_device_and_are_few(variables, rng, monkeypatch, platform
         assert made._batch_size(tile) == (size if platform == "gpu" else 1)
 
 
-@pytest.mark.parametrize("bands", [1, 4])
-@pytest.mark.parametrize("seamless", [None, "mirror", "wrap"])
-def test_one_image_over_eight_devices_equals_one_device(variables, rng, bands, seamless):
-    """Its rows are split; what convolutions need of the neighbours comes from them."""
-    assert len(jax.devices()) == 8
-    image = rng.integers(0, 256, (83, 40, bands), dtype=np.uint8)
-    one = Upscaler(MODULE, variables, devices=jax.devices()[:1], seamless=seamless)(image)
-    split = Upscaler(MODULE, variables, spatial=True, seamless=seamless)
-    placed = []
-    step = split.runner.step
+def record_placements(upscaler):
+    """Lists the number of devices, the sharding and the shape of each batch from now on."""
+    placed, step = [], upscaler.runner.step
 
     def seen(module, variables, lr, sizes, **options):
-        placed.append((lr.sharding.spec, lr.sharding.num_devices, lr.shape))
+        placed.append((lr.sharding.num_devices, getattr(lr.sharding, "spec", None), lr.shape))
         return step(module, variables, lr, sizes, **options)
 
-    split.runner.step = seen
-    difference = np.abs(split(image).astype(int) - one)
+    upscaler.runner.step = seen
+    return placed
+
+
+def assert_same_but_for_rounding(result, expected):
+    difference = np.abs(result.astype(int) - expected)
     assert difference.max() <= 1
     assert (difference > 0).mean() < 1e-3
-    assert [(spec[1], number) for spec, number, _ in placed] == [("data", 8)]
+
+
+@pytest.mark.parametrize("bands", [1, 4])
+@pytest.mark.parametrize("seamless", [None, "mirror", "wrap"])
+def test_columns_of_one_image_over_eight_devices_equal_one_device(variables, rng, bands, seamless):
+    assert len(jax.devices()) == 8
+    image = rng.integers(0, 256, (40, 83, bands), dtype=np.uint8)
+    one = Upscaler(MODULE, variables, devices=jax.devices()[:1], seamless=seamless)(image)
+    split = Upscaler(MODULE, variables, spatial=True, seamless=seamless)
+    placed = record_placements(split)
+    assert_same_but_for_rounding(split(image), one)
+    assert [(number, spec[2]) for number, spec, _ in placed] == [(8, "data")]
+
+
+@pytest.mark.parametrize(("devices", "width"), [(2, 100), (3, 150)])
+def test_a_lone_wide_tile_is_split_over_cpu_devices(variables, rng, devices, width):
+    """A narrow one is not, and two tiles take a device each."""
+    image = rng.integers(0, 256, (9, width, 3), dtype=np.uint8)
+    one = Upscaler(MODULE, variables, devices=jax.devices()[:1])
+    several = Upscaler(MODULE, variables, devices=jax.devices()[:devices])
+    placed = record_placements(several)
+    assert_same_but_for_rounding(several(image), one(image))
+    several(image[:, :20])
+    several([image, image])
+    lengths = [shape[2] for *_, shape in placed]
+    assert lengths[0] >= width > lengths[1]
+    assert [number for number, *_ in placed] == [devices, 1, devices]
+    assert tuple(placed[0][1]) == (None, None, "data")
+    assert tuple(placed[2][1]) == ("data",)

@@ -148,8 +148,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     from esrgan_jax.app.image_work import Limits
     from esrgan_jax.app.networks import check_models
     from esrgan_jax.compilation import keep_programs
+    from esrgan_jax.sharding import split_cpu
 
     check_models(models)
+    split_cpu()
     keep_programs()
     # As Ctrl-C does, so that the files are deleted.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)

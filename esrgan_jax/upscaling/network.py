@@ -22,9 +22,7 @@ def apply(
     variables: Variables,
     x: jax.Array,
     sizes: jax.Array,
-    *,
     border: str,
-    whole: bool,
 ) -> jax.Array:
     """Returns the network's result, and computes its `tail` in strips of rows if it can be split.
 
@@ -38,12 +36,11 @@ def apply(
         x: (N, h, w, in_channels) float32.
         sizes: (N, 2) int, the height and width that is image.
         border: The padding at an image's border, see `models.borders`.
-        whole: Applies the network as a whole in any case.
 
     Returns:
         (N, scale h, scale w, out_channels).
     """
-    parts = [] if whole else _parts(module, x.shape[1], border)
+    parts = _parts(module, x.shape[1], border)
     if not parts:
         return _method(module, variables, sizes, border, "__call__", x)
     features = _method(module, variables, sizes, border, "trunk", x)

@@ -22,6 +22,7 @@ AHEAD = 2  # batches on the device: one is computed while the result of another 
 BATCH_PIXELS = 1024 * 1024  # LR pixels that keep an accelerator busy
 LARGEST_BATCH = 64
 SMALLEST_TILE = 16
+LEAST_COLUMNS = 48  # on each device, if a tile is split over CPU devices
 
 _Key = tuple[tuple[int, ...], np.dtype, str]  # of a batch: tiles' shape, dtype, result dtype
 _Results = tuple[AnyArray, AnyArray]  # results, and whether each is finite
@@ -35,8 +36,9 @@ class TileRunner:
         module: The generator, in the computation dtype.
         variables: Its variables.
         devices: The devices that a batch is split over.
-        spatial: Splits the rows of each tile over the devices instead; the compiler exchanges the
-            rows that convolutions need from neighbouring devices.
+        spatial: Splits the columns of each tile over the devices instead; the compiler exchanges
+            the columns that convolutions need from neighbouring devices. On CPUs a batch of a
+            single wide tile is always split so.
         overlap: Pixels shared by the smaller tiles that a tile is split into if memory runs out.
         batch: Most tiles of a batch on each device; None computes it from the memory.
         step: Further arguments of `upscale_step`.
@@ -55,24 +57,21 @@ class TileRunner:
     ):
         self.module, self.overlap, self.border = module, overlap, step.get("border", "zero")
         self.multiple = module.size_multiple
-        self.row_multiple = self.multiple * (len(devices) if spatial else 1)
         mesh = create_mesh(devices)
         self.devices, self.spatial = devices, spatial
-        self.tile_sharding = self.size_sharding = batched(mesh)
-        if spatial:
-            self.tile_sharding = NamedSharding(mesh, PartitionSpec(None, "data"))
-            self.size_sharding = replicated(mesh)
+        self.on_cpu = devices[0].platform == "cpu"
+        splits = spatial or (self.on_cpu and module.receptive_field is not None)
+        self.column_multiple = self.multiple * (len(devices) if splits else 1)
+        self.by_tiles = (batched(mesh), batched(mesh))
+        self.by_columns = (NamedSharding(mesh, PartitionSpec(None, None, "data")), replicated(mesh))
         # Put on the devices once, not with every batch.
         self.variables = jax.device_put(variables, replicated(mesh))
         self.on_first = jax.tree.map(lambda x: x.addressable_data(0), self.variables)
         # A tile can take minutes on a CPU, so progress is reported within it.
-        self.in_parts = devices[0].platform == "cpu" and not spatial
-        self.step = partial(upscale_step, whole=spatial, **step)
-        if self.in_parts:
-            self.step = partial(upscale_in_parts, **step)
+        self.step = partial(upscale_in_parts if self.on_cpu else upscale_step, **step)
         self.versions = 8 if step.get("ensemble") else 1
         # On a CPU several batches would be computed at the same time, each with its own memory.
-        self.ahead = 0 if devices[0].platform == "cpu" else AHEAD
+        self.ahead = 0 if self.on_cpu else AHEAD
         self.largest_batch = LARGEST_BATCH if batch is None else batch
         self.batch_sizes: dict[_Key, int] = {}
         self.largest_side: int | None = None  # where memory ran out
@@ -122,8 +121,8 @@ class TileRunner:
             height, width = tile.lr.shape[:2]
             room = budget(self.devices[0]) // ((AHEAD + 1) * bytes_per_pixel(self.module))
             each = max(min(BATCH_PIXELS, room) // (height * width * self.versions), 1)
-            on_cpu = self.devices[0].platform == "cpu"  # where larger batches are not faster
-            self.batch_sizes[key] = 1 if on_cpu else 2 ** (each.bit_length() - 1)
+            # On CPUs larger batches are not faster.
+            self.batch_sizes[key] = 1 if self.on_cpu else 2 ** (each.bit_length() - 1)
         return min(self.batch_sizes[key], self.largest_batch) * len(self.devices)
 
     def _launch(self, tiles: list[Tile], module: Generator | None = None) -> _Results | Exception:
@@ -131,8 +130,10 @@ class TileRunner:
         count, split = len(tiles), 1 if self.spatial else len(self.devices)
         # Padded with empty tiles to one of few sizes, so that few programs are compiled.
         size = -(-(1 << (count - 1).bit_length()) // split) * split
-        variables, places = self.variables, (self.tile_sharding, self.size_sharding)
-        if count == 1 and not self.spatial:
+        variables, places = self.variables, self.by_tiles
+        if self.spatial or (count == 1 and self._is_wide(tiles[0])):
+            size, places = count, self.by_columns
+        elif count == 1:
             size, variables, places = 1, self.on_first, (self.devices[0], self.devices[0])
         sizes = np.zeros((size, 2), np.int32)
         sizes[:count] = [tile.size for tile in tiles]
@@ -140,7 +141,7 @@ class TileRunner:
 
         def start() -> _Results:
             put = [jax.device_put(x, at) for x, at in zip((lr, sizes), places, strict=True)]
-            progress: Any = {"progress": partial(_report, tiles)} if self.in_parts else {}
+            progress: Any = {"progress": partial(_report, tiles)} if self.on_cpu else {}
             network = module or self.module
             # By default TPUs multiply float32 as bfloat16, and GPUs from Ampere on as TF32.
             exact = network.dtype == np.float32
@@ -148,6 +149,15 @@ class TileRunner:
                 return self.step(network, variables, *put, dtype=tiles[0].dtype, **progress)
 
         return self._unless_out_of_memory(start)
+
+    def _is_wide(self, tile: Tile) -> bool:
+        """Returns whether several CPU devices compute a tile faster than one of them."""
+        width = tile.lr.shape[1]
+        return (
+            self.on_cpu
+            and width % self.column_multiple == 0
+            and width >= LEAST_COLUMNS * len(self.devices) > LEAST_COLUMNS
+        )
 
     def _unless_out_of_memory(self, work: Callable[[], _Result]) -> _Result | Exception:
         """Returns the result of `work`, or the exception if memory ran out."""
@@ -202,7 +212,7 @@ class TileRunner:
                 part = tiles[start : start + half]
                 self._finish(part, self._launch(part))
             return
-        side = max(tiles[0].lr.shape[:2]) // 2 // self.row_multiple * self.row_multiple
+        side = max(tiles[0].lr.shape[:2]) // 2 // self.column_multiple * self.column_multiple
         self.largest_side = min(side, self.largest_side or side)
         for tile in tiles:
             if side < SMALLEST_TILE:
@@ -226,7 +236,7 @@ class TileRunner:
             tallest: Most rows of a tile, if less than `side`.
         """
         # Accelerators take longer to compile and less time to compute.
-        steps = 4 if self.devices[0].platform == "cpu" else 1
+        steps = 4 if self.on_cpu else 1
         steps = 0 if self.module.receptive_field is None else steps
         wrap = self.border == "wrap"
         options: dict[str, Any] = {"multiple": self.multiple, "steps": steps, "wrap": wrap}
@@ -234,14 +244,13 @@ class TileRunner:
         if self.largest_side and self.largest_side < side * shares:
             side = max(self.largest_side // shares, SMALLEST_TILE) // self.multiple * self.multiple
             overlap = min(overlap, side // 2)
-        tall = min(side * shares, tallest or side * shares)
-        rows = plan_axis(height, tall, overlap, **options)
-        columns = plan_axis(width, side, overlap, **options)
+        rows = plan_axis(height, min(side, tallest or side), overlap, **options)
+        columns = plan_axis(width, side * shares, overlap, **options)
+        length = -(-columns.length // self.column_multiple) * self.column_multiple
         if self.versions > 1:  # tiles are transposed, too
-            length = max(rows.length, columns.length)
-            rows, columns = rows._replace(length=length), columns._replace(length=length)
-        length = -(-rows.length // self.row_multiple) * self.row_multiple
-        return rows._replace(length=length), columns
+            length = max(rows.length, length)
+            rows = rows._replace(length=length)
+        return rows, columns._replace(length=length)
 
     def _split(self, tile: Tile, side: int) -> None:
         """Computes a tile as several smaller ones."""

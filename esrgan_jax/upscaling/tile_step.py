@@ -29,7 +29,7 @@ class _Options(TypedDict):
 @partial(
     jax.jit,
     static_argnums=0,
-    static_argnames=("border", "ensemble", "keep_color", "whole", "dtype"),
+    static_argnames=("border", "ensemble", "keep_color", "dtype"),
 )
 def upscale_step(
     module: Generator,
@@ -41,7 +41,6 @@ def upscale_step(
     border: str = "zero",
     ensemble: bool = False,
     keep_color: bool = False,
-    whole: bool = False,
     dtype: str = "float32",
 ) -> tuple[jax.Array, jax.Array]:
     """Upscales a batch of tiles.
@@ -58,8 +57,6 @@ def upscale_step(
         ensemble: Takes the mean over the eight flipped and transposed versions of each tile, which
             must be square.
         keep_color: Corrects the low frequencies of the result towards those of the input.
-        whole: Applies the network as a whole instead of in strips of rows, for tiles whose rows are
-            split over devices.
         dtype: Of the result: "uint8", "uint16" or "float32".
 
     Returns:
@@ -67,7 +64,7 @@ def upscale_step(
         to even as the authors' test.py does; and (N,) bool, whether each tile's is finite.
     """
     x, x_sizes = _network_inputs(module, tiles, sizes, ensemble)
-    sr = network.apply(module, variables, x, x_sizes, border=border, whole=whole)
+    sr = network.apply(module, variables, x, x_sizes, border)
     options: _Options = {"ensemble": ensemble, "keep_color": keep_color, "dtype": dtype}
     return _finished(module, tiles, sizes, sr, border, strength, **options)
 

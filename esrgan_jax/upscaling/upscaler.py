@@ -10,6 +10,7 @@ from esrgan_jax.blend import Model, weighted_models
 from esrgan_jax.errors import InputError
 from esrgan_jax.interop import zoo
 from esrgan_jax.models.generator import Generator, Variables
+from esrgan_jax.sharding import split_cpu
 from esrgan_jax.upscaling.arrays import checked_array, like_source, to_strips
 from esrgan_jax.upscaling.color import COLOR_FIELD
 from esrgan_jax.upscaling.device_images import upscale_on_device
@@ -50,8 +51,8 @@ class Upscaler:
         color: "keep" corrects drift of the low frequencies, such as a yellow cast.
         dtype: Computation dtype: "float32", with products of full precision on every device, or
             "bfloat16"; None takes bfloat16 on devices with units for it.
-        devices: Where to run, by default on all of this process. Tiles are spread over them.
-        spatial: Splits the rows of one image over the devices, instead of tiles.
+        devices: Where to run, by default on all of this process; see `sharding.split_cpu`.
+        spatial: Splits the columns of one image over the devices, instead of tiles.
         then: Upscales this one's results, which are passed on in float32.
         name: Name of the networks, for the metadata of images.
 
@@ -78,6 +79,7 @@ class Upscaler:
         then: "Upscaler | None" = None,
         name: str = "",
     ):
+        split_cpu()
         devices = list(jax.local_devices() if devices is None else devices)
         check_options(
             tile=tile,
@@ -164,6 +166,7 @@ class Upscaler:
         """
         from esrgan_jax.interpolation import load_models
 
+        split_cpu()
         check_options(**options)  # before files of many megabytes are read
         links: list[Any] = list(model) if isinstance(model, list | tuple) else [model]
         if not links:
