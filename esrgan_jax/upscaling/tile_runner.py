@@ -59,7 +59,6 @@ class TileRunner:
         self.multiple = module.size_multiple
         mesh = create_mesh(devices)
         self.devices, self.spatial = devices, spatial
-        self.on_cpu = devices[0].platform == "cpu"
         splits = spatial or (self.on_cpu and module.receptive_field is not None)
         self.column_multiple = self.multiple * (len(devices) if splits else 1)
         self.by_tiles = (batched(mesh), batched(mesh))
@@ -75,6 +74,10 @@ class TileRunner:
         self.largest_batch = LARGEST_BATCH if batch is None else batch
         self.batch_sizes: dict[_Key, int] = {}
         self.largest_side: int | None = None  # where memory ran out
+
+    @property
+    def on_cpu(self) -> bool:
+        return self.devices[0].platform == "cpu"
 
     def run(self, tiles: Iterable[Tile]) -> Iterator[Tile]:
         """Yields the tiles in order, each with its result or its error.
