@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+NOT_SET = -1  # JAX's default number of CPU devices, which means one
 MOST_CORES = 8  # each has a copy of the parameters
 
 
@@ -16,12 +17,15 @@ def split_cpu(*batches: int) -> None:
     """Makes each CPU core a device, unless JAX is initialised already.
 
     By default JAX treats the CPU as one device, and XLA computes many convolutions on one core.
-    With accelerators, or if JAX_NUM_CPU_DEVICES is set, nothing changes.
+    With accelerators, or if the number of CPU devices is set already, by JAX's own option or by
+    XLA_FLAGS, nothing changes.
 
     Args:
         *batches: Batch sizes that the number of devices must divide.
     """
-    if "JAX_NUM_CPU_DEVICES" in os.environ:
+    simulated = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    options: Any = jax.config  # its class does not declare them
+    if simulated or options.jax_num_cpu_devices != NOT_SET:
         return
     affinity = getattr(os, "sched_getaffinity", None)  # Linux: the cores of this process
     cores = min(len(affinity(0)) if affinity else os.cpu_count() or 1, MOST_CORES)

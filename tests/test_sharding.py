@@ -80,28 +80,30 @@ def test_gradients_equal_those_on_one_device(rng):
 
 
 @pytest.mark.parametrize(
-    ("cores", "batches", "variable", "devices"),
+    ("cores", "batches", "variables", "devices"),
     [
-        (1, (8,), None, 1),
-        (4, (16, 8), None, 4),
-        (6, (16, 8), None, 4),
-        (6, (16, 9), None, 1),
-        (64, (64,), None, 8),
-        (4, (8,), "2", 2),
+        (1, (8,), {}, 1),
+        (4, (16, 8), {}, 4),
+        (6, (16, 8), {}, 4),
+        (6, (16, 9), {}, 1),
+        (64, (64,), {}, 8),
+        (4, (8,), {"JAX_NUM_CPU_DEVICES": "2"}, 2),
+        (4, (8,), {"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}, 3),
     ],
 )
 def test_split_cpu_makes_each_core_a_device_if_batches_can_be_divided(
-    cores, batches, variable, devices
+    cores, batches, variables, devices
 ):
     program = (
         f"import os; os.sched_getaffinity = lambda _: range({cores}); "
         f"from esrgan_jax.sharding import split_cpu; split_cpu(*{batches}); "
         "import jax; print(jax.device_count())"
     )
-    environment = {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"}
+    numbers = ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")
+    environment = {k: v for k, v in os.environ.items() if k not in numbers}
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env=environment | ({"JAX_NUM_CPU_DEVICES": variable} if variable else {}),
+        env=environment | variables,
         capture_output=True,
         text=True,
         check=True,
