@@ -1,4 +1,4 @@
-"""Caffe models: written by protobuf from Caffe's own message definitions, read by ours."""
+"""Reading Caffe models, which the tests write with protobuf and Caffe's message definitions."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ from esrgan_jax.models.vgg import VGGFeatures
 
 TOOL = Path(__file__).parents[1] / "tools" / "convert_vgg.py"
 CONVOLUTION = 4  # of V1LayerParameter.LayerType
-# name, number, repeated, packed; a type in capitals is protobuf's, else a message
+# (name, number, type, repeated, packed); a type in capitals is protobuf's, another a message
 MESSAGES = {
     "BlobShape": [("dim", 1, "INT64", True, True)],
     "BlobProto": [
@@ -57,7 +57,7 @@ MESSAGES = {
 
 
 def caffe_classes(packing):
-    """protobuf's classes for the messages above, with or without packed lists."""
+    """Returns protobuf's classes for the messages above, with or without packed lists."""
     kinds = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="caffe.proto", package="caffe", syntax="proto2")
     for name, fields in MESSAGES.items():
@@ -92,7 +92,7 @@ def fill(blob, array, legacy):
 
 
 def model(layers, form="layer", classes=PACKED):
-    """A NetParameter of {layer: arrays}; layers without arrays, as Caffe has many, between them."""
+    """Returns a NetParameter of {layer: arrays}, with a layer without arrays after each."""
     net = classes["NetParameter"](name="VGG", input=["data"], input_dim=[10, 3, 224, 224])
     for name, arrays in layers.items():
         layer = getattr(net, form).add(name=name)
@@ -130,7 +130,7 @@ def write(path, net):
 
 @pytest.mark.parametrize("classes", [PACKED, UNPACKED], ids=["packed", "unpacked"])
 @pytest.mark.parametrize("form", ["layers", "layer"])
-def test_both_forms_give_the_same_features_as_torchs_names(tmp_path, rng, form, classes):
+def test_all_forms_give_the_same_features_as_torch_names(tmp_path, rng, form, classes):
     layers = convolutions(rng)
     classifier = {"fc8-20": [np.zeros((23, 8), np.float32), np.zeros(23, np.float32)]}
     path = write(tmp_path / "vgg.caffemodel", model(layers | classifier, form, classes))
@@ -149,8 +149,8 @@ def test_both_forms_give_the_same_features_as_torchs_names(tmp_path, rng, form, 
 @pytest.mark.parametrize(
     ("depth", "count", "found"), [(16, 13, 16), (19, 16, 19), (16, 8, 16), (16, 7, 19), (19, 9, 19)]
 )
-def test_depths_are_told_apart(depth, count, found):
-    """The names of VGG16 are all names of VGG19 too. No memory is behind these tensors."""
+def test_vgg16_and_vgg19_are_distinguished_by_their_layers(depth, count, found):
+    """All layer names of VGG16 also occur in VGG19. The tensors here take no memory."""
     tensors = {}
     for name, (_, shape) in list(vgg_names.convolutions(depth).items())[:count]:
         tensors[f"{name}.weight"] = np.broadcast_to(np.float32(count), shape)
@@ -161,7 +161,7 @@ def test_depths_are_told_apart(depth, count, found):
         vgg_names.from_layers(tensors, "Caffe", "minc")
 
 
-def test_arrays_are_views_in_any_type(tmp_path, rng):
+def test_arrays_are_read_only_views_of_any_float_type(tmp_path, rng):
     kernel = rng.standard_normal((64, 3, 3, 3))
     net = model({"conv1_1": [kernel, np.ones(64, np.float32)]})
     tensors = caffe_file.read(write(tmp_path / "vgg.caffemodel", net))
@@ -170,8 +170,8 @@ def test_arrays_are_views_in_any_type(tmp_path, rng):
     assert not any(array.flags.owndata or array.flags.writeable for array in tensors.values())
 
 
-def test_lists_in_several_parts(tmp_path, rng):
-    """Serialised messages that follow each other are one message: protobuf's rule."""
+def test_repeated_fields_are_merged(tmp_path, rng):
+    """By protobuf's rules, serialised messages that follow each other are one message."""
     kernel, bias = convolutions(rng, count=1)["conv1_1"]
     numbers = kernel.ravel().tolist()
     blob = b"".join(
@@ -195,7 +195,7 @@ def varint(number):
 
 
 def net_of(*fields):
-    """A layer conv1_1 with more fields, in wire format."""
+    """Returns a net with a layer conv1_1 that has these fields, in wire format."""
     layer = b"\x0a\x07conv1_1" + b"".join(fields)
     return b"\xa2\x06" + varint(len(layer)) + layer
 
@@ -236,28 +236,28 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("said", HOSTILE)
-def test_malformed_files_get_a_sentence(tmp_path, said):
-    path = write(tmp_path / "vgg.caffemodel", HOSTILE[said])
-    with pytest.raises(InputError, match=rf"vgg\.caffemodel: .*{said}"):
+@pytest.mark.parametrize("message", HOSTILE)
+def test_malformed_files_are_refused_with_the_reason(tmp_path, message):
+    path = write(tmp_path / "vgg.caffemodel", HOSTILE[message])
+    with pytest.raises(InputError, match=rf"vgg\.caffemodel: .*{message}"):
         vgg_names.read_vgg(path)
 
 
-def test_other_networks_are_refused_with_lists(tmp_path, rng):
+def test_other_networks_are_refused_with_the_layers_that_differ(tmp_path, rng):
     (kernel, bias) = convolutions(rng, count=1)["conv1_1"]
-    for layers, said in (
+    for layers, message in (
         ({"conv1_1": [kernel]}, r"missing: conv1_1\.bias"),
         ({"conv1_1": [kernel[:32], bias]}, r"conv1_1\.weight \(32, 3, 3, 3\) for \(64, 3, 3, 3\)"),
         ({"conv1_1": [kernel, bias], "conv6_1": [bias]}, r"left over: conv6_1\.weight"),
     ):
         path = write(tmp_path / "vgg.caffemodel", model(layers))
-        with pytest.raises(InputError, match=rf"vgg\.caffemodel: no VGG16 or VGG19.*{said}"):
+        with pytest.raises(InputError, match=rf"vgg\.caffemodel: no VGG16 or VGG19.*{message}"):
             vgg_names.read_vgg(path)
 
 
 @pytest.mark.parametrize("form", ["layers", "layer"])
-def test_truncated_anywhere(tmp_path, rng, form):
-    """A file cut between two layers is one with the lower layers alone; all others are refused."""
+def test_files_truncated_at_any_byte_are_refused(tmp_path, rng, form):
+    """A file cut between two layers is a valid file of the layers before the cut."""
     content = model(convolutions(rng, count=2), form).SerializeToString()
     end = len(content)
     ends = {*range(120), *range(0, end, 997), *range(end - 60, end + 1)}
@@ -279,12 +279,12 @@ def test_truncated_anywhere(tmp_path, rng, form):
             assert found.get(size, 0) == len(layers)
 
 
-def test_random_damage(tmp_path, rng):
+def test_random_damage_raises_only_input_errors(tmp_path, rng):
     content = model(convolutions(rng, count=1)).SerializeToString()
     for _ in range(300):
         damaged = bytearray(content)
-        for place in rng.integers(0, 80, rng.integers(1, 4)):
-            damaged[place] = rng.integers(256)
+        for index in rng.integers(0, 80, rng.integers(1, 4)):
+            damaged[index] = rng.integers(256)
         path = write(tmp_path / "vgg.caffemodel", bytes(damaged))
         try:
             vgg_names.read_vgg(path)
@@ -292,9 +292,9 @@ def test_random_damage(tmp_path, rng):
             assert str(path) in str(error)  # noqa: PT017
 
 
-def test_claims_cost_neither_memory_nor_time(tmp_path):
-    """Files of 2 MB made of the smallest pieces that the format has."""
-    many = {
+def test_files_of_many_tiny_fields_take_little_memory_and_time(tmp_path):
+    """Files of 2 MB that consist of the smallest fields the format has."""
+    contents = {
         "empty layers": b"\x12\x00" * 1_000_000,
         "empty blobs": net_of(b"\x3a\x00" * 1_000_000),
         "empty lists": net_of(blob_of(b"\x2a\x00" * 1_000_000)),
@@ -303,7 +303,7 @@ def test_claims_cost_neither_memory_nor_time(tmp_path):
         ),
         "mixed tags": net_of(blob_of((b"\x2d" + ONE + b"\x35" + ONE) * 200_000)),
     }
-    for content in many.values():
+    for content in contents.values():
         path = write(tmp_path / "vgg.caffemodel", content)
         tracemalloc.start()
         start = time.process_time()
@@ -314,8 +314,8 @@ def test_claims_cost_neither_memory_nor_time(tmp_path):
         tracemalloc.stop()
 
 
-def test_the_command_on_the_real_weights(shared_data, tmp_path):
-    """They are those of Oxford's .caffemodel; the classifier is left out here."""
+def test_convert_vgg_converts_the_real_weights(shared_data, tmp_path):
+    """The weights are those of Oxford's .caffemodel, without the classifier."""
     original = shared_data / "vgg" / "vgg19_caffe_conv.npz"
     tensors = weight_file.read_tensors(original)
     net = PACKED["NetParameter"](name="VGG_ILSVRC_19_layers")
@@ -328,9 +328,9 @@ def test_the_command_on_the_real_weights(shared_data, tmp_path):
     command = [sys.executable, str(TOOL), str(path), str(target)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    for said in ("VGG19", "conv1_1 to conv5_4 (16 conv", "20,024,384", "preset      caffe"):
-        assert said in done.stdout
+    for message in ("VGG19", "conv1_1 to conv5_4 (16 conv", "20,024,384", "preset      caffe"):
+        assert message in done.stdout
     expected = vgg_names.from_torch(tensors, "caffe")[1]
     jax.tree.map(np.testing.assert_array_equal, vgg_names.load_vgg(target)[1], expected)
     assert safetensors_file.read_metadata(target)["preset"] == "caffe"
-    path.unlink()  # pytest would keep 80 MB of each of the last runs
+    path.unlink()  # pytest would keep the 80 MB

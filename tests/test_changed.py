@@ -1,4 +1,4 @@
-"""What is recorded of training images, and how a change of them is told."""
+"""Fingerprints of training images, and the message about images that changed."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from esrgan_jax.data.changed import changes, fingerprint
 from esrgan_jax.data.sources import ImageFolder, PairedFolder, open_source
 
 
-def image(path: Path, size: int = 16, seed: int = 0) -> None:
+def write_noise(path: Path, size: int = 16, seed: int = 0) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
     Image.fromarray(noise).save(path)
@@ -19,11 +19,11 @@ def image(path: Path, size: int = 16, seed: int = 0) -> None:
 @pytest.fixture
 def folder(tmp_path) -> Path:
     for name in ("a.png", "b.png", "sub/c.png"):
-        image(tmp_path / "hr" / name)
+        write_noise(tmp_path / "hr" / name)
     return tmp_path / "hr"
 
 
-def test_a_folder_is_known_by_names_and_bytes_wherever_it_lies(folder, tmp_path):
+def test_a_fingerprint_has_names_and_sizes_but_not_the_folder(folder, tmp_path):
     before = fingerprint(ImageFolder(folder, 8))
     assert before["count"] == 3
     assert before["files"] == {
@@ -33,24 +33,24 @@ def test_a_folder_is_known_by_names_and_bytes_wherever_it_lies(folder, tmp_path)
     assert changes(before, fingerprint(ImageFolder(tmp_path / "elsewhere", 8))) == ""
 
 
-def test_each_kind_of_change_is_told(folder):
+def test_added_removed_and_changed_images_are_listed(folder):
     before = fingerprint(ImageFolder(folder, 8))
     for index in range(5):
-        image(folder / f"new{index}.png")
+        write_noise(folder / f"new{index}.png")
     (folder / "a.png").unlink()
-    image(folder / "b.png", 20)
+    write_noise(folder / "b.png", 20)
     assert changes(before, fingerprint(ImageFolder(folder, 8))) == (
         "3 images then, 7 now; added: new0.png, new1.png, new2.png and 2 more; removed: a.png; "
         "changed: b.png"
     )
 
 
-def test_several_folders_and_pairs_are_told_apart(folder, tmp_path):
-    image(tmp_path / "more" / "a.png")
+def test_fingerprints_number_the_files_of_several_folders(folder, tmp_path):
+    write_noise(tmp_path / "more" / "a.png")
     both = fingerprint(ImageFolder([folder, tmp_path / "more"], 8))
     assert set(both["files"]) == {"0/a.png", "0/b.png", "0/sub/c.png", "1/a.png"}
     for name in ("a.png", "b.png", "sub/c.png"):
-        image(tmp_path / "lr" / name, 4)
+        write_noise(tmp_path / "lr" / name, 4)
     before = fingerprint(PairedFolder(tmp_path / "lr", folder, 4, 8))
     assert before["count"] == 3
     assert len(before["files"]) == 6
@@ -60,7 +60,7 @@ def test_several_folders_and_pairs_are_told_apart(folder, tmp_path):
     assert changes(before, after) == "3 images then, 3 now; changed: 1/b.png"
 
 
-def test_prepared_folders_are_known_by_their_records(tmp_path):
+def test_fingerprints_of_prepared_folders_cover_their_records(tmp_path):
     pytest.importorskip("tensorflow_datasets")
     from esrgan_jax.data.builder import write_sub_images
 

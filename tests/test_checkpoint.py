@@ -1,4 +1,4 @@
-"""Generators from checkpoints that are damaged: the right network, or a sentence."""
+"""Damaged checkpoints of generators: they load unchanged, or are refused with a message."""
 
 import shutil
 from pathlib import Path
@@ -21,6 +21,7 @@ def saved(tmp_path_factory, random_generator):
 
 
 def damages(path: Path):
+    """Yields damaged contents of a file; None means that the file is deleted."""
     data = path.read_bytes()
     yield from (None, data[: len(data) // 2])
     for start in (len(data) // 2, max(len(data) - 8, 0)):
@@ -28,7 +29,7 @@ def damages(path: Path):
         yield data[:start] + changed + data[start + 8 :]
 
 
-def test_a_damaged_generator_is_the_right_one_or_refused(saved, tmp_path, capfd):
+def test_a_damaged_generator_loads_unchanged_or_is_refused(saved, tmp_path, capfd):
     path, params = saved
     verify(find_checkpoint(path))
     refused = 0
@@ -50,7 +51,7 @@ def test_a_damaged_generator_is_the_right_one_or_refused(saved, tmp_path, capfd)
     assert capfd.readouterr().err == ""
 
 
-def test_what_is_no_checkpoint_is_not_called_damaged(tmp_path):
+def test_folders_without_a_checkpoint_are_not_called_damaged(tmp_path):
     (tmp_path / "2020").mkdir()
     with pytest.raises(InputError, match="holds no checkpoint"):
         load_generator(tmp_path)

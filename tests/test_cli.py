@@ -1,4 +1,4 @@
-"""The console script, and how quickly commands say what they can do."""
+"""The console script esrgan-jax and its --help."""
 
 import subprocess
 import sys
@@ -18,8 +18,8 @@ print([name for name in ("jax", "flax", "orbax", "skimage", "matplotlib") if nam
 """
 
 
-def test_help_loads_nothing_heavy():
-    """No command loads the large libraries before it has its arguments."""
+def test_help_imports_no_large_library():
+    """No command imports a large library before it has parsed its arguments."""
     places = [command.place for command in COMMANDS.values()]
     done = subprocess.run(
         [sys.executable, "-c", HELP.format(places=places)],

@@ -1,4 +1,4 @@
-"""Flags, paths and values of the commands: mistakes are reported before any work starts."""
+"""Flags, paths and values of the commands; wrong ones are refused before any work starts."""
 
 import importlib
 
@@ -35,7 +35,7 @@ def run(command: str, arguments: list[str], monkeypatch) -> None:
 
 @pytest.fixture
 def home(tmp_path, monkeypatch, rng, random_generator):
-    """A home with an image of 9x8 px and two networks, a.npz and b.npz, x2."""
+    """Returns a home folder with an image of 9x8 px and two x2 networks, a.npz and b.npz."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     write_image(tmp_path / "photo.png", rng.integers(0, 256, (8, 9, 3), dtype=np.uint8))
@@ -48,12 +48,12 @@ def home(tmp_path, monkeypatch, rng, random_generator):
 
 @pytest.fixture
 def unloaded(monkeypatch):
-    """Fails the test where a network is read."""
+    """Fails the test if a network is loaded."""
     monkeypatch.setattr(checkpoint, "load_generator", lambda *_, **__: pytest.fail("it was loaded"))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_a_version_and_names_unknown_flags(command, monkeypatch, capsys):
+def test_every_command_has_version_and_refuses_unknown_flags(command, monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         run(command, ["--version"], monkeypatch)
     assert ended.value.code in (0, None)
@@ -64,7 +64,7 @@ def test_every_command_has_a_version_and_names_unknown_flags(command, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("command", "flag", "meant"),
+    ("command", "flag", "suggestion"),
     [
         ("esrgan_jax.upscale", "--ouput=x.png", "--output"),
         ("esrgan_jax.upscale", "--modle", "--model"),
@@ -90,11 +90,11 @@ def test_every_command_has_a_version_and_names_unknown_flags(command, monkeypatc
         ("tools.prepare_data", "--ouptut=x", "--output"),
     ],
 )
-def test_similar_flags_are_suggested(command, flag, meant, monkeypatch):
+def test_a_similar_flag_is_suggested_for_an_unknown_one(command, flag, suggestion, monkeypatch):
     with pytest.raises(InputError) as raised:
         run(command, [flag, "x"], monkeypatch)
-    said = f"there is no flag {flag.partition('=')[0]}. Did you mean {meant}?"
-    assert str(raised.value) == said
+    expected = f"there is no flag {flag.partition('=')[0]}. Did you mean {suggestion}?"
+    assert str(raised.value) == expected
 
 
 @pytest.mark.parametrize(
@@ -129,14 +129,16 @@ def test_similar_flags_are_suggested(command, flag, meant, monkeypatch):
         ("tools.convert_vgg", "a b c", "there are too many arguments: c"),
     ],
 )
-def test_a_wrong_value_names_the_flag_and_what_it_takes(command, arguments, message, monkeypatch):
+def test_errors_for_wrong_values_name_the_flag_and_the_accepted_values(
+    command, arguments, message, monkeypatch
+):
     with pytest.raises(InputError) as raised:
         run(command, arguments.split(), monkeypatch)
     assert str(raised.value) == message
 
 
-def test_values_and_names_that_look_like_flags(home):
-    """A negative number, and names with dashes behind --."""
+def test_values_and_file_names_may_start_with_a_dash(home):
+    """A negative number is a value, and arguments after -- are file names."""
     (home / "photo.png").rename(home / "-q.png")
     upscale(
         ["--output=x.png", "--model=a.npz", "--psnr_model=b.npz", "--alpha", "-1", "--", "-q.png"]
@@ -144,7 +146,7 @@ def test_values_and_names_that_look_like_flags(home):
     assert read_image(home / "x.png").shape == (16, 18, 3)
 
 
-def test_short_flags(home):
+def test_short_flags_are_accepted(home):
     upscale(["-i", "photo.png", "-o", "x.png", "-s", "3", "-n", "a.npz", "-t", "64"])
     assert read_image(home / "x.png").shape == (24, 27, 3)
     upscale(["photo.png", "-oout", "-n", "a.npz", "-f", "tif"])
@@ -153,17 +155,17 @@ def test_short_flags(home):
         upscale(["-o", "x.png"])
 
 
-def test_inputs_may_stand_between_flags(home):
+def test_inputs_may_be_given_between_flags(home):
     write_image(home / "second.png", read_image(home / "photo.png"))
     upscale(["photo.png", "--output=out", "second.png", "--model=a.npz", "--progress=quiet"])
     assert sorted(path.name for path in (home / "out").iterdir()) == ["photo.png", "second.png"]
 
 
-def test_a_tilde_in_every_path(home):
-    plain = read_image(home / "photo.png")
+def test_a_tilde_is_expanded_in_every_path(home):
+    image = read_image(home / "photo.png")
     model = "--model=~/a.npz"
     upscale(["~/photo.png", "--output=~/one.png", model])
-    np.testing.assert_array_equal(read_image("~/one.png"), Upscaler.load("~/a.npz")(plain))
+    np.testing.assert_array_equal(read_image("~/one.png"), Upscaler.load("~/a.npz")(image))
     upscale(["~/*.png", "--output=~/out/", model, "--then=~/b.npz"])
     assert read_image(home / "out/photo.png").shape == (32, 36, 3)
     upscale(["~/photo.png", "--output=~/two.png", "--mix", "~/a.npz=0.5", "~/b.npz=0.5"])
@@ -174,7 +176,7 @@ def test_a_tilde_in_every_path(home):
     assert not (home / "~").exists()
 
 
-def test_a_tilde_in_the_other_commands(home, monkeypatch, capsys):
+def test_a_tilde_is_expanded_in_the_other_commands(home, monkeypatch, capsys):
     write_image(home / "hr/a.png", np.zeros((32, 32, 3), np.uint8))
     for command, *arguments in (
         ("esrgan_jax.evaluate", "--model=~/a.npz", "--hr=~/hr", "--csv=~/a.csv", "--sheet=~/a.png"),
@@ -189,7 +191,7 @@ def test_a_tilde_in_the_other_commands(home, monkeypatch, capsys):
     assert "~" not in capsys.readouterr().out
 
 
-def test_default_alpha_of_interpolate(home):
+def test_the_default_alpha_of_interpolate_is_0_8(home):
     interpolate.main(["--psnr=a.npz", "--gan=b.npz", "--output=mix.npz"])
     a, b, mix = (load_generator(name)[1] for name in ("a.npz", "b.npz", "mix.npz"))
     expected = interpolate_params(a, b, 0.8)
@@ -226,7 +228,7 @@ def test_default_alpha_of_interpolate(home):
         ("--mix a.npz=0.5 c.npz=0.5", "c.npz: no such file or directory"),
     ],
 )
-def test_values_are_checked_before_a_network_is_read(home, unloaded, options, message):
+def test_wrong_values_are_refused_before_a_network_is_loaded(home, unloaded, options, message):
     with pytest.raises(InputError, match=message):
         upscale(["photo.png", "--output=out", *options.split()])
     assert sorted(path.name for path in home.iterdir()) == ["a.npz", "b.npz", "photo.png"]
@@ -253,11 +255,11 @@ def test_an_unknown_suffix_of_the_output_is_refused(home, unloaded, output, mess
     assert not (home / output).exists()
 
 
-def test_a_folder_may_have_a_dot(home):
+def test_a_folder_name_may_contain_a_dot(home):
     for output in ("2024.05", "a.d", "x.pgn/"):
         upscale(["photo.png", f"--output={output}", "--model=a.npz", "--progress=quiet"])
         assert (home / output / "photo.png").is_file()
-    upscale(["photo.png", "--output=x.pgn", "--model=a.npz"])  # a folder that is there
+    upscale(["photo.png", "--output=x.pgn", "--model=a.npz"])  # an existing folder
 
 
 def test_similar_names_of_images_and_networks_are_suggested(home):
@@ -267,7 +269,7 @@ def test_similar_names_of_images_and_networks_are_suggested(home):
         upscale(["photo.png", "--output=x.png", "--model=realesrgan-x4pluss"])
 
 
-def test_different_architectures_are_named_briefly(home, rng, random_generator):
+def test_an_error_names_the_fields_in_which_architectures_differ(home, rng, random_generator):
     fields, params, _ = random_generator(rng, num_blocks=3, num_features=8, scale=2)
     save_generator("c.npz", RRDBNet(**fields), {"params": params})
     with pytest.raises(InputError) as raised:

@@ -1,4 +1,4 @@
-"""The sheet's panels hold the images' own pixels, its labels stay in their columns."""
+"""Comparison images and sheets: their panels, crops, frames, labels and layout."""
 
 import numpy as np
 import pytest
@@ -8,13 +8,13 @@ from esrgan_jax.evaluation.comparison import MARGIN, Row, comparison, sheet, wor
 
 
 def panel_of(sheet, index, count, height, width):
-    """The pixels of one panel, found from the sheet's size alone."""
+    """Returns the pixels of one panel of `count`, from the width of the sheet."""
     step = (sheet.shape[1] - MARGIN) // count
     left = MARGIN + step * index + (step - MARGIN) // 2 - width // 2
     return sheet[MARGIN : MARGIN + height, left : left + width]
 
 
-def test_panels_are_the_images_and_lr_shows_its_pixels(rng):
+def test_panels_show_the_images_and_smaller_ones_are_pixel_repeated(rng):
     lr = rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)
     hr = rng.integers(0, 256, (80, 120, 3), dtype=np.uint8)
     sheet = comparison([("LR", lr), ("HR\n28.43 dB", hr)])
@@ -24,7 +24,7 @@ def test_panels_are_the_images_and_lr_shows_its_pixels(rng):
     np.testing.assert_array_equal(panel_of(sheet, 0, 2, 80, 120), repeated)
 
 
-def test_box_and_zoom_show_one_part_larger(rng):
+def test_box_and_zoom_crop_and_enlarge_every_panel(rng):
     lr = rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)
     hr = rng.integers(0, 256, (80, 120, 3), dtype=np.uint8)
     sheet = comparison([("a", hr), ("b", lr)], box=(8, 16, 24, 40), zoom=3)
@@ -34,17 +34,19 @@ def test_box_and_zoom_show_one_part_larger(rng):
     np.testing.assert_array_equal(panel_of(sheet, 1, 2, 72, 120), expected)
 
 
-def test_labels_are_drawn_below_on_white_and_apart():
+def test_labels_are_drawn_below_their_panels_and_do_not_overlap():
     black = np.zeros((40, 50, 3), np.uint8)
     label = "a rather long name\n20.31 dB"
     sheet = comparison([(label, black), ("", black), (label, black)])
     below = sheet[MARGIN + 40 :]
-    inked = (below.min(axis=(0, 2)) < 128).nonzero()[0]
+    dark_columns = (below.min(axis=(0, 2)) < 128).nonzero()[0]
     step = (sheet.shape[1] - MARGIN) // 3
-    assert inked.size
-    assert not any(MARGIN + step <= x < MARGIN + 2 * step for x in inked)  # the middle has no label
-    assert inked.min() >= MARGIN
-    assert inked.max() < sheet.shape[1] - MARGIN
+    assert dark_columns.size
+    assert not any(
+        MARGIN + step <= x < MARGIN + 2 * step for x in dark_columns
+    )  # the middle has no label
+    assert dark_columns.min() >= MARGIN
+    assert dark_columns.max() < sheet.shape[1] - MARGIN
     assert (below[:MARGIN] == 255).all()
     assert (sheet[-MARGIN:] == 255).all()
     two_lines, one_line = (comparison([(text, black)]).shape[0] for text in ("a\nb", "a"))
@@ -61,22 +63,23 @@ def test_labels_are_drawn_below_on_white_and_apart():
         ([("a", np.zeros((40, 50, 3), np.uint8))], (0, 20, 0, 5), "not inside 40 x 50"),
     ],
 )
-def test_unusable_input_is_explained(panels, box, message):
+def test_wrong_panels_and_boxes_are_refused(panels, box, message):
     with pytest.raises(InputError, match=message):
         comparison(panels, box=box)
 
 
-def found(sheet, image):
-    """(top, left) of every place of a sheet that shows this image."""
+def find_image(sheet, image):
+    """Returns (top, left) of every position of a sheet at which the image occurs."""
     height, width = image.shape[:2]
     start = np.all(sheet[: -height + 1, : -width + 1] == image[0, 0], axis=2)
-    places = [(int(y), int(x)) for y, x in zip(*start.nonzero(), strict=True)]
+    positions = [(int(y), int(x)) for y, x in zip(*start.nonzero(), strict=True)]
     return [
-        (y, x) for y, x in places if np.array_equal(sheet[y : y + height, x : x + width], image)
+        (y, x) for y, x in positions if np.array_equal(sheet[y : y + height, x : x + width], image)
     ]
 
 
 def row_of(rng, name, size, box, labels):
+    """Returns a row of a random image and a crop for each label; the first shows the box."""
     whole = rng.integers(0, 250, (*size, 3), dtype=np.uint8)
     top, left, height, width = box
     crops = [(labels[0], whole[top : top + height, left : left + width])]
@@ -92,16 +95,16 @@ def row_of(rng, name, size, box, labels):
         ((90, 60), (20, 10, 32, 32)),
     ],
 )
-def test_the_frame_lies_around_what_the_crops_show(rng, size, box):
+def test_the_frame_is_drawn_around_the_area_of_the_crops(rng, size, box):
     row = row_of(rng, "a.png", size, box, ["HR"])
     figure = sheet([row])
     red = np.all(figure == (255, 0, 0), axis=2)
     ys, xs = red.nonzero()
     line = next(n for n in range(1, 9) if not red[ys.min() + n, (xs.min() + xs.max()) // 2])
-    # The whole image begins at the margin, centred in the room left of the first crop.
+    # The whole image starts at the top margin, centred left of the first crop.
     zoom = 256 // box[2]
     enlarged = row.crops[0][1].repeat(zoom, axis=0).repeat(zoom, axis=1)
-    ((top, crop_left),) = found(figure, enlarged)
+    ((top, crop_left),) = find_image(figure, enlarged)
     part = figure[MARGIN : MARGIN + 256, :crop_left]
     columns = np.flatnonzero((part != 255).any(axis=(0, 2)))
     rows = np.flatnonzero((part != 255).any(axis=(1, 2)))
@@ -117,44 +120,44 @@ def test_the_frame_lies_around_what_the_crops_show(rng, size, box):
     assert np.array(framed) / ratio == pytest.approx(box, abs=1.5 / ratio)
 
 
-def test_a_frame_at_the_edge_stays_in_the_image(rng):
+def test_a_frame_at_the_edge_stays_inside_the_image(rng):
     figure = sheet([row_of(rng, "a.png", (256, 256), (0, 192, 64, 64), ["HR"])])
     ys, xs = np.all(figure == (255, 0, 0), axis=2).nonzero()
     assert (ys.min(), ys.max()) == (MARGIN, MARGIN + 64 + 2)
-    left = xs.max() - 255  # of the image: its right edge is the frame's
+    left = xs.max() - 255  # of the image, which ends at the right edge of the frame
     assert xs.min() == left + 192 - 3
     assert figure[MARGIN:, :left].min() == 255 or left == MARGIN
 
 
-def test_crops_of_all_rows_stand_in_columns_and_labels_stay_in_them(rng):
+def test_crops_of_all_rows_are_aligned_and_labels_stay_in_their_columns(rng):
     labels = ["HR", "bicubic\n(20.35 / 0.6213)", "a network of a very long name, " * 2, "x"]
     boxes = {"wide.png": ((200, 900), (0, 700, 64, 64)), "tall.png": ((500, 100), (1, 2, 64, 64))}
-    rows = [row_of(rng, name, *place, labels) for name, place in boxes.items()]
+    rows = [row_of(rng, name, *position, labels) for name, position in boxes.items()]
     rows.append(row_of(rng, "a caption that is longer than " * 2, (64, 64), (0, 0, 64, 64), labels))
     figure = sheet(rows)
     lefts = []
     for row in rows:
         crops = [crop.repeat(4, axis=0).repeat(4, axis=1) for _, crop in row.crops]
-        places = [place for crop in crops for place in found(figure, crop)]
-        assert len(places) == 4
-        assert len({y for y, _ in places}) == 1
-        lefts.append([x for _, x in places])
+        positions = [position for crop in crops for position in find_image(figure, crop)]
+        assert len(positions) == 4
+        assert len({y for y, _ in positions}) == 1
+        lefts.append([x for _, x in positions])
     assert lefts[0] == lefts[1] == lefts[2]
     steps = np.diff(lefts[0])
     assert len(set(steps)) == 1
-    # Between the columns nothing is ever drawn, and there are labels within each.
-    inked = (figure < 128).any(axis=2).any(axis=0)
+    # Nothing is drawn between the columns.
+    dark_columns = (figure < 128).any(axis=2).any(axis=0)
     step = int(steps[0])
     for left in lefts[0]:
         middle = left + 128
         edge = middle - (step - MARGIN) // 2
-        assert not inked[edge - MARGIN : edge].any()
+        assert not dark_columns[edge - MARGIN : edge].any()
     assert (figure[-MARGIN:] == 255).all()
     assert (figure[:, -MARGIN:] == 255).all()
-    assert inked[MARGIN : lefts[0][0]].any()
+    assert dark_columns[MARGIN : lefts[0][0]].any()
 
 
-def test_the_box_is_where_the_error_is_largest(rng):
+def test_worst_box_has_the_largest_error(rng):
     hr = rng.integers(100, 120, (70, 90, 3), dtype=np.uint8)
     worse = rng.integers(100, 120, (70, 90, 3), dtype=np.uint8)
     side = 64
@@ -168,7 +171,7 @@ def test_the_box_is_where_the_error_is_largest(rng):
         for top in range(70 - side + 1)
         for left in range(90 - side + 1)
     }
-    best = max(errors, key=lambda place: errors[place])
+    best = max(errors, key=lambda position: errors[position])
     assert worst_box(worse, hr) == (*best, side, side)
     assert worst_box(hr, hr) == (0, 0, side, side)
 
@@ -176,7 +179,7 @@ def test_the_box_is_where_the_error_is_largest(rng):
 @pytest.mark.parametrize(
     ("size", "side"), [((384, 2000), 128), ((383, 2000), 64), ((64, 64), 64), ((63, 90), 32)]
 )
-def test_the_box_fits_the_image(size, side):
+def test_worst_box_fits_into_the_image(size, side):
     hr = np.zeros((*size, 3), np.uint8)
     worse = hr.copy()
     worse[-1, -1] = 255

@@ -1,4 +1,4 @@
-"""Programs are kept in the user's cache, and initial values are compiled soon."""
+"""The cache of compiled programs, and quick compilation of programs that run once."""
 
 import os
 import subprocess
@@ -32,7 +32,7 @@ def _run(cache: Path, **variables: str) -> subprocess.CompletedProcess:
     )
 
 
-def test_a_program_is_compiled_at_the_first_start_alone(tmp_path):
+def test_a_second_process_uses_the_cached_program(tmp_path):
     first, second = _run(tmp_path), _run(tmp_path)
     assert "/jax/compilation_cache/cache_misses" in first.stdout
     assert "/jax/compilation_cache/cache_hits" in second.stdout
@@ -41,7 +41,7 @@ def test_a_program_is_compiled_at_the_first_start_alone(tmp_path):
     assert first.stderr == second.stderr == ""
 
 
-def test_the_cache_can_be_switched_off_and_moved(tmp_path):
+def test_the_cache_can_be_disabled_and_moved(tmp_path):
     off = _run(tmp_path / "a", JAX_ENABLE_COMPILATION_CACHE="0")
     _run(tmp_path / "b", JAX_COMPILATION_CACHE_DIR=str(tmp_path / "mine"))
     assert not (tmp_path / "a").exists()
@@ -50,15 +50,15 @@ def test_the_cache_can_be_switched_off_and_moved(tmp_path):
     assert list((tmp_path / "mine").glob("*-cache"))
 
 
-def test_a_cache_that_cannot_be_written_is_no_trouble(tmp_path):
+def test_an_unwritable_cache_folder_is_ignored(tmp_path):
     file = tmp_path / "file"
     file.write_text("")
-    done = _run(file)  # no folder can be made below it
+    done = _run(file)  # no folder can be created in a file
     assert "2.0" in done.stdout
     assert done.stderr == ""
 
 
-def test_a_damaged_program_is_compiled_again_without_a_word(tmp_path):
+def test_a_damaged_cache_entry_is_silently_recompiled(tmp_path):
     _run(tmp_path)
     for entry in (tmp_path / "programs").glob("*-cache"):
         entry.write_bytes(entry.read_bytes()[:40])
@@ -67,21 +67,21 @@ def test_a_damaged_program_is_compiled_again_without_a_word(tmp_path):
     assert done.stderr == ""
 
 
-def test_the_size_is_bounded(monkeypatch, tmp_path):
+def test_keep_programs_limits_the_size_of_the_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("ESRGAN_JAX_CACHE", str(tmp_path))
     monkeypatch.delenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", raising=False)
-    given: dict[str, object] = {}
-    monkeypatch.setattr(jax.config, "update", given.__setitem__)
+    updates: dict[str, object] = {}
+    monkeypatch.setattr(jax.config, "update", updates.__setitem__)
     monkeypatch.setattr(type(jax.config), "jax_compilation_cache_dir", None)
     compilation.keep_programs()
-    assert given == {
+    assert updates == {
         "jax_compilation_cache_dir": str(tmp_path / "programs"),
         "jax_compilation_cache_max_size": 2**30,
         "jax_persistent_cache_min_compile_time_secs": 0.3,
     }
 
 
-def test_a_program_that_is_run_once_is_not_optimised():
+def test_run_once_options_disable_optimisations():
     options = compilation.run_once_options()
     assert options == {
         "xla_backend_optimization_level": 0,
@@ -93,7 +93,7 @@ def test_a_program_that_is_run_once_is_not_optimised():
 
 
 @pytest.mark.parametrize("level", [None, "0"])
-def test_the_package_keeps_what_xla_logs_to_itself_unless_asked(level):
+def test_xla_logs_are_silenced_unless_the_user_sets_a_level(level):
     code = "import esrgan_jax, os; print(os.environ['TF_CPP_MIN_LOG_LEVEL'])"
     variables = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
     variables |= {"TF_CPP_MIN_LOG_LEVEL": level} if level else {}
@@ -103,8 +103,8 @@ def test_the_package_keeps_what_xla_logs_to_itself_unless_asked(level):
     assert done.stdout.split() == [level or "3"]
 
 
-def test_the_loop_over_blocks_is_not_written_out_for_initial_values():
-    """For 23 blocks that took minutes to compile."""
+def test_the_loop_over_blocks_is_not_unrolled_for_initial_values():
+    """Unrolled, 23 blocks took minutes to compile."""
     config = demo.get_config()
     config.generator.num_blocks = 5
     create = gan_stage(config, None, create_mesh()).create

@@ -1,4 +1,4 @@
-"""Every config loads and builds; the recipes have the numbers of paper and code."""
+"""All configs load and build; the recipes have the numbers of the paper and published code."""
 
 import importlib
 import itertools
@@ -21,11 +21,11 @@ NAMES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
     for path in (ROOT / "configs").rglob("*.py")
 )
-LADDER = [srgan_baseline, no_bn, before_activation, ragan, rrdb]
+ABLATIONS = [srgan_baseline, no_bn, before_activation, ragan, rrdb]
 
 
 def flat(config: Any) -> dict[str, Any]:
-    """Every setting by its dotted key, as it is written on the command line."""
+    """Returns {dotted key: value} of all settings, with keys as on the command line."""
     return {
         f"{key}.{inner}" if inner else key: leaf
         for key, value in config.items()
@@ -37,8 +37,8 @@ def size(tree: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
-def created(config: Any) -> tuple[Any, Any]:
-    """The fresh states of both stages, as shapes alone."""
+def create_states(config: Any) -> tuple[Any, Any]:
+    """Returns the shapes of the initial states of both stages."""
     vgg, mesh = VGGFeatures(tuple(config.gan.layer_weights)), create_mesh()
     stages = psnr_stage(config, mesh), gan_stage(config, vgg, mesh)
     psnr, gan = (jax.eval_shape(stage.create, jax.random.key(0)) for stage in stages)
@@ -46,13 +46,13 @@ def created(config: Any) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_loads_and_passes_the_checks(name: str) -> None:
+def test_every_config_loads_and_passes_the_checks(name: str) -> None:
     config = importlib.import_module(name).get_config()
     assert config.stage == ("psnr" if config.recipe == "demo" else "both")
     config.data.train = "photographs"
     check_run(config, devices=8)
     for stage in ("psnr", "gan"):
-        # A schedule that ends before the training would leave its last rate on for the rest.
+        # A schedule that ended before training does would keep its last rate for the rest.
         settings = config[stage]
         if settings.schedule == "cosine":
             assert sum(settings.periods) == settings.steps
@@ -60,8 +60,8 @@ def test_loads_and_passes_the_checks(name: str) -> None:
             assert max(settings.milestones) < settings.steps
 
 
-def test_paper_recipe() -> None:
-    """§4.1 of the paper and §4 of its supplement."""
+def test_the_paper_recipe_has_the_published_settings() -> None:
+    """See §4.1 of the paper and §4 of its supplement."""
     config = x4.get_config()
     generator = {"name": "rrdb", "num_features": 64, "num_growth": 32, "num_blocks": 23}
     generator |= {"in_channels": 3, "out_channels": 3, "unshuffle": 1, "plus": False}
@@ -108,7 +108,9 @@ def test_paper_recipe() -> None:
         ),
     ],
 )
-def test_other_recipes_differ_in_these_alone(recipe: str, differences: dict[str, Any]) -> None:
+def test_other_recipes_differ_from_the_paper_only_in_these_settings(
+    recipe: str, differences: dict[str, Any]
+) -> None:
     paper, other = flat(x4.get_config()), flat(x4.get_config(recipe))
     assert paper.keys() == other.keys()
     assert {key: other[key] for key in paper if paper[key] != other[key]} == {
@@ -117,7 +119,7 @@ def test_other_recipes_differ_in_these_alone(recipe: str, differences: dict[str,
     }
 
 
-def test_basicsr_restarts_its_cosine_four_times() -> None:
+def test_the_basicsr_recipe_has_four_cosine_periods() -> None:
     settings = x4.get_config("basicsr").psnr
     rates = psnr_stage(x4.get_config("basicsr"), create_mesh()).schedules["lr_g"]
     assert settings.periods == (250_000,) * 4
@@ -129,7 +131,7 @@ def test_basicsr_restarts_its_cosine_four_times() -> None:
     assert float(rates(1_000_000)) == pytest.approx(1e-7)
 
 
-def test_paper_halves_its_rates_at_the_milestones() -> None:
+def test_the_paper_recipe_halves_learning_rates_at_milestones() -> None:
     config = x4.get_config()
     rate = psnr_stage(config, create_mesh()).schedules["lr_g"]
     steps = (0, 199_999, 200_000, 400_000, 600_000, 800_000, 999_999)
@@ -142,13 +144,13 @@ def test_paper_halves_its_rates_at_the_milestones() -> None:
         )
 
 
-def test_a_wrong_recipe_is_a_sentence() -> None:
+def test_an_unknown_recipe_is_refused() -> None:
     with pytest.raises(ValueError, match="'ours': choose one of paper, official2019, basicsr"):
         x4.get_config("ours")
 
 
-def test_each_rung_of_the_ladder_changes_one_thing() -> None:
-    configs = [flat(module.get_config()) for module in LADDER]
+def test_each_ablation_changes_one_thing() -> None:
+    configs = [flat(module.get_config()) for module in ABLATIONS]
     changes = [
         {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)} - {"recipe"}
         for old, new in itertools.pairwise(configs)
@@ -160,19 +162,19 @@ def test_each_rung_of_the_ladder_changes_one_thing() -> None:
     ]
     assert {key.split(".")[0] for key in changes[3]} == {"generator"}
     assert [config["recipe"] for config in configs] == [
-        module.__name__.split(".")[-1] for module in LADDER
+        module.__name__.split(".")[-1] for module in ABLATIONS
     ]
 
 
-def test_the_ladder_ends_at_the_paper() -> None:
+def test_the_last_ablation_equals_the_paper() -> None:
     last = rrdb.get_config()
     last.recipe = "paper"
     assert last == x4.get_config()
 
 
-@pytest.mark.parametrize("module", [*LADDER, demo], ids=lambda module: module.__name__)
-def test_both_stages_build(module: Any) -> None:
-    psnr, gan = created(module.get_config())
+@pytest.mark.parametrize("module", [*ABLATIONS, demo], ids=lambda module: module.__name__)
+def test_both_stages_of_every_config_build(module: Any) -> None:
+    psnr, gan = create_states(module.get_config())
     assert jax.tree.structure(psnr.generator) == jax.tree.structure(gan.generator)
     assert bool(psnr.generator.batch_stats) == (module is srgan_baseline)
     assert psnr.discriminator is None
@@ -183,14 +185,14 @@ def test_both_stages_build(module: Any) -> None:
     ("recipe", "discriminator"),
     [("paper", 14_502_281), ("official2019", 14_502_281), ("basicsr", 14_499_401)],
 )
-def test_networks_have_the_published_sizes(recipe: str, discriminator: int) -> None:
-    psnr, gan = created(x4.get_config(recipe))
+def test_networks_have_the_published_parameter_counts(recipe: str, discriminator: int) -> None:
+    psnr, gan = create_states(x4.get_config(recipe))
     assert size(psnr.generator.params) == size(gan.generator.params) == 16_697_987
     assert size(gan.discriminator.params) == discriminator
     assert (gan.ema_params is not None) == (recipe == "basicsr")
 
 
-def test_the_small_network_has_the_size_that_is_told() -> None:
-    psnr, gan = created(lite_x4.get_config("vgg19.safetensors"))
+def test_the_lite_network_has_the_documented_parameter_count() -> None:
+    psnr, gan = create_states(lite_x4.get_config("vgg19.safetensors"))
     assert size(psnr.generator.params) == size(gan.generator.params) == 869_155
     assert size(psnr.ema_params) == 869_155

@@ -1,4 +1,4 @@
-"""Names that tell models apart, by example."""
+"""Short unique names of the models to compare."""
 
 import pytest
 
@@ -6,14 +6,14 @@ from esrgan_jax.errors import InputError
 from esrgan_jax.evaluation.contestants import short_names
 
 
-def test_names_are_the_last_part_of_the_path(tmp_path):
+def test_names_are_the_last_parts_of_the_paths(tmp_path):
     (tmp_path / "v1.5").mkdir()
     (tmp_path / "RRDB_x4.v2.pth").touch()
     models = [tmp_path / "v1.5", tmp_path / "RRDB_x4.v2.pth", "esrgan-x4"]
     assert short_names([str(model) for model in models]) == ["v1.5", "RRDB_x4.v2", "esrgan-x4"]
 
 
-def test_equal_names_are_told_apart(tmp_path, monkeypatch):
+def test_equal_names_are_made_unique(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert short_names(["runs/a/gan", "runs/b/gan/", "c"]) == ["a/gan", "b/gan", "c"]
     assert short_names(["a/x/gan", "b/x/gan", "b/y/gan"]) == ["a/x/gan", "b/x/gan", "y/gan"]

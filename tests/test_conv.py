@@ -1,4 +1,4 @@
-"""The convolution and its gradients against XLA's own and against a sum written out."""
+"""The convolution and its gradients against XLA's convolution and an explicit sum."""
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ def gradients(function, x, kernel, g, stride):
 # (batch, height, width), inputs, outputs, size, stride
 CASES = [
     ((3, 8, 6), 5, 4, 3, 1),
-    ((3, 8, 6), 4, 5, 3, 1),  # the narrower of the two is shifted
+    ((3, 8, 6), 4, 5, 3, 1),  # fewer inputs than outputs
     ((2, 7, 5), 3, 3, 3, 1),
     ((2, 9, 4), 3, 2, 9, 1),  # a kernel wider than the image
     ((4, 5, 3), 6, 2, 1, 1),
@@ -37,18 +37,18 @@ CASES = [
 
 @pytest.mark.parametrize("strip", [1, 24, 10**6])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_gradients_are_xla_s_own(case, strip, rng, monkeypatch):
-    monkeypatch.setattr(conv, "STRIP_PIXELS", strip)  # a row at a time, some rows, all at once
+def test_gradients_equal_those_of_xla(case, strip, rng, monkeypatch):
+    monkeypatch.setattr(conv, "STRIP_PIXELS", strip)  # one row, some rows or all rows at a time
     (n, h, w), inputs, outputs, size, stride = case
     x = rng.normal(size=(n, h, w, inputs)).astype(np.float32)
     kernel = rng.normal(size=(size, size, inputs, outputs)).astype(np.float32)
     g = rng.normal(size=jax.eval_shape(lambda: by_xla(x, kernel, stride)).shape)
-    for ours, its in zip(
+    for ours, expected in zip(
         gradients(convolve, x, kernel, jnp.float32(g), stride),
         gradients(by_xla, x, kernel, jnp.float32(g), stride),
         strict=True,
     ):
-        np.testing.assert_allclose(ours, its, atol=2e-6 * np.abs(its).max())
+        np.testing.assert_allclose(ours, expected, atol=2e-6 * np.abs(expected).max())
 
 
 def test_the_gradient_of_a_kernel_is_a_sum_over_pixels(rng):
@@ -65,8 +65,8 @@ def test_the_gradient_of_a_kernel_is_a_sum_over_pixels(rng):
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
-def test_accelerators_keep_xla_s_own():
-    """The products are lowered for CPUs alone."""
+def test_accelerators_use_the_convolutions_of_xla():
+    """The matrix products are lowered for CPUs only."""
     x, kernel = jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 2))
     gradient = jax.jit(jax.grad(lambda kernel: convolve(x, kernel).sum()))
     lowered = {
@@ -79,18 +79,18 @@ def test_accelerators_keep_xla_s_own():
         assert "convolution" in lowered[platform]
 
 
-def test_bfloat16_is_summed_in_float32():
-    x = jnp.ones((1, 64, 64, 1), jnp.bfloat16)  # 4096 ones: bfloat16 sums of them end at 256
+def test_bfloat16_kernel_gradients_are_summed_in_float32():
+    x = jnp.ones((1, 64, 64, 1), jnp.bfloat16)  # bfloat16 sums of ones stop at 256
     kernel = jnp.zeros((1, 1, 1, 1), jnp.bfloat16)
     _, _, got = gradients(convolve, x, kernel, jnp.ones((1, 64, 64, 1), jnp.bfloat16), 1)
     assert got.dtype == jnp.bfloat16
     assert float(got[0, 0, 0, 0]) == 4096
 
 
-def test_a_gradient_for_each_image(rng):
+def test_vmapped_gradients_equal_those_of_single_images(rng):
     x = jnp.float32(rng.normal(size=(3, 6, 5, 2)))
     kernel = jnp.float32(rng.normal(size=(3, 3, 2, 4)))
     gradient = jax.grad(lambda kernel, x: jnp.sum(convolve(x[None], kernel) ** 2))
     together = jax.vmap(gradient, (None, 0))(kernel, x)
-    for one, image in zip(together, x, strict=True):
-        np.testing.assert_allclose(one, gradient(kernel, image), rtol=1e-5, atol=1e-5)
+    for result, image in zip(together, x, strict=True):
+        np.testing.assert_allclose(result, gradient(kernel, image), rtol=1e-5, atol=1e-5)

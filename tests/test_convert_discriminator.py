@@ -1,4 +1,4 @@
-"""tools/convert_discriminator.py: BasicSR's names into every container and back, exactly."""
+"""tools/convert_discriminator.py: exact conversion from BasicSR files to every format."""
 
 import jax
 import jax.numpy as jnp
@@ -21,13 +21,13 @@ def network(rng):
 
 
 @pytest.mark.parametrize("target", ["d.pth", "d.safetensors", "d.npz"])
-def test_every_container(tmp_path, network, target, capsys):
+def test_every_file_format_keeps_the_network(tmp_path, network, target, capsys):
     source = tmp_path / "source.pth"
     torch_file.write(source, {"net_d": to_torch(fields(network), network)})
     convert_discriminator.main([str(source), str(tmp_path / target)])
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for part in ("4nf, without biases", "hr_patch      64", "sha256", target):
-        assert part in said
+        assert part in output
     found, variables = load_discriminator(tmp_path / target)
     assert found == {"in_channels": 3, "num_features": 4, "use_bias": False, "hr_patch": 64}
     jax.tree.map(np.testing.assert_array_equal, variables, network)
@@ -35,7 +35,7 @@ def test_every_container(tmp_path, network, target, capsys):
         assert list(torch_file.read(tmp_path / target)) == ["params"]
 
 
-def test_torch_loads_it(tmp_path, network):
+def test_torch_loads_the_converted_file(tmp_path, network):
     torch = pytest.importorskip("torch", reason="needs torch: make peers")
     source = tmp_path / "source.npz"
     from esrgan_jax.checkpoint import save_discriminator
@@ -50,7 +50,7 @@ def test_torch_loads_it(tmp_path, network):
     assert state["bn1_0.num_batches_tracked"].shape == ()
 
 
-def test_refusals(tmp_path, network):
+def test_wrong_arguments_are_refused(tmp_path, network):
     source = tmp_path / "source.pth"
     torch_file.write(source, to_torch(fields(network), network))
     for arguments, message in (

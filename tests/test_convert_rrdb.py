@@ -1,4 +1,4 @@
-"""tools/convert_rrdb.py: every form of a generator into every other, exactly."""
+"""tools/convert_rrdb.py: exact conversion of generators between all forms."""
 
 import hashlib
 import json
@@ -39,7 +39,9 @@ def source(tmp_path, generator):
     ],
 )
 @pytest.mark.parametrize("naming", NAMINGS)
-def test_every_form(tmp_path, source, generator, naming, suffix, wrap, dtype):
+def test_every_naming_format_and_dtype_round_trips(
+    tmp_path, source, generator, naming, suffix, wrap, dtype
+):
     target = tmp_path / f"target{suffix}"
     options = [f"--naming={naming}", f"--wrap={wrap}", f"--dtype={dtype}"]
     if suffix == ".npz" and dtype == "bfloat16":
@@ -54,7 +56,7 @@ def test_every_form(tmp_path, source, generator, naming, suffix, wrap, dtype):
         top = next(iter(tensors)) if wrap == "none" else wrap
         assert next(iter(torch_file.read(target))) == top
 
-    back = tmp_path / "back.npz"  # and from there to where it came from
+    back = tmp_path / "back.npz"  # convert back to the original form
     convert_rrdb.main([str(target), str(back)])
     expected = {n: t.astype(np.dtype(dtype)).astype(np.float32) for n, t in generator[2].items()}
     returned = read_tensors(back)
@@ -63,7 +65,7 @@ def test_every_form(tmp_path, source, generator, naming, suffix, wrap, dtype):
         np.testing.assert_array_equal(returned[name], tensor, name)
 
 
-def test_orbax_directory_and_back(tmp_path, source, generator, capsys):
+def test_an_orbax_directory_round_trips(tmp_path, source, generator, capsys):
     convert_rrdb.main([str(source), str(tmp_path / "orbax")])
     module, variables = load_generator(tmp_path / "orbax")
     assert {name: getattr(module, name) for name in convert_rrdb.FIELDS} == generator[0]
@@ -73,15 +75,15 @@ def test_orbax_directory_and_back(tmp_path, source, generator, capsys):
         np.testing.assert_array_equal(tensor, generator[2][name], name)
 
 
-def test_says_what_it_found(tmp_path, source, generator, capsys):
+def test_the_output_and_the_json_describe_the_model(tmp_path, source, generator, capsys):
     target = tmp_path / "4x-Small.pth"
     entry = tmp_path / "4x-Small.json"
     convert_rrdb.main([str(source), str(target), "--naming=old", f"--json={entry}"])
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     count = sum(tensor.size for tensor in generator[2].values())
     sha256 = hashlib.sha256(target.read_bytes()).hexdigest()
     for part in ("basicsr", "4nf 2nb 2gc", "4x", f"{count:,}", sha256, "32 growth channels"):
-        assert part in said
+        assert part in output
     model = json.loads(entry.read_text())
     assert (model["architecture"], model["size"]) == ("esrgan", ["4nf", "2nb"])
     assert (model["scale"], model["inputChannels"], model["outputChannels"]) == (4, 3, 3)
@@ -89,7 +91,7 @@ def test_says_what_it_found(tmp_path, source, generator, capsys):
     assert (resource["sha256"], resource["size"]) == (sha256, target.stat().st_size)
 
 
-def test_key_chooses_the_network(tmp_path, generator):
+def test_key_selects_the_network(tmp_path, generator):
     other = {name: tensor + 1 for name, tensor in generator[2].items()}
     source = tmp_path / "both.pth"
     torch_file.write(source, {"params": other, "params_ema": generator[2]})
@@ -101,7 +103,7 @@ def test_key_chooses_the_network(tmp_path, generator):
         convert_rrdb.main([str(source), str(tmp_path / "one.npz"), "--key=params_g"])
 
 
-def test_refusals(tmp_path, source, generator):
+def test_wrong_arguments_are_refused(tmp_path, source, generator):
     for arguments, message in (
         ([source, source], "would overwrite the input"),
         ([source, tmp_path / "x.safetensors", "--wrap=params"], "only .pth"),
@@ -126,12 +128,12 @@ def test_refusals(tmp_path, source, generator):
     assert list(read_tensors(source)) == list(generator[2])
 
 
-def test_an_orbax_directory_that_cannot_be(tmp_path, source):
+def test_an_orbax_directory_inside_a_file_is_an_error(tmp_path, source):
     with pytest.raises(RunError, match=r"x: could not be written: (Not a directory|File exists)"):
         convert_rrdb.main([str(source), str(source / "x")])
 
 
-def test_a_damaged_orbax_directory(tmp_path, source):
+def test_a_damaged_orbax_directory_is_refused(tmp_path, source):
     convert_rrdb.main([str(source), str(tmp_path / "orbax")])
     for part in (tmp_path / "orbax" / "state").glob("ocdbt.process_0/d/*"):
         part.write_bytes(part.read_bytes()[:10])
@@ -139,7 +141,7 @@ def test_a_damaged_orbax_directory(tmp_path, source):
         load_generator(tmp_path / "orbax")
 
 
-def test_values_that_an_element_type_cannot_hold(tmp_path, source, generator):
+def test_values_out_of_range_for_the_dtype_are_refused(tmp_path, source, generator):
     tensors = generator[2] | {"conv_last.bias": np.full(3, 1e6, np.float32)}
     write_tensors(source, tensors)
     with pytest.raises(InputError, match=r"conv_last\.bias: has values that float16 cannot hold"):
@@ -147,7 +149,7 @@ def test_values_that_an_element_type_cannot_hold(tmp_path, source, generator):
     convert_rrdb.main([str(source), str(tmp_path / "x.pth"), "--dtype=bfloat16"])
 
 
-def test_three_times_by_flag_or_name(tmp_path, random_generator, rng, capsys):
+def test_scale_3_is_taken_from_the_flag_or_the_name(tmp_path, random_generator, rng, capsys):
     _, _, tensors = random_generator(rng, scale=3)
     for source, options in (("3x_Net.npz", []), ("Net.npz", ["--scale=3"])):
         write_tensors(tmp_path / source, tensors)
@@ -157,7 +159,9 @@ def test_three_times_by_flag_or_name(tmp_path, random_generator, rng, capsys):
         assert load_generator(target)[0].scale == 3
 
 
-def test_a_directory_keeps_what_no_weight_file_tells(tmp_path, random_generator, rng, capsys):
+def test_an_orbax_directory_keeps_unshuffle_which_weight_files_do_not(
+    tmp_path, random_generator, rng, capsys
+):
     fields, _, tensors = random_generator(rng, in_channels=4, out_channels=1, scale=2)
     write_tensors(tmp_path / "net.npz", tensors)
     convert_rrdb.main([str(tmp_path / "net.npz"), str(tmp_path / "net"), "--unshuffle=1"])

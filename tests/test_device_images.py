@@ -1,4 +1,4 @@
-"""JAX arrays are upscaled on their device, equal to NumPy arrays bit for bit."""
+"""JAX arrays are upscaled on their device and give exactly the results of NumPy arrays."""
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ def plain():
 
 @pytest.fixture
 def fetched(monkeypatch):
-    """The numbers of values of the arrays that are copied to the host."""
+    """Returns a list of the sizes of arrays copied to the host; large copies fail the test."""
     sizes, device_get = [], jax.device_get
 
     def get(tree):
@@ -58,22 +58,22 @@ def fetched(monkeypatch):
     ],
 )
 @pytest.mark.parametrize("devices", [1, 8])
-def test_it_equals_the_result_of_a_numpy_array(rng, plain, shape, dtype, options, devices, fetched):
+def test_results_equal_those_of_numpy_arrays(rng, plain, shape, dtype, options, devices, fetched):
     peak = np.iinfo(dtype).max if dtype.startswith("uint") else 1
     image = (rng.uniform(0, 1, shape) * peak).astype(jnp.dtype(dtype))
     upscaler = Upscaler(*plain, devices=jax.devices()[:devices], **options)
     expected = upscaler(image)
     fetched.clear()
-    given = jax.device_put(image, jax.devices()[2])
-    result = upscaler(given)
-    assert max(fetched) <= 8  # flags and single values
-    assert result.devices() == given.devices()
+    on_device = jax.device_put(image, jax.devices()[2])
+    result = upscaler(on_device)
+    assert max(fetched) <= 8  # only flags and scalars
+    assert result.devices() == on_device.devices()
     assert (result.shape, result.dtype) == (expected.shape, expected.dtype)
     np.testing.assert_array_equal(jax.device_get(result), expected)
 
 
-def test_constant_alpha_and_several_images(rng, plain, fetched):
-    """Opaque, half transparent and in one tile transparent, of different sizes in one list."""
+def test_constant_alpha_and_lists_of_images(rng, plain, fetched):
+    """A list of an opaque, a half transparent and a partly transparent image of two sizes."""
     images = [rng.integers(0, 256, (40, side, 4), dtype=np.uint8) for side in (40, 20, 40)]
     images[0][..., 3], images[1][..., 3], images[2][:, :30, 3] = 255, 128, 0
     upscaler = Upscaler(*plain, devices=jax.devices()[:1], tile=32, overlap=8)
@@ -88,13 +88,13 @@ def test_constant_alpha_and_several_images(rng, plain, fetched):
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 7, 3), (33, 35, 3)])
-def test_a_network_that_folds_its_input(rng, shape):
+def test_a_network_with_unshuffle_takes_any_size(rng, shape):
     upscaler = Upscaler(*network(unshuffle=2), devices=jax.devices()[:1], tile=32, overlap=8)
     image = rng.integers(0, 256, shape, dtype=np.uint8)
     np.testing.assert_array_equal(upscaler(jnp.asarray(image)), upscaler(image))
 
 
-def test_other_sizes_and_chains_go_through_the_host(rng, plain):
+def test_other_scales_and_chains_return_jax_arrays(rng, plain):
     image = rng.integers(0, 256, (12, 10, 3), dtype=np.uint8)
     chain = Upscaler(*plain, devices=jax.devices()[:1], then=Upscaler(*plain))
     for upscaler, options in ((chain, {}), (Upscaler(*plain), {"scale": 1.5})):
@@ -103,7 +103,7 @@ def test_other_sizes_and_chains_go_through_the_host(rng, plain):
         np.testing.assert_array_equal(result, upscaler(image, **options))
 
 
-def test_errors(plain):
+def test_values_out_of_range_and_tracers_are_refused(plain):
     module, variables = plain
     broken = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), variables)
     with pytest.raises(RunError, match="not finite"):

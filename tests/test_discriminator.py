@@ -1,4 +1,4 @@
-"""The discriminator against published counts, a NumPy forward pass, and eight devices."""
+"""The discriminator against published counts, a NumPy forward pass and sharded batches."""
 
 import functools
 
@@ -14,7 +14,7 @@ from esrgan_jax.models.discriminator import Discriminator
 SMALL = Discriminator(num_features=2)
 
 
-def abstract(network, side, planes=3):
+def variable_shapes(network, side, planes=3):
     return jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((2, side, side, planes)))
 
 
@@ -23,27 +23,27 @@ def abstract(network, side, planes=3):
     [
         (128, True, 14_502_281),
         (128, False, 14_499_401),
-        # the last images are side / 32 wide, with 512 channels, and meet 100 features
+        # linear1 maps 512 channels of side / 32 x side / 32 pixels to 100 features
         (96, True, 14_502_281 + 100 * 512 * (3 * 3 - 4 * 4)),
         (192, True, 14_502_281 + 100 * 512 * (6 * 6 - 4 * 4)),
     ],
 )
-def test_number_of_parameters(side, use_bias, count):
-    variables = abstract(Discriminator(use_bias=use_bias), side)
+def test_parameter_counts_are_the_published_ones(side, use_bias, count):
+    variables = variable_shapes(Discriminator(use_bias=use_bias), side)
     leaves = jax.tree.leaves(variables["params"])
     assert sum(leaf.size for leaf in leaves) == count
-    # running mean and variance behind nine of the ten convolutions
+    # running mean and variance after nine of the ten convolutions
     stats = sum(leaf.size for leaf in jax.tree.leaves(variables["batch_stats"]))
     assert stats == 2 * (64 + 2 * (128 + 256 + 512 + 512))
 
 
 @pytest.mark.parametrize(("height", "width"), [(100, 100), (128, 100), (100, 128), (48, 48)])
-def test_other_patches_are_refused(height, width):
+def test_patch_sides_must_be_multiples_of_32(height, width):
     with pytest.raises(InputError, match=f"multiples of 32 pixels, not {height}x{width}"):
         jax.eval_shape(SMALL.init, jax.random.key(0), jnp.zeros((1, height, width, 3)))
 
 
-def test_patches_that_are_not_square():
+def test_patches_need_not_be_square():
     logits, _ = jax.eval_shape(
         SMALL.init_with_output, jax.random.key(0), jnp.zeros((5, 32, 96, 3))
     )  # fmt: skip
@@ -51,7 +51,7 @@ def test_patches_that_are_not_square():
 
 
 def random_variables(network, side, rng):
-    """Every parameter and statistic away from its start, variances positive."""
+    """Returns variables that all differ from their initial values; variances are positive."""
 
     def draw(path, leaf):
         values = rng.normal(0, 0.3, leaf.shape)
@@ -59,12 +59,12 @@ def random_variables(network, side, rng):
             values = 0.5 + np.abs(values)
         return values.astype(np.float32)
 
-    return jax.tree_util.tree_map_with_path(draw, abstract(network, side))
+    return jax.tree_util.tree_map_with_path(draw, variable_shapes(network, side))
 
 
 @pytest.fixture(scope="module")
 def case():
-    """Variables, a batch of eight, and its logits and new statistics in training."""
+    """Returns variables, a batch of eight, and its logits and new statistics in training."""
     rng = np.random.default_rng(5)
     variables = random_variables(SMALL, 64, rng)
     images = rng.random((8, 64, 64, 3), np.float32)
@@ -78,7 +78,7 @@ def train_step(variables, images, network=SMALL):
 
 
 def convolve(x, layer, stride):
-    """A zero around in both cases: 3x3 with stride 1 and 4x4 with stride 2, as in torch."""
+    """Convolves with a zero padding of 1 for both 3x3 with stride 1 and 4x4 with stride 2."""
     kernel = np.asarray(layer["kernel"], np.float64)
     x = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     windows = np.lib.stride_tricks.sliding_window_view(x, kernel.shape[:2], axis=(1, 2))
@@ -87,7 +87,7 @@ def convolve(x, layer, stride):
 
 
 def reference(variables, x, train):
-    """Logits and new running statistics in float64, written from the list of layers."""
+    """Returns logits and new running statistics, computed layer by layer in float64."""
     params, stats, updated = variables["params"], variables["batch_stats"], {}
     x = np.asarray(x, np.float64)
     for number in range(5):
@@ -115,7 +115,7 @@ def assert_trees_close(a, b, rtol):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=rtol, atol=rtol), a, b)
 
 
-def test_training_equals_numpy(case):
+def test_training_mode_equals_numpy(case):
     variables, images, logits, stats = case
     expected, updated = reference(variables, images, train=True)
     assert logits.shape == (8, 1)
@@ -124,7 +124,7 @@ def test_training_equals_numpy(case):
     assert_trees_close(stats, updated, rtol=2e-6)
 
 
-def test_evaluation_uses_the_running_statistics(case):
+def test_evaluation_mode_uses_the_running_statistics(case):
     variables, images, _, _ = case
     apply = jax.jit(functools.partial(SMALL.apply, train=False))
     logits = apply(variables, images)
@@ -132,9 +132,9 @@ def test_evaluation_uses_the_running_statistics(case):
     np.testing.assert_allclose(logits, expected, rtol=2e-5, atol=2e-5 * expected.std())
 
 
-def test_without_biases_before_normalisation():
+def test_use_bias_false_removes_biases_before_batch_norm():
     network = Discriminator(num_features=2, use_bias=False)
-    params = abstract(network, 32)["params"]
+    params = variable_shapes(network, 32)["params"]
     biased = {name for name, layer in params.items() if "conv" in name and "bias" in layer}
     assert biased == {"conv0_0"}
     rng = np.random.default_rng(6)
@@ -144,7 +144,7 @@ def test_without_biases_before_normalisation():
     np.testing.assert_allclose(logits, expected, rtol=2e-5, atol=2e-5 * expected.std())
 
 
-def test_eight_devices_take_the_statistics_of_the_whole_batch(case):
+def test_batch_statistics_are_over_all_eight_devices(case):
     variables, images, logits, stats = case
     mesh = sharding.create_mesh()
     assert mesh.size == 8
@@ -155,7 +155,7 @@ def test_eight_devices_take_the_statistics_of_the_whole_batch(case):
     spread = float(np.std(logits))
     np.testing.assert_allclose(sharded_logits, logits, rtol=2e-5, atol=2e-5 * spread)
     assert_trees_close(sharded_stats, stats, rtol=2e-6)
-    # A device's own statistics would give something else entirely.
+    # The statistics of one device alone would give other logits.
     alone, _ = train_step(variables, images[:1])
     assert abs(float(alone[0, 0] - logits[0, 0])) > 0.1 * spread
 
@@ -163,7 +163,9 @@ def test_eight_devices_take_the_statistics_of_the_whole_batch(case):
 def test_bfloat16_keeps_parameters_statistics_and_logits_in_float32(case):
     variables, images, logits, _ = case
     network = Discriminator(num_features=2, dtype=jnp.dtype("bfloat16"))
-    assert {leaf.dtype for leaf in jax.tree.leaves(abstract(network, 64))} == {np.dtype("float32")}
+    assert {leaf.dtype for leaf in jax.tree.leaves(variable_shapes(network, 64))} == {
+        np.dtype("float32")
+    }
     low, stats = train_step(variables, images, network)
     assert low.dtype == jnp.float32
     assert {leaf.dtype for leaf in jax.tree.leaves(stats)} == {np.dtype("float32")}
@@ -172,7 +174,7 @@ def test_bfloat16_keeps_parameters_statistics_and_logits_in_float32(case):
 
 
 @pytest.mark.parametrize("initializer", ["msra", "torch"])
-def test_initialisers(initializer):
+def test_initialisers_have_the_right_scale(initializer):
     network = Discriminator(num_features=4, initializer=initializer)
     init = jax.jit(network.init, compiler_options={"xla_backend_optimization_level": 0})
     params = init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))["params"]

@@ -1,4 +1,4 @@
-"""BasicSR's names of the discriminator: round trips, torch's own module, refusals."""
+"""BasicSR's names of the discriminator: round trips, order of flattening, refused files."""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ def random_variables(rng, use_bias, patch):
 
 @pytest.mark.parametrize("use_bias", [False, True])
 @pytest.mark.parametrize("patch", [32, 64, 128])
-def test_round_trip(rng, use_bias, patch):
+def test_variables_round_trip(rng, use_bias, patch):
     _, fields, variables = random_variables(rng, use_bias, patch)
     tensors = to_torch(fields, variables)
     assert tensors["linear1.weight"].shape == (100, 32 * (patch // 32) ** 2)
@@ -30,16 +30,16 @@ def test_round_trip(rng, use_bias, patch):
     jax.tree.map(np.testing.assert_array_equal, back, variables)
 
 
-def test_flatten_order(rng):
+def test_linear1_is_reordered_for_torch_layout(rng):
     _, fields, variables = random_variables(rng, True, 64)
-    features = rng.random((2, 2, 2, 32), np.float32)  # NHWC, as they come to linear1
+    features = rng.random((2, 2, 2, 32), np.float32)  # NHWC, the input of linear1
     ours = features.reshape(2, -1) @ variables["params"]["linear1"]["kernel"]
     weight = to_torch(fields, variables)["linear1.weight"]
     theirs = features.transpose(0, 3, 1, 2).reshape(2, -1) @ weight.T
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
 
 
-def test_refusals(rng):
+def test_incomplete_and_other_files_are_refused(rng):
     _, fields, variables = random_variables(rng, True, 32)
     tensors = to_torch(fields, variables)
     with pytest.raises(InputError, match=r"missing: bn2_0\.running_var"):

@@ -1,4 +1,4 @@
-"""The code of docs/python.md runs, block after block, and does what the page says."""
+"""The code blocks of docs/python.md run in order and do what the page says."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ SKIPPED = "<!-- not run"
 
 
 def blocks() -> list[str]:
-    """The blocks that are run, each behind as many empty lines as are above it on the page."""
+    """Returns the blocks to run, each padded with empty lines so that line numbers match."""
     page = PAGE.read_text()
     found = re.finditer(r"^(<!--.*-->\n)?```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     return [
@@ -33,7 +33,7 @@ def test_the_blocks_of_the_page_run(tmp_path, monkeypatch):
     assert int(state.step) == 6  # five of the PSNR stage and one of the GAN stage
     assert np.isfinite(jax.device_get(names["metrics"]["l_g_gan"]))
 
-    # What is inside jit is what Upscaler does, up to rounding.
+    # The jitted function gives the result of Upscaler, up to rounding.
     module, variables = names["module"], names["variables"]
     whole = names["upscale"](variables, image[None] / np.float32(255))[0]
     levels = np.abs(np.asarray(whole) * 255 - Upscaler(module, variables)(image))

@@ -1,4 +1,4 @@
-"""Exit codes and what stands on stderr."""
+"""Exit codes, messages on stderr, and interrupts."""
 
 import gc
 import signal
@@ -20,7 +20,7 @@ def command(result):
 
 
 @pytest.mark.parametrize(
-    ("result", "code", "said"),
+    ("result", "code", "stderr"),
     [
         (None, None, ""),  # sys.exit(None) is success
         (0, 0, ""),
@@ -35,20 +35,20 @@ def command(result):
         (KeyboardInterrupt(), 130, "stopped\n"),
     ],
 )
-def test_exit_codes(result, code, said, capsys):
+def test_exit_codes_and_messages(result, code, stderr, capsys):
     with pytest.raises(SystemExit) as exit_:
         run_command(command(result))
     assert exit_.value.code == code
-    assert capsys.readouterr() == ("", said)
+    assert capsys.readouterr() == ("", stderr)
 
 
 @pytest.mark.parametrize("bug", [ValueError("ours"), RuntimeError("ours"), KeyError("ours")])
-def test_bugs_keep_their_traceback(bug):
+def test_other_exceptions_are_raised(bug):
     with pytest.raises(type(bug), match="ours"):
         run_command(command(bug))
 
 
-def test_long_lists_are_cut():
+def test_long_lists_are_shortened():
     assert listed(["a"]) == "a"
     assert listed(["a", "b", "c"], most=3) == "a, b, c"
     assert listed(list("abcdefg"), most=3) == "a, b, c and 4 more"
@@ -56,23 +56,22 @@ def test_long_lists_are_cut():
     assert len(listed(["x" * 10**6])) == 200
 
 
-def test_a_line_for_a_terminal_has_no_control_characters():
+def test_printable_escapes_control_characters():
     assert printable("a\tb\r\x00\x7f") == r"a\tb\r\x00\x7f"
     assert printable("a\u202egnp.exe") == r"a\u202egnp.exe"
-    assert printable("写真 é \u200d \udce9") == "写真 é \u200d \udce9"  # no control of any terminal
+    assert printable("写真 é \u200d \udce9") == "写真 é \u200d \udce9"  # not control characters
 
 
-def test_a_missing_package_is_named_with_a_line_that_installs_it():
+def test_missing_names_the_package_and_its_install_command():
     error = missing("videos", "PyAV", "av<20")
     assert str(error) == "videos need PyAV, which is not installed: pip install 'av<20'"
 
 
 @pytest.mark.parametrize("where", ["collector", "finalizer"])
 def test_an_interrupt_in_a_callback_is_not_lost(where, capsys, request):
-    """Python itself drops what these raise; JAX has a callback of the garbage collector."""
-    before = signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # which `&` of a shell ignores
+    """Python ignores exceptions in these callbacks; JAX installs one in the garbage collector."""
+    # A shell starts background processes with SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     left = [1]
 

@@ -1,4 +1,4 @@
-"""Evaluation: pairs found, scored by an independent computation, written as valid JSON."""
+"""The evaluate command: pairs of images, scores, its reports and its errors."""
 
 import csv
 import json
@@ -23,7 +23,7 @@ from esrgan_jax.models.rrdb import RRDBNet
 
 @pytest.fixture
 def photos(tmp_path, rng):
-    """Smooth HR images of sizes that are no multiples of 4, one in a sub-folder."""
+    """Returns a folder of smooth HR images, not of multiples of 4 px, one in a subfolder."""
     folder = tmp_path / "Photos"
     for name, size in [("a.png", (46, 53)), ("sub/b.png", (60, 41))]:
         noise = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
@@ -35,7 +35,7 @@ def repeat4(lr):
     return lr.repeat(4, axis=0).repeat(4, axis=1)
 
 
-def test_hr_is_cropped_and_lr_made_from_it(photos):
+def test_hr_is_cropped_and_lr_computed_from_it(photos):
     (path, none), (other, _) = image_paths(photos, None, 4)
     assert (path, none, other) == (photos / "a.png", None, photos / "sub/b.png")
     name, lr, hr = read_pair(path, None, 4)
@@ -53,7 +53,7 @@ def test_lr_is_found_by_name(photos, tmp_path):
     assert [read_pair(*pair, 4).lr[0, 0, 0] for pair in pairs] == [9, 7]
 
 
-def test_lr_that_does_not_fit_is_explained(photos, tmp_path):
+def test_lr_images_that_do_not_match_are_refused(photos, tmp_path):
     lr = tmp_path / "lr"
     write_image(lr / "a.png", np.zeros((22, 26, 3), np.uint8))
     with pytest.raises(InputError, match=r"1 images .* no partner: \S+sub/b\.png;"):
@@ -67,16 +67,16 @@ def test_lr_that_does_not_fit_is_explained(photos, tmp_path):
         image_paths(photos, lr, 4)
 
 
-def test_a_small_image_is_named(tmp_path):
+def test_an_image_that_is_too_small_is_refused_by_name(tmp_path):
     write_image(tmp_path / "tiny.png", np.zeros((40, 18, 3), np.uint8))
     with pytest.raises(InputError, match=r"tiny\.png is smaller than 19 px"):
         read_pair(tmp_path / "tiny.png", None, 4)
 
 
-def test_scores_are_those_of_the_upscaled_image(rng):
+def test_scores_leave_out_the_border(rng):
     lr = rng.integers(0, 256, (8, 9, 3), dtype=np.uint8)
     hr = repeat4(lr)
-    hr[4:-4, 4:-4] ^= 1  # inside the border every sample is 1 of 255 off
+    hr[4:-4, 4:-4] ^= 1  # inside the border every sample is off by 1 of 255
     exact, off = scores(repeat4(lr), repeat4(lr), 4), scores(repeat4(lr), hr, 4)
     assert exact == {"psnr_y": math.inf, "ssim_y": 1.0, "psnr_rgb": math.inf}
     assert off["psnr_rgb"] == pytest.approx(20 * math.log10(255), abs=1e-9)
@@ -85,7 +85,7 @@ def test_scores_are_those_of_the_upscaled_image(rng):
 
 
 def save_model(path, value=0.01, **fields):
-    """A small network that paints all images alike, the brighter the larger the value."""
+    """Saves a small network whose results are flat, and brighter for larger values."""
     module = RRDBNet(num_features=8, num_growth=4, num_blocks=1, **fields)
     shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 4, 4, 3)))
     variables = jax.tree.map(lambda s: np.full(s.shape, value, np.float32), shapes)
@@ -101,13 +101,13 @@ def model(tmp_path):
 
 @pytest.fixture
 def models(tmp_path):
-    """Two networks of the same file name."""
+    """Returns the paths of two networks with the same file name."""
     return [
         save_model(tmp_path / f"run{i}" / "net.npz", value) for i, value in ((1, 0.01), (2, 0.02))
     ]
 
 
-def test_command_writes_what_it_prints(photos, model, tmp_path, capsys):
+def test_the_json_report_has_the_printed_scores(photos, model, tmp_path, capsys):
     output = tmp_path / "new" / "scores.json"
     main([f"--model={model}", f"--hr={photos}", f"--json={output}"])
     written = json.loads(output.read_text())
@@ -123,12 +123,12 @@ def test_command_writes_what_it_prints(photos, model, tmp_path, capsys):
     assert mean[4] == f"{written['mean']['psnr_y']:.2f}"
 
 
-def test_a_wrong_folder_is_told_first(tmp_path):
+def test_a_missing_folder_is_refused_before_models_are_loaded(tmp_path):
     with pytest.raises(InputError, match="nowhere"):
         main(["--model=none.npz", f"--hr={tmp_path / 'nowhere'}"])
 
 
-def test_a_broken_image_is_named_and_the_others_scored(photos, model, tmp_path, capsys):
+def test_a_broken_image_is_reported_and_the_others_scored(photos, model, tmp_path, capsys):
     (photos / "b.png").write_bytes(b"junk")
     output = tmp_path / "scores.json"
     with pytest.raises(RunError, match="1 of 3 images were left out of the means"):
@@ -144,7 +144,7 @@ def test_a_broken_image_is_named_and_the_others_scored(photos, model, tmp_path, 
         main([f"--model={model}", f"--hr={photos}"])
 
 
-def test_an_impossible_report_is_told_first(photos, tmp_path):
+def test_an_unwritable_report_is_refused_before_models_are_loaded(photos, tmp_path):
     (tmp_path / "file").touch()
     for path in (tmp_path, tmp_path / "file" / "scores.json"):
         with pytest.raises(InputError, match=r"--json=\S+ cannot be written"):
@@ -159,7 +159,7 @@ def arguments(models, photos, **files):
     ]
 
 
-def test_several_models_stand_beside_each_other(photos, models, tmp_path, capsys):
+def test_reports_have_the_scores_of_every_model(photos, models, tmp_path, capsys):
     output = tmp_path / "out"
     files = {name: output / f"scores.{name}" for name in ("json", "csv", "markdown")}
     main(arguments(models, photos, **files))
@@ -190,13 +190,13 @@ def test_several_models_stand_beside_each_other(photos, models, tmp_path, capsys
     ]
 
 
-def test_models_of_two_scales_are_refused(photos, model, tmp_path):
+def test_models_of_different_scales_are_refused(photos, model, tmp_path):
     other = save_model(tmp_path / "double.npz", scale=2)
     with pytest.raises(InputError, match=r"model upscales 4 times and double 2 times"):
         main(arguments([model, other], photos))
 
 
-def test_a_blend_is_of_one_model(photos, models, capsys):
+def test_a_blend_needs_exactly_one_model(photos, models, capsys):
     mixed = [f"--psnr_model={models[0]}", "--alpha=0.5"]
     with pytest.raises(InputError, match=r"need exactly one --model, but 2 are given"):
         main([*arguments(models, photos), *mixed])
@@ -204,14 +204,14 @@ def test_a_blend_is_of_one_model(photos, models, capsys):
     assert capsys.readouterr().out.splitlines()[0].split() == ["bicubic", "net,", "alpha", "0.5"]
 
 
-def test_without_a_model_the_packages_are_mixed(photos, capsys):
+def test_without_a_model_the_built_in_networks_are_blended(photos, capsys):
     main([f"--hr={photos}", "--alpha=0.25"])
     assert capsys.readouterr().out.splitlines()[0].split("  ")[-1].strip() == "lite-x4, alpha 0.25"
     with pytest.raises(InputError, match="psnr_model without model"):
         main([f"--hr={photos}", "--psnr_model=p.npz"])
 
 
-def test_a_model_that_cannot_be_read_is_told_before_any_image(photos, model, tmp_path, capsys):
+def test_unreadable_models_are_refused_before_images_are_read(photos, model, tmp_path, capsys):
     (tmp_path / "broken.npz").write_bytes(b"junk")
     for other, message in (("broken.npz", r"broken\.npz"), ("missing.npz", r"missing\.npz")):
         with pytest.raises(InputError, match=message):
@@ -221,7 +221,7 @@ def test_a_model_that_cannot_be_read_is_told_before_any_image(photos, model, tmp
 
 @pytest.fixture
 def stand_ins(monkeypatch):
-    """LPIPS as the mean difference, NIQE as the mean level of images of 48 px and more."""
+    """Replaces LPIPS by the mean difference, and NIQE by the mean of images of 48 px or more."""
 
     def lpips(sr, hr):
         return float(np.abs(sr.astype(float) - hr).mean())
@@ -237,7 +237,9 @@ def stand_ins(monkeypatch):
         monkeypatch.setitem(sys.modules, f"esrgan_jax.evaluation.{name}", module)
 
 
-def test_metrics_are_those_asked_for_in_that_order(photos, model, tmp_path, capsys, stand_ins):
+def test_only_the_given_metrics_are_computed_in_the_given_order(
+    photos, model, tmp_path, capsys, stand_ins
+):
     output = tmp_path / "scores.json"
     main([*arguments([model], photos, json=output), "--metrics=niqe,psnr_y,lpips"])
     written = json.loads(output.read_text())
@@ -272,12 +274,14 @@ def test_means_of_all_methods_are_over_the_same_images(
     assert values == [[None, 5.0]] * 3
 
 
-def test_an_unknown_metric_is_told_first(photos):
+def test_an_unknown_metric_is_refused_before_models_are_loaded(photos):
     with pytest.raises(InputError, match=r"'psnr' is not a metric: choose from psnr_y, .*niqe"):
         main([*arguments(["none.npz"], photos), "--metrics=ssim_y,psnr"])
 
 
-def test_a_missing_parameter_file_is_told_before_a_model_is_loaded(photos, monkeypatch, stand_ins):
+def test_a_missing_parameter_file_is_reported_before_models_are_loaded(
+    photos, monkeypatch, stand_ins
+):
     def load_lpips():
         raise RunError("no such file")
 
@@ -286,14 +290,16 @@ def test_a_missing_parameter_file_is_told_before_a_model_is_loaded(photos, monke
         main([*arguments(["none.npz"], photos), "--metrics=lpips"])
 
 
-def test_the_sheet_shows_eight_images(model, tmp_path, capsys):
+def test_the_sheet_shows_at_most_eight_images(model, tmp_path, capsys):
     photos = tmp_path / "Photos"
     for index in range(15):
         write_image(photos / f"{index:02}.png", np.full((40, 40, 3), 16 * index, np.uint8))
     main(arguments([model], photos, sheet=tmp_path / "sheet.png"))
     assert "sheet.png: 8 of 15 images are shown" in capsys.readouterr().out
     for index, part in enumerate(np.split(read_image(tmp_path / "sheet.png"), 8)):
-        assert (part == 16 * 2 * index).all(axis=2).sum() > 2 * 250**2  # whole, and HR's crop
+        assert (part == 16 * 2 * index).all(
+            axis=2
+        ).sum() > 2 * 250**2  # in the whole image and HR's crop
     for index in range(1, 15):
         (photos / f"{index:02}.png").unlink()
     main(arguments([model], photos, sheet=tmp_path / "one.jpg"))
@@ -301,18 +307,18 @@ def test_the_sheet_shows_eight_images(model, tmp_path, capsys):
     assert "shown" not in capsys.readouterr().out
 
 
-def test_a_sheet_whose_images_are_all_broken_does_not_stop_the_rest(model, tmp_path, capsys):
+def test_a_sheet_of_broken_images_does_not_stop_the_evaluation(model, tmp_path, capsys):
     photos = tmp_path / "Photos"
     for index in range(9):
         write_image(photos / f"{index}.png", np.full((40, 40, 3), index, np.uint8))
-        if index != 4:  # which is not among the eight
+        if index != 4:  # image 4 is not one of the eight
             (photos / f"{index}.png").write_bytes(b"junk")
     with pytest.raises(RunError, match="8 of 9 images were left out"):
         main(arguments([model], photos, sheet=tmp_path / "sheet.png"))
     assert "sheet.png: 0 of 1 images are shown" in capsys.readouterr().out
 
 
-def test_the_sheet_has_every_method_and_its_scores(photos, models, tmp_path):
+def test_the_sheet_shows_the_results_of_every_method(photos, models, tmp_path):
     main([*arguments(models, photos, sheet=tmp_path / "new/sheet.png"), "--metrics=psnr_rgb"])
     sheet = read_image(tmp_path / "new/sheet.png")
     hr = read_pair(photos / "a.png", None, 4).hr
@@ -330,11 +336,11 @@ def test_the_sheet_has_every_method_and_its_scores(photos, models, tmp_path):
     )
     networks = row[:, left + 2 * (256 + 12) :]
     assert sheet.shape[1] == left + 4 * (256 + 12)
-    # Each network paints one colour inside; the second is the brighter.
+    # The results of the networks are flat; the second is brighter.
     assert networks[128, 128].mean() < networks[128, 128 + 256 + 12].mean()
 
 
-def test_an_impossible_sheet_is_told_first(photos):
+def test_an_unwritable_sheet_is_refused_before_models_are_loaded(photos):
     for name, message in (("sheet.bmp", "is not an output format"), ("sheet", "no ending")):
         with pytest.raises(InputError, match=rf"--sheet=\S+ .*{message}"):
             main(arguments(["none.npz"], photos, sheet=photos.parent / name))

@@ -1,4 +1,4 @@
-"""tools/export.py: the file computes what the network does, anywhere, without this package."""
+"""tools/export.py: exported files give the network's results without this package."""
 
 import hashlib
 import os
@@ -35,7 +35,7 @@ NETWORKS = {
     ),
     "SRResNet": SRResNet(num_features=8, num_blocks=1, scale=2),
 }
-# Runs a script where neither this package nor what it is built on can be imported.
+# Runs a script with imports of this package and of its dependencies blocked.
 WITHOUT_PACKAGE = """
 import runpy, sys
 
@@ -53,7 +53,7 @@ except ImportError:
 
 
 def variables_of(module, rng):
-    """Random variables whose outputs lie around 0.5, some of them below 0 and above 1."""
+    """Returns random variables whose outputs are around 0.5, some below 0 and above 1."""
     lr = np.zeros((1, 8, 8, module.in_channels), np.float32)
     shapes = jax.eval_shape(module.init, jax.random.key(0), lr)
 
@@ -61,14 +61,14 @@ def variables_of(module, rng):
         array = rng.standard_normal(leaf.shape).astype(np.float32)
         if path[-1].key == "kernel":
             return array / np.float32(np.sqrt(np.prod(leaf.shape[-4:-1])))
-        return 0.5 + 0.1 * array  # of biases, and of scales and variances above 0
+        return 0.5 + 0.1 * array  # biases, and positive scales and variances
 
     variables = jax.tree_util.tree_map_with_path(draw, shapes)
     return {"batch_stats": {}, **variables}
 
 
 def expected_of(module, variables, lr):
-    """The clamped result, the mirroring done by NumPy."""
+    """Returns the clamped result of the network, with the input padded by NumPy."""
     multiple, (height, width) = getattr(module, "unshuffle", 1), lr.shape[1:3]
     pads = [(0, 0), (0, -height % multiple), (0, -width % multiple), (0, 0)]
     sr = jax.jit(module.apply)(variables, np.pad(lr, pads, "reflect"))
@@ -86,7 +86,7 @@ def read(path):
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
-    """Two weight files of one architecture."""
+    """Returns the paths of two weight files of one architecture."""
     folder = tmp_path_factory.mktemp("pair")
     for seed, name in enumerate(("psnr.npz", "gan.npz")):
         module = NETWORKS["x4"]
@@ -95,7 +95,7 @@ def pair(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_computes_what_the_network_does(tmp_path, rng, name, capsys):
+def test_exported_networks_give_the_same_results(tmp_path, rng, name, capsys):
     module = NETWORKS[name]
     variables = variables_of(module, rng)
     save_generator(tmp_path / "network", module, variables)
@@ -105,7 +105,7 @@ def test_computes_what_the_network_does(tmp_path, rng, name, capsys):
     assert exported.platforms == ("cpu", "cuda", "tpu")
     assert exported.fun_name == "network"
     channels, scale = module.in_channels, module.scale
-    shapes = [(2, 8, 12), (1, 5, 2)]  # multiples of what is folded, and others
+    shapes = [(2, 8, 12), (1, 5, 2)]  # multiples of unshuffle, and others
     for shape in shapes:
         lr = rng.random((*shape, channels), np.float32)
         sr = np.asarray(exported.call(lr))
@@ -113,9 +113,9 @@ def test_computes_what_the_network_does(tmp_path, rng, name, capsys):
         assert sr.shape == (shape[0], scale * shape[1], scale * shape[2], module.out_channels)
         np.testing.assert_allclose(sr, expected_of(module, variables, lr), atol=1e-6)
         if shape == shapes[0]:
-            assert 0.05 < ((sr > 0) & (sr < 1)).mean() < 1  # something is clamped, and not all
+            assert 0.05 < ((sr > 0) & (sr < 1)).mean() < 1  # some values are clamped, but not all
 
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     enlarged = "h,w" if scale == 1 else f"{scale}*h,{scale}*w"
     for part in (
         f"{type(module).__name__} x{scale}",
@@ -124,10 +124,10 @@ def test_computes_what_the_network_does(tmp_path, rng, name, capsys):
         "cpu, cuda, tpu",
         hashlib.sha256(output.read_bytes()).hexdigest(),
     ):
-        assert part in said
+        assert part in printed
 
 
-def test_mirrors_as_numpy_does():
+def test_mirrored_indices_equal_numpy_reflect():
     for size in range(1, 12):
         for multiple in (2, 4, 8):
             expected = np.pad(np.arange(size), (0, -size % multiple), "reflect")
@@ -135,18 +135,18 @@ def test_mirrors_as_numpy_does():
 
 
 @pytest.mark.parametrize("name", ["x4", "SRResNet"])
-def test_bfloat16(rng, name):
+def test_bfloat16_exports_take_and_return_float32(rng, name):
     module = NETWORKS[name].clone(dtype=jax.numpy.dtype("bfloat16"))
     variables = variables_of(module, rng)
     exported = export.export_generator(module, variables, "bf16", ["cpu"])
     lr = rng.random((1, 6, 5, 3), np.float32)
-    # Compiled twice, XLA need not round in the same places.
+    # XLA may round in other places in each compilation.
     expected = expected_of(module, variables, lr)
     np.testing.assert_allclose(np.asarray(exported.call(lr)), expected, atol=0.02)
     assert exported.out_avals[0].dtype == np.float32
 
 
-def test_bfloat16_weights_are_those_that_the_network_computes_with(rng):
+def test_only_weights_used_in_bfloat16_are_narrowed(rng):
     module = NETWORKS["SRResNet"]
     params = variables_of(module, rng)["params"]
     narrowed = export._narrowed(params, ml_dtypes.bfloat16)
@@ -158,7 +158,7 @@ def test_bfloat16_weights_are_those_that_the_network_computes_with(rng):
     jax.tree.map(np.testing.assert_array_equal, export._narrowed(params, np.float32), params)
 
 
-def test_a_blend(tmp_path, pair, rng):
+def test_a_blend_is_exported(tmp_path, pair, rng):
     psnr, gan = map(str, pair)
     output = tmp_path / "blend.stablehlo"
     export.main([gan, str(output), f"--psnr_model={psnr}", "--alpha=0.25", "--platforms=cpu"])
@@ -170,8 +170,8 @@ def test_a_blend(tmp_path, pair, rng):
     np.testing.assert_allclose(np.asarray(exported.call(lr)), expected, atol=1e-6)
 
 
-def test_the_file_is_of_the_network_alone(tmp_path, pair):
-    """Two exports are equal to the byte, half as large in bfloat16, and name no folder of ours."""
+def test_exports_are_reproducible_and_contain_no_local_paths(tmp_path, pair):
+    """Files are identical, about half as large in bfloat16, and no larger than the weights need."""
     for name, options in (("a", []), ("b", []), ("c", ["--dtype=bfloat16"])):
         export.main([str(pair[1]), str(tmp_path / f"{name}.stablehlo"), *options])
     a, b, c = ((tmp_path / f"{name}.stablehlo").read_bytes() for name in "abc")
@@ -183,7 +183,7 @@ def test_the_file_is_of_the_network_alone(tmp_path, pair):
         assert os.fsencode(folder) not in a
 
 
-def test_the_example_needs_no_esrgan_jax(tmp_path, pair, rng):
+def test_the_example_script_runs_without_esrgan_jax(tmp_path, pair, rng):
     output = tmp_path / "gan.stablehlo"
     done = run_tool(pair[1], output)
     assert (done.returncode, done.stderr) == (0, "")
@@ -198,10 +198,10 @@ def test_the_example_needs_no_esrgan_jax(tmp_path, pair, rng):
     expected = np.rint(255 * expected_of(*load_generator(pair[1]), lr)[0])
     result = np.asarray(Image.open(tmp_path / "sr.png"))
     assert result.shape == (24, 36, 3)
-    assert np.abs(result - expected).max() <= 1  # where rounding is a matter of 1e-6
+    assert np.abs(result - expected).max() <= 1  # values near .5 may round either way
 
 
-def test_refusals(tmp_path, pair):
+def test_wrong_arguments_are_refused(tmp_path, pair):
     psnr, gan = pair
     output = tmp_path / "x.stablehlo"
     before = gan.read_bytes()
@@ -225,7 +225,7 @@ def test_refusals(tmp_path, pair):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_read_is_not_overwritten(tmp_path, pair):
+def test_input_files_are_not_overwritten(tmp_path, pair):
     psnr, gan = pair
     link = tmp_path / "link.stablehlo"
     link.symlink_to(psnr)
@@ -234,13 +234,13 @@ def test_what_is_read_is_not_overwritten(tmp_path, pair):
             export.main([str(argument) for argument in arguments])
 
 
-def test_without_flatbuffers(tmp_path, pair, monkeypatch):
+def test_missing_flatbuffers_is_reported(tmp_path, pair, monkeypatch):
     monkeypatch.setitem(sys.modules, "flatbuffers", None)
     with pytest.raises(InputError, match=r"need flatbuffers, .*: pip install 'flatbuffers'"):
         export.main([str(pair[1]), str(tmp_path / "x.stablehlo")])
 
 
-def test_exit_code_of_a_mistake(tmp_path, pair):
+def test_wrong_arguments_exit_with_code_2(tmp_path, pair):
     done = run_tool(pair[1], tmp_path / "x.stablehlo", "--platforms=gpu")
     assert done.returncode == 2
     assert done.stderr.startswith("error: --platforms=gpu: ")

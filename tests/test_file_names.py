@@ -1,4 +1,4 @@
-"""Files under every name that a file system has."""
+"""Reading and writing files with unusual names."""
 
 import json
 import os
@@ -50,29 +50,29 @@ def model(tmp_path_factory, random_generator):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_images_of_every_name_and_format(folder, rng, name):
+def test_images_of_every_name_and_format_are_written_and_read(folder, rng, name):
     array = rng.integers(0, 256, (8, 9, 3), dtype=np.uint8)
-    line = made_by.make_record("a.npz", b"", {})
+    record = made_by.make_record("a.npz", b"", {})
     for suffix in (b".png", b".jpg", b".tif", b".webp", b".avif", b".gif"):
         if len(NAMES[name] + suffix) > 255:
             continue
         path = Path(os.fsdecode(NAMES[name] + suffix))
         shape = {"height": 8, "width": 9, "bands": 3, "dtype": np.uint8}
-        write_rows(path, [array], software=line, **shape)
+        write_rows(path, [array], software=record, **shape)
         image = open_image(path)
         assert (image.height, image.width) == (8, 9)
-        assert made_by.find_record(path) == line
+        assert made_by.find_record(path) == record
         if suffix in (b".png", b".tif"):
             np.testing.assert_array_equal(np.concatenate(list(image.rows())), array)
     assert all(file.suffix != ".part" for file in folder.iterdir())
 
 
-def test_a_folder_of_them_through_the_command(folder, model, capsys):
+def test_the_command_upscales_files_of_all_names(folder, model, capsys):
     for name in NAMES.values():
         write_image(Path("in", os.fsdecode(name + b".png")), np.zeros((4, 4, 3), np.uint8))
     command = ["in", "--output=out", f"--model={model}"]
     main([*command, "--progress=json"])
-    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    events = [json.loads(record) for record in capsys.readouterr().out.splitlines()]
     assert events[-1]["done"] == len(NAMES)
     assert sorted(os.listdir(b"out")) == sorted(name + b".png" for name in NAMES.values())
     main([*command, "--progress=json"])
@@ -83,7 +83,7 @@ def test_a_folder_of_them_through_the_command(folder, model, capsys):
     assert read_image(os.fsdecode(b"x\xff.png")).shape == (8, 8, 3)
 
 
-def test_names_that_are_too_long_are_told_before_any_work(folder, model, capsys):
+def test_names_that_are_too_long_are_refused_before_any_work(folder, model, capsys):
     for name in ("short", "a" * 249):
         write_image(Path("in", f"{name}.png"), np.zeros((4, 4, 3), np.uint8))
     for output in (f"{'b' * 252}.png", "é" * 127 + ".png"):
@@ -99,7 +99,7 @@ def test_names_that_are_too_long_are_told_before_any_work(folder, model, capsys)
         main(["in/short.png", f"--output={'/'.join(['d' * 200] * 25)}/x.png", "--model=gone.npz"])
 
 
-def test_the_file_beside_a_long_name_is_short(folder):
+def test_the_temporary_file_of_a_long_name_has_a_short_name(folder):
     for name in ("c" * 255, "d" * 249, "é" * 127):
         with replacing(name) as partial:
             partial.write_text("x")
@@ -110,7 +110,7 @@ def test_the_file_beside_a_long_name_is_short(folder):
 
 
 @pytest.mark.parametrize("name", [b"12:30.mp4", b"data:x.mp4", b"\xff.mp4", b"a\n%03d.mp4"])
-def test_videos_of_strange_names(folder, model, name):
+def test_videos_of_unusual_names_are_upscaled(folder, model, name):
     av = pytest.importorskip("av")
     path = Path(os.fsdecode(name))
     with av.open("plain.mp4", "w") as video:

@@ -1,4 +1,4 @@
-"""What a failed write leaves, and what it says."""
+"""Writing files atomically, and the errors of failed writes."""
 
 import errno
 import os
@@ -20,7 +20,7 @@ def write(path, error=None):
             raise error
 
 
-def test_the_new_file_takes_the_place_of_the_old(tmp_path):
+def test_a_write_replaces_the_old_file(tmp_path):
     path = tmp_path / "a.txt"
     for _ in range(2):
         write(path)
@@ -50,7 +50,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, error, raised, message):
     assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_an_error_of_reading_is_not_blamed_on_the_target(tmp_path):
+def test_a_read_error_is_not_reported_as_a_write_error(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
     with pytest.raises(FileNotFoundError, match="source"), replacing(path) as partial:
@@ -60,8 +60,8 @@ def test_an_error_of_reading_is_not_blamed_on_the_target(tmp_path):
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_a_disk_that_fails_at_the_end_leaves_the_old_file(tmp_path, monkeypatch, call):
-    """Blocks may be given out as late as at the sync: the rename has to wait for it."""
+def test_a_failed_sync_or_rename_leaves_the_old_file(tmp_path, monkeypatch, call):
+    """Some disks report that they are full only at the sync, so the rename comes after it."""
     path, calls = tmp_path / "a.txt", []
     path.write_text("old")
 
@@ -80,14 +80,14 @@ def test_a_disk_that_fails_at_the_end_leaves_the_old_file(tmp_path, monkeypatch,
     assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_places_where_no_file_can_be_are_refused_at_once(tmp_path):
+def test_missing_folders_and_folders_as_target_are_refused(tmp_path):
     with pytest.raises(InputError, match="there is no folder"):
         write(tmp_path / "absent" / "a.txt")
     with pytest.raises(InputError, match="it is a folder"):
         write(tmp_path)
 
 
-def test_a_full_disk_is_told_with_the_folder_and_what_is_free(tmp_path, monkeypatch):
+def test_the_error_of_a_full_disk_names_the_folder_and_free_space(tmp_path, monkeypatch):
     usage = namedtuple("usage", "free")
     wrapped = RuntimeError("the library failed")
     wrapped.__cause__ = OSError(errno.ENOSPC, "any text")
@@ -96,7 +96,7 @@ def test_a_full_disk_is_told_with_the_folder_and_what_is_free(tmp_path, monkeypa
         ValueError("unable to write: system error: No space left on device"),
         wrapped,
     ]
-    for free, said in (
+    for free, expected in (
         (0, "0.0 KiB"),
         (5 << 9, "2.5 KiB"),
         (5 << 19, "2.5 MiB"),
@@ -106,17 +106,17 @@ def test_a_full_disk_is_told_with_the_folder_and_what_is_free(tmp_path, monkeypa
         for error in full:
             for path in (tmp_path, tmp_path / "a.png", tmp_path / "absent" / "a.png"):
                 assert no_space(path, error) == (
-                    f"no space left on the disk, {said} are free in {tmp_path}; "
+                    f"no space left on the disk, {expected} are free in {tmp_path}; "
                     "make room, then run it again"
                 )
     error = write_error(Path("b/a.png"), full[0])
     assert str(error).startswith("b/a.png: could not be written: no space left on the disk")
     assert str(error).lower().count("no space left") == 1
-    said = "standard output: could not be written: No space left on device"  # on which disk?
-    assert str(write_error("standard output", full[0])) == said
+    expected = "standard output: could not be written: No space left on device"
+    assert str(write_error("standard output", full[0])) == expected
 
 
-def test_a_quota_and_a_lack_of_files_are_no_lack_of_bytes(tmp_path, monkeypatch):
+def test_exceeded_quotas_and_missing_inodes_have_their_own_messages(tmp_path, monkeypatch):
     error = OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
     assert no_space(tmp_path / "a", error).startswith(f"your quota of the disk of {tmp_path} is us")
     inodes = namedtuple("inodes", "f_favail")
@@ -128,6 +128,6 @@ def test_a_quota_and_a_lack_of_files_are_no_lack_of_bytes(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("error", [OSError(5, "I/O error"), ValueError("28"), PermissionError(13)])
-def test_other_errors_are_no_lack_of_space(tmp_path, error):
+def test_other_errors_are_not_reported_as_a_full_disk(tmp_path, error):
     assert no_space(tmp_path, error) == ""
     assert str(error) in str(write_error(tmp_path, error)) or "I/O" in str(error)

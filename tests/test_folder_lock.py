@@ -1,4 +1,4 @@
-"""A workdir has one run at a time, and no lock outlives its owner."""
+"""Locks of folders: one run per workdir, and locks that end with their process."""
 
 import errno
 import fcntl
@@ -13,9 +13,9 @@ from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.folder_lock import NAME, hold
 
 
-def test_a_second_run_is_told_of_the_first(tmp_path):
+def test_a_second_run_in_the_same_workdir_is_refused(tmp_path):
     workdir = epath.Path(tmp_path) / "new" / "run"
-    for _ in range(2):  # again once it is free
+    for _ in range(2):  # a released lock can be taken again
         with hold(workdir):
             with (
                 pytest.raises(
@@ -24,7 +24,7 @@ def test_a_second_run_is_told_of_the_first(tmp_path):
                 hold(workdir),
             ):
                 pass
-            with hold(workdir.parent):  # another workdir
+            with hold(workdir.parent):  # another folder has its own lock
                 pass
     link = epath.Path(tmp_path) / "link"
     (tmp_path / "link").symlink_to(workdir)
@@ -38,13 +38,13 @@ from etils import epath
 from esrgan_jax.folder_lock import hold
 with hold(epath.Path(sys.argv[1])):
     if os.fork() == 0:
-        print(os.getpid(), flush=True)  # by then it has let go of the lock
+        print(os.getpid(), flush=True)  # by now the child has released its copy of the lock
     time.sleep(60)
 """
 
 
-def test_a_killed_run_leaves_no_lock_though_its_children_live(tmp_path):
-    """kill -9 of the owner alone: its forked child goes on, and the lock is free."""
+def test_a_killed_process_releases_its_lock_while_its_children_live(tmp_path):
+    """After kill -9 of the owner, its forked child lives on and the lock is free."""
     command = [sys.executable, "-c", HOLD, str(tmp_path)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -57,18 +57,18 @@ def test_a_killed_run_leaves_no_lock_though_its_children_live(tmp_path):
             pass
         process.kill()
         process.wait()
-        os.kill(child, 0)  # it lives
+        os.kill(child, 0)  # the child lives
         with hold(epath.Path(tmp_path)):
             assert f"process {os.getpid()} on" in (tmp_path / NAME).read_text()
     finally:
         os.kill(child, 9)
 
 
-# JAX warns of os.fork in general; this child only ends.
+# JAX warns about os.fork, but this child exits at once.
 @pytest.mark.filterwarnings(
     "ignore:os.fork:RuntimeWarning", "ignore:.*multi-threaded.*fork:DeprecationWarning"
 )
-def test_a_child_that_ends_leaves_the_lock_to_its_parent(tmp_path):
+def test_a_child_that_exits_does_not_release_the_lock_of_its_parent(tmp_path):
     with hold(epath.Path(tmp_path)):
         if (child := os.fork()) == 0:
             os._exit(0)
@@ -78,7 +78,7 @@ def test_a_child_that_ends_leaves_the_lock_to_its_parent(tmp_path):
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
-def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch, capsys, number):
+def test_a_file_system_without_locks_gives_a_warning(tmp_path, monkeypatch, capsys, number):
     def flock(*_):
         raise OSError(number, os.strerror(number))
 
@@ -105,7 +105,7 @@ def test_a_bucket_has_no_lock(path, tmp_path, monkeypatch, capsys):
         (errno.EDQUOT, RunError, "quota"),
     ],
 )
-def test_a_workdir_that_cannot_be_written_is_told(tmp_path, monkeypatch, number, raised, message):
+def test_an_unwritable_workdir_is_refused(tmp_path, monkeypatch, number, raised, message):
     def open_(*_):
         raise OSError(number, os.strerror(number))
 
@@ -114,7 +114,7 @@ def test_a_workdir_that_cannot_be_written_is_told(tmp_path, monkeypatch, number,
         pass
 
 
-def test_a_file_in_place_of_the_workdir_is_told(tmp_path):
+def test_a_file_in_place_of_the_workdir_is_refused(tmp_path):
     (tmp_path / "run").write_text("")
     for path in ("run", "run/a"):
         with (
@@ -126,8 +126,8 @@ def test_a_file_in_place_of_the_workdir_is_told(tmp_path):
             pass
 
 
-def test_no_two_hold_a_lock_whose_file_and_folder_come_and_go(tmp_path):
-    """An owner removes the file, and who had it open already must not take it for the lock."""
+def test_a_lock_whose_file_is_deleted_is_never_held_twice(tmp_path):
+    """The owner deletes the file; a process that had it open must not then lock that file."""
     script = """
 import contextlib, os, pathlib, sys, time
 from esrgan_jax.errors import InputError

@@ -1,3 +1,5 @@
+"""Reading images for training, writing PNGs, and finding images in folders."""
+
 import io
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +13,7 @@ from PIL import Image
 from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.images import image_file as image_module
 from esrgan_jax.images.image_file import find_images, image_size, read_image, write_image
+from tests.test_image_reader import oriented
 
 
 @pytest.fixture
@@ -19,21 +22,21 @@ def array(rng):
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "ppm", "tif"])
-def test_reads_lossless_formats(tmp_path, array, suffix):
+def test_lossless_formats_are_read_exactly(tmp_path, array, suffix):
     path = tmp_path / f"a[page=1].{suffix.upper()}"
     Image.fromarray(array).save(path)
     np.testing.assert_array_equal(read_image(path), array)
     assert image_size(path) == (40, 30)
 
 
-def test_a_file_written_anew_is_read_anew(tmp_path, array):
+def test_an_overwritten_file_is_read_again(tmp_path, array):
     write_image(tmp_path / "a.png", array)
     read_image(tmp_path / "a.png")
     write_image(tmp_path / "a.png", 255 - array)
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), 255 - array)
 
 
-def test_gray_alpha_palette_and_one_bit_become_three_channels(tmp_path, array):
+def test_all_pixel_formats_are_read_as_three_channels(tmp_path, array):
     gray = array[..., 0]
     images = {
         "L": (Image.fromarray(gray), gray),
@@ -58,7 +61,7 @@ def test_sixteen_bits_are_rounded_to_eight(tmp_path, rng, channels):
     )
 
 
-def test_cmyk_becomes_nearly_the_same_colour(tmp_path):
+def test_cmyk_is_converted_to_similar_colours(tmp_path):
     gray = np.full((16, 16, 3), 128, np.uint8)
     Image.fromarray(gray).convert("CMYK").save(tmp_path / "a.jpg", quality=100)
     read = read_image(tmp_path / "a.jpg").astype(int)
@@ -68,26 +71,17 @@ def test_cmyk_becomes_nearly_the_same_colour(tmp_path):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_orientation_is_applied(tmp_path, array, orientation):
+def test_exif_orientation_is_applied(tmp_path, array, orientation):
     exif = Image.Exif()
     exif[0x112] = orientation
     Image.fromarray(array).save(tmp_path / "a.png", exif=exif)
-    expected = {
-        1: array,
-        2: array[:, ::-1],
-        3: array[::-1, ::-1],
-        4: array[::-1],
-        5: array.swapaxes(0, 1),
-        6: np.rot90(array, -1),
-        7: array[::-1, ::-1].swapaxes(0, 1),
-        8: np.rot90(array, 1),
-    }[orientation]
+    expected = oriented(array, orientation)
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), expected)
     assert image_size(tmp_path / "a.png") == expected.shape[:2]
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif", "webp"])
-def test_a_truncated_image_is_named(tmp_path, rng, suffix):
+def test_the_error_for_a_truncated_image_names_the_file(tmp_path, rng, suffix):
     path = tmp_path / f"half.{suffix}"
     Image.fromarray(rng.integers(0, 256, (200, 200, 3), dtype=np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -108,18 +102,18 @@ def test_read_errors_name_the_file(tmp_path, content, name, read):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_writes_what_pillow_reads(tmp_path, rng, dtype, channels):
+def test_written_files_are_read_by_pillow(tmp_path, rng, dtype, channels):
     array = rng.integers(0, np.iinfo(dtype).max + 1, (5, 7, channels)).astype(dtype)
     path = tmp_path / "new" / "folder" / "a.png"
     write_image(path, array)
     assert os.listdir(path.parent) == ["a.png"]
     read = np.atleast_3d(np.array(Image.open(path)))
-    if dtype == np.uint16 and channels > 1:  # Pillow keeps the high byte of deep colour
+    if dtype == np.uint16 and channels > 1:  # Pillow keeps only the high byte of 16-bit colour
         array = array >> 8
     np.testing.assert_array_equal(read, array)
 
 
-def test_write_errors(tmp_path, array):
+def test_images_that_cannot_be_written_are_refused(tmp_path, array):
     with pytest.raises(InputError, match=r"a name ending in \.png"):
         write_image(tmp_path / "a.jpg", array)
     with pytest.raises(InputError, match=r"not \(40, 30\)"):
@@ -132,7 +126,7 @@ def test_write_errors(tmp_path, array):
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_finds_images_below_a_folder(tmp_path):
+def test_find_images_searches_subfolders_and_skips_hidden_files(tmp_path):
     for name in ("b/2.PNG", "b/1.jpg", "a.bmp", ".hidden/a.png", "b/._1.jpg", "notes.txt", "png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
@@ -152,8 +146,8 @@ def test_finds_images_below_a_folder(tmp_path):
         find_images(tmp_path / "a.bmp")
 
 
-def test_threads_that_read_at_once_are_told_each_its_own_cause(tmp_path: Path) -> None:
-    """libvips has one text of errors for all threads: a broken JPEG was blamed on libpng."""
+def test_errors_in_parallel_threads_have_the_cause_of_their_own_file(tmp_path: Path) -> None:
+    """libvips has one error buffer for all threads, so a broken JPEG was once blamed on libpng."""
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     for name in ("a.jpg", "b.png", "c.tif", "d.webp"):
         file = io.BytesIO()
@@ -161,36 +155,36 @@ def test_threads_that_read_at_once_are_told_each_its_own_cause(tmp_path: Path) -
         (tmp_path / name).write_bytes(file.getvalue()[: file.tell() // 2])
         (tmp_path / f"whole_{name}").write_bytes(file.getvalue())
 
-    def said(path: Path) -> str:
+    def shape_or_error(path: Path) -> str:
         try:
             return str(read_image(path).shape)
         except InputError as error:
             return str(error).replace(str(path), "it")
 
     paths = sorted(tmp_path.iterdir())
-    own = {path: said(path) for path in paths}
-    assert own[tmp_path / "a.jpg"].endswith(
+    alone = {path: shape_or_error(path) for path in paths}
+    assert alone[tmp_path / "a.jpg"].endswith(
         "truncated or damaged: the last 64 of its 64 rows are missing"
     )
-    assert own[tmp_path / "whole_a.jpg"] == "(64, 64, 3)"
+    assert alone[tmp_path / "whole_a.jpg"] == "(64, 64, 3)"
     with ThreadPoolExecutor(8) as pool:
-        together = list(pool.map(said, paths * 25))
-    assert together == [own[path] for path in paths] * 25
+        together = list(pool.map(shape_or_error, paths * 25))
+    assert together == [alone[path] for path in paths] * 25
 
 
-def test_the_cause_of_an_error_is_found_once_more_alone(tmp_path: Path, monkeypatch) -> None:
+def test_a_failed_read_is_repeated_alone(tmp_path: Path, monkeypatch) -> None:
     path = tmp_path / "a.jpg"
     Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(path)
     load, calls = image_module.load_vips, []
 
     def fail(*arguments, **options):
         calls.append(arguments)
-        if len(calls) == 1:  # as where another thread's error was raised and cleared
+        if len(calls) == 1:  # as if by another thread's error
             raise pyvips.Error("unable to call jpegload", "vipspng: libpng read error")
         return load(*arguments, **options)
 
     monkeypatch.setattr(image_module, "load_vips", fail)
-    assert read_image(path).shape == (16, 16, 3)  # nothing is wrong with it
+    assert read_image(path).shape == (16, 16, 3)  # the file itself is valid
     assert len(calls) == 2
 
 
@@ -202,19 +196,19 @@ def _jpeg(rng, **options) -> bytes:
 
 
 @pytest.mark.parametrize("progressive", [False, True])
-def test_a_jpeg_that_is_cut_off_is_no_training_image(tmp_path, rng, progressive):
-    """With an end marker behind the cut, decoders fill the rest with gray and say nothing."""
+def test_truncated_jpegs_are_refused_for_training(tmp_path, rng, progressive):
+    """If an end marker follows the cut, decoders silently fill the rest with gray."""
     whole = _jpeg(rng, progressive=progressive)
     (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2] + b"\xff\xd9")
     with pytest.raises(InputError, match=r"cut\.jpg: .* missing"):
         read_image(tmp_path / "cut.jpg")
 
 
-def test_what_does_no_harm_in_a_jpeg_does_not_keep_it_from_training(tmp_path, rng):
+def test_jpegs_with_harmless_faults_are_read_for_training(tmp_path, rng):
     whole = _jpeg(rng)
     (tmp_path / "whole.jpg").write_bytes(whole)
     expected = read_image(tmp_path / "whole.jpg")
-    junk = {"end": whole[:-2], "behind": whole + b"junk", "before": whole[:-2] + b"\0\0\xff\xd9"}
+    junk = {"end": whole[:-2], "after": whole + b"junk", "before": whole[:-2] + b"\0\0\xff\xd9"}
     for name, data in junk.items():
         (tmp_path / f"{name}.jpg").write_bytes(data)
         np.testing.assert_array_equal(read_image(tmp_path / f"{name}.jpg"), expected, name)

@@ -1,3 +1,5 @@
+"""Reading image files of all formats: pixels, depth, orientation, notes and errors."""
+
 import base64
 import io
 import re
@@ -35,7 +37,7 @@ HEIC_PIXELS = np.stack([_x * 2000, _y * 2600, (_x + _y) * 1100], -1)
 
 
 def read(source: Path | bytes) -> tuple[OpenedImage, np.ndarray]:
-    """An open image and all its rows, frame below frame."""
+    """Returns an opened image and all its rows; frames follow each other."""
     image = open_image(source)
     strips = list(image.rows())
     assert all(s.shape[1:] == (image.width, image.bands) for s in strips)
@@ -46,7 +48,7 @@ def read(source: Path | bytes) -> tuple[OpenedImage, np.ndarray]:
 
 
 def encoded(array: np.ndarray, kind: str, mode: str | None = None, **options) -> bytes:
-    """A file of Pillow's."""
+    """Returns a file encoded by Pillow."""
     file = io.BytesIO()
     Image.fromarray(array, mode).save(file, kind, **options)
     return file.getvalue()
@@ -67,7 +69,7 @@ SIZES = [(1, 1), (1, 7), (7, 1), (65, 33), (200, 31)]
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("kind", ["png", "tiff", "webp", "bmp", "ppm"])
-def test_eight_bits_of_every_lossless_format(rng, size, kind):
+def test_eight_bit_images_of_lossless_formats_are_read_exactly(rng, size, kind):
     rgb = noise(rng, *size, 3)
     modes = {
         "png": ("L", "LA", "RGB", "RGBA"),
@@ -88,7 +90,7 @@ def test_eight_bits_of_every_lossless_format(rng, size, kind):
 
 @pytest.mark.parametrize("bands", [1, 2, 3, 4])
 @pytest.mark.parametrize("dark", [False, True])
-def test_sixteen_bits_are_told_by_the_file(rng, bands, dark):
+def test_sixteen_bit_files_are_read_as_uint16(rng, bands, dark):
     array = noise(rng, 70, 9, bands, dtype=np.uint16) // (400 if dark else 1)
     stored = pyvips.Image.new_from_array(array, interpretation="rgb16" if bands > 2 else "grey16")
     for data in (stored.pngsave_buffer(), stored.tiffsave_buffer()):
@@ -97,7 +99,7 @@ def test_sixteen_bits_are_told_by_the_file(rng, bands, dark):
         np.testing.assert_array_equal(pixels, array)
 
 
-def test_one_bit_and_palettes(rng):
+def test_one_bit_and_palette_images_are_read(rng):
     bits = rng.random((20, 9)) < 0.5
     indices = noise(rng, 20, 9) % 4
     palette = noise(rng, 4, 3)
@@ -124,11 +126,11 @@ def test_one_bit_and_palettes(rng):
         {"rowsperstrip": 1},
         {"bigtiff": True},
         {"byteorder": ">"},
-        {"extratags": [(65000, "H", 1, 7, True)]},  # libtiff warns of it
+        {"extratags": [(65000, "H", 1, 7, True)]},  # libtiff warns about unknown tags
     ],
 )
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-def test_layouts_of_tiff(rng, options, dtype):
+def test_all_layouts_of_tiff_are_read_exactly(rng, options, dtype):
     array = rng.random((150, 70, 3)).astype(np.float32)
     if dtype != np.float32:
         array = (array * np.iinfo(dtype).max).astype(dtype)
@@ -137,7 +139,7 @@ def test_layouts_of_tiff(rng, options, dtype):
     np.testing.assert_array_equal(pixels, array)
 
 
-def test_other_tiffs(rng):
+def test_planar_half_float_and_multipage_tiffs_are_read(rng):
     array = noise(rng, 30, 20, 3)
     planar = tiff(np.moveaxis(array, -1, 0).copy(), photometric="rgb", planarconfig="separate")
     np.testing.assert_array_equal(read(planar)[1], array)
@@ -160,7 +162,7 @@ def test_other_tiffs(rng):
         (0, 1e6, 1e6, [r"its values go up to 1e\+06; 1e\+06 is taken as white"]),
     ],
 )
-def test_floats_are_brought_to_one(rng, low, high, white, notes):
+def test_floats_are_divided_by_their_white_level(rng, low, high, white, notes):
     array = rng.uniform(low, high, (80, 9)).astype(np.float32)
     array[0, 0], array[-1, -1] = low, high
     image, pixels = read(tiff(array))
@@ -171,14 +173,14 @@ def test_floats_are_brought_to_one(rng, low, high, white, notes):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_no_number_is_refused(value):
+def test_nan_and_infinite_values_are_refused(value):
     with pytest.raises(InputError, match="infinite or not a number"):
         open_image(tiff(np.full((3, 4), value, np.float32)))
 
 
 @pytest.mark.parametrize("kind", range(1, 7))
 @pytest.mark.parametrize("white", [255, 100, 65535, 1000])
-def test_portable_maps(tmp_path, rng, kind, white):
+def test_pnm_files_are_read_and_truncated_ones_refused(tmp_path, rng, kind, white):
     bands = 3 if kind in (3, 6) else 1
     white = 1 if kind in (1, 4) else white
     array = rng.integers(0, white + 1, (70, 13, bands))
@@ -201,7 +203,8 @@ def test_portable_maps(tmp_path, rng, kind, white):
         read(path)
 
 
-def turned(array: np.ndarray, orientation: int) -> np.ndarray:
+def oriented(array: np.ndarray, orientation: int) -> np.ndarray:
+    """Returns an image as it is displayed for an EXIF orientation."""
     return {
         1: array,
         2: array[:, ::-1],
@@ -216,22 +219,24 @@ def turned(array: np.ndarray, orientation: int) -> np.ndarray:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["png", "tiff", "webp"])
-def test_every_orientation(rng, orientation, kind):
+def test_every_exif_orientation_is_applied(rng, orientation, kind):
     exif = Image.Exif()
     exif[0x112] = orientation
     array = noise(rng, 150, 80, 3)
     options = {"lossless": True} if kind == "webp" else {}
     image, pixels = read(encoded(array, kind, exif=exif, **options))
-    expected = turned(array, orientation)
+    expected = oriented(array, orientation)
     assert (image.height, image.width) == expected.shape[:2]
     np.testing.assert_array_equal(pixels, expected)
     assert not any("rientation" in name for name in image.metadata)
-    np.testing.assert_array_equal(np.concatenate(list(image.rows())), expected)  # once more
+    np.testing.assert_array_equal(
+        np.concatenate(list(image.rows())), expected
+    )  # rows can be read again
 
 
 @pytest.mark.parametrize("kind", ["gif", "webp"])
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_animations_frame_after_frame(rng, kind, orientation):
+def test_all_frames_of_animations_are_read(rng, kind, orientation):
     frames = [noise(rng, 90, 30, 3) // 128 * 255 for _ in range(3)]
     first, *others = [Image.fromarray(frame) for frame in frames]
     exif = Image.Exif()
@@ -241,15 +246,15 @@ def test_animations_frame_after_frame(rng, kind, orientation):
     times = {"duration": [100, 200, 50], "loop": 0}
     first.save(file, kind, save_all=True, append_images=others, **times, **options)
     image, pixels = read(file.getvalue())
-    lying = orientation if kind == "webp" else 1
-    expected = np.concatenate([turned(frame, lying) for frame in frames])
+    applied = orientation if kind == "webp" else 1
+    expected = np.concatenate([oriented(frame, applied) for frame in frames])
     assert (image.frames, image.height) == (3, len(expected) // 3)
     np.testing.assert_array_equal(pixels[..., :3], expected)
     assert image.metadata["delay"][1] == [100, 200, 50]
     assert image.metadata["loop"][1] == 0
 
 
-def test_the_animated_png_says_that_it_stands_still(rng):
+def test_only_the_first_frame_of_an_animated_png_is_read(rng):
     images = [Image.fromarray(noise(rng, 9, 9, 3)) for _ in range(2)]
     file = io.BytesIO()
     images[0].save(file, "png", save_all=True, append_images=images[1:])
@@ -260,7 +265,7 @@ def test_the_animated_png_says_that_it_stands_still(rng):
 
 @pytest.mark.parametrize("profile", [True, False])
 @pytest.mark.parametrize("kind", ["jpeg", "tiff"])
-def test_cmyk_is_converted_and_said(kind, profile):
+def test_cmyk_is_converted_with_a_note(kind, profile):
     gray = np.full((90, 16, 3), 128, np.uint8)
     cmyk = np.asarray(Image.fromarray(gray).convert("CMYK"))
     icc = pyvips.Operation.call("profile_load", "cmyk") if profile else None
@@ -274,7 +279,7 @@ def test_cmyk_is_converted_and_said(kind, profile):
 
 
 @pytest.mark.parametrize("bits", [10, 12])
-def test_white_of_deep_avif_is_white(bits):
+def test_white_of_a_deep_avif_is_65535(bits):
     array = np.full((9, 9, 3), 65535, np.uint16)
     stored = pyvips.Image.new_from_array(array, interpretation="rgb16")
     image, pixels = read(stored.heifsave_buffer(compression="av1", bitdepth=bits, lossless=True))
@@ -282,7 +287,7 @@ def test_white_of_deep_avif_is_white(bits):
     assert (pixels == 65535).all()
 
 
-def test_heic_of_phones(tmp_path):
+def test_ten_bit_heic_is_read(tmp_path):
     pytest.importorskip("pi_heif")
     (tmp_path / "a.heic").write_bytes(HEIC)
     for source in (HEIC, tmp_path / "a.heic"):
@@ -294,7 +299,7 @@ def test_heic_of_phones(tmp_path):
         read(HEIC[:700])
 
 
-def test_the_content_says_the_kind(tmp_path, rng):
+def test_the_format_is_detected_from_the_content(tmp_path, rng):
     array = noise(rng, 20, 20, 3)
     for kind, name in {"png": "a.jpg", "tiff": "a.png", "bmp": "a", "ppm": "a.bmp"}.items():
         (tmp_path / name).write_bytes(encoded(array, kind))
@@ -307,7 +312,7 @@ FILES += ["planes", "lab", "lzma", "doubles"]  # TIFFs that libvips does not rea
 
 @pytest.fixture(scope="module")
 def files() -> dict[str, bytes]:
-    """A file of noise of each kind."""
+    """Returns {kind: file of noise}."""
     array = noise(np.random.default_rng(0), 200, 200, 3)
     image = pyvips.Image.new_from_array(array, interpretation="srgb")
     frames = {"save_all": True, "append_images": [Image.fromarray(255 - array)]}
@@ -331,7 +336,7 @@ def files() -> dict[str, bytes]:
 
 @pytest.mark.parametrize("part", [0.02, 0.4, 0.9])
 @pytest.mark.parametrize("kind", FILES)
-def test_truncated_files_are_named_and_nothing_else_is_said(tmp_path, files, kind, part, capfd):
+def test_truncated_files_are_refused_and_nothing_is_printed(tmp_path, files, kind, part, capfd):
     data, path = files[kind], tmp_path / "half"
     read(data)
     path.write_bytes(data[: int(part * len(data))])
@@ -344,13 +349,13 @@ def test_truncated_files_are_named_and_nothing_else_is_said(tmp_path, files, kin
 @pytest.mark.parametrize(
     "kind", ["png", "interlaced", "jpeg", "webp", "tiff", "avif", "lzma", "gif"]
 )
-def test_a_file_that_is_cut_off_is_called_so(files, kind):
+def test_the_error_says_that_a_file_is_truncated(files, kind):
     with pytest.raises(InputError, match=r"it is (truncated|cut off)|its pixels are .* cut off"):
         read(files[kind][: len(files[kind]) * 2 // 5])
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_damaged_files_raise_nothing_else(files, kind):
+def test_damaged_files_raise_only_input_errors(files, kind):
     for seed in range(12):
         damage, data = np.random.default_rng(seed), bytearray(files[kind])
         for place in damage.integers(0, len(data) if seed % 2 else 200, 4):
@@ -364,7 +369,7 @@ def test_damaged_files_raise_nothing_else(files, kind):
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", b'<svg width="9" height="9"/>', b"BM"])
-def test_what_is_no_image(tmp_path, content):
+def test_files_that_are_not_images_are_refused(tmp_path, content):
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(InputError, match=r"a\.png: cannot be read as an image: \w+"):
         open_image(tmp_path / "a.png")
@@ -374,7 +379,7 @@ def test_what_is_no_image(tmp_path, content):
         open_image(tmp_path)
 
 
-def test_a_file_that_is_gone_later(tmp_path, files):
+def test_a_file_deleted_after_opening_is_an_error(tmp_path, files):
     (tmp_path / "a.png").write_bytes(files["png"])
     image = open_image(tmp_path / "a.png")
     (tmp_path / "a.png").unlink()
@@ -382,7 +387,7 @@ def test_a_file_that_is_gone_later(tmp_path, files):
         list(image.rows())
 
 
-def test_photographs_of_scikit_image_as_pillow_reads_them():
+def test_photographs_of_scikit_image_are_read_as_by_pillow():
     folder = Path(skimage.data.__file__).parent
     paths = [p for p in folder.iterdir() if p.suffix in (".png", ".jpg", ".gif")]
     assert len(paths) > 20
@@ -397,7 +402,7 @@ def test_photographs_of_scikit_image_as_pillow_reads_them():
         assert error.max() <= (3 if path.suffix == ".jpg" else 0), path
 
 
-def test_shared_photographs(shared_data):
+def test_photographs_of_the_real_data_are_read_as_by_pillow(shared_data):
     paths = sorted(shared_data.glob("photos/bsds500/test/*.jpg"))[:5]
     paths += sorted(shared_data.rglob("set5/**/*.png"))[:5]
     assert paths

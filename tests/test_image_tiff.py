@@ -1,3 +1,5 @@
+"""Kinds of TIFF that libvips does not read by itself, and kinds that are refused."""
+
 import io
 
 import numpy as np
@@ -10,12 +12,7 @@ from esrgan_jax.errors import InputError
 from esrgan_jax.images.formats import tiff_image
 from esrgan_jax.images.reader import OpenedImage, open_image
 from esrgan_jax.imresize import imresize
-
-
-def tiff(array: np.ndarray, **options) -> bytes:
-    file = io.BytesIO()
-    tifffile.imwrite(file, array, metadata=None, **options)
-    return file.getvalue()
+from tests.test_bands import noise, tiff
 
 
 def read(source: bytes) -> tuple[OpenedImage, np.ndarray]:
@@ -23,12 +20,8 @@ def read(source: bytes) -> tuple[OpenedImage, np.ndarray]:
     return image, np.concatenate(list(image.rows()))
 
 
-def noise(*shape: int, dtype: np.typing.DTypeLike = np.uint8) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, np.iinfo(dtype).max + 1, shape).astype(dtype)
-
-
-def tagged(data: bytes, changes: dict[int, int]) -> bytes:
-    """A little-endian TIFF with other numbers in tags that have one."""
+def with_tags(data: bytes, changes: dict[int, int]) -> bytes:
+    """Returns a little-endian TIFF with changed values of {tag: value} with one number each."""
     data, start = bytearray(data), int.from_bytes(data[4:8], "little")
     for i in range(int.from_bytes(data[start : start + 2], "little")):
         at = start + 2 + 12 * i
@@ -41,12 +34,14 @@ def tagged(data: bytes, changes: dict[int, int]) -> bytes:
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("big", [False, True])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-@pytest.mark.parametrize("how", [{}, {"rowsperstrip": 7}, {"tile": (32, 32)}, {"compression": 8}])
+@pytest.mark.parametrize(
+    "layout", [{}, {"rowsperstrip": 7}, {"tile": (32, 32)}, {"compression": 8}]
+)
 @pytest.mark.parametrize("photometric", ["rgb", "minisblack"])
-def test_planes(order, big, dtype, how, photometric):
+def test_planar_tiffs_are_read(order, big, dtype, layout, photometric):
     array = noise(70, 40, 3).astype(dtype) / dtype(255 if dtype == np.float32 else 1)
     planes = np.moveaxis(array, -1, 0).copy().astype(dtype)
-    options = {"planarconfig": "separate", "photometric": photometric, **how}
+    options = {"planarconfig": "separate", "photometric": photometric, **layout}
     if photometric == "minisblack":
         options["extrasamples"] = [0, 0]
     data = tiff(planes, bigtiff=big, byteorder=order, **options)
@@ -54,24 +49,24 @@ def test_planes(order, big, dtype, how, photometric):
     np.testing.assert_array_equal(pixels, array.astype(dtype))
 
 
-@pytest.mark.parametrize("how", [{}, {"compression": 8, "predictor": 2}, {"tile": (32, 32)}])
+@pytest.mark.parametrize("layout", [{}, {"compression": 8, "predictor": 2}, {"tile": (32, 32)}])
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_doubles(how, order):
+def test_float64_tiffs_are_read_as_float32(layout, order):
     array = np.random.default_rng(0).random((40, 30, 3))
-    if "predictor" in how:
-        how = {"compression": 8}
-    image, pixels = read(tiff(array, photometric="rgb", byteorder=order, **how))
+    if "predictor" in layout:
+        layout = {"compression": 8}
+    image, pixels = read(tiff(array, photometric="rgb", byteorder=order, **layout))
     assert image.dtype == np.float32
     np.testing.assert_array_equal(pixels, array.astype(np.float32))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("predictor", [1, 2])
-def test_lzma(dtype, predictor):
+def test_lzma_compressed_tiffs_are_read(dtype, predictor):
     array = noise(50, 40, 3, dtype=dtype)
     try:
         data = tiff(array, photometric="rgb", compression="lzma", predictor=predictor)
-    except Exception:  # which only imagecodecs writes
+    except Exception:  # only imagecodecs can write it
         file = io.BytesIO()
         Image.fromarray(array[..., 0]).save(file, "tiff", compression="lzma")
         data, array = file.getvalue(), array[..., :1]
@@ -87,14 +82,14 @@ def test_lzma(dtype, predictor):
 
 
 def lab(rgb: np.ndarray) -> np.ndarray:
-    """Lab of D50, by littlecms."""
+    """Returns Lab values for D50, by littlecms."""
     image = pyvips.Image.new_from_array(rgb).copy(interpretation="srgb")
     return image.icc_import(input_profile="srgb", pcs="lab", intent="relative").numpy()
 
 
-@pytest.mark.parametrize("how", [{}, {"compression": 8, "tile": (32, 32)}])
+@pytest.mark.parametrize("layout", [{}, {"compression": 8, "tile": (32, 32)}])
 @pytest.mark.parametrize("kind", ["cielab8", "icclab8", "cielab16", "icclab16", "float"])
-def test_lab(kind, how):
+def test_lab_tiffs_are_converted_to_srgb(kind, layout):
     y, x = np.mgrid[0:40, 0:50]
     rgb = np.dstack([x * 5, y * 6, (x + y) * 2]).astype(np.uint8)
     values = lab(rgb)
@@ -113,15 +108,15 @@ def test_lab(kind, how):
     dtype = np.float32 if kind == "float" else np.uint16 if "16" in kind else np.uint8
     array = np.dstack(samples).astype(dtype)
     photometric = "icclab" if "icc" in kind else "cielab"
-    image, pixels = read(tiff(array, photometric=photometric, **how))
+    image, pixels = read(tiff(array, photometric=photometric, **layout))
     assert image.notes == ("Lab was converted to sRGB",)
     difference = abs(pixels / 257 - rgb)
     assert difference.mean() < (0.7 if "8" in kind else 0.1)
-    assert difference.max() < (16 if "8" in kind else 1)  # 8 bits of Lab are coarse
+    assert difference.max() < (16 if "8" in kind else 1)  # Lab of 8 bits is coarse
 
 
 @pytest.mark.parametrize("compression", [None, "tiff_lzw", "jpeg"])
-def test_ycbcr(compression):
+def test_ycbcr_tiffs_are_converted_to_rgb(compression):
     y, x = np.mgrid[0:40, 0:50]
     stored = Image.fromarray(np.dstack([x * 5, y * 6, (x + y) * 2]).astype(np.uint8))
     file = io.BytesIO()
@@ -134,16 +129,16 @@ def test_ycbcr(compression):
 
 
 @pytest.mark.parametrize("planes", ["contig", "separate"])
-def test_gray_of_three_samples_is_a_image_of_colours(planes):
+def test_three_gray_samples_are_read_as_rgb(planes):
     array = noise(30, 20, 3)
-    own = array if planes == "contig" else np.moveaxis(array, -1, 0).copy()
-    image, pixels = read(tiff(own, photometric="minisblack", planarconfig=planes))
+    stored = array if planes == "contig" else np.moveaxis(array, -1, 0).copy()
+    image, pixels = read(tiff(stored, photometric="minisblack", planarconfig=planes))
     assert (image.bands, image.frames) == (3, 1)
     np.testing.assert_array_equal(pixels, array)
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (tiff(noise(9, 9).astype(np.int8)), "its values are signed 8-bit integers; convert it"),
         (tiff(noise(9, 9).astype(np.int16)), "its values are signed 16-bit integers; convert it"),
@@ -152,25 +147,28 @@ def test_gray_of_three_samples_is_a_image_of_colours(planes):
         (tiff(noise(9, 9).astype(np.complex64)), "its values are complex numbers; save their"),
         (tiff(noise(9, 9, 3), photometric="itulab"), "its colours are in the Lab encoding of fax"),
         (tiff(noise(9, 9, 3), photometric="logluv"), "its LogLuv colours do not have SGILog"),
-        (tagged(tiff(noise(9, 9)), {259: 50000}), "its compression is Zstandard; run pip inst"),
-        (tagged(tiff(noise(9, 9)), {259: 34712}), "its compression is JPEG 2000; run pip inst"),
-        (tagged(tiff(noise(9, 9)), {259: 50002}), "its compression is JPEG XL; run pip inst"),
-        (tagged(tiff(noise(9, 9)), {259: 34887}), "its compression is LERC; run pip install im"),
-        (tagged(tiff(noise(9, 9)), {259: 4711}), "its compression is number 4711; run pip inst"),
-        (tagged(tiff(noise(9, 9)), {258: 12}), "its values are packed in 12 bits each; run pip"),
-        (tagged(tiff(noise(9, 9) / 255), {259: 5}), "it has compressed 64-bit floats; run pip in"),
+        (with_tags(tiff(noise(9, 9)), {259: 50000}), "its compression is Zstandard; run pip inst"),
+        (with_tags(tiff(noise(9, 9)), {259: 34712}), "its compression is JPEG 2000; run pip inst"),
+        (with_tags(tiff(noise(9, 9)), {259: 50002}), "its compression is JPEG XL; run pip inst"),
+        (with_tags(tiff(noise(9, 9)), {259: 34887}), "its compression is LERC; run pip install im"),
+        (with_tags(tiff(noise(9, 9)), {259: 4711}), "its compression is number 4711; run pip inst"),
+        (with_tags(tiff(noise(9, 9)), {258: 12}), "its values are packed in 12 bits each; run pip"),
+        (
+            with_tags(tiff(noise(9, 9) / 255), {259: 5}),
+            "it has compressed 64-bit floats; run pip in",
+        ),
     ],
 )
-def test_kinds_that_are_refused_in_words(data, said, monkeypatch):
+def test_unsupported_kinds_are_refused_with_the_reason(data, message, monkeypatch):
     monkeypatch.setattr(tiff_image, "_has_codecs", lambda: False)
     with pytest.raises(InputError) as error:
         read(data)
-    assert str(error.value).startswith(f"standard input: cannot be read as an image: {said}")
+    assert str(error.value).startswith(f"standard input: cannot be read as an image: {message}")
 
 
 @pytest.mark.kept("tiff-kinds")
 @pytest.mark.parametrize(
-    "how",
+    "layout",
     [
         {"planarconfig": "separate"},
         {"tile": (16, 16)},
@@ -178,13 +176,13 @@ def test_kinds_that_are_refused_in_words(data, said, monkeypatch):
         {"byteorder": ">", "planarconfig": "separate", "tile": (16, 16)},
     ],
 )
-def test_result_of_a_kind_of_tiff(outcome, how):
+def test_tiffs_of_all_layouts_are_upscaled(outcome, layout):
     rgb = 2000 + np.mgrid[0:24, 0:20, 0:3].sum(0).astype(np.uint16) * 900
-    file, options = io.BytesIO(), dict(how)
+    file, options = io.BytesIO(), dict(layout)
     planar = options.get("planarconfig") == "separate"
     kind = {k: options.pop(k) for k in ("bigtiff", "byteorder") if k in options}
-    with tifffile.TiffWriter(file, **kind) as tiff:
-        tiff.write(np.moveaxis(rgb, 2, 0) if planar else rgb, photometric="rgb", **options)
+    with tifffile.TiffWriter(file, **kind) as writer:
+        writer.write(np.moveaxis(rgb, 2, 0) if planar else rgb, photometric="rgb", **options)
     found = np.concatenate(list(open_image(outcome(file.getvalue(), "b.tif").path).rows()))
     expected = imresize(rgb / 65535, 2) * 65535
     np.testing.assert_allclose(found, expected, atol=1)

@@ -1,4 +1,4 @@
-"""What is said of files that cannot be read: plain words, a library's own only behind them."""
+"""Messages about files that cannot be read: plain words, with the library's text at the end."""
 
 import io
 import random
@@ -24,8 +24,8 @@ def encoded(kind: str, **options) -> bytes:
     return file.getvalue()
 
 
-def said(data: bytes) -> str:
-    """Of a file; empty if it is read."""
+def message_of(data: bytes) -> str:
+    """Returns the error message of a file, or "" if it can be read."""
     try:
         for _ in open_image(data).rows():
             pass
@@ -45,40 +45,40 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_truncated_and_damaged_files_in_plain_words(name):
+def test_truncated_and_damaged_files_get_messages_in_plain_words(name):
     kind, options = FILES[name]
-    data, chance = encoded(kind, **options), random.Random(name)
+    data, rng = encoded(kind, **options), random.Random(name)
     damaged = [data[: len(data) * part // 10] for part in range(10)]
     for _ in range(15):
         flipped = bytearray(data)
         for _ in range(3):
-            flipped[chance.randrange(4, min(len(data), 300))] ^= 1 << chance.randrange(8)
+            flipped[rng.randrange(4, min(len(data), 300))] ^= 1 << rng.randrange(8)
         damaged.append(bytes(flipped))
-    texts = [said(each) for each in damaged]
-    assert all(texts[:5])
-    for text in texts:
+    messages = [message_of(each) for each in damaged]
+    assert all(messages[:5])
+    for text in messages:
         assert not text or text.startswith(PLAIN)
         assert "\n" not in text
         assert not re.search(r"vips|libpng|heif:|tiff2|webp:", text.split(" (")[0], re.I)
 
 
-def jpeg_of(marker: int, bits: int) -> bytes:
+def patched_jpeg(marker: int, bits: int) -> bytes:
     data = bytearray(encoded("jpeg"))
     at = data.find(b"\xff\xc0")
     data[at + 1], data[at + 4] = marker, bits
     return bytes(data)
 
 
-def boxes(brand: bytes) -> bytes:
+def empty_heif(brand: bytes) -> bytes:
     named = struct.pack(">I4s4s4x4s", 20, b"ftyp", brand, brand)
     return named + struct.pack(">I4sI4s100x", 116, b"moov", 108, b"mvhd")
 
 
-def tiff_of_a_loop() -> bytes:
+def tiff_with_a_page_loop() -> bytes:
     data = bytearray(encoded("tiff", save_all=True, append_images=[IMAGE]))
     first = struct.unpack_from("<I", data, 4)[0]
-    behind = first + 2 + 12 * struct.unpack_from("<H", data, first)[0]
-    struct.pack_into("<I", data, behind, first)
+    end = first + 2 + 12 * struct.unpack_from("<H", data, first)[0]
+    struct.pack_into("<I", data, end, first)
     return bytes(data)
 
 
@@ -90,16 +90,16 @@ STILL = "it contains no still image: it is truncated, or a video or an animation
 @pytest.mark.parametrize(
     ("data", "text"),
     [
-        (jpeg_of(0xC1, 12), f"it is a JPEG of 12 bits a channel{DEEP}"),
-        (jpeg_of(0xC3, 16), f"it is a JPEG of 16 bits a channel{DEEP}"),
-        (jpeg_of(0xC3, 8), f"it is a lossless JPEG{OTHER}"),
-        (jpeg_of(0xF7, 8), f"it is a JPEG-LS{OTHER} ("),
-        (jpeg_of(0xC5, 8), f"it is of a rare kind of JPEG{OTHER} ("),
-        (boxes(b"heic"), STILL),
-        (boxes(b"avif"), STILL),
-        (boxes(b"avis"), STILL),
-        (tiff_of_a_loop(), "it is truncated or damaged"),
+        (patched_jpeg(0xC1, 12), f"it is a JPEG of 12 bits a channel{DEEP}"),
+        (patched_jpeg(0xC3, 16), f"it is a JPEG of 16 bits a channel{DEEP}"),
+        (patched_jpeg(0xC3, 8), f"it is a lossless JPEG{OTHER}"),
+        (patched_jpeg(0xF7, 8), f"it is a JPEG-LS{OTHER} ("),
+        (patched_jpeg(0xC5, 8), f"it is of a rare kind of JPEG{OTHER} ("),
+        (empty_heif(b"heic"), STILL),
+        (empty_heif(b"avif"), STILL),
+        (empty_heif(b"avis"), STILL),
+        (tiff_with_a_page_loop(), "it is truncated or damaged"),
     ],
 )
-def test_kinds_that_are_not_read_are_named(data, text):
-    assert said(data).startswith(text)
+def test_unsupported_formats_are_named_in_the_message(data, text):
+    assert message_of(data).startswith(text)

@@ -1,3 +1,5 @@
+"""Writing image files of all formats: pixels, depth, metadata, limits and errors."""
+
 import io
 import os
 import subprocess
@@ -63,7 +65,7 @@ def read(source: Path | bytes) -> np.ndarray:
     ],
 )
 def test_lossless_formats_keep_every_pixel(tmp_path, rng, suffix, dtype, bands, size):
-    if suffix in (".webp", ".avif"):  # slow, and without strips of their own
+    if suffix in (".webp", ".avif"):  # slow, and not written in strips
         size = size[0], min(size[1], 200)
     path = tmp_path / "new folder" / f"ä[page=1]{suffix}"
     array = noise(rng, *size, bands, dtype=dtype)
@@ -71,13 +73,13 @@ def test_lossless_formats_keep_every_pixel(tmp_path, rng, suffix, dtype, bands, 
     assert os.listdir(path.parent) == [path.name]
     image, pixels = open_image(path), read(path)
     assert image.dtype == dtype
-    if suffix in (".webp", ".avif") and bands < 3:  # they hold no gray
+    if suffix in (".webp", ".avif") and bands < 3:  # they have no gray
         array = np.concatenate([array[..., :1].repeat(3, -1), array[..., 1:]], -1)
     np.testing.assert_array_equal(pixels, array)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".gif"])
-def test_lossy_formats_come_near(tmp_path, suffix):
+def test_lossy_formats_are_close_to_the_source(tmp_path, suffix):
     array = skimage.data.astronaut()[:200, :301]
     write(tmp_path / f"a{suffix}", array)
     error = read(tmp_path / f"a{suffix}")[..., :3].astype(float) - array
@@ -88,13 +90,13 @@ def test_lossy_formats_come_near(tmp_path, suffix):
             write(tmp_path / f"a{suffix}", array, quality=quality)
             sizes.append((tmp_path / f"a{suffix}").stat().st_size)
         assert sizes == sorted(sizes)
-    if suffix == ".jpg":  # colour is kept as fine as brightness
+    if suffix == ".jpg":  # no chroma subsampling
         with Image.open(tmp_path / "a.jpg") as image:
             assert [layer[1:3] for layer in image.layer] == [(1, 1)] * 3
 
 
 @pytest.mark.parametrize(("lossless", "bits"), [(False, 10), (True, 12)])
-def test_deep_avif_is_rounded(tmp_path, rng, lossless, bits):
+def test_deep_avif_has_10_bits_or_12_if_lossless(tmp_path, rng, lossless, bits):
     array = noise(rng, 64, 64, 3, dtype=np.uint16) // 64 * 64 + 20
     write(tmp_path / "a.avif", array, lossless=lossless, quality=100)
     error = read(tmp_path / "a.avif").astype(int) - array
@@ -104,7 +106,7 @@ def test_deep_avif_is_rounded(tmp_path, rng, lossless, bits):
         assert abs(error.mean()) < 1
 
 
-def test_big_tiff_where_the_pixels_need_it(tmp_path, rng, monkeypatch):
+def test_large_images_are_written_as_bigtiff(tmp_path, rng, monkeypatch):
     array = noise(rng, 90, 50, 3)
     write(tmp_path / "a.tif", array, software=SOFTWARE)
     assert (tmp_path / "a.tif").read_bytes()[:4] == b"II*\0"
@@ -133,7 +135,7 @@ def test_big_tiff_where_the_pixels_need_it(tmp_path, rng, monkeypatch):
         (".avif", np.float32, None, np.uint16),
     ],
 )
-def test_depth_is_kept_unless_asked(suffix, dtype, depth, expected):
+def test_output_depth_follows_the_source_unless_given(suffix, dtype, depth, expected):
     assert output_dtype(suffix, dtype, depth) == expected
 
 
@@ -147,13 +149,13 @@ def test_depth_is_kept_unless_asked(suffix, dtype, depth, expected):
         ("", 8, "the name has no ending; choose one of"),
     ],
 )
-def test_an_impossible_depth(suffix, depth, message):
+def test_unsupported_depths_are_refused(suffix, depth, message):
     with pytest.raises(InputError, match=message):
         output_dtype(suffix, np.uint8, depth)
 
 
 @pytest.mark.parametrize(
-    ("suffix", "wrong", "message"),
+    ("suffix", "change", "message"),
     [
         (".jpg", {"bands": 4}, r"holds no transparency; choose \.png, \.webp or \.tif"),
         (".jpg", {"bands": 2}, "holds no transparency"),
@@ -169,11 +171,11 @@ def test_an_impossible_depth(suffix, depth, message):
         (".png", {"height": 0}, "0x9 pixels"),
     ],
 )
-def test_targets_that_cannot_hold_it(tmp_path, suffix, wrong, message):
+def test_images_that_a_format_cannot_hold_are_refused(tmp_path, suffix, change, message):
     image = {"height": 9, "width": 9, "bands": 3, "dtype": np.uint8}
     check_target(suffix, **image)
     with pytest.raises(InputError, match=message):
-        check_target(suffix, **image | wrong)
+        check_target(suffix, **image | change)
 
     def strips():
         pytest.fail("work was begun")
@@ -181,12 +183,12 @@ def test_targets_that_cannot_hold_it(tmp_path, suffix, wrong, message):
 
     path = tmp_path / "new" / f"a{suffix}"
     with pytest.raises(InputError, match=rf"a\{suffix}: .*{message}"):
-        write_rows(path, strips(), **image | wrong)
+        write_rows(path, strips(), **image | change)
     assert os.listdir(tmp_path) == []
 
 
 def camera_file(kind: str = "jpeg", size: tuple[int, int] = (40, 30)) -> bytes:
-    """A photograph with all that a camera and an archive say of it."""
+    """Returns a photograph with EXIF, GPS, thumbnail, XMP, profile, and IPTC if JPEG."""
     thumbnail = io.BytesIO()
     Image.new("RGB", (16, 12), "red").save(thumbnail, "jpeg")
     exif = Image.Exif()
@@ -201,7 +203,7 @@ def camera_file(kind: str = "jpeg", size: tuple[int, int] = (40, 30)) -> bytes:
     text = PngImagePlugin.PngInfo()
     text.add_itxt("XML:com.adobe.xmp", XMP.decode())
     options = {"pnginfo": text} if kind == "png" else {"xmp": XMP}
-    if kind == "tiff":  # which Pillow gives no deeper fields but in this way
+    if kind == "tiff":  # for TIFF, Pillow writes nested EXIF only this way
         fields = TiffImagePlugin.ImageFileDirectory_v2()
         fields.update({tag: exif[tag] for tag in (0x10F, 0x110, 0x112, 305, 315)})
         fields[700], fields.tagtype[700] = XMP, 1
@@ -218,9 +220,9 @@ def camera_file(kind: str = "jpeg", size: tuple[int, int] = (40, 30)) -> bytes:
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".avif"])
 @pytest.mark.parametrize("source", ["jpeg", "tiff", "png"])
-def test_what_is_known_of_a_image_is_carried(tmp_path, source, suffix):
+def test_metadata_is_copied_to_the_result(tmp_path, source, suffix):
     like, path = open_image(camera_file(source)), tmp_path / f"a{suffix}"
-    assert (like.height, like.width) == (40, 30)  # it lay
+    assert (like.height, like.width) == (40, 30)  # EXIF orientation is applied
     write(path, np.repeat(np.repeat(np.concatenate(list(like.rows())), 2, 0), 2, 1), like=like)
     with Image.open(path) as image:
         assert image.size == (60, 80)
@@ -244,7 +246,7 @@ def test_what_is_known_of_a_image_is_carried(tmp_path, source, suffix):
         assert IPTC in written["iptc-data"][1]
 
 
-def test_iptc_goes_from_jpeg_to_tiff_and_back(tmp_path):
+def test_iptc_is_kept_from_jpeg_to_tiff_and_back(tmp_path):
     like = open_image(camera_file())
     array = np.zeros((8, 8, 3), np.uint8)
     write(tmp_path / "a.tif", array, like=like)
@@ -254,9 +256,9 @@ def test_iptc_goes_from_jpeg_to_tiff_and_back(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".avif"])
-@pytest.mark.parametrize("known", [True, False])
-def test_what_it_was_made_with_is_recorded(tmp_path, suffix, known):
-    like = open_image(camera_file()) if known else None
+@pytest.mark.parametrize("has_metadata", [True, False])
+def test_the_software_is_recorded(tmp_path, suffix, has_metadata):
+    like = open_image(camera_file()) if has_metadata else None
     write(tmp_path / f"a{suffix}", np.zeros((9, 9, 3), np.uint8), like=like, software=SOFTWARE)
     with Image.open(tmp_path / f"a{suffix}") as image:
         assert image.getexif()[305] == SOFTWARE
@@ -265,7 +267,7 @@ def test_what_it_was_made_with_is_recorded(tmp_path, suffix, known):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".avif", ".gif"])
-def test_nothing_is_made_up(tmp_path, suffix):
+def test_no_metadata_is_added(tmp_path, suffix):
     plain = io.BytesIO()
     Image.new("RGB", (9, 9)).save(plain, "bmp")
     for like in (None, open_image(plain.getvalue())):
@@ -276,7 +278,7 @@ def test_nothing_is_made_up(tmp_path, suffix):
             assert EXIF not in image.getexif()
 
 
-def test_a_profile_of_gray_is_not_given_to_colour(tmp_path):
+def test_an_invalid_gray_profile_is_not_copied_to_a_colour_image(tmp_path):
     gray = bytearray(SRGB)
     gray[16:20] = b"GRAY"
     file = io.BytesIO()
@@ -290,9 +292,9 @@ def test_a_profile_of_gray_is_not_given_to_colour(tmp_path):
 @pytest.mark.parametrize("source", ["gif", "webp"])
 @pytest.mark.parametrize("suffix", [".gif", ".webp"])
 @pytest.mark.parametrize("loop", [0, 3])
-def test_animations_keep_their_time(tmp_path, rng, source, suffix, loop):
+def test_animations_keep_delays_and_loops(tmp_path, rng, source, suffix, loop):
     frames = [Image.fromarray(noise(rng, 70, 20, 3) // 128 * 255) for _ in range(3)]
-    frames.append(frames[-1])  # the same again, for a while longer
+    frames.append(frames[-1])  # a repeated frame
     file = io.BytesIO()
     times = {"duration": [100, 200, 50, 60], "loop": loop, "minimize_size": False}
     frames[0].save(file, source, save_all=True, append_images=frames[1:], lossless=True, **times)
@@ -304,11 +306,11 @@ def test_animations_keep_their_time(tmp_path, rng, source, suffix, loop):
     for name in ("delay", "loop"):
         assert image.metadata[name] == like.metadata[name]
     np.testing.assert_array_equal(read(path)[..., :3], array[..., :3].repeat(2, 0).repeat(2, 1))
-    write(tmp_path / "a.png", array[:70], like=like)  # one frame of it
+    write(tmp_path / "a.png", array[:70], like=like)  # a single frame
     assert open_image(tmp_path / "a.png").frames == 1
 
 
-def test_floats_are_as_bright_as_before(tmp_path, rng):
+def test_float_images_keep_their_white_level(tmp_path, rng):
     array = rng.uniform(0, 200, (20, 9, 1)).astype(np.float32)
     file = pyvips.Image.new_from_array(array).tiffsave_buffer()
     like = open_image(file)
@@ -318,7 +320,7 @@ def test_floats_are_as_bright_as_before(tmp_path, rng):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg", ".webp", ".avif"])
-def test_a_stream_gets_what_a_file_would(tmp_path, rng, suffix):
+def test_a_stream_gets_the_same_bytes_as_a_file(tmp_path, rng, suffix):
     array, stream = noise(rng, 90, 40, 3), io.BytesIO()
     write(stream, array, suffix=suffix, software=SOFTWARE)
     write(tmp_path / f"a{suffix}", array, software=SOFTWARE)
@@ -333,22 +335,22 @@ class Interrupt(BaseException):
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])
 @pytest.mark.parametrize("kind", [OSError, InputError, KeyError, pyvips.Error, Interrupt])
-def test_what_the_strips_raise_comes_out(tmp_path, suffix, kind):
-    wrong, cause, threads = kind("no"), ValueError("first"), set()
+def test_exceptions_of_the_strips_are_raised_unchanged(tmp_path, suffix, kind):
+    error, cause, threads = kind("no"), ValueError("first"), set()
 
     def strips():
         for _ in range(3):
             threads.add(threading.current_thread())
             yield np.zeros((30, 1000, 3), np.uint8)
-        raise wrong from cause
+        raise error from cause
 
     (tmp_path / f"a{suffix}").write_bytes(b"old")
-    with pytest.raises(kind) as caught:
+    with pytest.raises(kind) as raised:
         write_rows(
             tmp_path / f"a{suffix}", strips(), height=1000, width=1000, bands=3, dtype=np.uint8
         )
-    assert caught.value is wrong
-    assert wrong.__cause__ is cause
+    assert raised.value is error
+    assert error.__cause__ is cause
     assert os.listdir(tmp_path) == [f"a{suffix}"]
     assert (tmp_path / f"a{suffix}").read_bytes() == b"old"
     assert threads == {threading.current_thread()}
@@ -363,7 +365,7 @@ def test_what_the_strips_raise_comes_out(tmp_path, suffix, kind):
         ((40, 9, 4), "a strip of uint8"),
     ],
 )
-def test_strips_that_are_not_the_image(tmp_path, shape, message):
+def test_strips_of_wrong_size_are_refused(tmp_path, shape, message):
     with pytest.raises(ValueError, match=message):
         write_rows(
             tmp_path / "a.png",
@@ -376,7 +378,7 @@ def test_strips_that_are_not_the_image(tmp_path, shape, message):
     assert os.listdir(tmp_path) == []
 
 
-def test_a_file_that_cannot_be_written(tmp_path):
+def test_write_errors_name_the_target(tmp_path):
     array = np.zeros((300, 300, 3), np.uint8)
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"file/a\.png: could not be written: \w"):
@@ -408,7 +410,7 @@ for height in (400, 12000):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg"])
-def test_only_strips_are_in_memory(tmp_path, suffix):
+def test_memory_does_not_grow_with_the_height(tmp_path, suffix):
     command = [sys.executable, "-c", SCRIPT, str(tmp_path / f"a{suffix}")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     low, high = map(int, done.stdout.split())
@@ -416,7 +418,7 @@ def test_only_strips_are_in_memory(tmp_path, suffix):
     assert done.stderr == ""
 
 
-def test_a_killed_process_leaves_no_file_of_the_name(tmp_path):
+def test_a_killed_process_leaves_no_partial_result(tmp_path):
     code = SCRIPT.replace("(np.full", "(os.kill(os.getpid(), 9) if y > 200 else np.full")
     command = [sys.executable, "-c", "import os\n" + code, str(tmp_path / "a.png")]
     assert subprocess.run(command, check=False).returncode == -9

@@ -1,4 +1,4 @@
-"""Imports go one way, from the commands down, and no two modules import each other."""
+"""Imports inside the package go only downwards, and there are no import cycles."""
 
 import ast
 import graphlib
@@ -7,8 +7,8 @@ from pathlib import Path
 import esrgan_jax
 
 PACKAGE = Path(esrgan_jax.__file__).parent
-# Each module or folder imports only from lines above its own.
-ROOMS = (
+# Each module or folder imports only from the lines above it.
+LAYERS = (
     "errors packaged setting_rule",
     "files progress imresize sharding checksums command_line",
     "compilation folder_lock orbax_setup models",
@@ -24,7 +24,7 @@ ROOMS = (
     "main upscale interpolate evaluate",
     "cli",
 )
-FLOOR = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms.split()}
+LEVEL = {unit: level for level, layer in enumerate(LAYERS) for unit in layer.split()}
 
 
 def name_of(path: Path) -> str:
@@ -36,7 +36,7 @@ MODULES = {name_of(path): path for path in PACKAGE.rglob("*.py")}
 
 
 def imported(path: Path) -> set[str]:
-    """The modules of the package that a file imports, inside functions too, but for types alone."""
+    """Returns the modules of the package that a file imports, except for type checking."""
     found = set()
     nodes = [ast.parse(path.read_text())]
     for node in nodes:
@@ -55,25 +55,25 @@ def imported(path: Path) -> set[str]:
 IMPORTS = {name: imported(path) for name, path in MODULES.items()}
 
 
-def room_of(module: str) -> str:
+def unit_of(module: str) -> str:
     return module.split(".")[1]
 
 
-def test_every_module_imports_from_below():
-    """A new module or folder gets its place in ROOMS."""
-    lazily = {"esrgan_jax"}  # its public names are found on first use
+def test_modules_import_only_from_lower_layers():
+    """A new module or folder needs an entry in LAYERS."""
+    lazy = {"esrgan_jax"}  # it imports its public names on first use
     upward = [
         f"{name} imports {other}"
         for name, found in IMPORTS.items()
-        for other in found - lazily
-        if name not in lazily
-        and room_of(name) != room_of(other)
-        and FLOOR[room_of(name)] <= FLOOR[room_of(other)]
+        for other in found - lazy
+        if name not in lazy
+        and unit_of(name) != unit_of(other)
+        and LEVEL[unit_of(name)] <= LEVEL[unit_of(other)]
     ]
     assert upward == []
 
 
-def test_no_modules_import_each_other():
-    lazily = {"esrgan_jax"}  # its public names are found on first use
-    graph = {name: found for name, found in IMPORTS.items() if name not in lazily}
-    graphlib.TopologicalSorter(graph).prepare()  # CycleError names the circle
+def test_there_are_no_import_cycles():
+    lazy = {"esrgan_jax"}  # it imports its public names on first use
+    graph = {name: found for name, found in IMPORTS.items() if name not in lazy}
+    graphlib.TopologicalSorter(graph).prepare()  # a CycleError names the cycle

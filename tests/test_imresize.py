@@ -1,3 +1,5 @@
+"""MATLAB's bicubic on host and device, against rational arithmetic and published results."""
+
 import math
 from fractions import Fraction
 
@@ -20,7 +22,7 @@ from esrgan_jax.imresize import (
 
 
 def exact_levels(image: np.ndarray, scale: int) -> np.ndarray:
-    """1/scale in rational numbers, straight from the formulas: no float, no matrix."""
+    """Returns the image at 1/scale, computed from the formulas in rational numbers."""
 
     def kernel(x: Fraction) -> Fraction:
         x = abs(x)
@@ -55,7 +57,7 @@ def device_levels(hr: np.ndarray, scale: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", ["baboon", "comic"])
-def test_equals_the_official_lr_files(shared_data, name):
+def test_results_equal_the_official_lr_files(shared_data, name):
     hr = mod_crop(read_image(shared_data / "set14" / f"{name}.png"), 4)
     official = read_image(shared_data / "official" / f"LR_{name}.png")
     np.testing.assert_array_equal(imresize(hr, 1 / 4), official)
@@ -63,7 +65,7 @@ def test_equals_the_official_lr_files(shared_data, name):
 
 
 @pytest.mark.parametrize(("name", "published"), [("set5", 28.43), ("set14", 26.09)])
-def test_bicubic_psnr_of_the_benchmarks(shared_data, name, published):
+def test_bicubic_has_the_published_psnr(shared_data, name, published):
     luma = np.array([65.481, 128.553, 24.966]) / 255
     values = []
     for path in find_images(shared_data / name):
@@ -76,7 +78,7 @@ def test_bicubic_psnr_of_the_benchmarks(shared_data, name, published):
 
 @pytest.mark.parametrize("scale", [2, 3, 4, 8])
 def test_host_and_device_equal_rational_arithmetic(rng, scale):
-    # Large flat areas with a black-and-white half: overshoot, clipping and ties.
+    # Black and white columns give overshoot, clipping and ties.
     hr = rng.integers(0, 256, (4 * scale, 5 * scale, 3), dtype=np.uint8)
     hr[:, ::2] = np.where(hr[:, ::2] > 127, 255, 0)
     expected = exact_levels(hr, scale)
@@ -86,23 +88,23 @@ def test_host_and_device_equal_rational_arithmetic(rng, scale):
 
 
 @pytest.mark.parametrize("scale", EXACT_SCALES)
-@pytest.mark.parametrize("extreme", ["noise", "black and white", "white"])
-def test_a_degraded_patch_is_the_crop_of_the_degraded_image(rng, scale, extreme):
+@pytest.mark.parametrize("content", ["noise", "black and white", "white"])
+def test_a_degraded_patch_is_the_crop_of_the_degraded_image(rng, scale, content):
     hr = rng.integers(0, 256, (24 * 8, 24 * 9, 3), dtype=np.uint8)
-    hr = {"noise": hr, "black and white": hr // 128 * 255, "white": hr | 255}[extreme]
+    hr = {"noise": hr, "black and white": hr // 128 * 255, "white": hr | 255}[content]
     whole, m, p = imresize(hr, 1 / scale), margin(scale), 6
     padded = with_margin(hr, scale)
     last_row, last_column = (side // scale - p for side in hr.shape[:2])
-    places = [(i, j) for i in (0, 3, last_row) for j in (0, 5, last_column)]
+    positions = [(i, j) for i in (0, 3, last_row) for j in (0, 5, last_column)]
     size = p * scale + 2 * m
     patches = [
-        padded[scale * i : scale * i + size, scale * j : scale * j + size] for i, j in places
+        padded[scale * i : scale * i + size, scale * j : scale * j + size] for i, j in positions
     ]
-    expected = [whole[i : i + p, j : j + p] for i, j in places]
+    expected = [whole[i : i + p, j : j + p] for i, j in positions]
     np.testing.assert_array_equal(device_levels(np.stack(patches), scale), np.stack(expected))
 
 
-def test_device_lr_of_photographs(shared_data):
+def test_host_and_device_give_the_same_lr_of_photographs(shared_data):
     for scale in (2, 3, 4, 8):
         for name in ("monarch", "ppt3", "zebra"):
             hr = mod_crop(read_image(shared_data / "set14" / f"{name}.png"), scale)
@@ -110,18 +112,18 @@ def test_device_lr_of_photographs(shared_data):
             np.testing.assert_array_equal(levels, imresize(hr, 1 / scale))
 
 
-def test_degrade_returns_the_values_of_a_png(rng):
+def test_degrade_returns_multiples_of_1_255(rng):
     hr = rng.integers(0, 256, (2, 48, 64, 3), dtype=np.uint8)
     lr = degrade(jnp.asarray(hr), 4)
     assert lr.shape == (2, 8, 12, 3)
     assert lr.dtype == jnp.float32
     levels = np.round(np.asarray(lr) * 255).astype(np.float32)
-    # XLA may turn a division by 255 into a product with 1/255, the last bit apart.
+    # XLA may multiply by 1/255 instead of dividing, which changes the last bit.
     np.testing.assert_array_max_ulp(np.asarray(lr), levels / np.float32(255), maxulp=1)
 
 
 @pytest.mark.parametrize("shape", [(1, 46, 48, 3), (1, 16, 48, 3)])
-def test_degrade_refuses_a_patch_that_does_not_fit(shape):
+def test_degrade_refuses_wrong_patch_sizes_and_scales(shape):
     with pytest.raises(ValueError, match="margin of 8 pixels"):
         degrade(jnp.zeros(shape, jnp.uint8), 4)
     with pytest.raises(ValueError, match="scale is 16"):
@@ -129,7 +131,7 @@ def test_degrade_refuses_a_patch_that_does_not_fit(shape):
 
 
 @pytest.mark.parametrize("scale", [1 / 8, 1 / 4, 1 / 3, 1 / 2, 0.7, 1, 1.5, 2, 3, 4, 8])
-def test_device_resize_equals_the_host(rng, scale):
+def test_resize_on_device_equals_imresize(rng, scale):
     image = rng.random((2, 31, 17, 3))
     expected = np.stack([imresize(one, scale) for one in image])
     result = jax.jit(resize, static_argnums=1)(image.astype(np.float32), scale)
@@ -146,7 +148,7 @@ def test_matrix_rows_sum_to_one_and_are_symmetric(scale):
         np.testing.assert_allclose(matrix, matrix[::-1, ::-1], atol=1e-14)
 
 
-def test_upscaling_keeps_straight_lines_and_scale_one_keeps_everything(rng):
+def test_upscaling_keeps_ramps_and_scale_1_keeps_the_image(rng):
     ramp = np.broadcast_to(np.arange(32.0)[:, None], (32, 32))
     up = imresize(ramp, 2)[8:-8, 8:-8]
     np.testing.assert_allclose(up[:, 0], (np.arange(64) / 2 - 0.25)[8:-8], atol=1e-12)
@@ -157,7 +159,7 @@ def test_upscaling_keeps_straight_lines_and_scale_one_keeps_everything(rng):
 @pytest.mark.parametrize(
     ("size", "scale", "expected"), [(3, 1 / 3, 1), (300, 1 / 3, 100), (10, 1 / 4, 3), (7, 0.1, 1)]
 )
-def test_output_size_means_the_fraction(size, scale, expected):
+def test_output_size_rounds_up_after_removing_float_error(size, scale, expected):
     assert output_size(size, scale) == expected
 
 

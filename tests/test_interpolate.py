@@ -1,4 +1,4 @@
-"""Network interpolation against its closed form, on networks, trees and images."""
+"""Interpolation of networks, parameter trees and images against its formula."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ SMALL = {"num_features": 8, "num_growth": 4, "num_blocks": 2}
 
 
 def generator(seed, **fields):
-    """A small network with random parameters, drawn by NumPy since `init` compiles slowly."""
+    """Returns a small network and random parameters; `init` would take long to compile."""
     module = RRDBNet(**{**SMALL, **fields})
     shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 4, 4, 3)))
     rng = np.random.default_rng(seed)
@@ -34,7 +34,7 @@ def test_every_leaf_is_the_weighted_sum(rng):
     np.testing.assert_allclose(mixed["x"], 0.5 * a["x"] + 0.75 * b["x"] - 0.25 * c["x"])
 
 
-def test_ends_are_exact_and_dtypes_kept():
+def test_alpha_0_and_1_are_exact_and_dtypes_are_kept():
     (_, psnr), (_, gan) = generator(0), generator(1)
     for alpha, expected in [(0, psnr), (0.0, psnr), (1, gan), (np.float64(1), gan)]:
         mixed = interpolate_params(psnr, gan, alpha)
@@ -44,7 +44,7 @@ def test_ends_are_exact_and_dtypes_kept():
         assert interpolate_params(tree, tree, np.float64(0.3))["x"].dtype == kind
 
 
-def test_ends_are_exact_bit_for_bit_whatever_the_other_network_holds():
+def test_networks_of_weight_0_do_not_affect_the_result():
     tree = {"x": np.array([-0.0, np.inf, 1e-30], np.float32), "n": np.array([3])}
     other = {"x": np.array([np.nan, np.nan, np.inf], np.float16), "n": np.array([4])}
     for mixed in (interpolate_params(tree, other, 0), interpolate_params(other, tree, 1.0)):
@@ -55,8 +55,8 @@ def test_ends_are_exact_bit_for_bit_whatever_the_other_network_holds():
     assert unused.tobytes() == tree["x"].tobytes()
 
 
-def test_a_straight_line_of_networks_is_affine_in_the_last_bias():
-    """With all else equal, images mix as the parameters do: independent of the tree map."""
+def test_results_are_affine_in_the_bias_of_the_last_layer():
+    """If only this bias differs, results must blend like parameters: an independent check."""
     module, psnr = generator(0)
     gan = jax.tree.map(lambda leaf: leaf, psnr)
     gan["params"]["conv_last"]["bias"] = np.array([0.1, -0.2, 0.3], np.float32)
@@ -66,7 +66,7 @@ def test_a_straight_line_of_networks_is_affine_in_the_last_bias():
     np.testing.assert_allclose(mixed, expected, atol=1e-6)
 
 
-def test_differing_trees_name_the_places():
+def test_errors_name_the_leaves_in_which_trees_differ():
     _, psnr = generator(0)
     _, gan = generator(0, num_features=12)
     message = r"body/rdb1/conv1/kernel: \(2, 3, 3, 8, 4\) and \(2, 3, 3, 12, 4\), .* and \d+ more"
@@ -90,12 +90,12 @@ def test_differing_trees_name_the_places():
         (2, [0.0, -0.0], "all weights are 0"),
     ],
 )
-def test_unusable_weights_are_explained(count, weights, message):
+def test_wrong_weights_are_refused(count, weights, message):
     with pytest.raises(InputError, match=message):
         blend_params([{"x": np.ones(2)}] * count, weights)
 
 
-def test_integers_are_not_truncated():
+def test_integer_leaves_are_refused():
     for leaf in (np.array([1, 2]), jnp.array([True, False])):
         with pytest.raises(InputError, match=f"a leaf of {leaf.dtype} cannot be interpolated"):
             interpolate_params({"n": leaf}, {"n": leaf}, 0.5)
@@ -103,7 +103,7 @@ def test_integers_are_not_truncated():
 
 @pytest.fixture
 def models(tmp_path):
-    """Two small generators as files: (path, variables) of each."""
+    """Returns (path, variables) of two small generators."""
     result = []
     for seed in (0, 1):
         module, variables = generator(seed)
@@ -113,7 +113,7 @@ def models(tmp_path):
     return result
 
 
-def test_command_writes_a_network_that_loads(models, tmp_path, capsys):
+def test_the_command_writes_the_interpolated_network(models, tmp_path, capsys):
     (psnr_path, psnr), (gan_path, gan) = models
     output = tmp_path / "mixed.safetensors"
     main([f"--psnr={psnr_path}", f"--gan={gan_path}", "--alpha=0.8", f"--output={output}"])
@@ -122,11 +122,11 @@ def test_command_writes_a_network_that_loads(models, tmp_path, capsys):
     expected = jax.tree.map(lambda a, b: 0.2 * a + 0.8 * b, psnr, gan)
     compare = lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7)  # noqa: E731
     jax.tree.map(compare, variables["params"], expected["params"])
-    said = capsys.readouterr().out
-    assert "mixed.safetensors: a x4 RRDBNet, 0.2 · " in said
+    printed = capsys.readouterr().out
+    assert "mixed.safetensors: a x4 RRDBNet, 0.2 · " in printed
 
 
-def test_command_refuses_networks_of_two_kinds(models, tmp_path):
+def test_the_command_refuses_networks_of_different_scales(models, tmp_path):
     double = tmp_path / "x2.safetensors"
     save_generator(double, *generator(0, scale=2))
     arguments = [f"--psnr={models[0][0]}", f"--gan={double}", "--alpha=0.5", "--output=none.npz"]
@@ -134,14 +134,14 @@ def test_command_refuses_networks_of_two_kinds(models, tmp_path):
         main(arguments)
 
 
-def test_a_network_is_not_mixed_with_itself(models, tmp_path):
+def test_interpolating_a_network_with_itself_is_refused(models, tmp_path):
     run = tmp_path / "run"
     for stage, seed in (("psnr", 0), ("gan", 1)):
         (run / stage / "checkpoints").mkdir(parents=True)
         save_generator(run / stage / "checkpoints" / "5", *generator(seed))
     (tmp_path / "link.safetensors").symlink_to(models[0][0])
     for psnr, gan in [
-        (run, run),  # a run is its GAN stage
+        (run, run),  # a workdir means its GAN stage
         (run, run / "gan"),
         (run / "gan" / "checkpoints" / "5", run),
         (tmp_path / "link.safetensors", models[0][0]),
@@ -152,12 +152,12 @@ def test_a_network_is_not_mixed_with_itself(models, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, mixed["params"], generator(1)[1]["params"])
 
 
-def test_command_refuses_an_infinite_alpha():
+def test_the_command_refuses_an_alpha_that_is_not_finite():
     with pytest.raises(InputError, match="--alpha=nan"):
         main(["--psnr=a.npz", "--gan=b.npz", "--alpha=nan", "--output=c.npz"])
 
 
-def test_images_blend_with_one_rounding():
+def test_image_blends_are_rounded_once():
     levels = np.arange(256, dtype=np.uint8)
     psnr, gan = (levels.repeat(256).reshape(256, 256), np.tile(levels, (256, 1)))
     for alpha in (0.0, 0.3, 0.5, 1.0, 1.5):
@@ -166,10 +166,12 @@ def test_images_blend_with_one_rounding():
         assert error.max() <= 0.5 + 1e-12
     np.testing.assert_array_equal(blend(psnr, gan, 0), psnr)
     np.testing.assert_array_equal(blend(psnr, gan, 1), gan)
-    assert blend(psnr, gan, 0.5).mean() == pytest.approx(127.5, abs=0.01)  # ties lean nowhere
+    assert blend(psnr, gan, 0.5).mean() == pytest.approx(
+        127.5, abs=0.01
+    )  # ties are rounded without bias
 
 
-def test_command_blends_folders_by_relative_name(tmp_path, rng):
+def test_the_command_blends_images_of_folders_by_relative_path(tmp_path, rng):
     images = {}
     for folder in ("psnr", "gan"):
         for name in ("a.png", "sub/b.png"):
@@ -187,7 +189,7 @@ def test_command_blends_folders_by_relative_name(tmp_path, rng):
     np.testing.assert_array_equal(read_image(single), images["gan", "a.png"])
 
 
-def test_unusable_images_are_explained(tmp_path):
+def test_images_that_do_not_match_are_refused(tmp_path):
     for name, size in [("p/a.png", 4), ("p/b.png", 4), ("g/a.png", 5), ("g/c.png", 5)]:
         write_image(tmp_path / name, np.zeros((size, size, 3), np.uint8))
     p, g = tmp_path / "p", tmp_path / "g"

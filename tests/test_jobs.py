@@ -1,4 +1,4 @@
-"""The target of each input, and inputs and outputs that are refused."""
+"""The output file of each input, and inputs and outputs that are refused."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ NOISE = (".DS_Store", "Thumbs.db", "desktop.ini", ".hidden.png", ".cache/a.png",
 
 @pytest.fixture
 def photos(tmp_path):
-    """A folder with two images, one in a subfolder, and files that are not upscaled."""
+    """Returns a folder with two images, one in a subfolder, and other files."""
     folder = tmp_path / "photos"
     for name in ("a.png", "sub/Ünï köde.v2.png"):
         write_image(folder / name, np.zeros((4, 4, 3), np.uint8))
@@ -30,7 +30,7 @@ def names(jobs, output) -> list[str]:
     return [str(target.relative_to(output)) for _, target in jobs]
 
 
-def test_folders_keep_their_tree(photos, tmp_path):
+def test_folders_keep_their_structure(photos, tmp_path):
     output = tmp_path / "out"
     assert plan([photos], output) == [
         (photos / "a.png", output / "a.png"),
@@ -50,14 +50,16 @@ def test_folders_keep_their_tree(photos, tmp_path):
         ("**/Ü*.png", ["photos/sub/Ünï köde.v2.png"]),
     ],
 )
-def test_patterns_keep_subfolders(photos, tmp_path, monkeypatch, pattern, expected):
+def test_patterns_keep_subfolders_below_their_fixed_part(
+    photos, tmp_path, monkeypatch, pattern, expected
+):
     monkeypatch.chdir(tmp_path)
     for output in (Path("out"), tmp_path / "out"):
         assert names(plan([Path(pattern)], output), output) == expected
     assert names(plan([tmp_path / pattern], Path("out")), "out") == expected
 
 
-def test_an_existing_name_with_brackets_is_not_a_pattern(tmp_path):
+def test_an_existing_file_name_is_not_taken_as_a_pattern(tmp_path):
     for name in ("b[1].png", "-c d.png", "x?.png"):
         write_image(tmp_path / name, np.zeros((1, 1, 3), np.uint8))
         job = (tmp_path / name, tmp_path / "out" / name)
@@ -66,7 +68,7 @@ def test_an_existing_name_with_brackets_is_not_a_pattern(tmp_path):
         plan([tmp_path / "b[2].png"], tmp_path / "out")
 
 
-def test_one_image_becomes_a_file_or_a_file_in_a_folder(photos, tmp_path):
+def test_one_image_is_written_to_a_file_or_into_a_folder(photos, tmp_path):
     image = photos / "a.png"
     assert plan([image], tmp_path / "big.PNG") == [(image, tmp_path / "big.PNG")]
     assert plan([image], tmp_path / "v1.2") == [(image, tmp_path / "v1.2" / "a.png")]
@@ -77,7 +79,7 @@ def test_one_image_becomes_a_file_or_a_file_in_a_folder(photos, tmp_path):
     assert plan([STREAM], tmp_path / "big.jpg") == [(STREAM, tmp_path / "big.jpg")]
 
 
-def test_formats_and_suffixes(tmp_path):
+def test_format_and_suffix_set_the_output_names(tmp_path):
     for name, frames in (("still.gif", 1), ("moving.gif", 2), ("moving2.webp", 2)):
         more = [Image.new("L", (4, 4), 200)] * (frames - 1)
         Image.new("L", (4, 4)).save(tmp_path / name, save_all=True, append_images=more)
@@ -96,7 +98,7 @@ def test_formats_and_suffixes(tmp_path):
         video.touch()
     output = tmp_path / "out"
     assert names(plan(videos, output, extension=".jpg"), output) == ["a.mp4", "b.mkv", "c.mp4"]
-    assert len(plan([tmp_path], output)) == 4  # videos are taken where they are named
+    assert len(plan([tmp_path], output)) == 4  # videos are taken only if named
 
 
 def test_results_of_an_earlier_run_are_not_inputs(photos, tmp_path):
@@ -106,7 +108,7 @@ def test_results_of_an_earlier_run_are_not_inputs(photos, tmp_path):
         for _, target in plan([source], inside):
             write_image(target, np.zeros((4, 4, 3), np.uint8))
         assert names(plan([source], inside), inside) == expected
-    write_image(photos / "b_x4.png", np.zeros((4, 4, 3), np.uint8))  # nobody's result
+    write_image(photos / "b_x4.png", np.zeros((4, 4, 3), np.uint8))  # not a result of this run
     for source in (photos / "sub", photos / "sub/*"):
         for _ in range(2):
             jobs = plan([source], photos / "sub", suffix="_x4")
@@ -126,7 +128,7 @@ def test_an_image_named_twice_is_upscaled_once(photos, tmp_path):
     assert names(jobs, tmp_path / "out") == ["a.png", "sub/Ünï köde.v2.png"]
 
 
-def test_no_image_is_overwritten_or_written_twice(photos, tmp_path):
+def test_conflicting_inputs_and_outputs_are_refused(photos, tmp_path):
     (photos / "a.jpg").touch()
     (tmp_path / "video.mp4").touch()
     (photos / "link.png").symlink_to(photos / "a.png")
@@ -163,7 +165,7 @@ def test_no_image_is_overwritten_or_written_twice(photos, tmp_path):
 
 
 @pytest.mark.parametrize("end", ["loop.png", "nothing.png"])
-def test_broken_links(tmp_path, end):
+def test_broken_links_are_refused(tmp_path, end):
     link, image = tmp_path / "loop.png", tmp_path / "a.png"
     image.touch()
     link.symlink_to(tmp_path / end)
@@ -174,13 +176,15 @@ def test_broken_links(tmp_path, end):
     assert link.is_symlink()
 
 
-def test_a_device_is_not_an_image(tmp_path):
+def test_a_device_is_refused(tmp_path):
     with pytest.raises(InputError, match="/dev/null is a device, not a file; standard input is -"):
         plan([Path("/dev/null")], tmp_path / "out.png")
 
 
-def test_a_folder_that_is_not_writable(photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda place, _: place != tmp_path)  # root may do anything
+def test_an_unwritable_folder_is_refused(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        os, "access", lambda place, _: place != tmp_path
+    )  # as root may write anywhere
     for output in (tmp_path / "new/out", tmp_path / "big.png", tmp_path):
         with pytest.raises(InputError, match=f"the folder {tmp_path} is not writable"):
             plan([photos / "a.png"], output)
@@ -196,7 +200,7 @@ def test_a_folder_that_is_not_writable(photos, tmp_path, monkeypatch):
         ([], "image"),
     ],
 )
-def test_noun(targets, expected):
+def test_noun_says_what_the_targets_are(targets, expected):
     assert noun([(Path("a"), Path(target)) for target in targets]) == expected
 
 
@@ -212,7 +216,7 @@ def test_noun(targets, expected):
         ({"size": (5, 100)}, (100, 5)),
     ],
 )
-def test_sizes(result_options, expected):
+def test_result_size_follows_scale_or_size(result_options, expected):
     class Four:
         scale = 4
 

@@ -1,4 +1,4 @@
-"""The table of docs/formats.md: each row has its test, and what most files have is kept."""
+"""Tests for rows of the table in docs/formats.md, and that each of its rows has a test."""
 
 import ast
 import io
@@ -32,7 +32,7 @@ def pixels(path: Path) -> np.ndarray:
     return np.concatenate(list(open_image(path).rows()))
 
 
-def test_each_row_has_a_test_and_each_test_a_row():
+def test_every_row_has_a_test_and_every_marked_test_a_row():
     tested = []
     for path in Path(__file__).parent.glob("test_*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -47,30 +47,30 @@ def test_each_row_has_a_test_and_each_test_a_row():
             tested += marks
             assert not marks or "outcome" in [a.arg for a in node.args.args], node.name
     named = [name for name, _ in rows()]
-    assert len(named) > 10  # the table is found at all
+    assert len(named) > 10  # the table was found
     assert [name for name, count in Counter(named).items() if count > 1] == []
     assert set(tested) == set(named)
-    assert {word for _, said in rows() for word in said.split(", ")} == WORDS
+    assert {word for _, outcome in rows() for word in outcome.split(", ")} == WORDS
 
 
-@pytest.mark.parametrize("said", ["kept", "noted", "refused"])
-def test_what_is_not_as_the_table_says_fails(tmp_path, said):
-    there = tmp_path / "b.png"
-    there.touch()
+@pytest.mark.parametrize("outcome", ["kept", "noted", "refused"])
+def test_check_fails_for_other_outcomes(tmp_path, outcome):
+    existing = tmp_path / "b.png"
+    existing.touch()
     results = {
-        "kept": Result([], None, there),
-        "noted": Result(["a note"], None, there),
+        "kept": Result([], None, existing),
+        "noted": Result(["a note"], None, existing),
         "refused": Result([], "it is raw", tmp_path / "c.png"),
     }
-    check(said, results.pop(said))
+    check(outcome, results.pop(outcome))
     for other in results.values():
         with pytest.raises(AssertionError):
-            check(said, other)
+            check(outcome, other)
 
 
 @pytest.mark.kept("depth-16")
 @pytest.mark.parametrize("target", ["b.png", "b.tif", "b.avif"])
-def test_sixteen_bits(outcome, target):
+def test_sixteen_bits_are_kept(outcome, target):
     deep = ramp.astype(np.uint16) * 257 + 77
     found = pixels(outcome(encoded(deep, "png"), target, lossless=target == "b.avif").path)
     assert found.dtype == np.uint16
@@ -80,7 +80,7 @@ def test_sixteen_bits(outcome, target):
 
 @pytest.mark.kept("alpha")
 @pytest.mark.parametrize("target", ["b.png", "b.webp", "b.tif", "b.avif"])
-def test_alpha(outcome, target):
+def test_alpha_is_kept(outcome, target):
     rgba = np.dstack([ramp, ramp, ramp, 240 - ramp])
     found = pixels(outcome(encoded(rgba, "png"), target, lossless=target in WRITTEN[2::2]).path)
     expected = imresize(rgba[..., 3:] / 255, 2) * 255
@@ -88,14 +88,14 @@ def test_alpha(outcome, target):
 
 
 @pytest.mark.kept("alpha-jpeg")
-def test_alpha_into_jpeg(outcome):
+def test_alpha_is_refused_for_a_jpeg(outcome):
     result = outcome(encoded(np.dstack([ramp] * 4), "png"), "b.jpg")
     assert result.failure == ".jpg holds no transparency; choose .png, .webp or .tif"
 
 
 @pytest.mark.kept("about")
 @pytest.mark.parametrize("target", WRITTEN)
-def test_profile_exif_xmp_and_orientation(outcome, target):
+def test_profile_exif_xmp_and_orientation_are_kept(outcome, target):
     exif = Image.Exif()
     exif[0x112], exif[0x10F], exif[0x8298] = 6, "Maker", "Ada"
     rgb = np.dstack([ramp] * 3)
@@ -104,8 +104,8 @@ def test_profile_exif_xmp_and_orientation(outcome, target):
     )
     found = open_image(result.path)
     assert (found.height, found.width) == (40, 48)
-    turned = np.rot90(imresize(rgb / 255, 2) * 255, -1)
-    assert abs(pixels(result.path)[..., :3] - turned).mean() < 2
+    rotated = np.rot90(imresize(rgb / 255, 2) * 255, -1)
+    assert abs(pixels(result.path)[..., :3] - rotated).mean() < 2
     assert found.metadata["icc-profile-data"][1] == SRGB
     assert found.metadata["xmp-data"][1].rstrip(b"\0") == XMP
     with Image.open(result.path) as image:
@@ -115,21 +115,21 @@ def test_profile_exif_xmp_and_orientation(outcome, target):
 
 @pytest.mark.kept("resolution")
 @pytest.mark.parametrize("target", WRITTEN)
-def test_resolution(outcome, target):
+def test_resolution_is_kept(outcome, target):
     result = outcome(encoded(ramp, "png", dpi=(300, 150)), target)
-    with Image.open(result.path) as image:  # in EXIF's terms, in all of them
+    with Image.open(result.path) as image:  # every format has EXIF
         found = image.getexif()
     assert (found[282], found[283], found[296]) == pytest.approx((300, 150, 2), rel=1e-3)
     if target in ("b.png", "b.jpg", "b.tif"):
-        about = pyvips.Image.new_from_file(str(result.path))
+        result_image = pyvips.Image.new_from_file(str(result.path))
         expected = (300 / 25.4, 150 / 25.4)
-        assert (about.xres, about.yres) == pytest.approx(expected, rel=1e-3)
+        assert (result_image.xres, result_image.yres) == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.kept("animation")
 @pytest.mark.parametrize("target", ["b.webp", "b.gif"])
 @pytest.mark.parametrize("kind", ["webp", "gif"])
-def test_animations(outcome, kind, target):
+def test_animations_are_kept(outcome, kind, target):
     frames = [Image.fromarray(np.full((24, 20, 3), v, np.uint8)) for v in (10, 120, 250)]
     file = io.BytesIO()
     times = {"duration": [100, 200, 50], "loop": 3, "lossless": True}
@@ -138,15 +138,15 @@ def test_animations(outcome, kind, target):
     found = open_image(result.path)
     assert (found.frames, found.height, found.width) == (3, 48, 40)
     assert found.metadata["delay"][1] == [100, 200, 50]
-    shown = pixels(result.path)[24::48, 20, :3].astype(int)
-    np.testing.assert_allclose(shown, [[10] * 3, [120] * 3, [250] * 3], atol=6)
+    colors = pixels(result.path)[24::48, 20, :3].astype(int)
+    np.testing.assert_allclose(colors, [[10] * 3, [120] * 3, [250] * 3], atol=6)
 
 
 @pytest.mark.kept("animation-parts")
 @pytest.mark.parametrize("disposal", [0, 1, 2, 3])
 @pytest.mark.parametrize("target", ["b.webp", "b.gif"])
-def test_frames_that_are_only_a_part(outcome, disposal, target):
-    """Against Pillow: what is drawn over, cleared or put back between the frames of a GIF."""
+def test_partial_frames_of_a_gif_are_composed(outcome, disposal, target):
+    """Compares with Pillow for every disposal method of GIF."""
     frames = []
     for i in range(3):
         frame = np.zeros((24, 20, 4), np.uint8)
@@ -163,16 +163,16 @@ def test_frames_that_are_only_a_part(outcome, disposal, target):
 
 
 @pytest.mark.kept("animation-png")
-def test_animations_into_what_holds_none(outcome):
+def test_an_animation_is_refused_for_a_png(outcome):
     frames = [Image.fromarray(np.full((8, 8, 3), v, np.uint8)) for v in (10, 250)]
     file = io.BytesIO()
     frames[0].save(file, "webp", save_all=True, append_images=frames[1:])
-    said = ".png holds no animation (2 frames); choose .webp or .gif"
-    assert outcome(file.getvalue()).failure == said
+    message = ".png holds no animation (2 frames); choose .webp or .gif"
+    assert outcome(file.getvalue()).failure == message
 
 
 @pytest.mark.kept("apng")
-def test_animated_png(outcome):
+def test_only_the_first_frame_of_an_animated_png_is_kept(outcome):
     frames = [Image.fromarray(np.full((8, 8, 3), v, np.uint8)) for v in (10, 250)]
     file = io.BytesIO()
     frames[0].save(file, "png", save_all=True, append_images=frames[1:])
@@ -182,7 +182,7 @@ def test_animated_png(outcome):
 
 
 @pytest.mark.kept("pages")
-def test_pages_of_a_tiff(outcome):
+def test_only_the_first_page_of_a_tiff_is_kept(outcome):
     file = io.BytesIO()
     with tifffile.TiffWriter(file) as writer:
         for value in (10, 250):
@@ -194,8 +194,8 @@ def test_pages_of_a_tiff(outcome):
 
 @pytest.mark.kept("tiff-description")
 @pytest.mark.parametrize("kind", ["ImageJ", "OME"])
-def test_a_description_of_other_pixels(outcome, kind):
-    """tifffile would read the result in the shape of the source."""
+def test_imagej_and_ome_descriptions_are_dropped(outcome, kind):
+    """With the old description, tifffile would read the result in the shape of the source."""
     file = io.BytesIO()
     tifffile.imwrite(file, ramp, **{kind.lower(): True})
     result = outcome(file.getvalue(), "b.tif")
@@ -206,8 +206,8 @@ def test_a_description_of_other_pixels(outcome, kind):
         assert "ImageDescription" not in written.pages[0].tags
 
 
-def test_a_description_of_the_image_stays_and_one_of_tifffile_does_not(tmp_path):
-    for description, there in (('{"shape": [24, 20]}', False), ("a shape of OME <b>", True)):
+def test_descriptions_are_kept_except_those_of_tifffile(tmp_path):
+    for description, existing in (('{"shape": [24, 20]}', False), ("a shape of OME <b>", True)):
         source, target = tmp_path / "a.tif", tmp_path / "b.tif"
         tifffile.imwrite(source, ramp, description=description, metadata=None)
         assert open_image(source).notes == ()
@@ -216,12 +216,12 @@ def test_a_description_of_the_image_stays_and_one_of_tifffile_does_not(tmp_path)
         write_rows(target, image.rows(), like=image, **form)
         with tifffile.TiffFile(target) as written:
             tags = written.pages[0].tags
-            assert ("ImageDescription" in tags) == there
-            assert not there or tags["ImageDescription"].value == description
+            assert ("ImageDescription" in tags) == existing
+            assert not existing or tags["ImageDescription"].value == description
 
 
 @pytest.mark.kept("cmyk")
-def test_cmyk(outcome):
+def test_cmyk_is_converted(outcome):
     file = io.BytesIO()
     Image.new("CMYK", (9, 8), (0, 255, 255, 0)).save(file, "jpeg", quality=100)
     result = outcome(file.getvalue())

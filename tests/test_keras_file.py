@@ -1,4 +1,4 @@
-"""Keras' HDF5 files: written by h5py in the layouts of Keras 1, 2 and 3."""
+"""Reading Keras' HDF5 files, which the tests write with h5py as Keras 1, 2 and 3 do."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ def keras_name(layer):
 
 
 def convolutions(rng, depth=19, count=3):
-    """{block1_conv1: (kernel, bias)}; the kernels are HWIO."""
+    """Returns {block1_conv1: (kernel, bias)}; the kernels are HWIO."""
     tensors = {}
     for layer, (_, (rows, columns, *size)) in list(vgg_names.convolutions(depth).items())[:count]:
         kernel = rng.standard_normal((*size, columns, rows), np.float32) / 50
@@ -44,7 +44,7 @@ def as_torch(tensors):
 
 
 def save_weights(group, tensors, forms):
-    """As Keras 1 and 2, which name layers and weights in attributes too."""
+    """Writes weights as Keras 1 and 2 do, with layer and weight names in attributes too."""
     group.attrs["layer_names"] = np.array(["input_1", *tensors, "flatten"], "S")
     group.create_group("input_1").attrs["weight_names"] = np.zeros(0, "S1")
     for layer, arrays in tensors.items():
@@ -76,7 +76,7 @@ def keras2_model(path, tensors):
 
 
 def keras2_inside_another_model(path, tensors):
-    """One group for the inner network, with all of its weights."""
+    """Writes one group with all weights of the inner network."""
     with h5py.File(path, "w") as file:
         inner = file.create_group("model_weights/vgg19")
         for layer, (kernel, bias) in tensors.items():
@@ -91,15 +91,15 @@ def keras2_second_network(path, tensors):
 def keras3(path, tensors, layers="layers", name="{}"):
     with h5py.File(path, "w") as file:
         for index, (layer, arrays) in enumerate(tensors.items()):
-            own = name.format(layer) if index == 0 or "{" in name else f"{name}_{index}"
+            layer_name = name.format(layer) if index == 0 or "{" in name else f"{name}_{index}"
             for number, array in enumerate(arrays):
-                file[f"{layers}/{own}/vars/{number}"] = array
+                file[f"{layers}/{layer_name}/vars/{number}"] = array
         file["layers/dense/vars/0"] = np.zeros((4, 4), np.float32)
         file["optimizer/vars/0"] = np.int64(3)
 
 
 def keras3_whole_model(path, tensors):
-    """`model.save("x.h5")` of Keras 3."""
+    """Writes a file like that of `model.save("x.h5")` in Keras 3."""
     keras2(path, tensors, "model_weights", ("{0}/kernel", "{0}/bias"))
 
 
@@ -114,7 +114,7 @@ LAYOUTS = [
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
-def test_all_layouts_give_the_same_features_as_torchs_names(tmp_path, rng, layout):
+def test_all_layouts_give_the_same_features_as_torch_names(tmp_path, rng, layout):
     tensors = convolutions(rng)
     dense = (np.zeros((8, 4), np.float32), np.zeros(4, np.float32))
     top = {"fc1": dense, "predictions": dense} if layout in (keras1, keras2) else {}
@@ -131,7 +131,7 @@ def test_all_layouts_give_the_same_features_as_torchs_names(tmp_path, rng, layou
     )
 
 
-def test_vgg16_and_lower_layers(tmp_path, rng):
+def test_depth_and_last_layer_are_found(tmp_path, rng):
     for depth, count, found, last in ((16, 8, 16, "conv4_1"), (16, 7, 19, "conv3_3")):
         path = tmp_path / "vgg.h5"
         keras1(path, convolutions(rng, depth, count))
@@ -139,7 +139,7 @@ def test_vgg16_and_lower_layers(tmp_path, rng):
         assert (depth, vgg_names.present_layers(params)[-1]) == (found, last)
 
 
-def test_arrays_are_views_in_any_byte_order(tmp_path, rng):
+def test_arrays_are_read_only_views_in_any_byte_order(tmp_path, rng):
     kernel, bias = convolutions(rng)["block1_conv1"]
     keras1(tmp_path / "vgg.h5", {"block1_conv1": (kernel.astype(">f8"), bias.astype("<f2"))})
     tensors = keras_file.read(tmp_path / "vgg.h5")
@@ -149,22 +149,22 @@ def test_arrays_are_views_in_any_byte_order(tmp_path, rng):
     assert not any(array.flags.owndata or array.flags.writeable for array in tensors.values())
 
 
-def theano(path, tensors):
+def write_theano(path, tensors):
     keras1(
         path, {k: (w.transpose(3, 2, 0, 1)[..., ::-1, ::-1], b) for k, (w, b) in tensors.items()}
     )
 
 
 @pytest.mark.parametrize("name", ["vgg19_weights_th_dim_ordering_th_kernels.h5", "renamed.h5"])
-def test_theanos_kernels_are_refused(tmp_path, rng, name):
-    theano(tmp_path / name, convolutions(rng))
-    said = f"{name}: has kernels in Theano.*take .*tf_dim_ordering_tf_kernels.h5"
-    with pytest.raises(InputError, match=said):
+def test_theano_kernels_are_refused(tmp_path, rng, name):
+    write_theano(tmp_path / name, convolutions(rng))
+    expected = f"{name}: has kernels in Theano.*take .*tf_dim_ordering_tf_kernels.h5"
+    with pytest.raises(InputError, match=expected):
         vgg_names.read_vgg(tmp_path / name)
 
 
-def test_theano_is_refused_where_only_the_backend_or_the_name_tells(tmp_path, rng):
-    """The kernels are turned round by 180 degrees in these; their shapes are the usual ones."""
+def test_theano_is_detected_by_backend_or_file_name(tmp_path, rng):
+    """Such kernels are rotated by 180 degrees and have the usual shapes."""
     keras1(tmp_path / "vgg16_weights_tf_dim_ordering_th_kernels.h5", convolutions(rng))
     keras2(tmp_path / "a.h5", convolutions(rng), backend=b"theano")
     keras2(tmp_path / "b.h5", convolutions(rng), "model_weights", backend="theano")
@@ -174,7 +174,7 @@ def test_theano_is_refused_where_only_the_backend_or_the_name_tells(tmp_path, rn
 
 
 def with_file(change):
-    """The lower layers of VGG19 in Keras 2's layout, changed by a function of the open file."""
+    """Returns a writer of lower VGG19 layers in Keras 2's layout, which then calls `change`."""
 
     def write(path, tensors):
         keras2(path, tensors)
@@ -220,7 +220,7 @@ def external(file, path):
 
 
 def outside(path):
-    """Another file with the layer that the link is to bring in."""
+    """Writes another file with the layer and returns a link to it."""
     with h5py.File(f"{path}.other", "w") as other:
         other["block1_conv1/kernel:0"] = np.zeros(SHAPE, np.float32)
     return h5py.ExternalLink(f"{path}.other", "block1_conv1")
@@ -236,7 +236,7 @@ def crowded(file, _):
 
 
 def looped(file, _):
-    """Hard links in circles are followed once; what they lead to is complete."""
+    """Adds cycles of hard links, which must be followed only once, and removes a bias."""
     file["block1_conv1/up"] = file["/"]
     file["block1_conv2/sideways"] = file["block1_conv1"]
     del file[BIAS]
@@ -286,19 +286,19 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("case", HOSTILE)
-def test_what_is_refused(tmp_path, rng, case):
+def test_hostile_and_other_files_are_refused(tmp_path, rng, case):
     path = tmp_path / "vgg.h5"
-    write, said = HOSTILE[case]
+    write, expected = HOSTILE[case]
     write(path, convolutions(rng))
     tracemalloc.start()
-    with pytest.raises(InputError, match=rf"vgg\.h5: .*{said}"):
+    with pytest.raises(InputError, match=rf"vgg\.h5: .*{expected}"):
         vgg_names.read_vgg(path)
     assert tracemalloc.get_traced_memory()[1] < 2 * path.stat().st_size + 2**20
     tracemalloc.stop()
 
 
-def test_tensors_that_share_their_bytes(tmp_path):
-    """Datasets never written, then directed at the bytes of another: each costs a few bytes."""
+def test_tensors_that_share_bytes_are_refused(tmp_path):
+    """Several datasets point to the bytes of one, so a small file claims many tensors."""
     path = tmp_path / "vgg.h5"
     kernel = np.ones((3, 3, 64, 64), np.float32)
     with h5py.File(path, "w") as file:
@@ -307,7 +307,7 @@ def test_tensors_that_share_their_bytes(tmp_path):
         for number in range(3, 9):
             file.create_dataset(f"block1_conv{number}/kernel:0", kernel.shape, "f4")
     content, size = path.read_bytes(), kernel.nbytes.to_bytes(8, "little")
-    assert content.count(b"\xff" * 8 + size) == 6  # in HDF5 the address of nothing, and a size
+    assert content.count(b"\xff" * 8 + size) == 6  # HDF5's undefined address, followed by a size
     path.write_bytes(content.replace(b"\xff" * 8 + size, offset.to_bytes(8, "little") + size))
     with h5py.File(path) as file:
         np.testing.assert_array_equal(file["block1_conv8/kernel:0"], kernel)
@@ -315,7 +315,7 @@ def test_tensors_that_share_their_bytes(tmp_path):
         keras_file.read(path)
 
 
-def test_truncated_anywhere(tmp_path, rng):
+def test_files_truncated_at_any_byte_are_refused(tmp_path, rng):
     source, path = tmp_path / "source.h5", tmp_path / "vgg.h5"
     keras1(source, convolutions(rng, count=2))
     content = source.read_bytes()
@@ -325,22 +325,22 @@ def test_truncated_anywhere(tmp_path, rng):
             vgg_names.read_vgg(path)
 
 
-def test_archives_of_keras_3(tmp_path):
+def test_keras_archives_are_refused_with_the_command_to_unzip(tmp_path):
     with zipfile.ZipFile(tmp_path / "vgg19.keras", "w") as archive:
         archive.writestr("model.weights.h5", b"")
     with pytest.raises(InputError, match=r"unzip vgg19\.keras model\.weights\.h5"):
         vgg_names.read_vgg(tmp_path / "vgg19.keras")
 
 
-def test_without_h5py(tmp_path, rng, monkeypatch):
+def test_missing_h5py_is_reported(tmp_path, rng, monkeypatch):
     keras1(tmp_path / "vgg.h5", convolutions(rng, count=1))
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(InputError, match=r"vgg\.h5: Keras' files need h5py, .* 'h5py'"):
         vgg_names.read_vgg(tmp_path / "vgg.h5")
 
 
-def test_the_command_on_the_real_weights(shared_data, tmp_path):
-    """They are those of Keras' published file; the classifier is left out, as in …_notop.h5."""
+def test_convert_vgg_converts_the_real_weights(shared_data, tmp_path):
+    """The weights are those of Keras' published file, without the classifier (…_notop.h5)."""
     tensors = weight_file.read_tensors(shared_data / "vgg" / "vgg19_caffe_conv.npz")
     path = tmp_path / "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
     target = tmp_path / "vgg19.safetensors"
@@ -352,9 +352,9 @@ def test_the_command_on_the_real_weights(shared_data, tmp_path):
     command = [sys.executable, str(TOOL), str(path), str(target)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    for said in ("VGG19", "conv1_1 to conv5_4 (16 conv", "20,024,384", "preset      caffe"):
-        assert said in done.stdout
+    for part in ("VGG19", "conv1_1 to conv5_4 (16 conv", "20,024,384", "preset      caffe"):
+        assert part in done.stdout
     expected = vgg_names.from_torch(tensors, "caffe")[1]
     jax.tree.map(np.testing.assert_array_equal, vgg_names.load_vgg(target)[1], expected)
     assert safetensors_file.read_metadata(target)["preset"] == "caffe"
-    path.unlink()  # pytest would keep 80 MB of each of the last runs
+    path.unlink()  # pytest would keep the 80 MB

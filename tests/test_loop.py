@@ -1,4 +1,4 @@
-"""Whole runs of a tiny network: both stages, stopping and going on bit for bit, bad input."""
+"""Whole runs of a tiny network: both stages, exact resuming after stops, and wrong settings."""
 
 import copy
 import json
@@ -64,11 +64,11 @@ def photographs(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled_once():
-    """Runs whose steps compute the same share them: tracing and compiling is what takes time.
+    """Shares compiled steps between runs of equal settings, which saves most of the time.
 
-    What a process that starts anew computes is compared in `test_a_killed_run_...`.
+    `test_a_killed_run_...` compares with a run in a new process.
     """
-    create, made = loop.create_stage, {}
+    create, stages = loop.create_stage, {}
 
     def create_stage(config, name, vgg, mesh):
         sections = {k: config[k].to_dict() for k in ("generator", "discriminator", name)}
@@ -77,9 +77,9 @@ def compiled_once():
         key = name, config.scale, str(sections)
         if vgg is not None:
             return create(config, name, vgg, mesh)
-        if key not in made:
-            made[key] = create(copy.deepcopy(config), name, vgg, mesh)
-        return made[key]
+        if key not in stages:
+            stages[key] = create(copy.deepcopy(config), name, vgg, mesh)
+        return stages[key]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "create_stage", create_stage)
@@ -96,7 +96,7 @@ def config(photographs):
 
 @pytest.fixture(scope="module")
 def finished(photographs, tmp_path_factory) -> Path:
-    """The workdir of a run that was never stopped."""
+    """Returns the workdir of a run that was never stopped."""
     config = demo.get_config()
     config.update_from_flattened_dict(TINY)
     config.data.train = config.data.val = str(photographs)
@@ -106,15 +106,15 @@ def finished(photographs, tmp_path_factory) -> Path:
 
 
 def start(workdir: Path, settings: dict, **options) -> subprocess.Popen:
-    """A run in a process of its own, on as many devices as here: what is compiled is shared."""
+    """Starts a run in a new process with as many devices, so that they share compiled programs."""
     command = [sys.executable, "-m", "esrgan_jax.main", "--config=configs/demo.py"]
     command += [f"--workdir={workdir}", *(f"--config.{k}={v}" for k, v in settings.items())]
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(jax.device_count())}
     return subprocess.Popen(command, cwd=Path(__file__).parents[1], env=environment, **options)
 
 
-def stand_still(config) -> None:
-    """Steps of the GAN stage leave both networks as they are."""
+def freeze_networks(config) -> None:
+    """Sets the learning rates of the GAN stage to 0, so that steps change no network."""
     config.gan.learning_rate = config.gan.d_learning_rate = config.gan.minimum = 0.0
 
 
@@ -123,7 +123,7 @@ def final_state(stage: Path) -> dict:
 
 
 def assert_same_run(workdir: Path, expected: Path) -> None:
-    """The same logs and the same states, to the last bit."""
+    """Asserts that two runs have identical logs and final states."""
     for stage in ("psnr", "gan"):
         logs = [(folder / stage / "metrics.jsonl").read_text() for folder in (workdir, expected)]
         assert logs[0] == logs[1]
@@ -132,7 +132,7 @@ def assert_same_run(workdir: Path, expected: Path) -> None:
         jax.tree.map(np.testing.assert_array_equal, *states)
 
 
-def test_a_run_leaves_what_it_promises(finished):
+def test_a_run_writes_logs_checkpoints_and_its_config(finished):
     for stage, steps in (("psnr", 6), ("gan", 4)):
         rows = [
             json.loads(r) for r in (finished / stage / "metrics.jsonl").read_text().splitlines()
@@ -153,24 +153,24 @@ def test_a_run_leaves_what_it_promises(finished):
     assert kept == [2, 4, 6]
 
 
-def test_in_a_thread_it_returns_the_final_state_and_tells_a_callback(config, finished, tmp_path):
-    """The same run as in the main thread; a finished run returns its last state again."""
+def test_a_run_in_a_thread_returns_its_state_and_calls_the_callback(config, finished, tmp_path):
+    """It equals a run in the main thread, and running it again returns the same state."""
     config.stage = "psnr"
     handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-    seen = []
+    calls = []
 
     def callback(step, metrics):
         assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == handlers
-        seen.append((step, metrics))
+        calls.append((step, metrics))
 
     with ThreadPoolExecutor(1) as pool:
         state = pool.submit(train_and_evaluate, config, str(tmp_path), callback).result()
     rows = [json.loads(r) for r in (finished / "psnr" / "metrics.jsonl").read_text().splitlines()]
-    keys = [("step", *metrics) for _, metrics in seen]
-    assert [{"step": step, **metrics} for step, metrics in seen] == [
+    keys = [("step", *metrics) for _, metrics in calls]
+    assert [{"step": step, **metrics} for step, metrics in calls] == [
         {key: row[key] for key in keys[index]} for index, row in enumerate(rows)
     ]
-    assert [step for step, metrics in seen if "val_psnr_y" in metrics] == [4, 6]
+    assert [step for step, metrics in calls if "val_psnr_y" in metrics] == [4, 6]
     assert isinstance(state, TrainState)
     expected = final_state(finished / "psnr")
     jax.tree.map(
@@ -181,7 +181,7 @@ def test_in_a_thread_it_returns_the_final_state_and_tells_a_callback(config, fin
 
     again = train_and_evaluate(config, str(tmp_path), callback)
     jax.tree.map(np.testing.assert_array_equal, again, state)
-    assert len(seen) == 8
+    assert len(calls) == 8
 
 
 def test_a_step_begins_before_the_values_of_the_one_before_are_fetched(
@@ -223,7 +223,7 @@ def test_a_step_begins_before_the_values_of_the_one_before_are_fetched(
 
 def test_the_gan_stage_starts_from_the_averaged_psnr_generator(finished, config, tmp_path):
     config.gan.steps = 1
-    stand_still(config)
+    freeze_networks(config)
     config.stage = "gan"
     config.gan.init_from = str(finished / "psnr")
     train_and_evaluate(config, str(tmp_path))
@@ -232,8 +232,8 @@ def test_the_gan_stage_starts_from_the_averaged_psnr_generator(finished, config,
     jax.tree.map(np.testing.assert_array_equal, psnr["params"], gan)
 
 
-def test_a_damaged_last_psnr_checkpoint_is_trained_again(config, finished, tmp_path, capfd):
-    """Whether the GAN stage is done or has not begun, both stages end as they would have."""
+def test_training_recovers_from_a_damaged_last_psnr_checkpoint(config, finished, tmp_path, capfd):
+    """Both stages end the same, whether the GAN stage is finished or has not started."""
     workdir = tmp_path / "run"
     shutil.copytree(finished, workdir)
     for gan_done in (True, False):
@@ -244,13 +244,13 @@ def test_a_damaged_last_psnr_checkpoint_is_trained_again(config, finished, tmp_p
         largest.write_bytes(largest.read_bytes()[:-8])
         train_and_evaluate(config, str(workdir))
         assert_same_run(workdir, finished)
-        said = capfd.readouterr()
-        assert "psnr/checkpoints/6: is damaged" in said.err
-        assert ("gan: finished at step 4" in said.out) == gan_done
+        printed = capfd.readouterr()
+        assert "psnr/checkpoints/6: is damaged" in printed.err
+        assert ("gan: finished at step 4" in printed.out) == gan_done
 
 
 def test_the_gan_stage_starts_from_a_given_discriminator(finished, config, tmp_path, monkeypatch):
-    """From a run, and from the file of BasicSR's names that it was converted into; read once."""
+    """The source is a run or a file converted from it, and is read only once."""
     reads = []
     for load in (checkpoint.load_generator, checkpoint.load_discriminator):
 
@@ -262,7 +262,7 @@ def test_the_gan_stage_starts_from_a_given_discriminator(finished, config, tmp_p
     convert_discriminator.main([str(finished), str(tmp_path / "net_d.pth")])
     config.stage = "gan"
     config.gan.steps = 1
-    stand_still(config)
+    freeze_networks(config)
     config.gan.init_from = str(finished)
     expected = final_state(finished / "gan")["discriminator"]["params"]
     for source in (finished / "gan", tmp_path / "net_d.pth"):
@@ -286,7 +286,7 @@ def test_the_gan_stage_starts_from_a_given_discriminator(finished, config, tmp_p
 @pytest.mark.parametrize(
     ("number", "stage", "step"), [(signal.SIGTERM, "psnr", 3), (signal.SIGINT, "gan", 1)]
 )
-def test_a_signal_saves_and_the_same_command_goes_on_bit_for_bit(
+def test_a_run_stopped_by_a_signal_resumes_exactly(
     config, finished, tmp_path, monkeypatch, stage, step, number
 ):
     finite, before = loop._finite, signal.getsignal(number)
@@ -322,22 +322,22 @@ def test_a_signal_between_the_stages_is_not_lost(config, finished, tmp_path, mon
 
 
 @pytest.mark.parametrize(("image", "step", "stage"), [(2, 4, "psnr"), (12, 4, "gan")])
-def test_a_validation_that_a_signal_stops_is_done_again(
+def test_a_validation_that_a_signal_stops_is_repeated(
     config, finished, tmp_path, monkeypatch, image, step, stage
 ):
-    """In the middle of a stage, and after the last step of all."""
-    score, seen = validation.scores, []
+    """In the middle of a stage, and after the last step of the run."""
+    score, calls = validation.scores, []
 
     def interrupt(*arguments):
-        seen.append(arguments)
-        if len(seen) == image:
+        calls.append(arguments)
+        if len(calls) == image:
             os.kill(os.getpid(), signal.SIGTERM)
         return score(*arguments)
 
     monkeypatch.setattr(validation, "scores", interrupt)
     with pytest.raises(RunStopped, match=f"after step {step} of the {stage} stage"):
         train_and_evaluate(config, str(tmp_path))
-    assert len(seen) == image  # and not all five
+    assert len(calls) == image  # not all five
     monkeypatch.undo()
     train_and_evaluate(config, str(tmp_path))
     assert_same_run(tmp_path, finished)
@@ -351,7 +351,9 @@ def test_a_validation_that_a_signal_stops_is_done_again(
         ("restore_or_create", "before a step of the psnr stage"),
     ],
 )
-def test_a_signal_before_the_first_step_stops(config, tmp_path, monkeypatch, function, message):
+def test_a_signal_before_the_first_step_stops_the_run(
+    config, tmp_path, monkeypatch, function, message
+):
     whole = getattr(loop, function)
 
     def interrupt(*arguments):
@@ -365,8 +367,8 @@ def test_a_signal_before_the_first_step_stops(config, tmp_path, monkeypatch, fun
     assert find_checkpoint(tmp_path) is None
 
 
-def test_two_signals_at_once_end_without_a_traceback(photographs, tmp_path):
-    """Ctrl-C twice within 0.3 s, for the whole group of processes as a terminal sends it."""
+def test_two_signals_at_once_stop_a_run_without_a_traceback(photographs, tmp_path):
+    """Like Ctrl-C pressed twice: both signals go to the whole process group."""
     flags = {**TINY, "data.train": photographs, "psnr.steps": 2000, "data.num_workers": 2}
     flags |= {"checkpoint_every": 5, "stage": "psnr"}
     process = start(tmp_path, flags, stderr=subprocess.PIPE, text=True, start_new_session=True)
@@ -387,14 +389,14 @@ def test_two_signals_at_once_end_without_a_traceback(photographs, tmp_path):
     load_generator(tmp_path)
 
 
-def test_a_stage_with_checkpoints_needs_nothing_else(config, finished, tmp_path):
+def test_the_gan_stage_resumes_without_the_psnr_stage(config, finished, tmp_path):
     shutil.copytree(finished / "gan", tmp_path / "gan")
     config.stage, config.gan.steps = "gan", 5
     train_and_evaluate(config, str(tmp_path))
     assert find_checkpoint(tmp_path / "gan").name == "5"
 
 
-def test_the_best_checkpoint_stays_beside_the_newest(config, tmp_path, monkeypatch):
+def test_the_best_and_the_newest_checkpoint_are_kept(config, tmp_path, monkeypatch):
     scores = iter([20.0, 25.0, 22.0, 21.0])
     monkeypatch.setattr(
         loop.Validation, "run", lambda *_: ({"val_psnr_y": next(scores)}, {}), raising=True
@@ -402,14 +404,14 @@ def test_the_best_checkpoint_stays_beside_the_newest(config, tmp_path, monkeypat
     config.stage, config.keep, config.eval_every = "psnr", 1, 2
     config.psnr.steps = 4
     train_and_evaluate(config, str(tmp_path))
-    config.psnr.steps = 8  # over a resume
+    config.psnr.steps = 8  # also across a resumed run
     train_and_evaluate(config, str(tmp_path))
     kept = sorted(int(path.name) for path in (tmp_path / "psnr" / "checkpoints").iterdir())
     assert kept == [4, 8]
 
 
-def test_a_killed_run_goes_on_bit_for_bit(config, photographs, tmp_path):
-    """kill -9 between two checkpoints, in a process of its own."""
+def test_a_killed_run_resumes_exactly(config, photographs, tmp_path):
+    """Kills a run in another process by kill -9 between two checkpoints."""
     changes = {"psnr.steps": 150, "checkpoint_every": 30, "eval_every": 150}
     flags = TINY | changes | {"data.train": photographs, "data.val": photographs}
     config.update_from_flattened_dict(changes)
@@ -420,7 +422,7 @@ def test_a_killed_run_goes_on_bit_for_bit(config, photographs, tmp_path):
     while find_checkpoint(killed / "psnr") is None:
         assert process.poll() is None, "the run ended before it could be killed"
         time.sleep(0.05)
-    time.sleep(0.3)  # some steps behind the checkpoint
+    time.sleep(0.3)  # some steps after the checkpoint
     process.kill()
     process.wait()
     assert int(find_checkpoint(killed / "psnr").name) < 150
@@ -473,7 +475,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(config, tmp_path):
         ({"log_every": 0}, "log_every is 0"),
     ],
 )
-def test_bad_settings_are_told_before_the_first_step(config, tmp_path, changes, message):
+def test_wrong_settings_are_refused_before_the_first_step(config, tmp_path, changes, message):
     config.update_from_flattened_dict(changes)
     with pytest.raises(InputError, match=message):
         train_and_evaluate(config, str(tmp_path))
@@ -487,7 +489,7 @@ def test_a_generator_of_another_architecture_is_refused(config, finished, tmp_pa
         train_and_evaluate(config, str(tmp_path))
 
 
-def test_changed_settings_are_told_and_taken(config, tmp_path, capsys):
+def test_changed_settings_are_reported_and_applied_or_refused(config, tmp_path, capsys):
     config.stage = "psnr"
     config.psnr.steps = 2
     train_and_evaluate(config, str(tmp_path))
@@ -501,4 +503,4 @@ def test_changed_settings_are_told_and_taken(config, tmp_path, capsys):
     config.psnr.steps, config.generator.num_features = 4, 6
     with pytest.raises(InputError, match=r"num_features was 4, is 6\. Continue with --config\.gen"):
         train_and_evaluate(config, str(tmp_path))
-    assert (tmp_path / "config.json").read_text() == before  # that of the checkpoints
+    assert (tmp_path / "config.json").read_text() == before  # still the config of the checkpoints

@@ -1,4 +1,4 @@
-"""Every loss against its float64 closed form, and RaGAN's gradients against differences."""
+"""Losses against formulas in float64, and RaGAN's gradients against finite differences."""
 
 from typing import Any
 
@@ -10,8 +10,8 @@ import pytest
 from esrgan_jax import sharding
 from esrgan_jax.training import losses
 
-# Of HR and of SR. The means of the larger ones are whole numbers, hence exact in float32: beyond
-# 30 the loss is e^-x, and its relative error the absolute one of x.
+# Logits of HR and of SR. Means of large logits are whole numbers, so they are exact in float32:
+# beyond 30 the loss is e^-x, whose relative error is the absolute error of x.
 LOGITS = {
     "ordinary": ([0.3, -1.2, 2.0, 0.7, -0.1], [-0.4, 1.1, 0.2, -2.2, 0.9]),
     "apart": ([30.0, 41.0, 25.0, 33.0, 31.0], [-30.0, -22.0, -41.0, -35.0, -27.0]),
@@ -23,12 +23,12 @@ LOGITS = {
 
 @pytest.fixture(params=LOGITS, ids=lambda name: name.replace(" ", "_"))
 def logits(request):
-    """Raw logits (5, 1) of HR and of SR, float64."""
+    """Returns logits of HR and of SR, each (5, 1) float64."""
     return tuple(np.array(values)[:, None] for values in LOGITS[request.param])
 
 
 def bce(logits, target):
-    """Mean binary cross entropy against a target of 0 or 1, from log(1 + e^x) alone."""
+    """Returns the mean binary cross entropy of logits for a target of 0 or 1."""
     return np.mean(np.logaddexp(0, -logits if target else logits))
 
 
@@ -37,7 +37,7 @@ def float32(*arrays) -> Any:
 
 
 @pytest.mark.parametrize("norm", ["l1", "mse"])
-def test_pixel_loss(norm, rng):
+def test_pixel_loss_equals_numpy(norm, rng):
     sr, hr = rng.uniform(-0.5, 1.5, (2, 3, 8, 8, 3))
     expected = np.mean(np.abs(sr - hr) if norm == "l1" else (sr - hr) ** 2)
     np.testing.assert_allclose(losses.pixel_loss(*float32(sr, hr), norm=norm), expected, rtol=1e-6)
@@ -51,13 +51,13 @@ def test_pixel_loss_of_bfloat16_is_summed_in_float32(rng):
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
 
 
-def test_unknown_norms_are_no_mse():
+def test_an_unknown_norm_is_refused():
     with pytest.raises(KeyError, match="L1"):
         losses.pixel_loss(jnp.ones(3), jnp.zeros(3), "L1")
 
 
 @pytest.mark.parametrize("norm", ["l1", "mse"])
-def test_perceptual_loss(norm, rng):
+def test_perceptual_loss_is_the_weighted_sum_over_layers(norm, rng):
     shapes = {"conv1_2": (2, 8, 8, 4), "conv5_4": (2, 2, 2, 16), "unused": (1, 1)}
     sr, hr = ({name: rng.normal(size=shape) for name, shape in shapes.items()} for _ in range(2))
     weights = {"conv1_2": 0.1, "conv5_4": 2.0}
@@ -72,7 +72,7 @@ def test_perceptual_loss(norm, rng):
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
 
 
-def test_standard_gan_losses(logits):
+def test_standard_gan_losses_equal_cross_entropy(logits):
     real, fake = logits
     of_real, of_fake = losses.gan_discriminator_losses(*float32(real, fake))
     np.testing.assert_allclose(of_real, bce(real, 1), rtol=1e-6)
@@ -80,25 +80,25 @@ def test_standard_gan_losses(logits):
     np.testing.assert_allclose(losses.gan_generator_loss(*float32(fake)), bce(fake, 1), rtol=1e-6)
 
 
-def generator_form(real, fake):
-    """Half of the paper's equation 2, D_Ra(a, b) = sigmoid(a - mean b)."""
+def expected_generator_loss(real, fake):
+    """Returns half of the paper's equation 2, with D_Ra(a, b) = sigmoid(a - mean b)."""
     return (bce(real - fake.mean(), 0) + bce(fake - real.mean(), 1)) / 2
 
 
-def discriminator_form(real, fake, mean_real=None, mean_fake=None):
-    """Half of the paper's equation 1, the sum of both losses; with the means given, they rest."""
+def expected_discriminator_loss(real, fake, mean_real=None, mean_fake=None):
+    """Returns half of the paper's equation 1; means that are given are constants."""
     mean_real = real.mean() if mean_real is None else mean_real
     mean_fake = fake.mean() if mean_fake is None else mean_fake
     return (bce(real - mean_fake, 1) + bce(fake - mean_real, 0)) / 2
 
 
-def test_relativistic_generator_loss(logits):
+def test_relativistic_generator_loss_equals_equation_2(logits):
     loss = losses.ragan_generator_loss(*float32(*logits))
-    np.testing.assert_allclose(loss, generator_form(*logits), rtol=1e-6)
+    np.testing.assert_allclose(loss, expected_generator_loss(*logits), rtol=1e-6)
 
 
 @pytest.mark.parametrize("stop_means", [False, True])
-def test_relativistic_discriminator_losses(logits, stop_means):
+def test_relativistic_discriminator_losses_equal_equation_1(logits, stop_means):
     real, fake = logits
     of_real, of_fake = losses.ragan_discriminator_losses(
         *float32(real, fake), stop_means=stop_means
@@ -107,8 +107,8 @@ def test_relativistic_discriminator_losses(logits, stop_means):
     np.testing.assert_allclose(of_fake, bce(fake - real.mean(), 0) / 2, rtol=1e-6)
 
 
-def test_equal_logits_cost_the_logarithm_of_two():
-    """Nothing to tell apart: each probability is one half."""
+def test_equal_logits_give_a_loss_of_log_2():
+    """With equal logits every probability is one half."""
     same = jnp.full((4, 1), 7.0)
     np.testing.assert_allclose(losses.ragan_generator_loss(same, same), np.log(2), rtol=1e-6)
     both = losses.ragan_discriminator_losses(same, same)
@@ -134,7 +134,7 @@ def test_all_losses_and_gradients_are_finite(logits, stop_means):
 
 
 def central_differences(function, *arrays, step=1e-5):
-    """The gradients of a function of float64 arrays, one element at a time."""
+    """Returns the gradients of a function of float64 arrays by central differences."""
     gradients = [np.zeros_like(array) for array in arrays]
     for array, gradient in zip(arrays, gradients, strict=True):
         for index in np.ndindex(array.shape):
@@ -152,32 +152,32 @@ def pair(rng):
     return rng.normal(0.5, 1.5, (6, 1)), rng.normal(-0.5, 1.5, (6, 1))
 
 
-def assert_gradients(loss, form, pair):
-    expected = central_differences(form, *(array.copy() for array in pair))
+def assert_gradients(loss, expected_loss, pair):
+    expected = central_differences(expected_loss, *(array.copy() for array in pair))
     assert min(np.abs(gradient).max() for gradient in expected) > 1e-3
     for got, wanted in zip(jax.grad(loss, (0, 1))(*float32(*pair)), expected, strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-7)
 
 
 def test_generator_gradient_goes_through_the_mean(pair):
-    assert_gradients(losses.ragan_generator_loss, generator_form, pair)
+    assert_gradients(losses.ragan_generator_loss, expected_generator_loss, pair)
 
 
 def test_discriminator_gradient_goes_through_the_means(pair):
-    assert_gradients(total_discriminator_loss, discriminator_form, pair)
+    assert_gradients(total_discriminator_loss, expected_discriminator_loss, pair)
 
 
-def test_stopped_means_are_constants_to_the_gradient(pair):
+def test_gradients_treat_stopped_means_as_constants(pair):
     means = {"mean_real": pair[0].mean(), "mean_fake": pair[1].mean()}
     assert_gradients(
         lambda real, fake: total_discriminator_loss(real, fake, stop_means=True),
-        lambda real, fake: discriminator_form(real, fake, **means),
+        lambda real, fake: expected_discriminator_loss(real, fake, **means),
         pair,
     )
 
 
-def test_stopped_means_keep_half_of_the_gradient_at_the_start():
-    """With equal logits the direct path and the path through the mean give the same amount."""
+def test_stopping_the_means_halves_the_gradient_for_equal_logits():
+    """With equal logits, the direct path and the path through the mean contribute equally."""
     real, fake = jnp.full((4, 1), 0.3), jnp.full((4, 1), 0.3)
     whole = jax.grad(total_discriminator_loss, (0, 1))(real, fake)
     half = jax.grad(total_discriminator_loss, (0, 1))(real, fake, True)
@@ -186,13 +186,13 @@ def test_stopped_means_keep_half_of_the_gradient_at_the_start():
         np.testing.assert_allclose(rest, np.full((4, 1), sign / 4 / 4), rtol=1e-6)
 
 
-def test_the_means_are_over_a_batch_on_eight_devices(rng):
-    """A device's own mean would give something else (see losses.py)."""
+def test_means_are_over_the_batch_of_all_eight_devices(rng):
+    """The means of single devices would give another loss (see losses.py)."""
     real, fake = rng.normal(0, 3, (2, 16, 1))
     mesh = sharding.create_mesh()
     put = [sharding.put_batch(np.float32(array), mesh) for array in (real, fake)]
     loss = jax.jit(losses.ragan_generator_loss)(*put)
-    np.testing.assert_allclose(loss, generator_form(real, fake), rtol=1e-6)
+    np.testing.assert_allclose(loss, expected_generator_loss(real, fake), rtol=1e-6)
     parts = zip(np.split(real, 8), np.split(fake, 8), strict=True)
-    own_means = np.mean([generator_form(*part) for part in parts])
-    assert abs(own_means - generator_form(real, fake)) > 0.01
+    per_device = np.mean([expected_generator_loss(*part) for part in parts])
+    assert abs(per_device - expected_generator_loss(real, fake)) > 0.01

@@ -1,4 +1,4 @@
-"""LPIPS against the authors' example pairs and against PyTorch's own layers."""
+"""LPIPS against the authors' example pairs and against PyTorch."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ CONVOLUTIONS = ((0, 4, 2), (3, 1, 2), (6, 1, 1), (8, 1, 1), (10, 1, 1))  # index
 
 @pytest.fixture(scope="module")
 def random_tensors():
-    """AlexNet's features and the weights of LPIPS, of random numbers, by torchvision's names."""
+    """Returns random AlexNet features and LPIPS weights, by torchvision's names."""
     rng = np.random.default_rng(1)
     alexnet, linear = {}, {}
     for number, layer in enumerate(SHAPES):
@@ -50,13 +50,13 @@ def real_files(shared_data):
 
 @pytest.fixture(scope="module")
 def example(shared_data):
-    """The authors' image `ref`, and two others of it."""
+    """Returns the authors' image `ref` and two distorted versions of it."""
     folder = shared_data / "metrics" / "lpips_example"
     return {name: read_image(folder / f"ex_{name}.png") for name in ("ref", "p0", "p1")}
 
 
 def by_torch(alexnet, linear, a, b):
-    """LPIPS in float64, of tensors by torchvision's names."""
+    """Returns LPIPS computed by torch in float64."""
     torch = pytest.importorskip("torch")
     from torch.nn import functional
 
@@ -86,7 +86,7 @@ def images(rng, height, width):
 
 
 @pytest.mark.parametrize(("name", "published"), [("p0", 0.722), ("p1", 0.138)])
-def test_the_authors_examples(real_files, example, name, published):
+def test_published_values_of_the_examples_are_reproduced(real_files, example, name, published):
     layers = read_layers(*real_files)
     value = lpips(layers, example["ref"], example[name])
     assert round(value, 3) == published
@@ -95,20 +95,20 @@ def test_the_authors_examples(real_files, example, name, published):
 
 
 @pytest.mark.parametrize("size", [(31, 31), (32, 45), (255, 64), (256, 47), (63, 259)])
-def test_pytorch_agrees(random_tensors, random_layers, rng, size):
-    """At the least size, at others that leave the layers a rest, and around those of the pad."""
+def test_values_equal_those_of_pytorch(random_tensors, random_layers, rng, size):
+    """Sizes: the smallest, ones that strides do not divide, and ones around padded sizes."""
     a, b = images(rng, *size)
     expected = by_torch(*random_tensors, a, b)
     assert lpips(random_layers, a, b) == pytest.approx(expected, rel=2e-6)
 
 
-def test_equal_images_and_order(random_layers, rng):
+def test_equal_images_give_0_and_lpips_is_symmetric(random_layers, rng):
     a, b = images(rng, 40, 53)
     assert lpips(random_layers, a, a.copy()) == 0
     assert lpips(random_layers, a, b) == lpips(random_layers, b, a) > 0
 
 
-def test_images_of_many_sizes_share_a_program(random_layers, rng):
+def test_images_of_many_sizes_share_a_compiled_program(random_layers, rng):
     lpips(random_layers, *images(rng, 40, 50))
     programs = module._features._cache_size(), module._distance._cache_size()
     for size in [(41, 50), (99, 31), (256, 256)]:
@@ -125,26 +125,26 @@ def test_images_of_many_sizes_share_a_program(random_layers, rng):
         ((40, 40, 4), (40, 40, 4), r"got \(40, 40, 4\) uint8"),
     ],
 )
-def test_unusable_images_are_explained(random_layers, a, b, message):
+def test_wrong_shapes_are_refused(random_layers, a, b, message):
     with pytest.raises(InputError, match=message):
         lpips(random_layers, np.zeros(a, np.uint8), np.zeros(b, np.uint8))
 
 
-def test_floats_are_refused(random_layers):
+def test_float_images_are_refused(random_layers):
     with pytest.raises(InputError, match=r"uint8, got .* float32"):
         lpips(random_layers, np.zeros((40, 40, 3), np.float32), np.zeros((40, 40, 3), np.float32))
 
 
-def test_weights_through_the_zoo(shared_data, example, monkeypatch):
-    """As without internet: the repacked files in a cache that cannot be written."""
+def test_weights_are_found_in_a_read_only_cache(shared_data, example, monkeypatch):
+    """Without a network connection, the repacked files of the cache are used."""
     monkeypatch.setenv(zoo.CACHE_VARIABLE, str(shared_data / "metrics"))
     monkeypatch.setattr(zoo, "download", None)
     assert round(load_lpips()(example["ref"], example["p1"]), 3) == 0.138
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_files_as_published(random_tensors, random_layers, tmp_path, zipped):
-    """torchvision's has a classifier as well; the authors' is of PyTorch's old format."""
+def test_the_published_files_are_read(random_tensors, random_layers, tmp_path, zipped):
+    """torchvision's file also has a classifier; the authors' file has PyTorch's old format."""
     torch = pytest.importorskip("torch")
     classifier = {"classifier.1.weight": np.ones((2, 3), np.float32)}
     files = tmp_path / "alexnet.pth", tmp_path / "linear.pth"
@@ -172,6 +172,6 @@ def test_a_missing_tensor_is_named(random_tensors, random_files, tmp_path, which
     assert str(failure.value).endswith(f": missing: {name}")
 
 
-def test_the_files_in_each_others_place(random_files):
+def test_swapped_files_are_refused(random_files):
     with pytest.raises(InputError, match=r"not torchvision's AlexNet: missing: .*left over: lin0"):
         read_layers(*reversed(random_files))

@@ -21,7 +21,7 @@ from esrgan_jax.upscale import main
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory, random_generator):
-    """Two x2 networks of one architecture, with unusual names."""
+    """Returns two x2 networks of one architecture, with unusual file names."""
     folder, paths = tmp_path_factory.mktemp("models"), []
     for seed, name in enumerate(("a, by (1).npz", "Ünï\nköde.npz")):
         rng = np.random.default_rng(seed)
@@ -83,7 +83,7 @@ def test_the_same_command_skips_existing_results(models, photo, tmp_path, capsys
         (["--model=A", "text"], "does not say that it was made by this command"),
     ],
 )
-def test_an_existing_file_made_in_another_way_is_an_error(
+def test_an_existing_result_of_another_command_is_refused(
     models, photo, tmp_path, options, differs
 ):
     output = tmp_path / "large.png"
@@ -106,7 +106,7 @@ def test_an_existing_file_made_in_another_way_is_an_error(
     assert content(output) == before
     upscale(photo, f"--output={output}", *options, "--overwrite")
     assert content(output) != before
-    upscale(photo, f"--output={output}", *options)  # what it made is skipped
+    upscale(photo, f"--output={output}", *options)  # its own result is skipped
 
 
 def test_tile_size_does_not_change_the_record(models, photo, tmp_path, capsys):
@@ -130,10 +130,10 @@ def test_existing_files_of_a_folder_are_kept_and_the_others_upscaled(
     capsys.readouterr()
     with pytest.raises(RunError, match=r"2 of 3 images could not .*b\.png, .*c\.png"):
         upscale(*command, "--progress=json")
-    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    shown = [(event["event"], Path(event.get("source", "")).name) for event in events]
-    shown = [event for event in shown if event[0] != "progress"]
-    assert shown == [
+    events = [json.loads(record) for record in capsys.readouterr().out.splitlines()]
+    summaries = [(event["event"], Path(event.get("source", "")).name) for event in events]
+    summaries = [event for event in summaries if event[0] != "progress"]
+    assert summaries == [
         *(("skipped", "d.png"), ("failed", "b.png"), ("failed", "c.png")),
         *(("done", "e.png"), ("finished", "")),
     ]
@@ -147,7 +147,9 @@ def test_existing_files_of_a_folder_are_kept_and_the_others_upscaled(
     assert open_image(tmp_path / "out/c.png").width == 18
 
 
-def test_standard_input_is_recorded_like_a_file(models, photo, tmp_path, monkeypatch):
+def test_results_of_standard_input_have_the_same_record_as_of_a_file(
+    models, photo, tmp_path, monkeypatch
+):
     class Stdin:
         buffer = None
 
@@ -163,7 +165,7 @@ def test_standard_input_is_recorded_like_a_file(models, photo, tmp_path, monkeyp
     upscale(photo, *command[1:])  # the same image, from its file: skipped
 
 
-def test_a_video_has_the_record_in_its_comment(models, tmp_path, capsys):
+def test_a_video_has_its_record_in_the_comment(models, tmp_path, capsys):
     av = pytest.importorskip("av")
     for suffix, comment in ((".mp4", ""), (".mkv", "from the attic"), (".webm", "")):
         source, output = tmp_path / f"f{suffix}", tmp_path / f"large{suffix}"
@@ -185,7 +187,7 @@ def test_a_video_has_the_record_in_its_comment(models, tmp_path, capsys):
         with pytest.raises(InputError, match="the default settings, not with quality=30"):
             upscale(*command, "--quality=30")
         assert content(output) == before
-        again = tmp_path / f"again{suffix}"  # the line of the one before is not kept
+        again = tmp_path / f"again{suffix}"  # the source's record is replaced
         upscale(output, f"--output={again}", f"--model={models[1]}")
         with av.open(str(again)) as video:
             lines = next(
@@ -204,13 +206,15 @@ def test_a_result_that_is_upscaled_again_gets_a_new_record(models, photo, tmp_pa
         assert image.size == (36, 32)
 
 
-def test_make_record():
-    line = made_by.make_record("a.npz x 0.2 + ü\udcff.npz", b"abc", {"size": (9, 0), "scale": 2.5})
-    assert line.partition(", ")[2] == (
+def test_make_record_describes_source_options_and_model():
+    record = made_by.make_record(
+        "a.npz x 0.2 + ü\udcff.npz", b"abc", {"size": (9, 0), "scale": 2.5}
+    )
+    assert record.partition(", ")[2] == (
         r"from sha256:ba7816bf8f01cfea, scale=2.5, size=9x0, by a.npz x 0.2 + \xfc\udcff.npz"
     )
-    other = line.replace("esrgan_jax ", "esrgan_jax 9")
-    assert made_by.difference(other, line) is None
+    other = record.replace("esrgan_jax ", "esrgan_jax 9")
+    assert made_by.difference(other, record) is None
     with pytest.raises(InputError, match=r"gone\.png: cannot be read: No such file"):
         made_by.make_record("a", Path("gone.png"), {})
     assert made_by.find_record(Path(os.devnull)) is None

@@ -1,4 +1,4 @@
-"""The command line of training: what is wrong is told in one line, and --help lists all."""
+"""The command line of training: errors in one line, --help, --version and paths."""
 
 import subprocess
 import sys
@@ -18,13 +18,13 @@ X4, RUN = "--config=configs/x4.py", "--workdir=x"
 
 @pytest.fixture
 def parse(monkeypatch):
-    """Parses arguments as `python -m esrgan_jax.main` does."""
+    """Returns a function that parses arguments as `python -m esrgan_jax.main` does."""
     monkeypatch.chdir(ROOT)
 
     def parsed(*arguments: str) -> list[str]:
         for name in ("config", "workdir"):
             flags.FLAGS[name].unparse()
-        for name in list(flags.FLAGS):  # of the config before
+        for name in list(flags.FLAGS):  # flags of the previous config
             if name.startswith("config."):
                 delattr(flags.FLAGS, name)
         monkeypatch.setattr(sys, "argv", ["main", *arguments])
@@ -63,15 +63,15 @@ def parse(monkeypatch):
         ([RUN, "--config=configs/demo.py:abc"], "loaded: TypeError: get_config() takes 0"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_told_in_one_line(parse, arguments, message):
-    with pytest.raises(InputError) as caught:
+def test_wrong_arguments_are_refused_in_one_line(parse, arguments, message):
+    with pytest.raises(InputError) as raised:
         parse(*arguments)
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert "\\n" not in str(caught.value)
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert "\\n" not in str(raised.value)
 
 
-def test_a_config_that_returns_something_else_is_told(parse, tmp_path):
+def test_a_config_file_that_fails_or_returns_another_type_is_refused(parse, tmp_path):
     (tmp_path / "mine.py").write_text("def get_config():\n    return {'steps': 1}\n")
     with pytest.raises(InputError, match="get_config does not return a ConfigDict"):
         parse(f"--config={tmp_path}/mine.py", RUN)
@@ -80,14 +80,14 @@ def test_a_config_that_returns_something_else_is_told(parse, tmp_path):
         parse(f"--config={tmp_path}/mine.py", RUN)
 
 
-def test_help_lists_flags_and_with_a_config_its_settings(parse, capsys):
+def test_help_lists_flags_and_the_settings_of_a_given_config(parse, capsys):
     with pytest.raises(SystemExit) as ended:
         parse("--help")
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert ended.value.code == 0
     for flag in ("--config=FILE", "--workdir=DIR", "--config.KEY=VALUE", "--version"):
-        assert flag in said
-    assert "psnr.steps" not in said
+        assert flag in output
+    assert "psnr.steps" not in output
     with pytest.raises(SystemExit) as ended:
         parse(X4, "--help")
     rows = {
@@ -100,7 +100,7 @@ def test_help_lists_flags_and_with_a_config_its_settings(parse, capsys):
     assert {key for key, _ in main.settings(x4.get_config())} <= rows.keys()
 
 
-def test_every_setting_has_its_rule():
+def test_every_setting_has_a_rule():
     config = x4.get_config()
     assert {key for key, _ in main.settings(config)} - rules(config).keys() == {
         "gan.layer_weights.conv5_4"
@@ -108,7 +108,7 @@ def test_every_setting_has_its_rule():
 
 
 @pytest.mark.parametrize("none", ["None", "none", ""])
-def test_a_path_can_be_none(parse, none):
+def test_path_settings_can_be_none(parse, none):
     keys = [key for key, what in rules(x4.get_config()).items() if what == "a path, or none"]
     assert {"vgg", "data.val", "psnr.init_from", "gan.init_from", "gan.d_init_from"} < set(keys)
     for given in (none, "./None"):
@@ -117,14 +117,14 @@ def test_a_path_can_be_none(parse, none):
         assert {values[key] for key in keys} == {given if "/" in given else None}
 
 
-def test_version(parse, capsys):
+def test_version_is_printed(parse, capsys):
     with pytest.raises(SystemExit) as ended:
         parse("--version")
     assert ended.value.code == 0
     assert capsys.readouterr().out == "esrgan_jax 0.1.0\n"
 
 
-def test_home_folders(parse, monkeypatch, tmp_path):
+def test_a_tilde_is_expanded_in_paths(parse, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "mine.py").write_text("from configs.x4 import get_config\n")
     assert parse("--config=~/mine.py:basicsr", "--workdir=~/run", "--config.seed=3") == ["main"]
@@ -139,7 +139,7 @@ def test_home_folders(parse, monkeypatch, tmp_path):
         (["--config.psnr.b1=1"], "b1 is 1.0: take a"),
     ],
 )
-def test_bad_input_ends_the_process_with_2(arguments, message):
+def test_wrong_input_exits_with_code_2(arguments, message):
     result = subprocess.run(
         [sys.executable, "-m", "esrgan_jax.main", X4, RUN, *arguments],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""How much a tile takes, against what the compiler says, and how large one may be."""
+"""Memory estimates per tile against the compiler's, and the choice of the tile size."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from esrgan_jax.upscaling.tile_step import upscale_step
 
 NETWORKS = {
     "23 blocks": RRDBNet(),
-    "folding": RRDBNet(scale=2, unshuffle=2),
+    "unshuffle": RRDBNet(scale=2, unshuffle=2),
     "small": RRDBNet(num_features=32, num_growth=16, num_blocks=5),
     "x8": RRDBNet(scale=8),
     "SRResNet": SRResNet(),
@@ -19,14 +19,14 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_estimate_is_what_the_compiler_takes(name):
+def test_estimates_are_close_to_those_of_the_compiler(name):
     module, side = NETWORKS[name], 512
     variables = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
     tiles = jax.ShapeDtypeStruct((1, side, side, 3), jnp.uint8)
     sizes = jax.ShapeDtypeStruct((1, 2), jnp.int32)
     compiled = upscale_step.lower(module, variables, tiles, sizes, dtype="uint8").compile()
-    taken = compiled.memory_analysis().temp_size_in_bytes / side**2
-    assert 0.7 * taken <= memory.bytes_per_pixel(module) <= 1.5 * taken
+    used = compiled.memory_analysis().temp_size_in_bytes / side**2
+    assert 0.7 * used <= memory.bytes_per_pixel(module) <= 1.5 * used
 
 
 class Device:
@@ -40,13 +40,13 @@ class Device:
 @pytest.mark.parametrize(
     ("free", "side"), [(2**20, 64), (2**30, 544), (2 * 2**30, 768), (80 * 2**30, 1024)]
 )
-def test_tiles_grow_with_the_device_s_memory(free, side):
+def test_tile_size_grows_with_device_memory(free, side):
     device = Device(bytes_limit=free + 100, bytes_in_use=100)
     assert memory.tile_side(RRDBNet(), device) == side
     assert memory.tile_side(RRDBNet(), device, planes=8) <= side
 
 
-def test_a_cpu_s_tiles_leave_memory_to_others(monkeypatch):
+def test_tiles_on_a_cpu_use_only_part_of_the_memory(monkeypatch):
     monkeypatch.setattr(memory, "free_host_bytes", lambda: 8 * 2**30)
     monkeypatch.setattr(jax, "local_device_count", lambda: 1)
     assert memory.budget(Device("cpu")) == memory.MOST_ON_CPU
@@ -54,7 +54,7 @@ def test_a_cpu_s_tiles_leave_memory_to_others(monkeypatch):
     assert memory.budget(Device("cpu")) == 2**28
 
 
-def test_free_host_memory_is_that_of_the_container(monkeypatch, tmp_path):
+def test_free_host_memory_respects_container_limits(monkeypatch, tmp_path):
     free = memory.free_host_bytes()
     assert 2**26 < free < 2**45
     limit, usage = tmp_path / "limit", tmp_path / "usage"

@@ -1,4 +1,4 @@
-"""The metrics of a run: its lines, what a resumed run keeps of them, and TensorBoard's files."""
+"""Metrics of a run: lines of JSON, TensorBoard events, resuming, and write errors."""
 
 import contextlib
 import errno
@@ -17,9 +17,9 @@ from esrgan_jax.errors import RunError
 from esrgan_jax.training import metric_writer
 from esrgan_jax.training.metric_writer import JSONL, MetricWriter
 
-# Its classes are made at run time.
+# protobuf creates its classes at run time.
 Event: Any = event_pb2.Event  # pyright: ignore[reportAttributeAccessIssue]
-START = 1  # of SessionLog.SessionStatus
+START = 1  # SessionLog.SessionStatus.START
 
 
 def write(folder, first, last):
@@ -29,7 +29,7 @@ def write(folder, first, last):
 
 
 def events(folder):
-    """All TensorBoard events below a folder: length (8 bytes), its checksum (4), data, checksum."""
+    """Yields all events of a folder; a record is length (8 bytes), checksum (4), data, checksum."""
     for path in sorted(folder.glob("events.out.tfevents.*")):
         data = path.read_bytes()
         while data:
@@ -38,7 +38,7 @@ def events(folder):
             data = data[16 + length :]
 
 
-def test_one_line_for_each_step(tmp_path):
+def test_every_step_is_one_line_of_json(tmp_path):
     folder = tmp_path / "run" / "psnr"
     write(folder, 0, 3)
     lines = (folder / JSONL).read_text().splitlines()
@@ -49,7 +49,7 @@ def test_one_line_for_each_step(tmp_path):
     assert [path.name for path in folder.glob("metrics*")] == [JSONL]
 
 
-def test_lines_are_there_at_once(tmp_path):
+def test_lines_are_written_immediately(tmp_path):
     with MetricWriter(tmp_path, 0) as writer:
         writer.scalars(1, {"l_g": 0.5})
         assert (tmp_path / JSONL).read_text() == '{"step": 1, "l_g": 0.5}\n'
@@ -58,13 +58,13 @@ def test_lines_are_there_at_once(tmp_path):
 @pytest.mark.parametrize("reached", [4, 7])
 def test_a_resumed_run_leaves_the_lines_of_one_never_stopped(tmp_path, reached):
     write(tmp_path / "never_stopped", 0, 9)
-    write(tmp_path / "stopped", 0, reached)  # its last checkpoint was step 4
+    write(tmp_path / "stopped", 0, reached)  # its last checkpoint is of step 4
     write(tmp_path / "stopped", 4, 9)
     expected = (tmp_path / "never_stopped" / JSONL).read_text()
     assert (tmp_path / "stopped" / JSONL).read_text() == expected
 
 
-def test_a_cut_last_line_is_dropped(tmp_path):
+def test_a_truncated_last_line_is_dropped(tmp_path):
     write(tmp_path, 0, 3)
     path = tmp_path / JSONL
     whole = path.read_text()
@@ -79,7 +79,7 @@ def test_a_cut_last_line_is_dropped(tmp_path):
     "damage",
     [b"\0" * 50 + b"\n", b'"l_g": 0.5}\n', b"\xff\xfe\n", b"\n", b"7\n", b"{}\n", b"\0" * 9],
 )
-def test_lines_that_a_power_failure_spoiled_are_dropped(tmp_path, damage):
+def test_lines_damaged_by_a_power_failure_are_dropped(tmp_path, damage):
     write(tmp_path, 0, 3)
     path = tmp_path / JSONL
     lines = path.read_bytes().splitlines(True)
@@ -90,13 +90,13 @@ def test_lines_that_a_power_failure_spoiled_are_dropped(tmp_path, damage):
     write(tmp_path, 5, 6)
 
 
-def test_from_scratch_nothing_is_kept(tmp_path):
+def test_starting_from_step_0_removes_old_lines(tmp_path):
     write(tmp_path, 0, 3)
     MetricWriter(tmp_path, 0).__exit__()
     assert (tmp_path / JSONL).read_text() == ""
 
 
-def test_what_is_not_finite_is_read_again(tmp_path):
+def test_values_that_are_not_finite_can_be_read_back(tmp_path):
     with MetricWriter(tmp_path, 0) as writer:
         writer.scalars(1, {"l_g": math.nan, "l_d": math.inf})
     write(tmp_path, 1, 2)
@@ -106,7 +106,7 @@ def test_what_is_not_finite_is_read_again(tmp_path):
     assert second["step"] == 2
 
 
-def test_tensorboard_has_scalars_rates_and_images(tmp_path):
+def test_tensorboard_gets_scalars_plots_and_images(tmp_path):
     array = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
     with MetricWriter(tmp_path, 0) as writer:
         writer.scalars(10, {"l_g": 0.25})
@@ -126,7 +126,7 @@ def test_tensorboard_has_scalars_rates_and_images(tmp_path):
     assert "images_per_second" not in (tmp_path / JSONL).read_text()
 
 
-def test_tensorboard_is_told_what_a_resumed_run_makes_again(tmp_path):
+def test_a_resumed_run_marks_repeated_steps_for_tensorboard(tmp_path):
     write(tmp_path, 0, 7)
     write(tmp_path, 4, 5)
     starts = [event.step for event in events(tmp_path)
@@ -134,7 +134,7 @@ def test_tensorboard_is_told_what_a_resumed_run_makes_again(tmp_path):
     assert starts == [5]
 
 
-def test_a_writer_has_no_thread_of_its_own(tmp_path):
+def test_a_writer_starts_no_thread(tmp_path):
     before = threading.active_count()
     with MetricWriter(tmp_path, 0) as writer:
         writer.scalars(1, {"l_g": 0.5})
@@ -156,8 +156,8 @@ def full_disk(mode):
 
 
 @needs_full
-def test_a_full_disk_ends_with_a_sentence(tmp_path):
-    """/dev/full in place of the lines."""
+def test_a_full_disk_is_an_error(tmp_path):
+    """The file of lines is replaced by /dev/full."""
     (tmp_path / "run").mkdir()
     writer = MetricWriter(tmp_path / "run", 0)
     writer.file.close()
@@ -167,8 +167,8 @@ def test_a_full_disk_ends_with_a_sentence(tmp_path):
 
 
 @needs_full
-def test_a_full_disk_never_makes_tensorboard_wait(tmp_path, monkeypatch):
-    """/dev/full in place of its file: fails when points leave memory, at the latest at the end."""
+def test_a_full_disk_under_tensorboard_is_an_error(tmp_path, monkeypatch):
+    """Its file is replaced by /dev/full; the error comes at a flush, at the latest at the end."""
     for flush, steps in ((0.0, 1), (1e9, 500), (1e9, 1)):
         monkeypatch.setattr(metric_writer, "FLUSH", flush)
         writer = MetricWriter(tmp_path, 0)
@@ -183,7 +183,7 @@ def test_a_full_disk_never_makes_tensorboard_wait(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "number", [errno.EIO, errno.EROFS, errno.EDQUOT, errno.EACCES, errno.EFBIG]
 )
-def test_any_failed_write_ends_with_a_sentence(tmp_path, number, monkeypatch):
+def test_every_failed_write_is_an_error_with_its_reason(tmp_path, number, monkeypatch):
     def write(_):
         raise OSError(number, os.strerror(number))
 
@@ -194,7 +194,7 @@ def test_any_failed_write_ends_with_a_sentence(tmp_path, number, monkeypatch):
             writer.scalars(1, {"l_g": 0.5})
 
 
-def test_a_folder_that_is_removed_meanwhile_ends_with_a_sentence(tmp_path):
+def test_a_removed_folder_is_an_error(tmp_path):
     folder = tmp_path / "run"
     with MetricWriter(folder, 0) as writer:
         writer.scalars(1, {"l_g": 0.5})

@@ -1,4 +1,4 @@
-"""Scores against closed forms, the definition of SSIM, and published bicubic figures."""
+"""Metrics against formulas, the definition of SSIM, and published figures of bicubic."""
 
 import math
 import sys
@@ -25,7 +25,7 @@ from esrgan_jax.imresize import imresize, mod_crop
         ((1, 2, 3), 16 + (65.481 + 2 * 128.553 + 3 * 24.966) / 255),
     ],
 )
-def test_luma_of_primaries(colour, luma):
+def test_luma_of_known_colours(colour, luma):
     image = np.full((2, 3, 3), colour, np.uint8)
     np.testing.assert_allclose(rgb_to_y(image), np.full((2, 3), luma), rtol=0, atol=1e-12)
 
@@ -55,8 +55,8 @@ def test_ssim_of_flat_images_is_the_luminance_term():
     assert ssim(a, b) == pytest.approx(expected, abs=1e-12)
 
 
-def test_ssim_is_its_definition(rng):
-    """Every window summed by hand, with the constants and the biased variances of the paper."""
+def test_ssim_equals_its_definition(rng):
+    """Sums every window explicitly, with the constants and biased variances of the paper."""
     a, b = rng.uniform(0, 255, (2, 14, 13))
     x = np.arange(-5, 6)
     window = np.exp(-(x[:, None] ** 2 + x[None, :] ** 2) / (2 * 1.5**2))
@@ -83,7 +83,7 @@ def test_ssim_of_colours_is_the_mean_over_channels(rng):
     assert ssim(a, b) == pytest.approx(np.mean(each), abs=1e-12)
 
 
-def test_scores_leave_out_the_border(rng):
+def test_scores_ignore_the_border(rng):
     hr = rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)
     sr = hr.copy()
     sr[:4], sr[-4:], sr[:, :4], sr[:, -4:] = 0, 0, 0, 0
@@ -101,13 +101,13 @@ def test_scores_leave_out_the_border(rng):
         (lambda: crop_border(np.zeros((8, 20, 3)), 4), "20x8 px.*border of 4"),
     ],
 )
-def test_unusable_images_are_explained(call, message):
+def test_wrong_sizes_are_refused(call, message):
     with pytest.raises(InputError, match=message):
         call()
 
 
 @pytest.mark.parametrize(("name", "published"), [("set5", 28.43), ("set14", 26.09)])
-def test_bicubic_reaches_the_published_psnr(shared_data, name, published):
+def test_bicubic_has_the_published_psnr(shared_data, name, published):
     values = []
     for path in find_images(shared_data / name):
         hr = mod_crop(read_image(path), 4)
@@ -115,7 +115,7 @@ def test_bicubic_reaches_the_published_psnr(shared_data, name, published):
     assert np.mean(values) == pytest.approx(published, abs=0.005)
 
 
-def test_mean_is_over_the_images_that_have_a_value():
+def test_means_ignore_images_without_a_value():
     rows = [
         {"name": "a", "psnr_y": 30.0, "lpips": math.nan, "niqe": math.nan},
         {"name": "b", "psnr_y": 33.0, "lpips": 0.25, "niqe": math.nan},
@@ -131,15 +131,15 @@ def test_mean_is_over_the_images_that_have_a_value():
 
 @pytest.fixture
 def stand_ins(monkeypatch):
-    """LPIPS and NIQE without parameter files: the shapes that they are given, and two constants."""
-    given = []
+    """Replaces LPIPS and NIQE by constants; returns a list of the shapes passed to them."""
+    shapes = []
 
     def lpips(sr, hr):
-        given.append((sr.shape, hr.shape))
+        shapes.append((sr.shape, hr.shape))
         return 0.5
 
     def niqe(sr):
-        given.append((sr.shape,))
+        shapes.append((sr.shape,))
         if min(sr.shape[:2]) < 96:
             raise InputError("too small")
         return 4.0
@@ -148,10 +148,10 @@ def stand_ins(monkeypatch):
         module = types.ModuleType(name)
         setattr(module, f"load_{name}", lambda function=function: function)
         monkeypatch.setitem(sys.modules, f"esrgan_jax.evaluation.{name}", module)
-    return given
+    return shapes
 
 
-def test_every_metric_sees_what_is_inside_the_border_in_the_order_asked_for(stand_ins, rng):
+def test_metrics_get_images_without_border_in_the_given_order(stand_ins, rng):
     hr = rng.integers(0, 256, (104, 130, 3), dtype=np.uint8)
     sr = hr ^ 1
     sr[:4] = 0
@@ -161,7 +161,7 @@ def test_every_metric_sees_what_is_inside_the_border_in_the_order_asked_for(stan
     assert stand_ins == [((96, 122, 3),), ((96, 122, 3), (96, 122, 3))]
 
 
-def test_a_image_too_small_for_a_metric_has_no_value_there(stand_ins, rng):
+def test_an_image_too_small_for_a_metric_has_no_value(stand_ins, rng):
     hr = rng.integers(0, 256, (103, 200, 3), dtype=np.uint8)
     row = scores(hr, hr, 4, load_metrics(["niqe", "lpips", "ssim_y"]))
     assert math.isnan(row["niqe"])
@@ -171,12 +171,12 @@ def test_a_image_too_small_for_a_metric_has_no_value_there(stand_ins, rng):
     assert row["psnr_y"] == math.inf
 
 
-def test_an_unknown_metric_is_told_with_the_choice():
+def test_an_unknown_metric_is_refused_with_a_list_of_metrics():
     with pytest.raises(InputError, match=r"'psnr'.*choose from psnr_y, ssim_y, psnr_rgb, lpips"):
         load_metrics(["psnr_y", "psnr"])
 
 
-def test_lpips_and_niqe_by_their_published_parameters(shared_data, monkeypatch):
+def test_lpips_and_niqe_with_published_parameters(shared_data, monkeypatch):
     monkeypatch.setenv("ESRGAN_JAX_CACHE", str(shared_data / "metrics"))
     metrics = load_metrics(["lpips", "niqe"])
     baboon = read_image(shared_data / "set14" / "baboon.png")
@@ -188,5 +188,7 @@ def test_lpips_and_niqe_by_their_published_parameters(shared_data, monkeypatch):
     row = scores(small, 255 - small, 4, metrics)
     assert row["lpips"] > 0.1
     assert math.isnan(row["niqe"])
-    assert math.isnan(scores(small[:38], small[:38], 4, metrics)["lpips"])  # 30 px are left
+    assert math.isnan(
+        scores(small[:38], small[:38], 4, metrics)["lpips"]
+    )  # 30 px inside the border
     assert not math.isnan(scores(small[:39], small[:39], 4, metrics)["lpips"])

@@ -1,4 +1,4 @@
-"""docs/models.md says of the package's networks what the package measures of them."""
+"""The scores and facts in docs/models.md are those of the package's networks."""
 
 import csv
 import re
@@ -17,8 +17,8 @@ NAMES = ("lite-x4-psnr", "lite-x4-gan")
 BLEND = f"lite-x4, alpha {ALPHA}"
 
 
-def scores_of_the_card(dataset):
-    """{network: {heading: score}} of the table whose first heading begins with the dataset."""
+def documented_scores(dataset):
+    """Returns {network: {heading: score}} of the table of a dataset."""
     (found,) = re.findall(rf"^(\| {dataset}[^\n]*)\n\|[- |:]+\n((?:\|[^\n]*\n)+)", CARD, re.M)
     _, *headings = [cell.strip() for cell in found[0].strip("| ").split("|")]
     scores = {}
@@ -35,7 +35,7 @@ def scores_of_the_card(dataset):
         pytest.param("Set14", [NAMES], id="Set14", marks=pytest.mark.slow),
     ],
 )
-def test_scores_are_those_of_the_card(
+def test_measured_scores_equal_the_documented_ones(
     dataset, commands, shared_data, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setenv(zoo.CACHE_VARIABLE, str(shared_data / "metrics"))
@@ -53,18 +53,18 @@ def test_scores_are_those_of_the_card(
         for row in csv.DictReader(found.read_text().splitlines()):
             if row["image"] == "mean":
                 measured[row["method"]] = row
-    card = scores_of_the_card(dataset)
+    card = documented_scores(dataset)
     assert set(measured) == {"bicubic", *NAMES, *([BLEND] if () in commands else [])}
     for network, means in measured.items():
         for heading, (metric, tolerance) in METRICS.items():
             assert card[network][heading] == pytest.approx(float(means[metric]), abs=tolerance)
 
 
-def test_parameters_are_those_of_the_zoo():
+def test_the_documented_parameter_count_is_right():
     assert f"{zoo.ZOO['lite-x4-gan'].parameters:,} parameters" in CARD
 
 
-def test_images_and_files_of_the_card_are_there():
+def test_links_of_the_page_exist():
     links = re.findall(r"\]\(([^)#:]+)\)", CARD)
     assert len(links) > 5
     assert [link for link in links if not (ROOT / "docs" / link).exists()] == []

@@ -1,4 +1,4 @@
-"""Networks by name, and a third architecture that nothing but the table of generators knows."""
+"""Networks by name, and a third generator that is only registered in `GENERATORS`."""
 
 from typing import ClassVar
 
@@ -49,13 +49,13 @@ class Third(nn.Module, Generator):
 
 @pytest.fixture
 def third(monkeypatch):
-    """A module that `create_generator` makes, and its variables."""
+    """Registers `Third`; returns a module of it and its variables."""
     monkeypatch.setitem(models.GENERATORS, "third", Third)
     module = models.create_generator("third", multiple=4)
     return module, module.init(jax.random.key(0), jnp.zeros((1, 4, 4, 3)))
 
 
-def test_a_third_architecture_is_saved_by_its_name_and_read_again(third, tmp_path):
+def test_a_third_architecture_is_saved_and_loaded(third, tmp_path):
     module, variables = third
     save_generator(tmp_path / "net", module, variables)
     read, read_variables = load_generator(tmp_path / "net")
@@ -66,12 +66,12 @@ def test_a_third_architecture_is_saved_by_its_name_and_read_again(third, tmp_pat
 
 
 @pytest.mark.parametrize("networks", [models.GENERATORS, models.DISCRIMINATORS])
-def test_settings_are_fields(networks):
+def test_settings_of_networks_are_fields(networks):
     for network in networks.values():
         assert network.settings.keys() <= models.field_names(network)
 
 
-def test_a_second_discriminator_has_settings_of_its_own(monkeypatch):
+def test_a_second_discriminator_has_its_own_settings(monkeypatch):
     class Second(nn.Module):
         settings: ClassVar = {"depth": whole(1)}
         depth: int = 1
@@ -95,8 +95,8 @@ def test_a_third_architecture_has_settings(third):
     assert rules({"generator": {"name": "third"}})["generator.dtype"] == "one of float32, bfloat16"
 
 
-def test_a_third_architecture_upscales_as_it_is_applied(third, rng):
-    """In tiles whose sides are multiples of what it asks for, and equal to the whole image."""
+def test_a_third_architecture_upscales_in_tiles(third, rng):
+    """Tiles have sides that are multiples of `multiple`; the result equals that of the whole."""
     module, variables = third
     image = rng.uniform(0, 1, (40, 52, 3)).astype(np.float32)
     result = Upscaler(module, variables, tile=16, exact=True, dtype="float32")(image)
@@ -104,35 +104,35 @@ def test_a_third_architecture_upscales_as_it_is_applied(third, rng):
     np.testing.assert_allclose(result, whole, rtol=0, atol=1e-6)
 
 
-def test_a_network_that_is_in_no_table_is_not_saved(tmp_path):
-    """It was saved as "srresnet", and could not be read again."""
+def test_saving_an_unregistered_network_is_refused(tmp_path):
+    """It used to be saved as "srresnet", which could not be loaded."""
     with pytest.raises(InputError, match=r"Third is not in models\.GENERATORS, which has"):
         save_generator(tmp_path / "net", Third(), {"params": {}})
 
 
-def test_a_third_architecture_is_built_from_a_config(third):
+def test_a_third_architecture_is_created_from_a_config(third):
     config = x4.get_config()
     config.generator = {"name": "third", "multiple": 4, "dtype": "float32"}
     assert create_config_generator(config, unroll=True) == Third(multiple=4, scale=4)
 
 
-def test_discriminators_by_name():
-    made = models.create_discriminator("vgg", dtype="bfloat16", num_features=8)
-    assert made == Discriminator(num_features=8, dtype=jnp.dtype("bfloat16"))
+def test_discriminators_are_created_by_name():
+    discriminator = models.create_discriminator("vgg", dtype="bfloat16", num_features=8)
+    assert discriminator == Discriminator(num_features=8, dtype=jnp.dtype("bfloat16"))
     with pytest.raises(InputError, match=r"^discriminator\.name is 'unet': choose vgg"):
         models.create_discriminator("unet")
     with pytest.raises(InputError, match=r"^discriminator: vgg has no depth; it takes dtype, init"):
         models.create_discriminator(depth=3)
 
 
-def test_a_config_from_before_discriminators_had_names_goes_on():
+def test_configs_without_a_discriminator_name_are_accepted():
     new = x4.get_config()
     old = x4.get_config()
     del old.discriminator.name
     check_settings(old)
     assert run_config.to_json(old) == run_config.to_json(new)
     saved = run_config.to_json(new)
-    del saved["discriminator"]["name"]  # as an older checkpoint holds it
+    del saved["discriminator"]["name"]  # like an older checkpoint
     assert run_config.refused_changes(saved, run_config.to_json(new), "gan") == {}
     new.discriminator.name = "unet"
     changes = run_config.refused_changes(saved, run_config.to_json(new), "gan")
@@ -140,5 +140,5 @@ def test_a_config_from_before_discriminators_had_names_goes_on():
 
 
 @pytest.mark.parametrize("name", models.GENERATORS)
-def test_generators_are_known_by_their_names(name):
+def test_generator_name_inverts_create_generator(name):
     assert models.generator_name(models.create_generator(name)) == name
