@@ -145,7 +145,7 @@ def test_the_upscale_command_prints_consistent_results(tmp_path):
 
 
 def test_files_in_tiles_equal_those_of_peers(tmp_path):
-    """The package's network: its command's results in tiles, and the peers' of whole images."""
+    """Compares the command's results in tiles with the peers' results of whole images."""
     pytest.importorskip("torch", reason="needs torch: make peers")
     peers = onnx_peers() or pytest.skip("needs onnxruntime or openvino: make peers")
     line = upscale.measure_case("lite", "120x8", 2, "float32", peers, 1, tile=96)

@@ -1,4 +1,4 @@
-"""The benchmark of the input on tiny images."""
+"""The benchmark of the input pipeline, on tiny images."""
 
 import numpy as np
 import pytest

@@ -184,10 +184,10 @@ def test_a_run_in_a_thread_returns_its_state_and_calls_the_callback(config, fini
     assert len(calls) == 8
 
 
-def test_a_step_begins_before_the_values_of_the_one_before_are_fetched(
+def test_a_step_starts_before_the_metrics_of_the_previous_step_are_fetched(
     config, tmp_path, monkeypatch
 ):
-    """In one transfer for each step, so that a device never waits for the host."""
+    """Each step has one transfer of metrics, and devices never wait for the host."""
     config.stage, config.psnr.steps, config.eval_every, config.checkpoint_every = "psnr", 3, 9, 9
     create, fetch, events = loop.create_stage, jax.device_get, []
 
