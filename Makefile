@@ -57,11 +57,11 @@ $(installed): setup.cfg pyproject.toml $(CONSTRAINTS)
 
 # What tests and benchmarks compare with where it is installed; nobody else needs it.
 peers: $(installed)
-	$(python) -m pip install --quiet torch==2.13.0 einops typing_extensions onnx onnxruntime openvino
-	$(python) -m pip install --quiet --no-deps spandrel==0.4.2
+	$(python) -m pip install --quiet torch==2.13.0 einops typing_extensions onnx onnxruntime
+	$(python) -m pip install --quiet --no-deps spandrel==0.4.2 openvino
 
-# Speed beside PyTorch and, on a CPU, ONNX Runtime and OpenVINO: more than an hour. On a GPU:
-# EXTRA=cuda PEER=torch.
+# Speed beside PyTorch and, on a CPU, ONNX Runtime and OpenVINO: an hour. On a GPU: EXTRA=cuda
+# PEER=torch.
 bench: peers
 	@mkdir -p build/bench
 	$(python) -m benchmarks.upscale --peer=$(PEER) > build/bench/upscale.jsonl
