@@ -17,7 +17,7 @@ installed = $(VENV)/.installed-$(extras)
 
 PEER ?= torch,onnxruntime,openvino
 
-.PHONY: demo test test-slow test-newest lint format peers bench bench-quick compile-for compiled clean
+.PHONY: demo test test-slow test-newest lint format peers bench bench-quick compile-for compiled accelerator clean
 
 demo: $(installed)
 	$(python) -m tools.demo --workdir=$(WORKDIR)
@@ -84,6 +84,22 @@ compiled: $(installed)
 	$(python) -m pip install --quiet "jax[tpu]==$$jax" && \
 	$(python) -m pip install --quiet --no-deps "jax-cuda12-plugin==$$jax" "jax-cuda12-pjrt==$$jax"
 	$(python) -m pytest -m slow tests/test_compile_for.py
+
+# On a machine with a GPU, JAX for it, and PyTorch to compare with: nine minutes. Without internet,
+# what is missing is installed from WHEELS, see tools/collect_wheels.py. FLAGS=--cases=check,psnr does
+# only these.
+WHEELS ?= build/wheels
+FLAGS ?=
+accelerator_python = build/accelerator-venv/bin/python
+
+accelerator:
+	$(PYTHON) -m venv --without-pip --clear build/accelerator-venv
+	@# Unlike --system-site-packages, this has PYTHON's packages if PYTHON is of a virtual environment.
+	$(PYTHON) -c 'import sys; print(*(p for p in sys.path if p.endswith("-packages")), sep="\n")' \
+		> $$(echo build/accelerator-venv/lib/python3*/site-packages)/machine.pth
+	-$(if $(wildcard $(WHEELS)),$(PYTHON) -m pip --python $(accelerator_python) install --quiet --no-index \
+		--find-links $(WHEELS) --requirement $(WHEELS)/requirements.txt)
+	$(accelerator_python) -m benchmarks.accelerator $(FLAGS)
 
 clean:
 	rm -rf $(VENV) $(VENV)-compile build demo

@@ -6,8 +6,6 @@ from typing import NamedTuple, Self
 import numpy as np
 import skimage.data
 
-from esrgan_jax.images.image_file import write_image
-
 Job = tuple[Path, Path]  # (source, target), as of `batch.jobs`
 
 
@@ -29,6 +27,8 @@ class Work(NamedTuple):
         images = [photograph(height, width, 97 * index) for index in range(files or 1)]
         if not files:
             return cls(images[0])
+        from esrgan_jax.images.image_file import write_image
+
         (folder / "lr").mkdir()
         for index, image in enumerate(images):
             write_image(folder / "lr" / f"{index:03}.png", image)

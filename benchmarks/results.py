@@ -70,11 +70,11 @@ def run_cases(measure_case: Callable[..., dict[str, Any]], cases: Iterable[dict[
     """Prints `measure_case(**case)` for every case as it is done, each in a new process."""
     for case in cases:
         print(f"{case}", file=sys.stderr, flush=True)
-        line = timing.in_fresh_process(_measured, measure_case, case)
+        line = timing.in_fresh_process(measured, measure_case, case)
         print(json.dumps(rounded(line)), flush=True)
 
 
-def _measured(measure_case: Callable[..., dict[str, Any]], case: dict[str, Any]) -> dict[str, Any]:
+def measured(measure_case: Callable[..., dict[str, Any]], case: dict[str, Any]) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         # Exporters print to stdout, which is for the results.
         stack.enter_context(contextlib.redirect_stdout(sys.stderr))

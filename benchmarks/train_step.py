@@ -20,7 +20,6 @@ from esrgan_jax.imresize import margin
 from esrgan_jax.models import create_discriminator
 from esrgan_jax.models.vgg import VGGFeatures, layer_names
 from esrgan_jax.training import steps
-from esrgan_jax.training.loop import use_cores
 from esrgan_jax.training.run_config import Config
 from esrgan_jax.training.stages import create_config_generator, create_stage, load_features
 
@@ -113,6 +112,8 @@ def measure_case(
 
 def measure_as_trained(**case: Any) -> dict[str, Any]:
     """Does the same on as many devices as training has; for a process that has not used JAX."""
+    from esrgan_jax.training.loop import use_cores
+
     use_cores(read_config(case["name"], **{name: case.get(name) for name in CHANGES}))
     return measure_case(**case)
 

@@ -14,13 +14,9 @@ import numpy as np
 
 from benchmarks import flops, results, timing
 from benchmarks.image_work import Job, Work
-from esrgan_jax.batch.jobs import ResultOptions
-from esrgan_jax.batch.report import Report
-from esrgan_jax.batch.upscale_images import upscale_files
 from esrgan_jax.blend import weighted_models
 from esrgan_jax.command_line import parse
 from esrgan_jax.errors import InputError, RunError, run_command
-from esrgan_jax.images.image_file import read_image
 from esrgan_jax.interop.rrdb_names import to_torch
 from esrgan_jax.interpolation import load_models
 from esrgan_jax.models import create_generator
@@ -133,6 +129,11 @@ def _our_run(upscaler: Upscaler, work: Work) -> timing.Run:
         on_cpu = jax.default_backend() == "cpu"
         image = work.image if on_cpu else jax.device_put(work.image)
         return lambda: jax.block_until_ready(upscaler(image))
+    # Here, since machines with accelerators may lack libvips, which files alone need.
+    from esrgan_jax.batch.jobs import ResultOptions
+    from esrgan_jax.batch.report import Report
+    from esrgan_jax.batch.upscale_images import upscale_files
+
     jobs = work.jobs(results.OURS)
 
     def run() -> list[Job]:
@@ -157,6 +158,8 @@ def _compare(measured: dict[str, dict[str, Any]]) -> None:
 def _images(result: Any) -> Iterator[np.ndarray]:
     """Yields the images of a run, int16."""
     if isinstance(result, list):
+        from esrgan_jax.images.image_file import read_image
+
         yield from (read_image(target).astype(np.int16) for _, target in result)
     else:
         yield np.asarray(result.cpu() if hasattr(result, "cpu") else result).astype(np.int16)

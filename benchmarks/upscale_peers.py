@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyvips
 import torch
 from torch import nn
 
@@ -82,6 +81,8 @@ def _run(build: Callable[[int], _Peer], work: Work, side: str) -> timing.Run:
         image = peer.put(work.image)
         return lambda: peer.call(image)
     peer, jobs = build(1), work.jobs(side)
+
+    import pyvips  # here, since machines with accelerators may lack it
 
     def upscale(job: Job) -> None:
         sr = peer.call(peer.put(pyvips.Image.new_from_file(str(job[0])).numpy()))

@@ -117,7 +117,7 @@ def create_config_generator(config: Config, unroll: bool = False) -> Generator:
     """Creates the config's generator; `unroll` is for those that have it (see `RRDBNet`)."""
     fields = {**config.generator.to_dict(), "scale": config.scale}
     if "unroll" in field_names(GENERATORS[fields["name"]]):
-        fields["unroll"] = unroll
+        fields.setdefault("unroll", unroll)  # benchmarks set it in the config
     return create_generator(**fields)
 
 
