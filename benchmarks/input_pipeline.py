@@ -18,7 +18,7 @@ from benchmarks import results, timing
 from esrgan_jax.command_line import parse
 from esrgan_jax.data import sources
 from esrgan_jax.data.builder import cut, write_sub_images
-from esrgan_jax.data.pipeline import make_dataset
+from esrgan_jax.data.pipeline import keep_freed_memory, make_dataset
 from esrgan_jax.errors import InputError, run_command
 from esrgan_jax.images.image_file import find_images, read_image
 
@@ -54,6 +54,7 @@ def measure_case(
         images = sources.ArrayRecordSource(Path(folder, source))
     else:
         images = sources.ImageFolder(Path(folder, source), patch, memory)
+    keep_freed_memory()  # as in training
     options = {"scale": 4, "hr_patch": patch, "batch_size": batch, "seed": 0}
     with contextlib.closing(iter(make_dataset(images, num_workers=workers, **options))) as data:
         began = time.perf_counter()

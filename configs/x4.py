@@ -38,7 +38,8 @@ def get_config(recipe: str = "paper") -> Any:
     config.data.val_lr = config_dict.placeholder(str)
     config.data.changed = "refuse"  # "accept": continue although the training images changed
     config.data.augment = True
-    config.data.num_workers = 0  # processes; 0 makes batches in threads
+    config.data.cache = "memory"  # or "device": all images are in the devices' memory
+    config.data.num_workers = config_dict.placeholder(int)  # processes; None: chosen by the run
     config.data.num_threads = 4
 
     config.generator = ConfigDict()

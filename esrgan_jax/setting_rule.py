@@ -42,6 +42,11 @@ def one_of(*choices: object) -> Rule:
     )
 
 
+def optional(rule: Rule) -> Rule:
+    """What the rule takes, or None."""
+    return Rule(f"{rule.what}, or none", lambda value: value is None or rule.fits(value))
+
+
 TEXT = Rule("a text", lambda value: isinstance(value, str))
 PATH = Rule("a path, or none", lambda value: value is None or isinstance(value, str))
 FLAG = Rule("True or False", lambda value: isinstance(value, bool))

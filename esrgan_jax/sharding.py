@@ -27,11 +27,16 @@ def split_cpu(*batches: int) -> None:
     options: Any = jax.config  # its class does not declare them
     if simulated or options.jax_num_cpu_devices != NOT_SET:
         return
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux: the cores of this process
-    cores = min(len(affinity(0)) if affinity else os.cpu_count() or 1, MOST_CORES)
+    cores = min(usable_cores(), MOST_CORES)
     even = [n for n in range(1, cores + 1) if all(batch % n == 0 for batch in batches)]
     with contextlib.suppress(RuntimeError):  # JAX is initialised
         jax.config.update("jax_num_cpu_devices", max(even))
+
+
+def usable_cores() -> int:
+    """Returns the number of CPU cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def create_mesh(devices: Sequence[Any] | None = None) -> Mesh:

@@ -19,9 +19,10 @@ from orbax.checkpoint import v1 as ocp
 from configs import demo
 from esrgan_jax import checkpoint
 from esrgan_jax.checkpoint import find_checkpoint, load_generator
+from esrgan_jax.data import sources
 from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.images.image_file import write_image
-from esrgan_jax.training import loop, validation
+from esrgan_jax.training import data_wait, loop, validation
 from esrgan_jax.training.loop import train_and_evaluate
 from esrgan_jax.training.stopping import RunStopped
 from esrgan_jax.training.train_state import TrainState
@@ -123,9 +124,10 @@ def final_state(stage: Path) -> dict:
 
 
 def assert_same_run(workdir: Path, expected: Path) -> None:
-    """Asserts that two runs have identical logs and final states."""
+    """Asserts that two runs have identical final states, and logs but for waiting for data."""
     for stage in ("psnr", "gan"):
-        logs = [(folder / stage / "metrics.jsonl").read_text() for folder in (workdir, expected)]
+        texts = [(folder / stage / "metrics.jsonl").read_text() for folder in (workdir, expected)]
+        logs = [[row for row in t.splitlines(True) if '"data_wait"' not in row] for t in texts]
         assert logs[0] == logs[1]
         states = [final_state(folder / stage) for folder in (workdir, expected)]
         assert jax.tree.structure(states[0]) == jax.tree.structure(states[1])
@@ -297,12 +299,40 @@ def test_a_run_stopped_by_a_signal_resumes_exactly(
         return finite(metrics, where, folder)
 
     monkeypatch.setattr(loop, "_finite", interrupt)
+    config.data.num_workers = 2 if stage == "psnr" else 0
+    config.data.cache = "device" if stage == "gan" else "memory"
     with pytest.raises(RunStopped, match=f"of the {stage} stage"):
         train_and_evaluate(config, str(tmp_path))
     monkeypatch.undo()
     assert signal.getsignal(number) is before
+    config.data.num_workers = None  # as many as fit: none for this source
+    config.data.cache = "memory"
     train_and_evaluate(config, str(tmp_path))
     assert_same_run(tmp_path, finished)
+
+
+def test_a_run_that_waits_for_data_says_so(config, tmp_path, monkeypatch, capfd):
+    """Once on the terminal, and in the log each time that it logs."""
+    read = sources.ImageFolder.__getitem__
+
+    def slow(folder, index):
+        time.sleep(0.05)
+        return read(folder, index)
+
+    monkeypatch.setattr(sources.ImageFolder, "__getitem__", slow)
+    monkeypatch.setattr(data_wait, "SECONDS", 0.1)
+    config.stage, config.data.num_threads = "psnr", 1
+    config.eval_every = config.checkpoint_every = 100
+    train_and_evaluate(config, str(tmp_path))
+    lines = (tmp_path / "psnr" / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    told = [row for row in rows if "data_wait" in row]
+    assert len(told) >= 2
+    assert all(0.1 < row["data_wait"] <= 1 for row in told)
+    err = capfd.readouterr().err
+    assert err.count("the devices wait for data") == 1
+    assert f"psnr step {told[0]['step']}: {told[0]['warning']}" in err
+    assert "--config.data.num_workers=2 (now 0)" in err
 
 
 def test_a_signal_between_the_stages_is_not_lost(config, finished, tmp_path, monkeypatch):
@@ -347,7 +377,7 @@ def test_a_validation_that_a_signal_stops_is_repeated(
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        ("_open_source", "while networks and images were being read"),
+        ("open_images", "while networks and images were being read"),
         ("restore_or_create", "before a step of the psnr stage"),
     ],
 )

@@ -4,6 +4,8 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -13,7 +15,8 @@ import numpy as np
 import pytest
 from absl import flags
 
-from esrgan_jax.data.pipeline import make_dataset, start
+from esrgan_jax.data import pipeline
+from esrgan_jax.data.pipeline import choose_workers, continued_state, make_dataset, start
 from esrgan_jax.data.sources import ImageFolder
 from esrgan_jax.errors import InputError
 from esrgan_jax.images.image_file import write_image
@@ -23,8 +26,13 @@ from esrgan_jax.imresize import degrade, imresize, margin
 class Numbered:
     """Images with their index in red, the row in green and the column in blue."""
 
+    decodes = False
+
     def __init__(self, count: int, paired: bool = False):
         self.count, self.paired = count, paired
+
+    def files(self) -> dict[str, int]:
+        return {}
 
     def __len__(self) -> int:
         return self.count
@@ -131,8 +139,58 @@ def test_a_restored_iterator_gives_the_same_batches(num_workers):
     fresh.set_state(state)
     assert_equal([next(fresh) for _ in range(3)], after)
     assert_equal(take(6), before + after)  # the batches do not depend on workers
+    options: dict[str, Any] = {"scale": 4, "hr_patch": 16, "batch_size": 4, "seed": 0}
+    other = iter(make_dataset(Numbered(8), num_workers=2 - num_workers, **options))
+    other.set_state(continued_state(state, other.get_state()))
+    assert_equal([next(other) for _ in range(3)], after)
     # Grain's arrays in shared memory would be left behind if they are not fetched.
     assert all(type(batch["hr"]) is np.ndarray for batch in before)
+
+
+def test_states_of_all_numbers_of_workers_are_converted():
+    """Against the states of Grain, which count the batches that each worker gave."""
+    states = {}
+    for workers in (0, 1, 2, 3):
+        options: dict[str, Any] = {"scale": 4, "hr_patch": 16, "batch_size": 4, "seed": 0}
+        states[workers] = iter(
+            make_dataset(Numbered(8), num_workers=workers, **options)
+        ).get_state()
+    for taken, of_three in ((0, [0, 0, 0]), (1, [1, 0, 0]), (2, [1, 1, 0]), (7, [3, 2, 2])):
+        plain = {"next_index": taken}
+        three = continued_state(plain, states[3])
+        assert [part["next_index"] for part in three["iterators_in_use_states"]] == of_three
+        assert three["next_index_in_cycle"] == taken % 3
+        for fresh in states.values():
+            moved = continued_state(three, fresh)
+            assert moved.keys() == fresh.keys()
+            assert continued_state(moved, states[0]) == plain
+
+
+def test_workers_are_chosen_where_images_are_decoded_and_cores_are_many(monkeypatch):
+    folder, prepared = Numbered(8), Numbered(8)
+    folder.decodes, prepared.decodes = True, False
+    for cores, workers in ((1, 0), (4, 0), (8, 2), (16, 4), (128, 8)):
+        monkeypatch.setattr(pipeline, "usable_cores", lambda cores=cores: cores)
+        assert choose_workers(folder, num_threads=4) == workers
+        assert choose_workers(prepared, num_threads=4) == 0
+
+
+def test_freed_memory_is_used_again():
+    """In a process of its own, since the setting stays; without it, 150 pages or more each."""
+    code = """
+import resource
+from esrgan_jax.data.pipeline import keep_freed_memory
+keep_freed_memory()
+for count in range(110):
+    if count == 10:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    blocks = [bytearray(700_000) for _ in range(3)]
+    del blocks
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 100)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    if sys.platform == "linux":
+        assert float(done.stdout) < 20
 
 
 def test_workers_ignore_sigint_and_sigterm():

@@ -354,7 +354,7 @@ def changed_config(**changes):
     [
         ({"generator__num_features": 6}, "generator.num_features was 4, is 6"),
         ({"scale": 2, "psnr__ema_decay": 0}, "psnr.ema_decay was 0.9, is 0, scale was 4, is 2"),
-        ({"psnr__clip_norm": 0.1, "data__num_workers": 2}, "num_workers was 0, is 2, psnr.clip"),
+        ({"psnr__clip_norm": 0.1, "scale": 2}, "psnr.clip_norm was 0.0, is 0.1, scale was 4, is"),
         ({"generator__name": "srresnet"}, "--config.generator.name=rrdb, or choose another"),
     ],
 )
@@ -380,6 +380,8 @@ def test_each_refused_change_of_the_config_is_reported(saved, tmp_path, changes,
         {"psnr__ema_decay": 0.5},
         {"generator__dtype": "bfloat16"},
         {"psnr__hr_patch": 32},
+        {"data__num_workers": 2},
+        {"data__num_workers": None},
         {"discriminator__num_features": 8},  # of the other stage
         {"gan__hr_patch": 64},
         {"new_setting": 1},

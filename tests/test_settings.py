@@ -70,7 +70,7 @@ WEIGHTS = ("d_learning_rate", "pixel_weight", "perceptual_weight", "gan_weight")
         ("data.train", (1, ("a", "b"))),
         ("data.val", (True,)),
         ("data.augment", (1, "False", None)),
-        ("data.num_workers", (-1, 1.5, "2", 10**6)),
+        ("data.num_workers", (-1, 1.5, "2", 10**6, True)),
         ("data.num_threads", (0, -4, 10**9)),
         ("generator.name", ("edsr", "", None, 1)),
         *((f"generator.{key}", (0, -1, 1.5, "64"))

@@ -62,6 +62,21 @@ def test_decoded_images_are_cached_up_to_the_memory_limit(tmp_path, rng):
     np.testing.assert_array_equal(small[1]["hr"], before[small][1])
 
 
+def test_only_a_part_is_decoded_where_images_do_not_fit_in_memory(tmp_path, rng):
+    """Every image once as a whole, then what a crop needs: not the damaged end of the file."""
+    (array,) = fill(tmp_path, {"0": (300, 200)}, rng).values()
+    source = ImageFolder(tmp_path, 32, memory=0)
+    assert source.decodes
+    np.testing.assert_array_equal(source[0]["hr"], array)
+    unread = source[0]["hr"]
+    assert unread.shape == (300, 200, 3)
+    corrupt(tmp_path / "0.png")
+    np.testing.assert_array_equal(unread[100:132, 7:40], array[100:132, 7:40])
+    with pytest.raises(InputError, match=r"0\.png: "):
+        unread[200:232, 7:40]
+    assert not ImageFolder(tmp_path, 32, memory=3 * 300 * 200).decodes
+
+
 def test_a_corrupt_image_is_reported_once_and_replaced_by_the_next(tmp_path, rng, capfd):
     arrays = fill(tmp_path, {"0": (64, 64), "1": (64, 64), "2": (64, 64)}, rng)
     corrupt(tmp_path / "2.png")

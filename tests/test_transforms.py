@@ -1,6 +1,7 @@
 """Tests of random crops and augmentation."""
 
 from collections import Counter
+from typing import Any
 
 import jax
 import numpy as np
@@ -27,6 +28,28 @@ def test_mirroring_repeats_for_an_image_smaller_than_the_margin():
     image = coordinates(6, 5)
     padded = np.pad(image, ((16, 16), (16, 16), (0, 0)), "symmetric")
     np.testing.assert_array_equal(crop(image, 0, 0, 5, 16), padded[:37, :37])
+
+
+def test_a_crop_reads_no_other_pixels():
+    class Recorded:
+        shape = (41, 63, 3)
+
+        def __getitem__(self, window: tuple[slice, slice]):
+            windows.append(window)
+            return image[window]
+
+    windows, image = [], coordinates(41, 63)
+    inner = image[:40, :60]
+    padded = np.pad(inner, ((8, 8), (8, 8), (0, 0)), "symmetric")
+    for top, left, rows, columns in (
+        (0, 12, slice(0, 18), slice(4, 30)),
+        (30, 50, slice(22, 40), slice(42, 60)),
+        (12, 24, slice(4, 30), slice(16, 42)),
+    ):
+        source: Any = Recorded()
+        cropped = crop(source, top, left, 10, 8, multiple=4)
+        np.testing.assert_array_equal(cropped, padded[top : top + 26, left : left + 26])
+        assert windows.pop() == (rows, columns)
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])

@@ -1,19 +1,18 @@
 """Sources of training images with random access, as Grain needs them."""
 
-import itertools
 import os
 import sys
-import threading
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
+from esrgan_jax.data.decoded import DecodedImages, Element
 from esrgan_jax.data.pairs import find_pairs
-from esrgan_jax.errors import InputError, RunError, listed, missing, printable
-from esrgan_jax.images.image_file import find_images, image_size, read_image
+from esrgan_jax.errors import InputError, listed, missing
+from esrgan_jax.images.image_file import find_images, image_size
 from esrgan_jax.progress import Progress
 
 MEMORY = 2 << 30  # bytes per process: every Grain worker has its own copy of the images
@@ -22,12 +21,27 @@ StrPath = str | os.PathLike[str]
 TFDS = ("prepared folders", "TensorFlow Datasets", "tensorflow-datasets")  # for `missing`
 
 
-class Source(Protocol):
-    """Random access to {"hr": (H, W, 3)} or {"lr": (h, w, 3), "hr": (H, W, 3)}, uint8."""
+class Images(Protocol):
+    """Random access to {"hr": (H, W, 3)} or {"lr": (h, w, 3), "hr": (H, W, 3)}, uint8.
+
+    An image is an array, or reads its pixels when it is indexed (see `UnreadImage`).
+    """
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]: ...
+    def __getitem__(self, index: int) -> Mapping[str, Any]: ...
+
+
+class Source(Images, Protocol):
+    """The training images of a run.
+
+    Attributes:
+        decodes: Whether images are decoded again and again, since they do not fit in memory.
+        decoded_bytes: The size of all images together, decoded.
+    """
+
+    decodes: bool
+    decoded_bytes: int
 
     def files(self) -> dict[str, int]:
         """Returns the size of each file in bytes, by its name below the folder."""
@@ -40,6 +54,7 @@ def open_source(
     *,
     scale: int,
     min_size: int,
+    memory: int = MEMORY,
 ) -> Source:
     """Opens folders of images, pairs of folders, or data that `esrgan-jax prepare` made.
 
@@ -48,6 +63,7 @@ def open_source(
         lr_paths: The folders of their LR images in the same order; None computes LR from HR.
         scale: HR size divided by LR size.
         min_size: The smallest side of an HR image in pixels, such as the patch size.
+        memory: Bytes of decoded images that each process keeps.
 
     Raises:
         InputError: A folder is missing, or has no image that can be used.
@@ -60,9 +76,9 @@ def open_source(
         lr_folders = _several(lr_paths)
         if prepared:
             raise InputError(f"{prepared[0]}: has only HR; pairs need two folders of images")
-        return PairedFolder(lr_folders, folders, scale, min_size)
+        return PairedFolder(lr_folders, folders, scale, min_size, memory)
     if not prepared:
-        return ImageFolder(folders, min_size)
+        return ImageFolder(folders, min_size, memory)
     if len(folders) > 1:
         raise InputError(
             f"{prepared[0]}: is a prepared folder and cannot be combined; give all folders of "
@@ -84,7 +100,7 @@ class ImageFolder:
     Images that are too small or whose header cannot be read are reported on stderr and left out.
     Decoded images are kept in memory up to `memory` bytes, since a small set is read thousands of
     times. An image with damaged pixels is reported once, and the next one is used instead, so that
-    it does not end a long run.
+    it does not end a long run. See `DecodedImages`.
 
     Raises:
         InputError: A folder is missing or empty, or no image is left.
@@ -96,12 +112,14 @@ class ImageFolder:
         self._folders = _several(folders)
         paths = [path for folder in self._folders for path in find_images(folder)]
         sizes = _sizes(paths, min_size)
-        self._images = _Images([{"hr": path} for path in paths if path in sizes], memory)
+        self._images = DecodedImages([{"hr": path} for path in paths if path in sizes], memory)
+        self.decoded_bytes = _decoded_bytes(sizes)
+        self.decodes = self.decoded_bytes > memory
 
     def __len__(self) -> int:
         return len(self._images.items)
 
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+    def __getitem__(self, index: int) -> Element:
         return self._images.read(index)
 
     def files(self) -> dict[str, int]:
@@ -150,12 +168,14 @@ class PairedFolder:
                 f"{len(wrong)} of {len(pairs)} pairs do not have LR = HR / {scale}: {listed(wrong)}"
             )
         self._folders = [*hr_folders, *lr_folders]
-        self._images = _Images([{"lr": lr, "hr": hr} for hr, lr in pairs], memory)
+        self._images = DecodedImages([{"lr": lr, "hr": hr} for hr, lr in pairs], memory)
+        self.decoded_bytes = _decoded_bytes(hr_sizes) + _decoded_bytes(lr_sizes)
+        self.decodes = self.decoded_bytes > memory
 
     def __len__(self) -> int:
         return len(self._images.items)
 
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+    def __getitem__(self, index: int) -> Element:
         return self._images.read(index)
 
     def files(self) -> dict[str, int]:
@@ -171,6 +191,8 @@ class ArrayRecordSource:
         InputError: The folder is none of these, or files of it are missing.
     """
 
+    decodes = False
+
     def __init__(self, folder: StrPath) -> None:
         # Slow to import, and needed by those alone who prepared their data.
         try:
@@ -180,76 +202,37 @@ class ArrayRecordSource:
         self._folder = Path(folder)
         try:
             builder = tfds.builder_from_directory(folder)
-            self._records = builder.as_data_source("train")  # pyright: ignore[reportCallIssue]
-            for index in (
-                0,
-                len(self._records) - 1,
-            ):  # the first and the last file exist
-                self._records[index]["hr"]
+            raw = tfds.decode.DeserializeMethod.RAW_BYTES
+            self._records = builder.as_data_source(
+                "train",  # pyright: ignore[reportCallIssue]
+                deserialize_method=raw,
+            )
+            for index in (0, len(self._records) - 1):  # the first and the last file exist
+                self[index]
         except Exception as error:  # TFDS and ArrayRecord raise many kinds
             raise InputError(
                 f"{folder}: cannot be read as prepared data ({type(error).__name__}: {error}); "
                 "make it again with `esrgan-jax prepare`"
             ) from error
+        self.decoded_bytes = len(self) * self[0]["hr"].nbytes  # all are of one size
 
     def __len__(self) -> int:
         return len(self._records)
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        return {"hr": self._records[index]["hr"]}
+        from tensorflow_datasets.proto import tf_example_pb2
+
+        # TFDS' own parser takes six times as long, since it copies the pixels once more.
+        proto: Any = tf_example_pb2  # its classes are made at run time
+        features = proto.Example.FromString(self._records[index]).features.feature
+        pixels = np.frombuffer(features["hr/value"].bytes_list.value[0], np.uint8)
+        return {"hr": pixels.reshape(features["hr/shape"].int64_list.value)}
 
     def files(self) -> dict[str, int]:
         """See `Source`; adds checksums of some records, since files are padded to blocks."""
         files = _files(sorted(self._folder.glob("*.array_record*")), [self._folder])
         sampled = range(0, len(self), max(len(self) // RECORDS, 1))
         return files | {f"record {i}": zlib.crc32(self[i]["hr"].tobytes()) for i in sampled}
-
-
-class _Images:
-    """Decodes images, and keeps them in memory up to `memory` bytes."""
-
-    def __init__(self, items: list[dict[str, Path]], memory: int) -> None:
-        self.items = items
-        self._memory = memory
-        self._forget()
-
-    def read(self, index: int) -> dict[str, np.ndarray]:
-        places = range(len(self.items))
-        first = places[index]  # raises IndexError, which ends a loop over the source
-        for place in itertools.chain(places[first:], places[:first]):
-            if place in self._bad:
-                continue
-            try:
-                return self._kept.get(place) or self._decode(place)
-            except InputError as error:
-                with self._lock:
-                    if place not in self._bad:
-                        warning = f"warning: {error}; using the next one"
-                        print(printable(warning), file=sys.stderr)
-                    self._bad.add(place)
-        raise RunError("none of the training images can be read")
-
-    def _decode(self, place: int) -> dict[str, np.ndarray]:
-        images = {name: read_image(path) for name, path in self.items[place].items()}
-        size = sum(image.nbytes for image in images.values())
-        with self._lock:
-            if place not in self._kept and self._used + size <= self._memory:
-                self._kept[place] = images
-                self._used += size
-        return images
-
-    def _forget(self) -> None:
-        self._kept: dict[int, dict[str, np.ndarray]] = {}
-        self._bad: set[int] = set()
-        self._used = 0
-        self._lock = threading.Lock()
-
-    def __getstate__(self) -> tuple[list[dict[str, Path]], int]:
-        return self.items, self._memory
-
-    def __setstate__(self, state: tuple[list[dict[str, Path]], int]) -> None:
-        self.items, self._memory = state
-        self._forget()
 
 
 def _sizes(paths: list[Path], min_size: int) -> dict[Path, tuple[int, int]]:
@@ -273,6 +256,10 @@ def _sizes(paths: list[Path], min_size: int) -> dict[Path, tuple[int, int]]:
     if skipped:
         print(f"left out {skipped} of {len(paths)} images", file=sys.stderr)
     return sizes
+
+
+def _decoded_bytes(sizes: Mapping[Path, tuple[int, int]]) -> int:
+    return sum(3 * height * width for height, width in sizes.values())
 
 
 def _files(paths: list[Path], folders: list[Path]) -> dict[str, int]:

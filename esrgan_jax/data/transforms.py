@@ -1,16 +1,69 @@
 """Random crops and the eight flips and rotations, as pure functions."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
-from esrgan_jax.imresize import margin, mirror, mod_crop
+from esrgan_jax.data.decoded import Element, UnreadImage
+from esrgan_jax.imresize import margin, mirror
+
+
+def random_patch(
+    element: Element, rng: np.random.Generator, *, scale: int, hr_patch: int, augmented: bool
+) -> dict[str, np.ndarray]:
+    """Crops a patch by `random_crop`, and if `augmented` turns it by `augment`."""
+    patch = random_crop(element, rng, scale=scale, hr_patch=hr_patch)
+    return augment(patch, rng) if augmented else patch
+
+
+def random_indices(
+    element: Mapping[str, Any],
+    rng: np.random.Generator,
+    *,
+    scale: int,
+    hr_patch: int,
+    augmented: bool,
+) -> dict[str, Any]:
+    """Returns which pixels `random_patch` would take, for images that are elsewhere.
+
+    Args:
+        element: The shapes (H, W, 3) of "hr" and, in a paired source, of "lr"; and "image", a
+            number, which is passed on.
+        rng: The generator that `random_patch` would get.
+        scale: As for `random_crop`.
+        hr_patch: As for `random_crop`.
+        augmented: As for `random_patch`.
+
+    Returns:
+        "image"; "transposed", a bool; and for "hr" and "lr" the "rows" and "columns" of the image,
+        both (S,) int32. The patch is image[rows[:, None], columns], then transposed.
+    """
+    position = _random_position(element["hr"], rng, scale, hr_patch)
+    upside_down, mirrored, transposed = _random_turn(rng) if augmented else (False, False, False)
+    found: dict[str, Any] = {"image": element["image"], "transposed": np.bool_(transposed)}
+    paired = "lr" in element
+    for name in ("lr", "hr") if paired else ("hr",):
+        unit, size = (1, hr_patch // scale) if name == "lr" else (scale, hr_patch)
+        around, multiple = (0, 1) if paired else (margin(scale), scale)
+        rows, columns = (
+            _indices(unit * start, side - side % multiple, size, around).astype(np.int32)
+            for start, side in zip(position, element[name][:2], strict=True)
+        )
+        found[name] = {
+            "rows": rows[::-1] if upside_down else rows,
+            "columns": columns[::-1] if mirrored else columns,
+        }
+    return found
 
 
 def random_crop(
-    element: dict[str, np.ndarray], rng: np.random.Generator, *, scale: int, hr_patch: int
+    element: Element, rng: np.random.Generator, *, scale: int, hr_patch: int
 ) -> dict[str, np.ndarray]:
     """Crops a patch at a random position of the LR grid.
 
-    The HR image is mod-cropped first, so that every LR pixel corresponds to scale² HR pixels.
+    The rest of the HR image's sides beyond a multiple of the scale is left out, so that every LR
+    pixel corresponds to scale² HR pixels.
 
     Args:
         element: "hr" (H, W, 3) and, in a paired source, "lr" (H // scale, W // scale, 3).
@@ -22,27 +75,46 @@ def random_crop(
         "hr" (P + 2m, P + 2m, 3) with m = margin(scale), as `degrade` needs it; for a pair
         "hr" (P, P, 3) and "lr" (P/scale, P/scale, 3).
     """
-    hr = mod_crop(element["hr"], scale)
-    top, left = (int(rng.integers((side - hr_patch) // scale + 1)) for side in hr.shape[:2])
+    hr = element["hr"]
+    top, left = _random_position(hr.shape, rng, scale, hr_patch)
     if "lr" not in element:
-        return {"hr": crop(hr, scale * top, scale * left, hr_patch, margin(scale))}
+        return {"hr": crop(hr, scale * top, scale * left, hr_patch, margin(scale), scale)}
     return {
         "lr": crop(element["lr"], top, left, hr_patch // scale),
         "hr": crop(hr, scale * top, scale * left, hr_patch),
     }
 
 
-def crop(image: np.ndarray, top: int, left: int, size: int, around: int = 0) -> np.ndarray:
+def crop(
+    image: np.ndarray | UnreadImage,
+    top: int,
+    left: int,
+    size: int,
+    around: int = 0,
+    multiple: int = 1,
+) -> np.ndarray:
     """Crops (size + 2·around)² pixels; beyond the borders the image is mirrored.
 
-    The mirror repeats the edge pixel, as in MATLAB's imresize.
+    The mirror repeats the edge pixel, as in MATLAB's imresize. No other pixels are read.
+
+    Args:
+        image: (H, W, 3), of which the rest of H and W by `multiple` is left out.
+        top: First row of the inner `size` pixels.
+        left: First column of the inner `size` pixels.
+        size: Side of the crop without what is around it.
+        around: Pixels on every side.
+        multiple: See `image`.
     """
-    height, width = image.shape[:2]
-    rows = np.arange(top - around, top + size + around)
-    columns = np.arange(left - around, left + size + around)
-    if rows[0] >= 0 and columns[0] >= 0 and rows[-1] < height and columns[-1] < width:
-        return image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return image[mirror(rows, height)[:, None], mirror(columns, width)]
+    height, width = (side - side % multiple for side in image.shape[:2])
+    rows, columns = (
+        slice(max(start - around, 0), min(start + size + around, side))
+        for start, side in ((top, height), (left, width))
+    )
+    part = image[rows, columns]
+    if part.shape[:2] == (size + 2 * around, size + 2 * around):
+        return part
+    inner_rows = _indices(top, height, size, around) - rows.start
+    return part[inner_rows[:, None], _indices(left, width, size, around) - columns.start]
 
 
 def augment(element: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -50,7 +122,7 @@ def augment(element: dict[str, np.ndarray], rng: np.random.Generator) -> dict[st
 
     MATLAB's kernel is symmetric, so `degrade` of the augmented patch is the augmented LR patch.
     """
-    upside_down, mirrored, transposed = rng.integers(2, size=3).astype(bool)
+    upside_down, mirrored, transposed = _random_turn(rng)
 
     def turn(image: np.ndarray) -> np.ndarray:
         image = image[::-1] if upside_down else image
@@ -58,3 +130,23 @@ def augment(element: dict[str, np.ndarray], rng: np.random.Generator) -> dict[st
         return np.ascontiguousarray(image.swapaxes(0, 1) if transposed else image)
 
     return {name: turn(image) for name, image in element.items()}
+
+
+def _random_position(
+    shape: tuple[int, ...], rng: np.random.Generator, scale: int, hr_patch: int
+) -> tuple[int, int]:
+    """Returns the top and the left of a patch in LR pixels."""
+    height, width = shape[:2]
+    top = rng.integers((height // scale * scale - hr_patch) // scale + 1)
+    return int(top), int(rng.integers((width // scale * scale - hr_patch) // scale + 1))
+
+
+def _random_turn(rng: np.random.Generator) -> tuple[bool, bool, bool]:
+    """Returns whether to turn a patch upside down, to mirror it, and then to transpose it."""
+    upside_down, mirrored, transposed = rng.integers(2, size=3).tolist()
+    return bool(upside_down), bool(mirrored), bool(transposed)
+
+
+def _indices(start: int, side: int, size: int, around: int) -> np.ndarray:
+    """Returns the (size + 2·around,) rows or columns of a crop in an image with `side` of them."""
+    return mirror(np.arange(start - around, start + size + around), side)

@@ -1,5 +1,6 @@
 """Reads image files as 8-bit sRGB arrays, writes PNG files, and lists the images of a folder."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -46,6 +47,32 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
                 return _pixels(path, again=True)
 
 
+def read_crop(
+    path: str | os.PathLike[str], top: int, left: int, height: int, width: int
+) -> np.ndarray:
+    """Reads a part of an image: read_image(path)[top : top + height, left : left + width].
+
+    PNG and JPEG are decoded only down to the last row of it. Damage below is not noticed.
+
+    Returns:
+        (height, width, 3) uint8.
+
+    Raises:
+        InputError: As for `read_image`.
+    """
+    path = Path(os.path.expanduser(path))
+    with explained(str(path)):
+        kind, _ = kind_of(path)
+        # Otherwise, and after a warning that may be harmless, the whole image is read.
+        if kind in ("png", "jpeg"):
+            fail_on = "warning" if kind == "jpeg" else "error"
+            with contextlib.suppress(pyvips.Error), _error_text_lock.shared():
+                image = load_vips(path, kind, access="sequential", fail_on=fail_on)
+                if field(image, "orientation", 1) == 1:
+                    return _to_srgb8(image.crop(left, top, width, height))
+    return read_image(path)[top : top + height, left : left + width]
+
+
 def _pixels(path: Path, again: bool = False) -> np.ndarray:
     kind, _ = kind_of(path)
     if kind == "jpeg":
@@ -57,6 +84,10 @@ def _pixels(path: Path, again: bool = False) -> np.ndarray:
     else:
         array = np.concatenate(list(open_image(path).rows()))
         image = pyvips.Image.new_from_array(array)
+    return _to_srgb8(image)
+
+
+def _to_srgb8(image: pyvips.Image) -> np.ndarray:
     if image.interpretation in ("rgb16", "grey16"):  # libvips would truncate instead of round
         eight = "srgb" if image.interpretation == "rgb16" else "b-w"
         image = (image / 257).rint().cast("uchar").copy(interpretation=eight)

@@ -2,23 +2,21 @@
 
 import contextlib
 import math
-import time
 from collections.abc import Callable
-from typing import Any
 
-import grain
 import jax
 from etils import epath
 from jax.sharding import Mesh
 
 from esrgan_jax import checkpoint, folder_lock, sharding
 from esrgan_jax.checksums import DamagedError
-from esrgan_jax.data import changed, pipeline
-from esrgan_jax.data.sources import Source, open_source
+from esrgan_jax.data import changed, device_cache, pipeline
+from esrgan_jax.data.device_cache import DeviceCache
+from esrgan_jax.data.sources import Source
 from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.files import writing
 from esrgan_jax.progress import Progress
-from esrgan_jax.training import run_config
+from esrgan_jax.training import data_wait, run_config
 from esrgan_jax.training.initial import (
     Initial,
     initial_discriminator,
@@ -26,11 +24,19 @@ from esrgan_jax.training.initial import (
     restore_or_create,
     restore_target,
 )
+from esrgan_jax.training.inputs import (
+    check_room,
+    count_workers,
+    cropper,
+    make_batches,
+    on_devices,
+    open_images,
+)
 from esrgan_jax.training.metric_writer import MetricWriter
 from esrgan_jax.training.run_checkpoints import RunCheckpoints, saved_steps
 from esrgan_jax.training.run_config import Config
 from esrgan_jax.training.setting_rules import STAGES
-from esrgan_jax.training.settings import check_run, check_settings, folders, path
+from esrgan_jax.training.settings import check_run, check_settings, path
 from esrgan_jax.training.stages import Stage, create_config_generator, create_stage, load_features
 from esrgan_jax.training.stopping import RunStopped, StopRequest
 from esrgan_jax.training.train_state import Params, TrainState
@@ -98,7 +104,9 @@ def _train_and_evaluate(
             if not saved_steps(folder / stage.name):
                 generator = None if made_here else initial_generator(config, stage, folder)
                 loaded[stage.name] = Initial(generator, initial_discriminator(config, stage))
-        source = _open_source(config)
+        source = open_images(config)
+        if on_devices(config):
+            check_room(source, mesh)
         validation = Validation.load(path(config.data.val), path(config.data.val_lr), config.scale)
 
     with folder_lock.hold(folder):
@@ -108,13 +116,16 @@ def _train_and_evaluate(
             if not done[stage.name]:
                 _checkpoints(config, stage, folder, source).check()
         run_config.write_config(config, folder)
-        state = None
+        state, cache = None, None
         for stage in stages:
             if done[stage.name]:
                 print(f"{stage.name}: finished at step {done[stage.name]}, nothing to do")
                 state = None
                 continue
-            inputs = loaded.pop(stage.name, Initial()), source, validation, vgg_params, mesh
+            if on_devices(config) and cache is None:
+                with stop.interrupting("while images were being copied to the devices"):
+                    cache = device_cache.load(source, mesh)
+            inputs = loaded.pop(stage.name, Initial()), source, cache, validation, vgg_params, mesh
             state = train_stage(config, stage, folder, *inputs, stop, callback)
             if stop.signal:  # received after the last step
                 raise RunStopped(
@@ -134,6 +145,7 @@ def train_stage(
     workdir: epath.Path,
     loaded: Initial,
     source: Source,
+    cache: DeviceCache | None,
     validation: Validation,
     vgg_params: Params,
     mesh: Mesh,
@@ -143,10 +155,10 @@ def train_stage(
     """Trains one stage and returns its last state; see `train_and_evaluate`."""
     steps, batch_size = config[stage.name].steps, config[stage.name].batch_size
     folder = workdir / stage.name
-    eval_generator = create_config_generator(config)
+    eval_generator, crop = create_config_generator(config), cropper(cache, mesh)
 
     with (
-        contextlib.closing(iter(_batches(config, stage.name, source, mesh))) as data,
+        contextlib.closing(iter(make_batches(config, stage.name, source, cache, mesh))) as data,
         _checkpoints(config, stage, workdir, source) as checkpoints,
     ):
         stop.when = "stopping as soon as the state is there"
@@ -157,19 +169,26 @@ def train_stage(
         with (
             MetricWriter(folder, start) as writer,
             Progress(steps, "step", stage.name, initial=start) as progress,
+            data_wait.DataWait() as wait,
         ):
-            waits: list[float] = []  # seconds that each step waited for its batch
 
             def log(step: int, metrics: dict[str, jax.Array]) -> None:
                 values = _finite(metrics, f"step {step} of the {stage.name} stage", folder)
                 progress.update()
                 loss = values.get("l_g_total", values["l_g_pix"])
                 progress.note = f"{progress.rate * batch_size:.1f} images/s, loss {loss:.4f}"
-                if step % config.log_every == 0 or step == steps:
+                logs = step % config.log_every == 0 or step == steps
+                if (logs or not writer.warned) and wait.share > data_wait.SHARE:
+                    workers = count_workers(config, source)
+                    warning = data_wait.advice(wait.share, source, config.data, workers)
+                    if not writer.warned:
+                        progress.write(f"{stage.name} step {step}: {warning}")
+                    writer.warning(step, warning, data_wait=round(wait.share, 3))
+                if logs:
                     writer.scalars(step, values)
-                    waited = sum(waits) / max(len(waits), 1)
-                    waits.clear()
-                    writer.plot(step, {"steps_per_s": progress.lap(), "data_wait_s": waited})
+                    writer.plot(step, {"steps_per_s": progress.lap(), "data_wait_s": wait.mean})
+                    if wait.seconds >= data_wait.SECONDS:
+                        wait.restart()
                 callback(step, values)
 
             def validate(step: int) -> float | None:
@@ -201,12 +220,13 @@ def train_stage(
             stop.when = "stopping after the first step; compiling it cannot be interrupted"
             pending: tuple[int, dict[str, jax.Array]] | None = None
             for step in range(start + 1, steps + 1):
-                began = time.monotonic()
-                batch = next(data)
-                waits.append(time.monotonic() - began)
+                batch = crop(wait.next(data))
                 compiles = step == start + 1
                 with progress.waiting("compiling") if compiles else contextlib.nullcontext():
                     state, metrics = stage.step(state, vgg_params, batch)
+                if compiles:
+                    wait.restart()
+                wait.started(metrics)
                 stop.when = SAVING
                 # The device computes this step while the previous step's values are logged.
                 if pending:
@@ -217,8 +237,9 @@ def train_stage(
                     continue
                 log(*pending)  # nothing is saved after a loss that is not finite
                 pending = None
-                psnr_y = validate(step) if evaluates else None
-                checkpoints.save(state, data, psnr_y)
+                with wait.paused():
+                    psnr_y = validate(step) if evaluates else None
+                    checkpoints.save(state, data, psnr_y)
                 if stop.signal:
                     checkpoints.wait()
                     raise RunStopped(
@@ -269,26 +290,3 @@ def _finite(metrics: dict[str, jax.Array], where: str, folder: epath.Path) -> di
             "seed may get past this step"
         )
     return values
-
-
-def _open_source(config: Config) -> Source:
-    hr_folders = folders(config.data.train, "data.train")
-    lr_folders = folders(config.data.train_lr, "data.train_lr") or None
-    patch = max(config[name].hr_patch for name in STAGES[config.stage])
-    return open_source(hr_folders, lr_folders, scale=config.scale, min_size=patch)
-
-
-def _batches(config: Config, name: str, source: Source, mesh: Mesh) -> grain.IterDataset[Any]:
-    """Returns batches on the devices, prefetched two ahead."""
-    dataset = pipeline.make_dataset(
-        source,
-        scale=config.scale,
-        hr_patch=config[name].hr_patch,
-        batch_size=config[name].batch_size,
-        seed=config.seed,
-        augment=config.data.augment,
-        num_workers=config.data.num_workers,
-        num_threads=config.data.num_threads,
-    )
-    placed = dataset.map(lambda batch: sharding.put_batch(batch, mesh))
-    return grain.experimental.ThreadPrefetchIterDataset(placed, prefetch_buffer_size=2)

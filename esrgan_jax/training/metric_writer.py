@@ -51,6 +51,9 @@ class MetricWriter:
     The calling thread writes everything. tensorboardX' own thread would end on a full disk, and the
     next write to its queue would block.
 
+    Attributes:
+        warned: Whether it wrote a warning.
+
     Args:
         folder: Folder of `metrics.jsonl` and the TensorBoard files.
         step: The step that the run continues from. Later lines of an earlier run are removed, so
@@ -62,6 +65,7 @@ class MetricWriter:
 
     def __init__(self, folder: str | os.PathLike[str], step: int):
         self.path = Path(folder) / JSONL
+        self.warned = False
         with self._writing():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             kept = "".join(read_lines(self.path, step))
@@ -75,12 +79,13 @@ class MetricWriter:
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Writes one line {"step": …, name: value, …}, and a point to each plot of TensorBoard."""
-        with self._writing():
-            if os.fstat(self.file.fileno()).st_nlink == 0:
-                raise RunError(f"{self.path}: was removed while the run wrote to it")
-            self.file.write(json.dumps({"step": step, **values}) + "\n")
-            self.file.flush()
+        self._line({"step": step, **values})
         self.plot(step, values)
+
+    def warning(self, step: int, text: str, **values: float) -> None:
+        """Writes one line {"step": …, name: value, …, "warning": text}."""
+        self.warned = True
+        self._line({"step": step, **values, "warning": text})
 
     def plot(self, step: int, values: Mapping[str, float]) -> None:
         """Writes values to TensorBoard only, such as rates, which differ from run to run."""
@@ -95,6 +100,13 @@ class MetricWriter:
         """Writes an image, (H, W, 3) uint8, to TensorBoard."""
         with self._writing():
             self._event(step, summary=summary.image(name, array, dataformats="HWC"))
+
+    def _line(self, row: Mapping[str, object]) -> None:
+        with self._writing():
+            if os.fstat(self.file.fileno()).st_nlink == 0:
+                raise RunError(f"{self.path}: was removed while the run wrote to it")
+            self.file.write(json.dumps(row) + "\n")
+            self.file.flush()
 
     def _event(self, step: int, **what: Any) -> None:
         self.board.write_event(_proto.Event(wall_time=time.time(), step=step, **what))

@@ -19,7 +19,7 @@ from orbax.checkpoint import v1 as ocp
 from esrgan_jax import checksums
 from esrgan_jax.checkpoint import FOLDER
 from esrgan_jax.checksums import DamagedError
-from esrgan_jax.data import changed
+from esrgan_jax.data import changed, pipeline
 from esrgan_jax.errors import InputError, RunError, listed
 from esrgan_jax.files import bytes_text, no_space, write_error
 from esrgan_jax.orbax_setup import cause_of, forget_failures, load_items, orbax_context, reason_of
@@ -234,9 +234,13 @@ class RunCheckpoints:
     def _load(self, step: epath.Path, target: TrainState, data: Any) -> TrainState:
         sums = self._accept(step, report=True)
         state = self._load_state(step, sums, target)
-        for name, pattern in (("data", "*.json"), ("metrics", "metrics")):
-            checksums.verify_item(step, sums, name, _plain_file(step, name, pattern))
-        load_items(step, {"data": data})
+        position = _plain_file(step, "data", "*.json")
+        checksums.verify_item(step, sums, "data", position)
+        checksums.verify_item(step, sums, "metrics", _plain_file(step, "metrics", "metrics"))
+        try:
+            data.set_state(pipeline.continued_state(position, data.get_state()))
+        except (AttributeError, KeyError, TypeError, IndexError) as error:
+            raise DamagedError(step, "its data cannot be read") from error
         return state
 
     def _load_state(

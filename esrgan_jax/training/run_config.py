@@ -22,8 +22,9 @@ def to_json(config: Config) -> dict[str, Any]:
 
 
 def _named(values: dict[str, Any]) -> dict[str, Any]:
-    """Adds the discriminator's name, which older configs do not have."""
-    return {**values, "discriminator": {"name": "vgg", **values.get("discriminator", {})}}
+    """Adds settings that older configs do not have."""
+    added = {"discriminator": {"name": "vgg"}, "data": {"cache": "memory"}}
+    return {**values, **{key: value | values.get(key, {}) for key, value in added.items()}}
 
 
 def write_config(config: Config, workdir: epath.Path) -> None:
@@ -77,7 +78,7 @@ def refused_changes(
             return stage == "gan" and name not in COMPUTATION
         if key in (f"{stage}.clip_norm", f"{stage}.ema_decay"):
             return bool(before) != bool(now)
-        return key in ("scale", "data.num_workers") or (key == "gan.hr_patch" and stage == "gan")
+        return key == "scale" or (key == "gan.hr_patch" and stage == "gan")
 
     # A key that the older config lacks was not a setting yet.
     return {

@@ -14,6 +14,7 @@ from esrgan_jax.setting_rule import (
     is_whole,
     nonnegative,
     one_of,
+    optional,
     whole,
 )
 
@@ -43,7 +44,8 @@ DATA: dict[str, Rule] = {
     **dict.fromkeys(("train", "train_lr", "val", "val_lr"), PATH),
     "changed": one_of("refuse", "accept"),
     "augment": FLAG,
-    "num_workers": whole(0, 256),
+    "cache": one_of("memory", "device"),
+    "num_workers": optional(whole(0, 256)),
     "num_threads": whole(1, 1024),
 }
 PSNR: dict[str, Rule] = {
@@ -77,7 +79,7 @@ GAN: dict[str, Rule] = PSNR | {
 NETWORKS = {"generator": (GENERATORS, "rrdb"), "discriminator": (DISCRIMINATORS, "vgg")}
 SECTIONS = ("data", *NETWORKS, "psnr", "gan")
 # Settings that older configs and the package's own do not have.
-OPTIONAL = {"generator.upsampler", "discriminator.name"}
+OPTIONAL = {"generator.upsampler", "discriminator.name", "data.cache"}
 
 
 def section_rules(config: Mapping[str, Any]) -> dict[str, dict[str, Rule]]:

@@ -1,0 +1,104 @@
+"""Builds the input of a run from its config: the training images, and batches on the devices."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import grain
+import jax
+from jax.sharding import Mesh
+
+from esrgan_jax import sharding
+from esrgan_jax.data import device_cache, pipeline, transforms
+from esrgan_jax.data.device_cache import DeviceCache
+from esrgan_jax.data.sources import MEMORY, Source, open_source
+from esrgan_jax.errors import InputError
+from esrgan_jax.files import bytes_text
+from esrgan_jax.training.run_config import Config
+from esrgan_jax.training.setting_rules import STAGES
+from esrgan_jax.training.settings import folders
+from esrgan_jax.upscaling.memory import free_host_bytes
+
+
+def open_images(config: Config) -> Source:
+    """Opens the training images for all stages of the run.
+
+    Raises:
+        InputError: A folder is missing, or has no image that can be used.
+    """
+    hr_folders = folders(config.data.train, "data.train")
+    lr_folders = folders(config.data.train_lr, "data.train_lr") or None
+    patch = max(config[name].hr_patch for name in STAGES[config.stage])
+    memory = 0 if on_devices(config) else MEMORY
+    return open_source(hr_folders, lr_folders, scale=config.scale, min_size=patch, memory=memory)
+
+
+def on_devices(config: Config) -> bool:
+    """Returns whether the devices keep all images in their memory."""
+    return config.data.get("cache") == "device"
+
+
+def check_room(source: Source, mesh: Mesh) -> None:
+    """Raises InputError if the images do not fit on the devices.
+
+    They may take half of what is free. The other half is for the training, and for a moment, while
+    the images are copied, for a second copy.
+    """
+    free = [_free_bytes(device, mesh) for device in mesh.devices.flat]
+    needed, room = source.decoded_bytes // mesh.size, min(free) // 2
+    if needed > room:
+        raise InputError(
+            f"data.cache is device: the images take {bytes_text(needed)} on each of the "
+            f"{mesh.size} devices, and may take {bytes_text(room)}, half of what is free; use "
+            "more devices or fewer images, or leave out data.cache"
+        )
+
+
+def count_workers(config: Config, source: Source) -> int:
+    """Returns the number of processes that make batches: the config's, or one that fits."""
+    if on_devices(config):
+        return 0  # only positions are drawn
+    if config.data.num_workers is not None:
+        return config.data.num_workers
+    return pipeline.choose_workers(source, config.data.num_threads)
+
+
+def make_batches(
+    config: Config, name: str, source: Source, cache: DeviceCache | None, mesh: Mesh
+) -> grain.IterDataset[Any]:
+    """Makes what `cropper` needs for a stage's batches, prefetched two ahead on the devices."""
+    pipeline.keep_freed_memory()
+    dataset = pipeline.make_dataset(
+        cache.source if cache else source,
+        scale=config.scale,
+        hr_patch=config[name].hr_patch,
+        batch_size=config[name].batch_size,
+        seed=config.seed,
+        augment=config.data.augment,
+        num_workers=count_workers(config, source),
+        num_threads=config.data.num_threads,
+        patch=transforms.random_indices if cache else transforms.random_patch,
+    )
+    if cache:
+        placed = dataset.map(lambda request: jax.device_put(request, sharding.replicated(mesh)))
+    else:
+        placed = dataset.map(lambda batch: sharding.put_batch(batch, mesh))
+    return grain.experimental.ThreadPrefetchIterDataset(placed, prefetch_buffer_size=2)
+
+
+def cropper(cache: DeviceCache | None, mesh: Mesh) -> Callable[[Any], dict[str, jax.Array]]:
+    """Returns the function that makes a batch of what `make_batches` gives.
+
+    Call it in the thread that starts the steps: programs of several devices that two threads start
+    could wait for each other.
+    """
+    if cache is None:
+        return lambda batch: batch
+    return partial(jax.jit(partial(device_cache.crop, mesh=mesh)), cache.images)
+
+
+def _free_bytes(device: Any, mesh: Mesh) -> int:
+    stats = device.memory_stats() or {}
+    if "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+    return free_host_bytes() // mesh.size  # simulated devices, which share the host's memory
