@@ -99,8 +99,9 @@ def error(found: Any, wanted: Any, limit: Limit) -> float:
     pairs = zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True)
     norms = [(norm(np.float32(a) - np.float32(b)), norm(b)) for a, b in pairs]
     least = max(limit.floor * max((size for _, size in norms), default=0), 1e-30)
-    worst = max((difference / max(size, least) for difference, size in norms), default=0.0)
-    return worst if np.isfinite(worst) else 1e9
+    # Not `max`, which passes over values that are no numbers.
+    worst = np.max([difference / max(size, least) for difference, size in norms], initial=0.0)
+    return float(worst) if np.isfinite(worst) else 1e9
 
 
 def accelerator() -> Any:
