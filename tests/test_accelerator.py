@@ -109,6 +109,16 @@ def test_errors_are_relative_to_each_array_or_the_floor():
     assert not checks.passes("float32", {"output": 0, "gradient": 2e-3})
 
 
+def test_the_concatenated_form_computes_the_same_by_other_convolutions():
+    found = []
+    for concatenated in (False, True):
+        program = WORKS["upscale"](tiny=True, dtype="float32", concatenated=concatenated)
+        form = jax.make_jaxpr(program.function)(None, *program.arrays)
+        assert ("f32[1,16,24,10] = concatenate" in str(form)) == concatenated  # 4 + 3 · 2 maps
+        found.append(jax.jit(program.function)(None, *program.arrays)[1])
+    np.testing.assert_allclose(*found, rtol=1e-4, atol=1e-4)
+
+
 # Does as `accelerator_worker`, without JAX.
 WORKER = """
 import json, os, sys, time
