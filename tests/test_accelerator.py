@@ -99,11 +99,13 @@ def test_a_wrong_network_fails_its_check(monkeypatch, wrong):
 
 
 def test_errors_are_relative_to_each_array_or_the_floor():
-    limit = checks.Limit(1, 1, np.inf, 0.1)
     wanted = {"a": np.array([1.0, -2]), "b": np.array([0.01])}
-    assert checks.error(wanted, wanted, limit) == 0
-    assert checks.error({**wanted, "a": np.array([1.0, -1])}, wanted, limit) == 0.5
-    assert checks.error({**wanted, "b": np.array([0.03])}, wanted, limit) == pytest.approx(0.1)
+    assert checks.error(wanted, wanted, np.inf, 0.1) == 0
+    assert checks.error({**wanted, "a": np.array([1.0, -1])}, wanted, np.inf, 0.1) == 0.5
+    different = {**wanted, "b": np.array([0.03])}
+    assert checks.error(different, wanted, np.inf, 0.1) == pytest.approx(0.1)
+    assert checks.error(different, wanted, np.inf, 0) == pytest.approx(2)
+    assert checks.error({**wanted, "a": wanted["a"] * 1.5}, wanted, 2, 0) == pytest.approx(0.5)
     assert checks.passes("float32", {"output": 9e-4, "gradient": 9e-4})
     assert not checks.passes("float32", {"output": 2e-3, "gradient": 0})
     assert not checks.passes("float32", {"output": 0, "gradient": 2e-3})
