@@ -53,8 +53,7 @@ def crops(cache: device_cache.DeviceCache, mesh, count: int, **changes: Any) -> 
     return [crop(cache.images, next(data)) for _ in range(count)]
 
 
-@pytest.mark.parametrize("devices", [1, 8])
-@pytest.mark.parametrize("paired", [False, True])
+@pytest.mark.parametrize(("devices", "paired"), [(1, True), (8, True), (8, False)])
 def test_batches_are_those_of_the_host(monkeypatch, devices, paired):
     monkeypatch.setattr(device_cache, "PIECE", 50)  # several pieces for each device
     mesh, source = sharding.create_mesh(jax.devices()[:devices]), Images(paired)
@@ -76,13 +75,15 @@ def test_batches_are_those_of_the_host(monkeypatch, devices, paired):
 def test_each_device_has_its_share():
     mesh, source = sharding.create_mesh(jax.devices()[:4]), Images()
     stored = device_cache.load(source, mesh).images["hr"]
-    lines = [device_cache.lines_of(image["hr"].shape) for image in source.images]
+    shapes = [image["hr"].shape for image in source.images]
+    lines = [height * device_cache.lines_per_row(width) for height, width, _ in shapes]
     of_device = np.bincount(stored.device, lines, 4).astype(int).tolist()
     assert sum(of_device) == sum(lines)
     assert max(of_device) - min(of_device) <= max(lines)
-    assert stored.lines.shape == (4 * max(of_device), device_cache.LINE)
+    length = max(of_device) + device_cache.SPARE
+    assert stored.lines.shape == (4 * length, 3 * device_cache.LINE)
     shards = stored.lines.addressable_shards
-    assert [shard.data.shape[0] for shard in shards] == [max(of_device)] * 4
+    assert [shard.data.shape[0] for shard in shards] == [length] * 4
 
 
 def test_a_damaged_image_is_replaced_as_on_the_host(tmp_path, rng, capfd):
