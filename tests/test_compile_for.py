@@ -1,18 +1,23 @@
 """Programs compiled for accelerators that are not there, and what their text tells."""
 
 import json
+from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import pytest
 
-from benchmarks import compile_for, hlo, programs, table, targets
+from benchmarks import compile_for, hlo, programs, table, targets, timing
 from configs import lite_x4
 from esrgan_jax import sharding
 from esrgan_jax.errors import InputError
+from esrgan_jax.training.stages import create_config_generator
+from esrgan_jax.upscaling import memory
 
 TINY = (
     "generator.num_features=8",
     "generator.num_growth=8",
+    "generator.num_blocks=1",
     "discriminator.num_features=4",
     "psnr.hr_patch=32",
     "gan.hr_patch=32",
@@ -128,6 +133,19 @@ def config():
     return config
 
 
+def test_devices_send_each_other_gradients_and_means_alone(config):
+    """Each device has all parameters, so it needs nothing but sums over the devices."""
+    mesh = sharding.create_mesh()
+    program = programs.training_step(config, mesh, "gan")
+    cost = hlo.cost(program.lowered.compile().as_text())
+    assert cost.collectives.keys() == {"all-reduce"}
+    # On CPUs the discriminator's gradients of HR and of SR are added up after they were sent.
+    generator = programs.training_step(config, mesh, "psnr").parameter_bytes
+    sent_twice = program.parameter_bytes - generator
+    assert cost.collectives["all-reduce"][1] <= 1.1 * (program.parameter_bytes + sent_twice)
+    assert cost.endless == 0
+
+
 def test_operations_of_a_program_are_those_of_its_network(config):
     program = programs.upscaling(config, sharding.create_mesh(jax.devices()[:1]), 64, 1)
     cost = hlo.cost(program.lowered.compile().as_text())
@@ -170,14 +188,18 @@ def test_a_missing_compiler_is_named(target, packages, monkeypatch):
         compile_for.main([CONFIG, f"--target={target}"])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("target", ["v5e:2x2", "h100:4"])
-def test_all_programs_compile_for(target, capsys, monkeypatch):
-    monkeypatch.delenv("XLA_FLAGS")  # of the tests, for CPUs
+def skip_without_compiler(target):
     try:
         targets.check(target)
     except InputError as error:
         pytest.skip(str(error))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["v5e:2x2", "h100:4"])
+def test_all_programs_compile_for(target, capsys, monkeypatch):
+    monkeypatch.delenv("XLA_FLAGS")  # of the tests, for CPUs
+    skip_without_compiler(target)
     compile_for.main([CONFIG, f"--target={target}", "--tile=64", *CHANGES])
     printed = capsys.readouterr()
     lines = [json.loads(line) for line in printed.out.splitlines()]
@@ -192,6 +214,20 @@ def test_all_programs_compile_for(target, capsys, monkeypatch):
         assert sum(s["bytes"] for s in sent.values()) <= 1.1 * line["parameter_bytes"]
         assert line["tflop_compiled"] == pytest.approx(line["tflop"], rel=0.25)
         assert ("ms" in line) == (target != "h100:4")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["v5e:1x1", "h100:1"])
+def test_estimated_memory_is_within_a_quarter_of_compiled_programs(target, monkeypatch):
+    monkeypatch.delenv("XLA_FLAGS")
+    skip_without_compiler(target)
+    config = lite_x4.get_config()
+    case = "upscale", target, config, 256, 8
+    used = timing.in_fresh_process(compile_for.compile_case, *case)["temporary_bytes"]
+    generator = create_config_generator(config).clone(dtype=jnp.dtype("bfloat16"))
+    device = SimpleNamespace(platform="gpu" if target == "h100:1" else "tpu")
+    estimate = memory.bytes_per_pixel(generator, device) * 8 * 256**2
+    assert estimate == pytest.approx(used, rel=0.25)
 
 
 def test_table_tells_what_does_not_compile():

@@ -202,9 +202,16 @@ def test_one_image_that_is_not_finite_does_not_touch_the_others(rng):
     np.testing.assert_array_equal(upscaler([images[0], images[2]]), [images[0], images[2]])
 
 
-@pytest.mark.parametrize("platform", ["gpu", "cpu"])
-def test_batches_fill_a_device_and_are_few(variables, rng, monkeypatch, platform):
-    """Of an accelerator: powers of two, within its memory."""
+@pytest.mark.parametrize(
+    ("platform", "memory", "expected"),
+    [
+        ("gpu", 2**30, {32: 64, 64: 64, 256: 8, 1024: 1, 4096: 1}),
+        ("tpu", 2**34, {32: 64, 64: 64, 256: 16, 512: 8, 1024: 4, 4096: 1}),
+        ("cpu", 2**30, {32: 1, 64: 1, 256: 1, 1024: 1, 4096: 1}),
+    ],
+)
+def test_batches_fill_a_device_and_are_few(variables, platform, memory, expected):
+    """Of an accelerator: powers of two, within its memory; of a TPU 8 tiles if they fit."""
     made = runner(variables)
 
     class Device:
@@ -212,13 +219,12 @@ def test_batches_fill_a_device_and_are_few(variables, rng, monkeypatch, platform
             self.platform = platform
 
         def memory_stats(self):
-            return {"bytes_limit": 2**30, "bytes_in_use": 0}
+            return {"bytes_limit": memory, "bytes_in_use": 0}
 
     made.devices = [Device()]
-    expected = {32: 64, 64: 64, 256: 8, 1024: 1, 4096: 1}
     for side, size in expected.items():
         tile = tile_of(np.zeros((side, side, 3), np.uint8), side, side)
-        assert made._batch_size(tile) == (size if platform == "gpu" else 1)
+        assert made._batch_size(tile) == size
 
 
 def record_placements(upscaler):

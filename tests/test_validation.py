@@ -13,7 +13,7 @@ from esrgan_jax.evaluation.metrics import SCORES
 from esrgan_jax.images.image_file import write_image
 from esrgan_jax.models.rrdb import RRDBNet
 from esrgan_jax.training.validation import Validation
-from esrgan_jax.upscaling import memory, tile_runner, upscaler
+from esrgan_jax.upscaling import memory, upscaler
 from esrgan_jax.upscaling.upscaler import SCORED, Upscaler
 
 MODULE = RRDBNet(num_features=4, num_growth=2, num_blocks=1, initializer="torch")
@@ -50,8 +50,7 @@ def test_scores_equal_those_of_evaluate(variables, hr, tmp_path, monkeypatch) ->
     assert [*samples] == ["large.png", "small.png"]
 
     monkeypatch.setattr(upscaler, "best_dtype", lambda device: "bfloat16")
-    for module in (memory, tile_runner):
-        monkeypatch.setattr(module, "budget", lambda device: 1)
+    monkeypatch.setattr(memory, "budget", lambda device: 1)
     assert Upscaler(MODULE, variables).tile == 64  # the patches have an effect
     coarse = MODULE.clone(dtype=np.dtype("bfloat16"))  # as in training with bfloat16
     scores, _ = Validation.load(str(hr), None, 4).run(coarse, variables)

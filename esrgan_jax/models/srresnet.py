@@ -52,8 +52,8 @@ class SRResNet(nn.Module):
 
     @property
     def feature_bytes(self) -> int:
-        """XLA keeps two feature maps at the size of the result."""
-        return 2 * self.dtype.itemsize * self.num_features * self.scale**2
+        """XLA keeps three feature maps at the size of the result."""
+        return 3 * self.dtype.itemsize * self.num_features * self.scale**2
 
     @property
     def split(self) -> None:

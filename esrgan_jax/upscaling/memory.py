@@ -9,6 +9,12 @@ import jax
 from esrgan_jax.models.generator import Generator
 
 LARGEST_DEFAULT_TILE = 1024  # larger tiles save little overlap
+# Of fewer images XLA cuts strips for a TPU, and a pixel takes two to three times as long
+# (docs/performance.md). Smaller tiles make such batches from smaller images.
+LEAST_TPU_BATCH = 8
+LARGEST_TPU_TILE = 512
+TPU_MEMORY = 1.5  # times that of a GPU: channels are padded to 128, and strips are copies
+AHEAD = 2  # batches on the device: one is computed while the result of another is fetched
 MOST_ON_CPU = 2**30  # a laptop shares its memory with other programs
 CGROUPS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
@@ -49,18 +55,36 @@ def budget(device: Any) -> int:
     return int(0.8 * (limit - stats.get("bytes_in_use", 0)))
 
 
-def bytes_per_pixel(module: Generator) -> int:
-    """Returns about the bytes of `upscale_step` per LR pixel: features, and two results."""
-    return module.feature_bytes + 4 * 2 * module.out_channels * module.scale**2
+def bytes_per_pixel(module: Generator, device: Any) -> int:
+    """Returns about the bytes of intermediate results of `upscale_step` per LR pixel.
+
+    The most is either that of the features, or later two float32 results and the strips of rows
+    that `tail` computes, which take about as much again.
+    """
+    results = 2 * 4 * module.out_channels * module.scale**2
+    most = max(module.feature_bytes, 2 * results)
+    return int(TPU_MEMORY * most) if device.platform == "tpu" else most
+
+
+def batch_pixels(module: Generator, device: Any) -> int:
+    """Returns how many LR pixels a batch may have for the memory of `device`."""
+    return budget(device) // ((AHEAD + 1) * bytes_per_pixel(module, device))
 
 
 def tile_side(module: Generator, device: Any, planes: int = 1) -> int:
     """Returns the side of a tile for the memory of `device`: a multiple of 32, from 64 to 1024.
+
+    On a TPU it is at most 512, and batches of `LEAST_TPU_BATCH` fit into the memory.
 
     Args:
         module: The generator.
         device: Where it runs.
         planes: Inputs of the network per tile: 8 for the ensemble.
     """
-    pixels = budget(device) / (bytes_per_pixel(module) * planes)
-    return int(min(max(pixels**0.5 // 32 * 32, 64), LARGEST_DEFAULT_TILE))
+    if device.platform == "tpu":
+        largest = LARGEST_TPU_TILE
+        pixels = batch_pixels(module, device) / max(planes, LEAST_TPU_BATCH)
+    else:
+        largest = LARGEST_DEFAULT_TILE
+        pixels = budget(device) / (bytes_per_pixel(module, device) * planes)
+    return int(min(max(pixels**0.5 // 32 * 32, 64), largest))

@@ -13,12 +13,11 @@ from jax.sharding import NamedSharding, PartitionSpec
 from esrgan_jax.errors import RunError
 from esrgan_jax.models.generator import Generator, Variables
 from esrgan_jax.sharding import batched, create_mesh, replicated
-from esrgan_jax.upscaling.memory import budget, bytes_per_pixel
+from esrgan_jax.upscaling.memory import AHEAD, LEAST_TPU_BATCH, batch_pixels
 from esrgan_jax.upscaling.tile import AnyArray, Tile, cut_row, paste, rows_of
 from esrgan_jax.upscaling.tile_step import upscale_in_parts, upscale_step
 from esrgan_jax.upscaling.tiles import Axis, plan_axis
 
-AHEAD = 2  # batches on the device: one is computed while the result of another is fetched
 BATCH_PIXELS = 1024 * 1024  # LR pixels that keep an accelerator busy
 LARGEST_BATCH = 64
 SMALLEST_TILE = 16
@@ -122,8 +121,11 @@ class TileRunner:
         key = _key(tile)
         if key not in self.batch_sizes:  # once, as what is free changes and each size is compiled
             height, width = tile.lr.shape[:2]
-            room = budget(self.devices[0]) // ((AHEAD + 1) * bytes_per_pixel(self.module))
-            each = max(min(BATCH_PIXELS, room) // (height * width * self.versions), 1)
+            device, pixels = self.devices[0], height * width * self.versions
+            busy = BATCH_PIXELS
+            if device.platform == "tpu":
+                busy = max(busy, LEAST_TPU_BATCH * height * width)
+            each = max(min(busy, batch_pixels(self.module, device)) // pixels, 1)
             # On CPUs larger batches are not faster.
             self.batch_sizes[key] = 1 if self.on_cpu else 2 ** (each.bit_length() - 1)
         return min(self.batch_sizes[key], self.largest_batch) * len(self.devices)
