@@ -80,10 +80,9 @@ def test_each_device_has_its_share():
     of_device = np.bincount(stored.device, lines, 4).astype(int).tolist()
     assert sum(of_device) == sum(lines)
     assert max(of_device) - min(of_device) <= max(lines)
-    length = max(of_device) + device_cache.SPARE
-    assert stored.lines.shape == (4 * length, 3 * device_cache.LINE)
+    assert stored.lines.shape == (4 * max(of_device), 3 * device_cache.LINE)
     shards = stored.lines.addressable_shards
-    assert [shard.data.shape[0] for shard in shards] == [length] * 4
+    assert [shard.data.shape[0] for shard in shards] == [max(of_device)] * 4
 
 
 def test_a_damaged_image_is_replaced_as_on_the_host(tmp_path, rng, capfd):

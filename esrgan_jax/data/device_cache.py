@@ -22,7 +22,6 @@ from esrgan_jax.sharding import batched, replicated
 # An index into all bytes would not fit in 32 bits, and TPUs read multiples of 128 fast.
 LINE = 128
 PIECE = 2**26 // (3 * LINE)  # lines that are sent to a device at once
-SPARE = 16  # lines at the end, since a patch is read in whole lines
 
 
 class ImageShapes:
@@ -91,7 +90,7 @@ def load(source: Source, mesh: Mesh) -> DeviceCache:
             progress.update()
 
     def stored(name: str) -> Stored:
-        length = max(writer.count for writer in writers[name]) + SPARE
+        length = max(writer.count for writer in writers[name])
         parts = [writer.finish(length) for writer in writers[name]]
         shape = (len(devices) * length, 3 * LINE)
         lines = jax.make_array_from_single_device_arrays(shape, batched(mesh), parts)
@@ -126,7 +125,7 @@ def crop(images: Mapping[str, Stored], request: Mapping[str, Any], mesh: Mesh) -
         line = (stored.first[number] + left)[:, None] + rows * stored.per_row[number][:, None]
         across = -(-(columns.shape[1] + LINE - 1) // LINE)
         line = jnp.where(here[:, None], line, 0)[:, :, None] + jnp.arange(across)[None, None]
-        part = stored.lines.at[line].get(mode="promise_in_bounds")
+        part = stored.lines.at[line].get(mode="clip")  # what is beyond the end is not selected
         part = part.reshape(*rows.shape, 3 * LINE * across)
         # The columns are selected by a product with zeros and ones, exact since levels have 8 bits.
         # TPUs would take a hundred times as long to gather single bytes.
