@@ -15,7 +15,7 @@ LEAST_TPU_BATCH = 8
 LARGEST_TPU_TILE = 512
 TPU_MEMORY = 1.5  # times that of a GPU: channels are padded to 128, and strips are copies
 AHEAD = 2  # batches on the device: one is computed while the result of another is fetched
-MOST_ON_CPU = 2**30  # a laptop shares its memory with other programs
+MOST_ON_CPU = 5 * 2**28  # a laptop shares its memory with other programs
 CGROUPS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     (
