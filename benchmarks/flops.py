@@ -76,6 +76,8 @@ def _macs(jaxpr: Any) -> int:
             (contracted, _), _ = params["dimension_numbers"]
             left = equation.invars[0].aval.shape
             total += equation.outvars[0].aval.size * math.prod(left[axis] for axis in contracted)
+        elif name == "cond":  # the forms of one operation for different platforms
+            total += max(map(_macs, _inner(params)), default=0)
         else:
             turns = params["length"] if name == "scan" else 1
             total += turns * sum(_macs(inner) for inner in _inner(params))
