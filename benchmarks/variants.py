@@ -167,7 +167,8 @@ def _training(
         frozen = frozen["params"]
         discriminator = Discriminator(num_features=config.discriminator.num_features)
         flop = flops.gan_step_flop(generator, discriminator, vgg, batch, patch)
-    step = _concatenating(built.step) if concatenated else built.step
+    step = inspect.unwrap(built.step)  # a `jit` with compiler options cannot be within another
+    step = _concatenating(step) if concatenated else step
     return Program(step, state, (frozen, {"hr": hr}), flop, batch)
 
 

@@ -30,6 +30,7 @@ def get_config(recipe: str = "paper") -> Any:
     config.seed = 0
     config.scale = 4
     config.vgg = config_dict.placeholder(str)  # made by tools/convert_vgg.py
+    config.precision = "default"  # "highest": float32 products are exact on accelerators, too
 
     config.data = ConfigDict()
     config.data.train = config_dict.placeholder(str)  # folders, comma-separated, or a prepared one
@@ -94,6 +95,7 @@ def get_config(recipe: str = "paper") -> Any:
     stage.pixel_weight = 1e-2
     stage.perceptual_weight = 1.0  # 0: without VGG
     stage.perceptual_norm = "l1"
+    stage.perceptual_dtype = "float32"  # of VGG's convolutions
     stage.layer_weights = ConfigDict({"conv5_4": 1.0})
     stage.gan_weight = 5e-3
     stage.relativistic = True

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -57,6 +57,17 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def batched(mesh: Mesh) -> NamedSharding:
     """Returns the sharding that splits the leading axis over the devices."""
     return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def split_over(mesh: Mesh, function: Callable[[Any, jax.Array], jax.Array]) -> Any:
+    """Returns `function(params, batch)`, which each device computes of its part of the batch.
+
+    Gradients of the parameters are summed over the devices once, after all of the function.
+    """
+    parts = PartitionSpec("data")
+    specs: dict[str, Any] = {"in_specs": (PartitionSpec(), parts), "out_specs": parts}
+    # With the check, the sums would be where the parameters are used, in the loop over blocks.
+    return jax.shard_map(function, mesh=mesh, check_vma=False, **specs)
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

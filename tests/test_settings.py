@@ -54,6 +54,8 @@ WEIGHTS = ("d_learning_rate", "pixel_weight", "perceptual_weight", "gan_weight")
         ("psnr.schedule", ("linear", "", None, 1)),
         ("gan.pixel_norm", ("l3", "L1", 1)),
         ("gan.perceptual_norm", ("l2", None)),
+        ("gan.perceptual_dtype", ("float16", None)),
+        ("precision", ("float32", "high", None)),
         ("gan.relativistic", (1, "yes", None)),
         ("gan.stop_means", (0, "True")),
         ("gan.layer_weights", ({"conv6_1": 1.0}, {"relu5_5": 1.0}, {"conv5_4": -1.0},
@@ -153,6 +155,11 @@ def test_a_missing_setting_is_refused() -> None:
     config = x4.get_config()
     del config.gan["b2"]
     assert refusal(config, {}) == "gan.b2 is missing from the config: give it a value"
+    for key in ("precision", "gan.perceptual_dtype"):  # settings that older configs do not have
+        config = x4.get_config()
+        section, _, name = key.rpartition(".")
+        del (config[section] if section else config)[name]
+        check_run(changed(config, {}), devices=1)
     config = x4.get_config()
     del config["discriminator"]
     assert refusal(config, {}).startswith("discriminator is None: take a section")

@@ -11,7 +11,7 @@ from configs import demo
 from esrgan_jax import sharding
 from esrgan_jax.imresize import margin
 from esrgan_jax.models.vgg import VGGFeatures
-from esrgan_jax.training.stages import create_stage
+from esrgan_jax.training import stages
 
 SMALL = {
     "generator.num_blocks": 2,
@@ -26,13 +26,15 @@ COLLECTIVES = r" (all-\w[\w-]*|collective-\w[\w-]*|reduce-scatter|ragged-\w[\w-]
 
 @functools.cache
 def compiled(name):
-    """Returns the state's shapes and the compiled step of a small network."""
+    """Returns the state's shapes and the compiled step of a small network with rolled blocks."""
     config = demo.get_config()
     config.update_from_flattened_dict(SMALL)
     with config.unlocked():
         config.gan.layer_weights = {"conv1_2": 1.0}
     vgg, mesh = VGGFeatures(layers=("conv1_2",)), sharding.create_mesh()
-    stage = create_stage(config, name, vgg if name == "gan" else None, mesh)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stages, "_on_cpu", lambda mesh: False)
+        stage = stages.create_stage(config, name, vgg if name == "gan" else None, mesh)
 
     def shapes(tree, placement):
         return jax.tree.map(
@@ -69,3 +71,14 @@ def test_all_reduce_is_the_only_collective(stage):
     """Devices exchange sums; no array is gathered or moved to another device."""
     _, step = compiled(stage)
     assert set(re.findall(COLLECTIVES, step.as_text())) == {"all-reduce"}
+
+
+@pytest.mark.parametrize("stage", ["psnr", "gan"])
+def test_gradients_are_summed_after_the_loop_over_blocks(stage):
+    text = compiled(stage)[1].as_text()
+    computations = dict(re.findall(r"^%([\w.-]+) [^\n]*{\n(.*?)^}", text, re.M | re.S))
+    loops = re.findall(r" while\(.*?body=%([\w.-]+)", text)
+    assert len(loops) >= 2  # forwards and backwards
+    lines = [line for name in loops for line in computations[name].splitlines()]
+    found = [line for line in lines if re.search(COLLECTIVES, line)]
+    assert not [line for line in found if stage == "psnr" or "RRDBNet" in line]

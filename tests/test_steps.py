@@ -224,10 +224,10 @@ def test_batch_statistics_of_a_generator_are_updated(batch):
 
 def test_steps_do_not_depend_on_the_number_of_devices(state, vgg_params, batch):
     """Losses, relativistic means and batch statistics are computed over the global batch."""
-    step = gan_step()
-    expected_state, expected = step(state, vgg_params, batch)
+    expected_state, expected = gan_step()(state, vgg_params, batch)
     mesh = sharding.create_mesh(jax.devices()[:8])
     assert mesh.size == 8
+    step = gan_step(mesh=mesh)
     placed, frozen = jax.device_put((state, vgg_params), sharding.replicated(mesh))
     compiled = step._cache_size()
     got_state, got = step(placed, frozen, sharding.put_batch(batch, mesh))
@@ -237,3 +237,6 @@ def test_steps_do_not_depend_on_the_number_of_devices(state, vgg_params, batch):
     assert_trees_close(
         got_state.discriminator.batch_stats, expected_state.discriminator.batch_stats
     )
+    moment = expected_state.generator.opt_state[0].mu
+    tolerance = 1e-6 * optax.tree.norm(moment)
+    assert_trees_close(got_state.generator.opt_state[0].mu, moment, 1e-3, tolerance)

@@ -118,7 +118,8 @@ def export_generator(
     """Exports a generator as a program that contains its weights as constants.
 
     Args:
-        module: The generator, `RRDBNet` or `SRResNet`; the program computes in its dtype.
+        module: The generator, `RRDBNet` or `SRResNet`; the program computes in its dtype, and
+            products of float32 in full precision on every platform.
         variables: The variables of the generator, {"params", "batch_stats"}, as float32 arrays.
         name: The name of the program, `fun_name` in JAX.
         platforms: The platforms of the program: "cpu", "cuda", "tpu", "rocm". This machine need not
@@ -145,9 +146,11 @@ def export_generator(
 
     upscale.__name__ = name
     shape = (*export.symbolic_shape("b, h, w"), module.in_channels)
-    return export.export(jax.jit(upscale), platforms=tuple(platforms))(
-        jax.ShapeDtypeStruct(shape, jax.numpy.float32)
-    )
+    exact = module.dtype == jax.numpy.float32
+    with jax.default_matmul_precision("highest" if exact else None):
+        return export.export(jax.jit(upscale), platforms=tuple(platforms))(
+            jax.ShapeDtypeStruct(shape, jax.numpy.float32)
+        )
 
 
 def _mirrored(size: Any, multiple: int) -> "jax.Array":

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
 
 from esrgan_jax.errors import InputError
 from esrgan_jax.models.conv import Conv
@@ -62,13 +63,26 @@ class VGGFeatures(nn.Module):
             kind, stage, index = name[:4], int(name[4]), int(name[6:])
             if kind == "conv":
                 if stage > 1 and index == 1:
-                    x = nn.max_pool(x, (2, 2), (2, 2))
+                    x = max_pool(x)
                 x = Conv(WIDTHS[stage - 1], dtype=self.dtype, name=name)(x)
             else:
                 x = nn.relu(x)
             if name in self.layers:
                 features[name] = x.astype(jnp.float32) * feature_scale
         return features
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+    """Returns the largest value of each 2x2 pixels: (N, H, W, C) -> (N, H // 2, W // 2, C).
+
+    The gradient goes to the first of equal values, as that of `nn.max_pool`, whose gradient XLA
+    computes on CPUs by four arrays of indices and a loop over all values.
+    """
+    for axis in (2, 1):
+        end = x.shape[axis] // 2 * 2
+        a, b = (lax.slice_in_dim(x, start, end, 2, axis) for start in (0, 1))
+        x = jnp.where(a >= b, a, b)
+    return x
 
 
 def _plain_input(_: jax.Array) -> dict[str, jax.Array]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from esrgan_jax.models import DISCRIMINATORS, GENERATORS, rrdb
+from esrgan_jax.models import COMPUTATION_DTYPES, DISCRIMINATORS, GENERATORS, rrdb
 from esrgan_jax.models.vgg import layer_names
 from esrgan_jax.setting_rule import (
     FLAG,
@@ -38,6 +38,7 @@ RUN: dict[str, Rule] = {
     "seed": whole(0, LARGEST_INT),  # the message gives the end, since long seeds are common
     "scale": whole(1, max(rrdb.RRDB_SCALES)),
     "vgg": PATH,
+    "precision": one_of("default", "highest"),
     **dict.fromkeys(("log_every", "eval_every", "checkpoint_every", "keep"), whole(1)),
 }
 DATA: dict[str, Rule] = {
@@ -71,6 +72,7 @@ GAN: dict[str, Rule] = PSNR | {
     "d_learning_rate": nonnegative(),
     **dict.fromkeys(("pixel_weight", "perceptual_weight", "gan_weight"), nonnegative()),
     "perceptual_norm": NORM,
+    "perceptual_dtype": one_of(*COMPUTATION_DTYPES),
     "layer_weights": LAYER_WEIGHTS,
     "relativistic": FLAG,
     "stop_means": FLAG,
@@ -79,7 +81,10 @@ GAN: dict[str, Rule] = PSNR | {
 NETWORKS = {"generator": (GENERATORS, "rrdb"), "discriminator": (DISCRIMINATORS, "vgg")}
 SECTIONS = ("data", *NETWORKS, "psnr", "gan")
 # Settings that older configs and the package's own do not have.
-OPTIONAL = {"generator.upsampler", "discriminator.name", "data.cache"}
+OPTIONAL = {
+    *("generator.upsampler", "discriminator.name", "data.cache"),
+    *("precision", "gan.perceptual_dtype"),
+}
 
 
 def section_rules(config: Mapping[str, Any]) -> dict[str, dict[str, Rule]]:

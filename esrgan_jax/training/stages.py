@@ -5,6 +5,7 @@ The functions called from here take plain values instead of the config.
 
 import functools
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ import optax
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from esrgan_jax import sharding
+from esrgan_jax import compilation, sharding
 from esrgan_jax.errors import InputError
 from esrgan_jax.interop.vgg_names import load_vgg, missing_layers
 from esrgan_jax.models import (
@@ -76,11 +77,12 @@ def psnr_stage(config: Config, mesh: Mesh) -> Stage:
         generator=generator,
         optimizer=optimizer,
         scale=config.scale,
+        mesh=mesh,
         **_picked(settings, "pixel_norm", "ema_decay", "accumulation"),
     )
     schedules = {"lr_g": schedule}
     create = functools.partial(_create, config, settings, optimizer)
-    jitted = _jitted(lambda state, _, batch: step(state, batch), schedules, mesh)
+    jitted = _jitted(config, lambda state, _, batch: step(state, batch), schedules, mesh)
     return Stage("psnr", create, jitted, schedules)
 
 
@@ -106,11 +108,14 @@ def gan_stage(config: Config, vgg: nn.Module | None, mesh: Mesh) -> Stage:
         optimizer=optimizer,
         d_optimizer=d_optimizer,
         scale=config.scale,
+        mesh=mesh,
         use=GanLosses(**_picked(settings.to_dict(), *GanLosses._fields)),
         **_picked(settings, "ema_decay", "accumulation"),
     )
     schedules = {"lr_g": schedule, "lr_d": d_schedule}
-    return Stage("gan", create, _jitted(step, schedules, mesh), schedules)
+    # As fast in half the memory or less; the PSNR stage would need as much.
+    options = compilation.LITTLE_MEMORY if _on_cpu(mesh) else None
+    return Stage("gan", create, _jitted(config, step, schedules, mesh, options), schedules)
 
 
 def create_config_generator(config: Config, unroll: bool = False) -> Generator:
@@ -146,7 +151,8 @@ def load_features(config: Config) -> tuple[nn.Module | None, Params]:
         raise InputError(f"gan.layer_weights: VGG{depth} has no {unknown}; it has {known}")
     if missing := missing_layers(params, layers, depth):
         raise InputError(f"{file} lacks {', '.join(missing)}, which {layers} need; {how}")
-    return VGGFeatures(layers=tuple(layers), depth=depth), params
+    dtype = jnp.dtype(settings.get("perceptual_dtype", "float32"))
+    return VGGFeatures(layers=tuple(layers), depth=depth, dtype=dtype), params
 
 
 def _on_cpu(mesh: Mesh) -> bool:
@@ -154,18 +160,29 @@ def _on_cpu(mesh: Mesh) -> bool:
     return mesh.devices.flat[0].platform == "cpu"
 
 
-def _jitted(step: Step, schedules: Mapping[str, optax.Schedule], mesh: Mesh) -> Any:
+def _jitted(
+    config: Config,
+    step: Step,
+    schedules: Mapping[str, optax.Schedule],
+    mesh: Mesh,
+    options: dict[str, str] | None = None,
+) -> Any:
     """Jits a step. What it returns is on every device, as the state that it takes and donates."""
+    exact = config.get("precision") == "highest"
 
     def step_and_rates(
         state: TrainState, vgg_params: Params, batch: steps.Batch
     ) -> tuple[TrainState, steps.Metrics]:
         # Outside, an accelerator would compute the rates only after the next step.
         rates = {name: jnp.asarray(rate(state.step)) for name, rate in schedules.items()}
-        state, metrics = step(state, vgg_params, batch)
+        with jax.default_matmul_precision("highest") if exact else nullcontext():
+            state, metrics = step(state, vgg_params, batch)
         return state, metrics | rates
 
-    return jax.jit(step_and_rates, donate_argnums=0, out_shardings=sharding.replicated(mesh))
+    placement = sharding.replicated(mesh)
+    return jax.jit(
+        step_and_rates, donate_argnums=0, out_shardings=placement, compiler_options=options
+    )
 
 
 def _create(

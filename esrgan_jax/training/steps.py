@@ -12,10 +12,12 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 from jax import lax
+from jax.sharding import Mesh
 
 from esrgan_jax.imresize import degrade, margin
 from esrgan_jax.models.generator import Generator
 from esrgan_jax.models.vgg import VGGFeatures
+from esrgan_jax.sharding import split_over
 from esrgan_jax.training import losses
 from esrgan_jax.training.train_state import Params, TrainState, moving_average
 
@@ -41,9 +43,24 @@ def images(batch: Batch, scale: int) -> tuple[jax.Array, jax.Array]:
 
 
 def forward(
-    module: nn.Module | Generator, params: Params, batch_stats: Params, x: jax.Array
+    module: nn.Module | Generator,
+    params: Params,
+    batch_stats: Params,
+    x: jax.Array,
+    mesh: Mesh | None = None,
 ) -> tuple[jax.Array, Params]:
-    """Applies a network in training, and returns its output and the updated running statistics."""
+    """Applies a network in training, and returns its output and the updated running statistics.
+
+    With a mesh, a network without batch statistics is applied by each device to its images. Then
+    the devices' gradients are summed once, at the end and in float32. Left to itself, the compiler
+    sums them in each turn of the loop over blocks, and in the dtype of the computation.
+    """
+
+    def apply(params: Params, x: jax.Array) -> Any:
+        return module.apply({"params": params}, x, train=True)
+
+    if mesh is not None and not batch_stats:
+        return split_over(mesh, apply)(params, x), {}
     variables = {"params": params, "batch_stats": batch_stats}
     y, updated = module.apply(variables, x, train=True, mutable=["batch_stats"])
     return y, updated.get("batch_stats", {})
@@ -88,17 +105,18 @@ def psnr_step(
     pixel_norm: str = "l1",
     ema_decay: float = 0.0,
     accumulation: int = 1,
+    mesh: Mesh | None = None,
 ) -> tuple[TrainState, Metrics]:
     """Updates the PSNR-oriented generator once, by the pixel loss alone (paper §4.1).
 
-    Returns the new state and {"l_g_pix", "grad_norm_g"}.
+    For `mesh` see `forward`. Returns the new state and {"l_g_pix", "grad_norm_g"}.
     """
 
     def gradients(batch_stats: Params, batch: Batch):
         lr, hr = images(batch, scale)
 
         def loss(params: Params):
-            sr, updated = forward(generator, params, batch_stats, lr)
+            sr, updated = forward(generator, params, batch_stats, lr, mesh)
             return losses.pixel_loss(sr, hr, pixel_norm), updated
 
         (l_g_pix, updated), grads = jax.value_and_grad(loss, has_aux=True)(state.generator.params)
@@ -127,6 +145,7 @@ def gan_step(
     use: losses.GanLosses,
     ema_decay: float = 0.0,
     accumulation: int = 1,
+    mesh: Mesh | None = None,
 ) -> tuple[TrainState, Metrics]:
     """Updates the generator and the discriminator once, on the same batch (paper Eq. 1 to 3).
 
@@ -137,6 +156,7 @@ def gan_step(
         vgg_params: The feature extractor's frozen parameters, kept outside the state.
         vgg: The feature extractor, or None for no perceptual loss.
         use: The losses and their weights.
+        mesh: Of the generator, see `forward`.
 
     Returns the new state and a dict with every loss before weighting ("l_g_pix", "l_g_percep",
     "l_g_gan", "l_d_real", "l_d_fake"), the weighted sums "l_g_total" and "l_d_total", the mean
@@ -151,7 +171,7 @@ def gan_step(
         g_stats, d_stats = batch_stats
 
         def generator_loss(params: Params):
-            sr, g_updated = forward(generator, params, g_stats, lr)
+            sr, g_updated = forward(generator, params, g_stats, lr, mesh)
             real, updated = forward(discriminator, d_params, d_stats, hr)
             fake, updated = forward(discriminator, d_params, updated, sr)
             features = None

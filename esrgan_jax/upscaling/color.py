@@ -34,5 +34,6 @@ def blur(x: jax.Array, sigma: float, reach: int) -> jax.Array:
             (1, 1),
             pads,
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            precision="highest",
         )
     return jnp.moveaxis(planes.reshape(x.shape[-1], *x.shape[:3]), 0, -1)
