@@ -106,9 +106,9 @@ def test_errors_are_relative_to_each_array_or_the_floor():
     assert checks.error(different, wanted, np.inf, 0.1) == pytest.approx(0.1)
     assert checks.error(different, wanted, np.inf, 0) == pytest.approx(2)
     assert checks.error({**wanted, "a": wanted["a"] * 1.5}, wanted, 2, 0) == pytest.approx(0.5)
-    assert checks.passes("float32", {"output": 9e-4, "gradient": 9e-4})
-    assert not checks.passes("float32", {"output": 2e-3, "gradient": 0})
-    assert not checks.passes("float32", {"output": 0, "gradient": 2e-3})
+    assert checks.passes("float32", {"output": 9e-5, "gradient": 1e-2})
+    assert not checks.passes("float32", {"output": 2e-4, "gradient": 0})
+    assert not checks.passes("float32", {"output": 0, "gradient": 3e-2})
 
 
 def test_the_concatenated_form_computes_the_same_by_other_convolutions():
