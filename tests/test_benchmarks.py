@@ -144,6 +144,7 @@ def test_the_upscale_command_prints_consistent_results(tmp_path):
     assert "1.00" in [row[4] for row in rows[1:]]
 
 
+@pytest.mark.slow
 def test_files_in_tiles_equal_those_of_peers(tmp_path):
     """Compares the command's results in tiles with the peers' results of whole images."""
     pytest.importorskip("torch", reason="needs torch: make peers")
@@ -156,7 +157,8 @@ def test_files_in_tiles_equal_those_of_peers(tmp_path):
     assert "ours in 2 tiles of 96x32 px" in table.tables([line])
 
 
-@pytest.mark.parametrize("stage", ["psnr", pytest.param("gan", marks=pytest.mark.slow)])
+@pytest.mark.slow  # the rehearsal in test_accelerator.py measures a training step, too
+@pytest.mark.parametrize("stage", ["psnr", "gan"])
 def test_the_train_step_command_prints_consistent_results(stage):
     pytest.importorskip("torch", reason="needs torch: make peers")
     flags = ("--config=lite_x4", "--batch=2", "--patch=32", "--features=conv1_2")

@@ -63,7 +63,7 @@ def test_interpolation_of_the_published_weights(shared_data):
 @pytest.mark.parametrize(
     ("weights", "transposed"),
     [
-        ("RRDB_PSNR_x4.npz", False),
+        pytest.param("RRDB_PSNR_x4.npz", False, marks=pytest.mark.slow),
         ("RealESRGAN_x4plus_anime_6B.pth", True),
         pytest.param("RealESRGAN_x4plus_anime_6B.pth", False, marks=pytest.mark.slow),
         pytest.param("RRDB_PSNR_x4.npz", True, marks=pytest.mark.slow),

@@ -116,7 +116,7 @@ class Greedy(TileRunner):
 
 @pytest.mark.parametrize(
     ("room", "border"),
-    [(64 * 64, "zero"), (40 * 40, "zero"), (48 * 48, "mirror"), (48 * 48, "wrap")],
+    [(40 * 40, "zero"), (48 * 48, "mirror"), (48 * 48, "wrap")],
 )
 def test_out_of_memory_halves_the_tile_and_goes_on(variables, rng, monkeypatch, room, border):
     image = rng.integers(0, 256, (100, 150, 3), dtype=np.uint8)
@@ -245,8 +245,7 @@ def assert_same_but_for_rounding(result, expected):
     assert (difference > 0).mean() < 1e-3
 
 
-@pytest.mark.parametrize("bands", [1, 4])
-@pytest.mark.parametrize("seamless", [None, "mirror", "wrap"])
+@pytest.mark.parametrize(("seamless", "bands"), [(None, 4), ("mirror", 1), ("wrap", 1)])
 def test_columns_of_one_image_over_eight_devices_equal_one_device(variables, rng, bands, seamless):
     assert len(jax.devices()) == 8
     image = rng.integers(0, 256, (40, 83, bands), dtype=np.uint8)
