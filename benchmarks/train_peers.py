@@ -12,31 +12,7 @@ from esrgan_jax.training.run_config import Config
 from esrgan_jax.training.train_state import TrainState
 
 
-def torch_sides(
-    config: Config,
-    stage: str,
-    initial: TrainState,
-    extractor: Any,
-    vgg_params: Any,
-    lr: np.ndarray,
-    hr: np.ndarray,
-) -> list[timing.Side]:
-    """Returns the sides of PyTorch, as shipped and tuned.
-
-    Args:
-        config: Of the run.
-        stage: "psnr" or "gan".
-        initial: Where training starts.
-        extractor: The VGG of the GAN stage.
-        vgg_params: Its parameters.
-        lr: (N, P / scale, P / scale, 3) float32.
-        hr: (N, P, P, 3) float32.
-    """
-    given = (config, stage, initial, extractor, vgg_params, lr, hr)
-    return [_torch_side(name, *given) for name in (torch_device.SHIPPED, torch_device.TUNED)]
-
-
-def _torch_side(
+def torch_side(
     name: str,
     config: Config,
     stage: str,
@@ -46,6 +22,18 @@ def _torch_side(
     lr: np.ndarray,
     hr: np.ndarray,
 ) -> timing.Side:
+    """Returns the side of PyTorch, as shipped or tuned.
+
+    Args:
+        name: `torch_device.SHIPPED` or `torch_device.TUNED`.
+        config: Of the run.
+        stage: "psnr" or "gan".
+        initial: Where training starts.
+        extractor: The VGG of the GAN stage.
+        vgg_params: Its parameters.
+        lr: (N, P / scale, P / scale, 3) float32.
+        hr: (N, P, P, 3) float32.
+    """
     tuned = name == torch_device.TUNED
 
     def build() -> timing.Run:

@@ -82,11 +82,14 @@ def measure_case(
 
     sides = [timing.Side(results.OURS, dtype, build, timing.jax_peak)]
     if "torch" in peer:
-        from benchmarks.train_peers import torch_sides
+        from benchmarks import torch_device
+        from benchmarks.train_peers import torch_side
 
         lr_hr = jax.jit(functools.partial(steps.images, scale=config.scale))(images)
         lr, hr = (np.asarray(x) for x in lr_hr)
-        sides += torch_sides(config, stage, initial, extractor, vgg_params, lr, hr)
+        given = (config, stage, initial, extractor, vgg_params, lr, hr)
+        names = (torch_device.SHIPPED, torch_device.TUNED)
+        sides += [torch_side(name, *given) for name in names]
     measured = timing.measure(sides, repeats)
     for found in measured.values():
         if "result" in found:
