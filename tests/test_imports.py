@@ -11,7 +11,7 @@ PACKAGE = Path(esrgan_jax.__file__).parent
 LAYERS = (
     "errors packaged setting_rule",
     "files progress imresize sharding checksums command_line",
-    "compilation folder_lock orbax_setup models",
+    "compilation folder_lock orbax_setup models degradation",
     "interop",
     "checkpoint",
     "interpolation blend",

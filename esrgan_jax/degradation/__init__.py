@@ -1,0 +1,1 @@
+"""Random degradations of training images, on the device."""
