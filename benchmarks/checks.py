@@ -20,6 +20,7 @@ from esrgan_jax.imresize import margin
 from esrgan_jax.models.discriminator import Discriminator
 from esrgan_jax.models.rrdb import RRDBNet
 from esrgan_jax.models.srresnet import SRResNet
+from esrgan_jax.models.unet_discriminator import UNetDiscriminator
 from esrgan_jax.models.vgg import VGGFeatures
 from esrgan_jax.training.stages import create_stage
 from esrgan_jax.upscaling.upscaler import Upscaler
@@ -244,6 +245,11 @@ def _discriminator(tiny: bool) -> Compute:
     return _network(Discriminator(num_features=features), (8, side, side, 3))
 
 
+def _unet(tiny: bool) -> Compute:
+    features, side = (4, 16) if tiny else (64, 128)
+    return _network(UNetDiscriminator(num_features=features), (4, side, side, 3))
+
+
 def _vgg(tiny: bool) -> Compute:
     layers, side = (("conv1_2", "relu2_1"), 16) if tiny else (("relu1_2", "conv5_4"), 96)
     return _network(VGGFeatures(layers), (2, side, side, 3))
@@ -257,6 +263,7 @@ CHECKS: dict[str, Callable[[bool], Compute]] = {
     "rrdb-remat": partial(_rrdb, remat=True),
     "srresnet": _srresnet,
     "discriminator-vgg": _discriminator,
+    "discriminator-unet": _unet,
     "vgg-features": _vgg,
     "psnr-step": partial(_step, "psnr"),
     "gan-step": partial(_step, "gan"),

@@ -141,6 +141,35 @@ class VGGStyleDiscriminator(nn.Module):
         return self.linear2(_lrelu(self.linear1(x.flatten(1))))
 
 
+class UNetDiscriminatorSN(nn.Module):
+    """Real-ESRGAN's discriminator, with a logit for each pixel.
+
+    Sides of images are multiples of 8.
+    """
+
+    def __init__(self, in_channels: int = 3, num_features: int = 64):
+        super().__init__()
+        nf = num_features
+        widths = [nf, 2 * nf, 4 * nf, 8 * nf, 4 * nf, 2 * nf, nf, nf, nf]
+        self.conv0 = nn.Conv2d(in_channels, nf, 3, padding=1)
+        for index in range(1, 9):
+            size, stride = (4, 2) if index < 4 else (3, 1)
+            shape = widths[index - 1], widths[index], size, stride
+            conv = nn.Conv2d(*shape, padding=1, bias=False)
+            setattr(self, f"conv{index}", nn.utils.spectral_norm(conv))
+        self.conv9 = nn.Conv2d(nf, 1, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        skips = [_lrelu(self.conv0(x))]
+        for conv in (self.conv1, self.conv2, self.conv3):
+            skips.append(_lrelu(conv(skips[-1])))
+        x = skips.pop()
+        for conv in (self.conv4, self.conv5, self.conv6):
+            x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+            x = _lrelu(conv(x)) + skips.pop()
+        return self.conv9(_lrelu(self.conv8(_lrelu(self.conv7(x)))))
+
+
 class VGGFeatures(nn.Module):
     """torchvision's `features` up to the deepest layer asked for, after the weights' preprocessing.
 

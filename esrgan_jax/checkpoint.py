@@ -6,6 +6,7 @@ of runs are in `training/run_checkpoints.py`.
 
 import os
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -16,7 +17,7 @@ from orbax.checkpoint import v1 as ocp
 from esrgan_jax import checksums
 from esrgan_jax.errors import InputError
 from esrgan_jax.files import write_error
-from esrgan_jax.interop import discriminator_names, rrdb_names, weight_file, zoo
+from esrgan_jax.interop import discriminator_names, rrdb_names, unet_names, weight_file, zoo
 from esrgan_jax.models import (
     COMPUTATION,
     Generator,
@@ -159,22 +160,23 @@ def load_discriminator(
         key: Name of the network in a weight file that has several.
 
     Returns:
-        in_channels, num_features, use_bias and hr_patch, read from the shapes, and the variables
-        {"params", "batch_stats"} of `Discriminator`.
+        The discriminator's name and fields as its `from_torch` in `interop.discriminator_names` or
+        `interop.unet_names` returns them, and its variables {"params", "batch_stats"}.
 
     Raises:
         InputError: The path does not exist, cannot be read, or is not a discriminator.
     """
     path = epath.Path(model).expanduser()
     if not path.is_dir():
-        return discriminator_names.from_torch(weight_file.read_tensors(path, key), str(path))
+        tensors = weight_file.read_tensors(path, key)
+        return _d_names("conv0.weight" in tensors).from_torch(tensors, str(path))
     step, _, saved = _describe(path)
     if saved.get("discriminator") is None:
         raise InputError(f"{step}: has no discriminator; give a checkpoint of a GAN stage")
     places = ("discriminator/params/", "discriminator/batch_stats/")
     network = _load_part(step, saved, places)["discriminator"]
     variables = {name: network[name] for name in ("params", "batch_stats")}
-    return discriminator_names.fields(variables), variables
+    return _d_names("conv0" in network["params"]).fields(variables), variables
 
 
 def save_discriminator(path: str | os.PathLike[str], variables: Variables, wrap: str = "") -> None:
@@ -189,10 +191,15 @@ def save_discriminator(path: str | os.PathLike[str], variables: Variables, wrap:
         InputError: The path cannot be used.
     """
     variables = jax.tree.map(np.asarray, dict(variables))
-    tensors = discriminator_names.to_torch(discriminator_names.fields(variables), variables)
+    names = _d_names("conv0" in variables["params"])
+    tensors = names.to_torch(names.fields(variables), variables)
     if not wrap and epath.Path(path).suffix.lower() in weight_file.TORCH_SUFFIXES:
         wrap = "params"
     weight_file.write_network(path, tensors, wrap)
+
+
+def _d_names(unet: bool) -> ModuleType:
+    return unet_names if unet else discriminator_names
 
 
 def _load_directory(path: epath.Path) -> tuple[Generator, dict[str, Params]]:

@@ -7,9 +7,10 @@ import pytest
 
 from esrgan_jax.checkpoint import load_discriminator
 from esrgan_jax.errors import InputError
-from esrgan_jax.interop import torch_file
+from esrgan_jax.interop import torch_file, unet_names
 from esrgan_jax.interop.discriminator_names import fields, to_torch
 from esrgan_jax.models.discriminator import Discriminator
+from esrgan_jax.models.unet_discriminator import UNetDiscriminator
 from tools import convert_discriminator
 
 
@@ -18,6 +19,20 @@ def network(rng):
     module = Discriminator(num_features=4, use_bias=False)
     shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
     return jax.tree.map(lambda s: rng.standard_normal(s.shape).astype(np.float32), dict(shapes))
+
+
+def test_a_unet_is_converted(tmp_path, rng, capsys):
+    shapes = jax.eval_shape(
+        UNetDiscriminator(num_features=4).init, jax.random.key(0), jnp.zeros((1, 8, 8, 3))
+    )
+    unet = jax.tree.map(lambda s: rng.standard_normal(s.shape).astype(np.float32), dict(shapes))
+    tensors = unet_names.to_torch(unet_names.fields(unet), unet)
+    torch_file.write(tmp_path / "netD.pth", {"params": tensors})  # as Real-ESRGAN's is
+    convert_discriminator.main([str(tmp_path / "netD.pth"), str(tmp_path / "d.npz")])
+    assert "U-Net discriminator, 4nf, 3 channels" in capsys.readouterr().out
+    found, variables = load_discriminator(tmp_path / "d.npz")
+    assert found == {"name": "unet", "in_channels": 3, "num_features": 4}
+    jax.tree.map(np.testing.assert_array_equal, variables, unet)
 
 
 @pytest.mark.parametrize("target", ["d.pth", "d.safetensors", "d.npz"])
@@ -29,7 +44,7 @@ def test_every_file_format_keeps_the_network(tmp_path, network, target, capsys):
     for part in ("4nf, without biases", "hr_patch      64", "sha256", target):
         assert part in output
     found, variables = load_discriminator(tmp_path / target)
-    assert found == {"in_channels": 3, "num_features": 4, "use_bias": False, "hr_patch": 64}
+    assert found == fields(network)
     jax.tree.map(np.testing.assert_array_equal, variables, network)
     if target == "d.pth":
         assert list(torch_file.read(tmp_path / target)) == ["params"]

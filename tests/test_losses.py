@@ -196,3 +196,16 @@ def test_means_are_over_the_batch_of_all_eight_devices(rng):
     parts = zip(np.split(real, 8), np.split(fake, 8), strict=True)
     per_device = np.mean([expected_generator_loss(*part) for part in parts])
     assert abs(per_device - expected_generator_loss(real, fake)) > 0.01
+
+
+def test_losses_are_means_over_logits_of_any_shape(rng):
+    """Logits of pixels give the same as logits of images."""
+    real, fake = (rng.standard_normal((2, 3, 4, 1)).astype(np.float32) for _ in range(2))
+    for loss in (
+        losses.ragan_generator_loss,
+        losses.ragan_discriminator_losses,
+        losses.gan_discriminator_losses,
+    ):
+        pixels, images = loss(real, fake), loss(real.reshape(-1, 1), fake.reshape(-1, 1))
+        np.testing.assert_allclose(pixels, images, rtol=1e-6)
+        assert np.shape(pixels) == np.shape(images)

@@ -15,6 +15,7 @@ from esrgan_jax.errors import InputError
 from esrgan_jax.models.conv import Conv
 from esrgan_jax.models.discriminator import Discriminator
 from esrgan_jax.models.generator import Generator
+from esrgan_jax.models.unet_discriminator import UNetDiscriminator
 from esrgan_jax.setting_rule import whole
 from esrgan_jax.training import run_config
 from esrgan_jax.training.setting_rules import rules
@@ -119,8 +120,9 @@ def test_a_third_architecture_is_created_from_a_config(third):
 def test_discriminators_are_created_by_name():
     discriminator = models.create_discriminator("vgg", dtype="bfloat16", num_features=8)
     assert discriminator == Discriminator(num_features=8, dtype=jnp.dtype("bfloat16"))
-    with pytest.raises(InputError, match=r"^discriminator\.name is 'unet': choose vgg"):
-        models.create_discriminator("unet")
+    assert models.create_discriminator("unet", num_features=8) == UNetDiscriminator(8)
+    with pytest.raises(InputError, match=r"^discriminator\.name is 'gram': choose vgg or unet"):
+        models.create_discriminator("gram")
     with pytest.raises(InputError, match=r"^discriminator: vgg has no depth; it takes dtype, init"):
         models.create_discriminator(depth=3)
 

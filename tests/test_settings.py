@@ -84,7 +84,7 @@ WEIGHTS = ("d_learning_rate", "pixel_weight", "perceptual_weight", "gan_weight")
         ("generator.upsampler", ("bilinear", 2)),
         ("generator.initializer", ("he", None)),
         ("generator.dtype", ("float16", "float31", 32)),
-        ("discriminator.name", ("unet", None, 1)),
+        ("discriminator.name", ("patch", None, 1)),
         ("discriminator.num_features", (0, -64, 6.4)),
         ("discriminator.use_bias", (1, "False")),
         ("discriminator.initializer", ("basicsr", "he", None)),

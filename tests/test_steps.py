@@ -131,7 +131,9 @@ def reference_gan_step(state, vgg_params, batch, relativistic):
 
     def g_loss(params):
         sr = GENERATOR.apply({"params": params}, lr)
-        real, stats = logits(opponent.params, opponent.batch_stats, hr)
+        real, stats = None, opponent.batch_stats
+        if relativistic:
+            real, stats = logits(opponent.params, stats, hr)
         fake, stats = logits(opponent.params, stats, sr)
         features = [VGG.apply({"params": vgg_params}, x)["conv1_2"] for x in (sr, hr)]
         pix = jnp.mean(jnp.abs(sr - hr))
@@ -177,7 +179,7 @@ def test_gan_step_updates_generator_then_discriminator(state, vgg_params, batch,
     moment = new.discriminator.opt_state[0].mu
     scale = optax.tree.norm(d_grads)
     assert_trees_close(moment, jax.tree.map(lambda g: 0.1 * g, d_grads), 1e-3, 1e-6 * scale)
-    # Four calls updated the running statistics: HR and SR in the generator's loss, then again.
+    # Each call updated the running statistics: HR, if needed, and SR for the generator, then both.
     assert_trees_close(new.discriminator.batch_stats, stats)
 
 

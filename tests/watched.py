@@ -10,7 +10,7 @@ import unicodedata  # noqa: F401  (the parser imports it on the first "\\N{")
 from pathlib import Path
 
 from esrgan_jax.errors import InputError
-from esrgan_jax.interop import discriminator_names, rrdb_names, vgg_names
+from esrgan_jax.interop import discriminator_names, rrdb_names, unet_names, vgg_names
 from esrgan_jax.interop.weight_file import read_tensors
 
 SECONDS = 5.0
@@ -66,7 +66,7 @@ def read_watched(path: Path) -> str:
         _watching = False
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    for names in (rrdb_names, discriminator_names, vgg_names):
+    for names in (rrdb_names, discriminator_names, unet_names, vgg_names):
         try:
             _watching = bool(tensors)
             if tensors:

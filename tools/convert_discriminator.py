@@ -1,4 +1,4 @@
-"""Converts a VGG-style discriminator from and to BasicSR's names."""
+"""Converts a discriminator from and to BasicSR's names."""
 
 import argparse
 
@@ -7,12 +7,12 @@ from esrgan_jax.errors import InputError, run_command
 from esrgan_jax.files import refuse_same, sha256
 from esrgan_jax.interop.weight_file import WEIGHT_SUFFIXES
 
-DESCRIPTION = """Converts a VGG-style discriminator from and to BasicSR's names.
+DESCRIPTION = """Converts a discriminator from and to BasicSR's names.
 
 SRC is the directory of a run or of a checkpoint of its GAN stage, or a weight file with the names
-of BasicSR's VGGStyleDiscriminator (.pth, .pt, .ckpt, .safetensors, .npz). DST is a .pth,
-.safetensors or .npz file that BasicSR reads. Training can start from SRC or DST:
---config.gan.d_init_from=PATH."""
+of BasicSR's VGGStyleDiscriminator or UNetDiscriminatorSN (.pth, .pt, .ckpt, .safetensors, .npz),
+such as RealESRGAN_x4plus_netD.pth. DST is a .pth, .safetensors or .npz file that BasicSR reads.
+Training can start from SRC or DST: --config.gan.d_init_from=PATH."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -41,12 +41,16 @@ def main(argv: list[str] | None = None) -> None:
     fields, variables = load_discriminator(args.source, key=args.key)
     save_discriminator(args.target, variables, args.wrap)
     count = sum(array.size for array in jax.tree.leaves(variables["params"]))
-    biases = "with" if fields["use_bias"] else "without"
+    kind, biases = "U-Net", ""
+    if fields["name"] == "vgg":
+        kind, biases = "VGG-style", f" {'with' if fields['use_bias'] else 'without'} biases before"
+        biases += " normalisation,"
     print(
-        f"architecture  VGG-style discriminator, {fields['num_features']}nf, {biases} biases "
-        f"before normalisation, {fields['in_channels']} channels"
+        f"architecture  {kind} discriminator, {fields['num_features']}nf,{biases} "
+        f"{fields['in_channels']} channels"
     )
-    print(f"hr_patch      {fields['hr_patch']}")
+    if "hr_patch" in fields:
+        print(f"hr_patch      {fields['hr_patch']}")
     print(f"parameters    {count:,}")
     if args.source.is_file():
         print(f"sha256        {sha256(args.source)}  {args.source.name}")

@@ -1,4 +1,4 @@
-"""Converts discriminators between BasicSR's state_dict and Discriminator's variables."""
+"""Converts VGG-style discriminators between BasicSR's state_dict and Discriminator's variables."""
 
 import math
 import re
@@ -31,7 +31,8 @@ def from_torch(
         source: Where they come from, for the messages.
 
     Returns:
-        fields: in_channels, num_features, use_bias and hr_patch (pixels, a multiple of 32).
+        fields: name ("vgg"), in_channels, num_features, use_bias and hr_patch (pixels, a multiple
+            of 32).
         variables: {"params", "batch_stats"} of `Discriminator`, float32.
 
     Raises:
@@ -40,8 +41,6 @@ def from_torch(
     Running variances are copied as they are: torch's are unbiased and Flax's biased, which only
     inference with running averages would notice, and training has none.
     """
-    if "conv9.weight" in tensors or "conv0.weight" in tensors:
-        raise InputError(f"{source}: holds a U-Net discriminator, not a VGG-style one")
     if "features.0.weight" in tensors:
         raise InputError(f"{source}: a VGG or the 2018 code's discriminator, not BasicSR's")
     first = np.shape(tensors.get("conv0_0.weight", 0))
@@ -87,7 +86,7 @@ def to_torch(fields: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[st
 
 
 def fields(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns in_channels, num_features, use_bias and hr_patch of a discriminator's variables."""
+    """Returns name, in_channels, num_features, use_bias and hr_patch of a network's variables."""
     params = variables["params"]
     *_, in_channels, num_features = np.shape(params["conv0_0"]["kernel"])
     flat = np.shape(params["linear1"]["kernel"])[0]
@@ -97,6 +96,7 @@ def fields(variables: Mapping[str, Any]) -> dict[str, Any]:
 def _fields(in_channels: int, num_features: int, use_bias: bool, flat: int) -> dict[str, Any]:
     hr_patch = 32 * math.isqrt(flat // (8 * num_features))
     return {
+        "name": "vgg",
         "in_channels": in_channels,
         "num_features": num_features,
         "use_bias": use_bias,

@@ -13,12 +13,16 @@ from esrgan_jax.models.generator import COMPUTATION_DTYPES as COMPUTATION_DTYPES
 from esrgan_jax.models.generator import Generator as Generator
 from esrgan_jax.models.rrdb import RRDBNet
 from esrgan_jax.models.srresnet import SRResNet
+from esrgan_jax.models.unet_discriminator import UNetDiscriminator
 
 # Fields that do not change what a trained network computes.
 COMPUTATION = ("dtype", "remat", "unroll", "initializer")
 GENERATORS: dict[str, type[Generator]] = {"rrdb": RRDBNet, "srresnet": SRResNet}
 Module = TypeVar("Module")
-DISCRIMINATORS = {"vgg": Discriminator}
+# Besides `settings`, each says of the patches that it takes: `size_multiple`, the number that their
+# sides are multiples of; `fixed_size`, whether its parameters fit patches of one size only; and
+# `batch_norm`, whether it normalises over the batch, down to patches of one value each.
+DISCRIMINATORS = {"vgg": Discriminator, "unet": UNetDiscriminator}
 
 
 def create_generator(name: str = "rrdb", dtype: str = "float32", **fields: Any) -> Generator:
@@ -39,9 +43,9 @@ def create_discriminator(name: str = "vgg", dtype: str = "float32", **fields: An
     """Creates the discriminator that a config's `discriminator` section describes.
 
     Args:
-        name: A key of DISCRIMINATORS: "vgg".
+        name: A key of DISCRIMINATORS: "vgg" or "unet".
         dtype: Computation dtype, "float32" or "bfloat16".
-        **fields: Attributes of `Discriminator`.
+        **fields: Attributes of `Discriminator` or `UNetDiscriminator`.
 
     Raises:
         InputError: The name, a field or the dtype is unknown.

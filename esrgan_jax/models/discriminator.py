@@ -36,6 +36,9 @@ class Discriminator(nn.Module):
         "initializer": one_of(*INITIALIZERS),
         "dtype": one_of(*COMPUTATION_DTYPES),
     }
+    size_multiple: ClassVar[int] = 32
+    fixed_size: ClassVar[bool] = True
+    batch_norm: ClassVar[bool] = True
     num_features: int = 64
     use_bias: bool = True
     initializer: str = "msra"

@@ -112,19 +112,15 @@ def initial_discriminator(config: Config, stage: Stage) -> dict[str, Params] | N
     fields, variables = checkpoint.load_discriminator(model)
     network = jax.eval_shape(stage.create, jax.random.key(0)).discriminator
     assert network is not None
-    expected = {
-        "gan.hr_patch": config.gan.hr_patch,
-        "discriminator.num_features": config.discriminator.num_features,
-        "discriminator.use_bias": config.discriminator.use_bias,
-    }
-    for key, value in expected.items():
-        found = fields[key.rpartition(".")[2]]
-        if found != value:
-            raise InputError(
-                f"{model} is not the config's discriminator: its {key.rpartition('.')[2]} is "
-                f"{found}, the config's {value}; --config.{key}={found} would fit"
-            )
-    return _checked(network, variables, f"{model} is not the config's discriminator")
+    claim = f"{model} is not the config's discriminator"
+    for name, found in fields.items():
+        section = "gan" if name == "hr_patch" else "discriminator"
+        wanted = config[section].get(name, found)
+        if found != wanted:
+            fits = f"--config.{section}.{name}={found} would fit"
+            advice = "take a config that has this one" if name == "name" else fits
+            raise InputError(f"{claim}: its {name} is {found}, the config's {wanted}; {advice}")
+    return _checked(network, variables, claim)
 
 
 def _checked(network: Network, variables: dict[str, Params], claim: str) -> dict[str, Params]:

@@ -1,8 +1,9 @@
 """The losses of the paper (§3.2, §3.3): pixel, perceptual, GAN and relativistic average GAN.
 
-Every mean is over all elements of the arrays. In a step that is jitted over a sharded batch, these
-are means over the global batch, including the two means of the relativistic loss. PyTorch's data
-parallelism uses the means of each device.
+Logits have any shape: one for each image, (N, 1), or one for each pixel, (N, H, W, 1). Every mean
+is over all elements of the arrays. In a step that is jitted over a sharded batch, these are means
+over the global batch, including the two means of the relativistic loss. PyTorch's data parallelism
+uses the means of each device.
 """
 
 from collections.abc import Mapping
@@ -42,7 +43,8 @@ def generator_losses(
     use: GanLosses,
     images: tuple[jax.Array, jax.Array],
     features: tuple[Mapping[str, jax.Array], Mapping[str, jax.Array]] | None,
-    logits: tuple[jax.Array, jax.Array],
+    fake: jax.Array,
+    real: jax.Array | None,
 ) -> tuple[jax.Array, LossParts]:
     """Returns the generator's weighted sum of losses, and each loss.
 
@@ -50,7 +52,8 @@ def generator_losses(
         use: The losses and their weights.
         images: SR and HR, (N, H, W, C).
         features: VGG features of SR and HR, by layer; None leaves the perceptual loss out.
-        logits: The discriminator's logits of SR and HR, (N, 1).
+        fake: The discriminator's logits of SR, of any shape.
+        real: Those of HR; None for the standard GAN loss, which has no use for them.
 
     Returns:
         The sum, and {"l_g_pix", "l_g_percep", "l_g_gan", "l_g_total"}, all but the sum unweighted.
@@ -61,10 +64,8 @@ def generator_losses(
         loss = perceptual_loss(*features, use.layer_weights, use.perceptual_norm)
         parts["l_g_percep"] = loss
         total += use.perceptual_weight * loss
-    fake, real = logits
-    relativistic = use.relativistic
     parts["l_g_gan"] = (
-        ragan_generator_loss(real, fake) if relativistic else gan_generator_loss(fake)
+        gan_generator_loss(fake) if real is None else ragan_generator_loss(real, fake)
     )
     total += use.gan_weight * parts["l_g_gan"]
     return total, parts | {"l_g_total": total}
@@ -77,7 +78,7 @@ def discriminator_losses(
 
     Args:
         use: The losses.
-        logits: The discriminator's logits of SR and HR, (N, 1).
+        logits: The discriminator's logits of SR and HR, of any shape.
 
     Returns:
         The sum, and {"l_d_real", "l_d_fake", "l_d_total", "out_d_real", "out_d_fake"}; the last two
@@ -138,8 +139,8 @@ def ragan_generator_loss(real: jax.Array, fake: jax.Array) -> jax.Array:
     """Returns the relativistic average generator loss (paper Eq. 2), halved as by the authors.
 
     Args:
-        real: Raw logits (N, 1) of HR images, which should need no gradient.
-        fake: Raw logits (N, 1) of SR images; the gradient also goes through their mean.
+        real: Raw logits of HR images, which should need no gradient.
+        fake: Raw logits of SR images; the gradient also goes through their mean.
     """
     return (fake_loss(real - jnp.mean(fake)) + real_loss(fake - jnp.mean(real))) / 2
 
@@ -150,8 +151,8 @@ def ragan_discriminator_losses(
     """Returns the relativistic average discriminator losses (paper Eq. 1) on HR and SR, halved.
 
     Args:
-        real: Raw logits (N, 1) of HR images.
-        fake: Raw logits (N, 1) of SR images.
+        real: Raw logits of HR images.
+        fake: Raw logits of SR images.
         stop_means: No gradient through the two means, as in BasicSR since August 2020. The values
             are the same.
     """

@@ -8,7 +8,7 @@ from etils import epath
 
 from esrgan_jax.errors import InputError
 from esrgan_jax.files import no_space, write_error
-from esrgan_jax.models import COMPUTATION
+from esrgan_jax.models import COMPUTATION, DISCRIMINATORS
 
 # A ConfigDict, whose annotations declare every value as a union of six types.
 Config = Any
@@ -69,6 +69,9 @@ def refused_changes(
     old: dict[str, Any], new: dict[str, Any], stage: str
 ) -> dict[str, tuple[Any, Any]]:
     """Returns the differences with which a stage cannot continue, since they change the state."""
+    old, new = _named(old), _named(new)
+    discriminator = DISCRIMINATORS.get(new["discriminator"]["name"])
+    fixed_size = discriminator is None or discriminator.fixed_size
 
     def refused(key: str, before: object, now: object) -> bool:
         section, _, name = key.partition(".")
@@ -78,11 +81,11 @@ def refused_changes(
             return stage == "gan" and name not in COMPUTATION
         if key in (f"{stage}.clip_norm", f"{stage}.ema_decay"):
             return bool(before) != bool(now)
-        return key == "scale" or (key == "gan.hr_patch" and stage == "gan")
+        return key == "scale" or (key == "gan.hr_patch" and stage == "gan" and fixed_size)
 
     # A key that the older config lacks was not a setting yet.
     return {
         key: (before, now)
-        for key, (before, now) in differences(_named(old), _named(new)).items()
+        for key, (before, now) in differences(old, new).items()
         if before is not None and refused(key, before, now)
     }

@@ -9,7 +9,7 @@ import jax
 
 from esrgan_jax.errors import InputError, listed
 from esrgan_jax.imresize import EXACT_SCALES
-from esrgan_jax.models import rrdb
+from esrgan_jax.models import DISCRIMINATORS, Discriminator, UNetDiscriminator, rrdb
 from esrgan_jax.setting_rule import LARGEST_INT, Rule, one_of
 from esrgan_jax.training.run_config import Config
 from esrgan_jax.training.setting_rules import (
@@ -134,7 +134,7 @@ def _check_stage(config: Config, name: str, devices: int) -> None:
     settings = config[name]
     multiple = config.scale * config.generator.get("unshuffle", 1)
     if name == "gan":
-        multiple = math.lcm(multiple, 32)
+        multiple = math.lcm(multiple, _discriminator(config).size_multiple)
     if settings.hr_patch % multiple:
         raise InputError(f"{name}.hr_patch is {settings.hr_patch}: take a multiple of {multiple}")
     parts = settings.accumulation * devices
@@ -151,6 +151,7 @@ def _check_stage(config: Config, name: str, devices: int) -> None:
         )
     if name == "gan":
         _check_losses(settings)
+        _check_normalisation(config)
 
 
 def _check_cosine(settings: Config, name: str) -> None:
@@ -167,13 +168,22 @@ def _check_cosine(settings: Config, name: str) -> None:
             )
 
 
-def _check_losses(settings: Config) -> None:
-    if settings.batch_size == settings.accumulation and settings.hr_patch == 32:
+def _discriminator(config: Config) -> type[Discriminator] | type[UNetDiscriminator]:
+    return DISCRIMINATORS[config.discriminator.get("name", "vgg")]
+
+
+def _check_normalisation(config: Config) -> None:
+    settings, network = config.gan, _discriminator(config)
+    alone = settings.batch_size == settings.accumulation
+    if network.batch_norm and alone and settings.hr_patch == network.size_multiple:
         raise InputError(
             f"gan.batch_size is {settings.batch_size}: the discriminator normalises over the last "
-            "pixel of each patch of 32, so take 2 patches or more for each part of accumulation, "
-            "or a larger gan.hr_patch"
+            f"pixel of each patch of {settings.hr_patch}, so take 2 patches or more for each part "
+            "of accumulation, or a larger gan.hr_patch"
         )
+
+
+def _check_losses(settings: Config) -> None:
     if settings.perceptual_weight and not any(settings.layer_weights.values()):
         raise InputError(
             "gan.layer_weights has no weight above 0: add a layer, such as conv5_4, or "

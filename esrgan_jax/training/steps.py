@@ -172,14 +172,16 @@ def gan_step(
 
         def generator_loss(params: Params):
             sr, g_updated = forward(generator, params, g_stats, lr, mesh)
-            real, updated = forward(discriminator, d_params, d_stats, hr)
+            real, updated = None, d_stats
+            if use.relativistic:
+                real, updated = forward(discriminator, d_params, d_stats, hr)
             fake, updated = forward(discriminator, d_params, updated, sr)
             features = None
             if vgg is not None:
                 sr_features: Any = vgg.apply({"params": vgg_params}, sr)
                 hr_features: Any = vgg.apply({"params": vgg_params}, hr)
                 features = sr_features, hr_features
-            total, parts = losses.generator_losses(use, (sr, hr), features, (fake, real))
+            total, parts = losses.generator_losses(use, (sr, hr), features, fake, real)
             return total, (sr, g_updated, updated, parts)
 
         def discriminator_loss(params: Params):
