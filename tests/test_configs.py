@@ -9,7 +9,7 @@ import jax
 import pytest
 from ml_collections import ConfigDict
 
-from configs import demo, lite_x4, x4
+from configs import demo, lite_x4, realesrgan_x2, realesrgan_x4, x4
 from configs.ablations import before_activation, no_bn, ragan, rrdb, srgan_baseline
 from esrgan_jax.models.vgg import VGGFeatures
 from esrgan_jax.sharding import create_mesh
@@ -57,7 +57,7 @@ def test_every_config_loads_and_passes_the_checks(name: str) -> None:
         if settings.schedule == "cosine":
             assert sum(settings.periods) == settings.steps
         else:
-            assert max(settings.milestones) < settings.steps
+            assert max(settings.milestones, default=0) < settings.steps
 
 
 def test_the_paper_recipe_has_the_published_settings() -> None:
@@ -190,6 +190,39 @@ def test_networks_have_the_published_parameter_counts(recipe: str, discriminator
     assert size(psnr.generator.params) == size(gan.generator.params) == 16_697_987
     assert size(gan.discriminator.params) == discriminator
     assert (gan.ema_params is not None) == (recipe == "basicsr")
+
+
+@pytest.mark.parametrize("module", [realesrgan_x4, realesrgan_x2])
+def test_real_esrgan_has_the_published_settings(module: Any) -> None:
+    """See the four files options/train_realesr*_x*plus.yml of the authors."""
+    config = module.get_config()
+    for stage, steps, rate in ((config.psnr, 1_000_000, 2e-4), (config.gan, 400_000, 1e-4)):
+        assert (stage.steps, stage.batch_size, stage.hr_patch) == (steps, 4 * 12, 256)
+        assert (stage.b1, stage.b2, stage.ema_decay) == (0.9, 0.99, 0.999)
+        assert (stage.pixel_norm, stage.clip_norm) == ("l1", 0.0)
+        built = psnr_stage(config, create_mesh())
+        if stage is config.gan:
+            built = gan_stage(config, None, create_mesh())
+            assert built.schedules.keys() == {"lr_g", "lr_d"}
+        rates = [
+            float(schedule(step))
+            for schedule in built.schedules.values()
+            for step in (0, steps - 1)
+        ]
+        assert rates == pytest.approx([rate] * len(rates))
+    gan = config.gan
+    assert (gan.pixel_weight, gan.perceptual_weight, gan.gan_weight) == (1.0, 1.0, 0.1)
+    assert (gan.perceptual_norm, gan.relativistic) == ("l1", False)
+    assert gan.layer_weights.to_dict() == {
+        **{"conv1_2": 0.1, "conv2_2": 0.1},
+        **{"conv3_4": 1.0, "conv4_4": 1.0, "conv5_4": 1.0},
+    }
+    shapes = create_states(config)[1]
+    first = 3 * config.generator.unshuffle**2
+    assert shapes.generator.params["conv_first"]["kernel"].shape == (3, 3, first, 64)
+    assert size(shapes.generator.params) == 16_697_987 + 9 * 64 * (first - 3)
+    assert size(shapes.discriminator.params) == 4_376_897
+    assert (config.scale, config.generator.unshuffle) == {4: (4, 1), 2: (2, 2)}[config.scale]
 
 
 def test_the_lite_network_has_the_documented_parameter_count() -> None:
