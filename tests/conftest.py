@@ -1,5 +1,6 @@
 """Shared by all tests: eight simulated devices, strict rank promotion, and common fixtures."""
 
+import functools
 import os
 from importlib.metadata import version
 from pathlib import Path
@@ -47,10 +48,14 @@ def random_generator():
     from esrgan_jax.interop.rrdb_names import to_torch
     from esrgan_jax.models.rrdb import RRDBNet
 
+    @functools.cache
+    def shapes_of(module: RRDBNet):
+        lr = np.zeros((1, 8, 8, module.in_channels), np.float32)
+        return jax.eval_shape(module.init, jax.random.key(0), lr)["params"]
+
     def make(rng: np.random.Generator, **overrides):
         module = RRDBNet(**{"num_features": 4, "num_growth": 2, "num_blocks": 2, **overrides})
-        lr = np.zeros((1, 8, 8, module.in_channels), np.float32)
-        shapes = jax.eval_shape(module.init, jax.random.key(0), lr)["params"]
+        shapes = shapes_of(module)
         params = jax.tree.map(lambda s: rng.standard_normal(s.shape).astype(np.float32), shapes)
         names = ("num_features", "num_growth", "num_blocks", "in_channels", "out_channels")
         fields = {

@@ -246,8 +246,8 @@ def test_bfloat16_computes_all_but_the_last_convolution(rng):
     program = str(jax.make_jaxpr(network.apply)({"params": params}, lr))
     dtypes = re.findall(r":(\w+)\[[\d,]*\] = conv_general_dilated", program)
     assert dtypes == ["bf16"] * (len(dtypes) - 1) + ["f32"]
-    # Of three dense blocks the forms for accelerators and for CPUs, and five layers around them.
-    assert len(dtypes) == 3 * (5 + 15) + 5
+    # Of a dense block the forms for accelerators and for CPUs, and five layers around the blocks.
+    assert len(dtypes) == 5 + 15 + 5
     sr = jit(network.apply)({"params": params}, lr)
     assert sr.dtype == jnp.float32
     expected = reference(network, params, lr)

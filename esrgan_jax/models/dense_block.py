@@ -78,8 +78,9 @@ def _backward(
     return of_x, of_kernels, [y.sum((0, 1, 2), keepdims=True) for y in of_sums], of_skip
 
 
-_with_gradient = jax.custom_vjp(lambda *args: _forward(*args)[0])
-_with_gradient.defvjp(_forward, _backward)
+_custom = jax.custom_vjp(lambda *args: _forward(*args)[0])
+_custom.defvjp(_forward, _backward)
+_with_gradient = jax.jit(_custom)  # traced once for all dense blocks of a network
 
 
 def _read(maps: list[jax.Array], skip: jax.Array | None) -> list[jax.Array]:
