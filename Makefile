@@ -31,7 +31,7 @@ test-slow: $(installed)
 # What newer libraries break first: videos, training, Orbax, Grain, the page.
 # What is left out of it stops whole runs in further ways, which newer libraries do not change.
 NEWEST = loop video app page compilation pipeline sources run_checkpoints checkpoint train_state
-OURS = killed_run or two_signals or validation_that_a_signal
+OURS = killed_run or two_signals or that_a_signal or between_the_stages or recovers or not_finite
 
 # In this order: the longest file first, so that no worker ends alone with it.
 test-newest: $(installed)

@@ -72,7 +72,7 @@ SHAPES = [
 ]
 
 
-@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("scale", [2, pytest.param(3, marks=pytest.mark.slow), 4])
 @pytest.mark.parametrize("kind", SHAPES)
 def test_no_shape_size_or_edge_is_worse_than_bicubic(kind, scale):
     worse = {}

@@ -31,7 +31,7 @@ def documented_scores(dataset):
 @pytest.mark.parametrize(
     ("dataset", "commands"),
     [
-        pytest.param("Set5", [NAMES, ()], id="Set5"),
+        pytest.param("Set5", [NAMES, ()], id="Set5", marks=pytest.mark.slow),
         pytest.param("Set14", [NAMES], id="Set14", marks=pytest.mark.slow),
     ],
 )

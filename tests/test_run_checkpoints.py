@@ -242,9 +242,13 @@ DAMAGE = {
     "flipped": lambda path: bytes_flipped(path, 3),
     "zeros": lambda path: [bytes(path.stat().st_size)],
 }
+OTHERS = ("empty", "cut", "zeros")
 
 
-@pytest.mark.parametrize("kind", DAMAGE)
+@pytest.mark.parametrize(
+    "kind",
+    [*("missing", "flipped"), *(pytest.param(kind, marks=pytest.mark.slow) for kind in OTHERS)],
+)
 def test_with_any_damage_to_the_newest_checkpoint_a_saved_state_is_restored(
     saved, tmp_path, capfd, caplog, kind
 ):

@@ -116,7 +116,11 @@ class Greedy(TileRunner):
 
 @pytest.mark.parametrize(
     ("room", "border"),
-    [(40 * 40, "zero"), (48 * 48, "mirror"), (48 * 48, "wrap")],
+    [
+        (40 * 40, "zero"),
+        (48 * 48, "mirror"),
+        pytest.param(48 * 48, "wrap", marks=pytest.mark.slow),
+    ],
 )
 def test_out_of_memory_halves_the_tile_and_goes_on(variables, rng, monkeypatch, room, border):
     image = rng.integers(0, 256, (100, 150, 3), dtype=np.uint8)
@@ -245,7 +249,10 @@ def assert_same_but_for_rounding(result, expected):
     assert (difference > 0).mean() < 1e-3
 
 
-@pytest.mark.parametrize(("seamless", "bands"), [(None, 4), ("mirror", 1), ("wrap", 1)])
+@pytest.mark.parametrize(
+    ("seamless", "bands"),
+    [(None, 4), ("mirror", 1), pytest.param("wrap", 1, marks=pytest.mark.slow)],
+)
 def test_columns_of_one_image_over_eight_devices_equal_one_device(variables, rng, bands, seamless):
     assert len(jax.devices()) == 8
     image = rng.integers(0, 256, (40, 83, bands), dtype=np.uint8)
@@ -256,7 +263,9 @@ def test_columns_of_one_image_over_eight_devices_equal_one_device(variables, rng
     assert [(number, spec[2]) for number, spec, _ in placed] == [(8, "data")]
 
 
-@pytest.mark.parametrize(("devices", "width"), [(2, 100), (3, 150)])
+@pytest.mark.parametrize(
+    ("devices", "width"), [pytest.param(2, 100, marks=pytest.mark.slow), (3, 150)]
+)
 def test_a_lone_wide_tile_is_split_over_cpu_devices(variables, rng, devices, width):
     """A narrow one is not, and two tiles take a device each."""
     image = rng.integers(0, 256, (9, width, 3), dtype=np.uint8)

@@ -58,12 +58,12 @@ def floats(tensors):
 @pytest.mark.parametrize(
     "architecture",
     [
-        {"num_growth": 3, "num_blocks": 3},
+        pytest.param({"num_growth": 3, "num_blocks": 3}, marks=pytest.mark.slow),
         {"scale": 2, "unshuffle": 2},
         {"scale": 1, "unshuffle": 4, "plus": True},
         {"scale": 3, "in_channels": 1, "out_channels": 2, "unroll": True},
         {"scale": 8, "plus": True, "remat": True},
-        {"scale": 4, "upsampler": "pixelshuffle"},
+        pytest.param({"scale": 4, "upsampler": "pixelshuffle"}, marks=pytest.mark.slow),
         {"scale": 3, "upsampler": "pixelshuffle", "num_features": 6, "num_blocks": 1},
     ],
     ids=lambda fields: "-".join(f"{name}{value}" for name, value in fields.items()),
@@ -242,7 +242,10 @@ def test_relativistic_losses_match_torch(rng, stop_means, spread):
         assert_agrees(ours, tensor.grad)
 
 
-@pytest.mark.parametrize(("use_bias", "stop_means"), [(True, False), (False, True)])
+@pytest.mark.parametrize(
+    ("use_bias", "stop_means"),
+    [(True, False), pytest.param(False, True, marks=pytest.mark.slow)],
+)
 def test_gan_step_matches_torch(rng, random_generator, use_bias, stop_means):
     """Compares losses and, after one step, gradients, parameters and running means."""
     weights = {"pixel_weight": 0.1, "perceptual_weight": 1.0, "gan_weight": 0.5}

@@ -148,7 +148,16 @@ ARCHITECTURES = {
 }
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+RARE = ("x1", "x16", "x32", "unshuffle 4", "RGBA")
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in RARE else [])
+        for name in ARCHITECTURES
+    ],
+)
 def test_every_architecture(tmp_path, rng, random_generator, architecture):
     fields, params, _ = random_generator(rng, **ARCHITECTURES[architecture])
     params = jax.tree.map(lambda a: a * np.float32(0.1), params)
