@@ -71,7 +71,7 @@ def training_step(config: Config, mesh: Mesh, name: str) -> Program:
 
 
 def upscaling(config: Config, mesh: Mesh, tile: int, batch: int) -> Program:
-    """Lowers the upscaling of `batch` square tiles on each device, of 8 bits and in bfloat16."""
+    """Lowers the upscaling of `batch` full square tiles of 8 bits a device, in bfloat16."""
     generator = create_config_generator(config).clone(dtype=jnp.dtype("bfloat16"))
     shape, split = (batch * mesh.size, tile, tile, generator.in_channels), sharding.batched(mesh)
     image = jax.ShapeDtypeStruct((1, 8, 8, generator.in_channels), jnp.float32)
@@ -81,6 +81,7 @@ def upscaling(config: Config, mesh: Mesh, tile: int, batch: int) -> Program:
         _placed(variables, sharding.replicated(mesh)),
         jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=split),
         jax.ShapeDtypeStruct((shape[0], 2), jnp.int32, sharding=split),
+        border="full",
         dtype="uint8",
     )
     case = {"tile": tile, "batch": shape[0], "dtype": "bfloat16"}

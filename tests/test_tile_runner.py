@@ -69,6 +69,24 @@ def test_everything_comes_out_in_order_with_its_result(variables, rng):
     np.testing.assert_array_equal(deep.result, given[0].result)
 
 
+def test_full_tiles_go_without_masks_until_others_need_them(variables, rng):
+    """Since a second program for tiles of the same shape takes longer to compile than it saves."""
+    made, borders = runner(variables), []
+    step = made.step
+
+    def seen(*arrays, border, **options):
+        borders.append(border)
+        return step(*arrays, border=border, **options)
+
+    made.step = seen
+    given = tiles(rng, (32, 48), (32, 7), (32, 48))
+    given[2].lr[:] = given[0].lr
+    results = [tile.result for tile in made.run(iter(given))]
+    assert borders == ["full", "zero", "zero"]
+    assert_same_but_for_rounding(results[0], alone(variables, given[0]))
+    assert_same_but_for_rounding(results[2], results[0])
+
+
 def test_little_is_read_ahead(variables, rng):
     """However many tiles there are, a few are alive: an image may be larger than memory."""
     alive, most = 0, 0

@@ -236,16 +236,17 @@ def test_the_ensemble_is_the_mean_over_eight_rotations_and_flips(network, rng):
         np.testing.assert_allclose(filled, (total / 8).clip(0, 1), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("border", ["zero", "mirror", "wrap"])
+@pytest.mark.parametrize("border", ["zero", "mirror", "wrap", "full"])
 def test_enlarging_in_parts_matches_enlarging_the_whole(network, rng, border):
     module, variables = network
     height = 3 * PART + 5
     lr = rng.uniform(0, 1, (1, height, 8, 3)).astype(np.float32)
-    sizes = np.array([(height - 3, 6)], np.int32)
+    filled = (height, 8) if border == "full" else (height - 3, 6)
+    sizes = np.array([filled], np.int32)
     parts, _ = upscale_step(module, variables, lr, sizes, border=border)
-    with borders(sizes, *lr.shape[1:3], border):
+    with borders(sizes, *lr.shape[1:3], "zero" if border == "full" else border):
         whole = jax.jit(lambda *given: module.apply(*given))(variables, lr).clip(0, 1)
-    filled = np.s_[:, : 4 * (height - 3), : 4 * 6]
+    filled = np.s_[:, : 4 * filled[0], : 4 * filled[1]]
     assert np.asarray(whole)[filled].std() > 0.01
     np.testing.assert_allclose(parts[filled], whole[filled], rtol=0, atol=1e-5)
 

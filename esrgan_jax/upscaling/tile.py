@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from esrgan_jax.upscaling.strips import white_level
@@ -47,6 +48,11 @@ class Tile:
         """Whether the tile still has to be computed."""
         return self.result is None and self.error is None
 
+    @property
+    def full(self) -> bool:
+        """Whether all of the array is image."""
+        return self.size == self.lr.shape[:2]
+
 
 def rows_of(image: AnyArray, span: Span) -> AnyArray:
     """Returns the rows of an image that a span reads, wrapping around the image's ends."""
@@ -70,6 +76,19 @@ def cut_row(strip: AnyArray, row: Span, rows: Axis, columns: Axis, dtype: str) -
         lr = np.zeros((rows.length, columns.length, strip.shape[2]), strip.dtype)
         lr[: part.shape[0], : part.shape[1]] = part
         yield Tile(lr, (part.shape[0], part.shape[1]), dtype, row, column)
+
+
+def stacked(tiles: list[Tile], size: int) -> tuple[AnyArray, np.ndarray]:
+    """Makes a batch of tiles, filled up with zeros; on the device if they are there.
+
+    Returns:
+        (size, h, w, bands) and (size, 2) int32, the sizes.
+    """
+    arrays = [tile.lr for tile in tiles]
+    xp = jnp if isinstance(arrays[0], jax.Array) else np
+    sizes = np.zeros((size, 2), np.int32)
+    sizes[: len(tiles)] = [tile.size for tile in tiles]
+    return xp.stack([*arrays, *[xp.zeros_like(arrays[0])] * (size - len(tiles))]), sizes
 
 
 def paste(tile: Tile, target: np.ndarray, scale: int, top: int = 0) -> None:

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -14,7 +13,7 @@ from esrgan_jax.errors import RunError
 from esrgan_jax.models.generator import Generator, Variables
 from esrgan_jax.sharding import batched, create_mesh, replicated
 from esrgan_jax.upscaling.memory import AHEAD, LEAST_TPU_BATCH, batch_pixels
-from esrgan_jax.upscaling.tile import AnyArray, Tile, cut_row, paste, rows_of
+from esrgan_jax.upscaling.tile import AnyArray, Tile, cut_row, paste, rows_of, stacked
 from esrgan_jax.upscaling.tile_step import upscale_in_parts, upscale_step
 from esrgan_jax.upscaling.tiles import Axis, plan_axis
 
@@ -72,6 +71,7 @@ class TileRunner:
         self.ahead = 0 if self.on_cpu else AHEAD
         self.largest_batch = LARGEST_BATCH if batch is None else batch
         self.batch_sizes: dict[_Key, int] = {}
+        self.padded: set[_Key] = set()  # with tiles that were not full
         self.largest_side: int | None = None  # where memory ran out
 
     @property
@@ -140,20 +140,26 @@ class TileRunner:
             size, places = count, self.by_columns
         elif count == 1:
             size, variables, places = 1, self.on_first, (self.devices[0], self.devices[0])
-        sizes = np.zeros((size, 2), np.int32)
-        sizes[:count] = [tile.size for tile in tiles]
-        lr = _batch([tile.lr for tile in tiles], size)
+        arrays = stacked(tiles, size)
+        options: Any = {"progress": partial(_report, tiles)} if self.on_cpu else {}
+        options |= {"border": self._border(tiles), "dtype": tiles[0].dtype}
 
         def start() -> _Results:
-            put = [jax.device_put(x, at) for x, at in zip((lr, sizes), places, strict=True)]
-            progress: Any = {"progress": partial(_report, tiles)} if self.on_cpu else {}
+            put = [jax.device_put(x, at) for x, at in zip(arrays, places, strict=True)]
             network = module or self.module
             # By default TPUs multiply float32 as bfloat16, and GPUs from Ampere on as TF32.
             exact = network.dtype == np.float32
             with jax.default_matmul_precision("highest" if exact else None):
-                return self.step(network, variables, *put, dtype=tiles[0].dtype, **progress)
+                return self.step(network, variables, *put, **options)
 
         return self._unless_out_of_memory(start)
+
+    def _border(self, tiles: list[Tile]) -> str:
+        """Returns the border: "full" instead of "zero" if a faster program can take the tiles."""
+        if not all(tile.full for tile in tiles):
+            self.padded.add(_key(tiles[0]))  # whose program takes full tiles as well
+        masked = self.border != "zero" or _key(tiles[0]) in self.padded
+        return self.border if masked else "full"
 
     def _is_wide(self, tile: Tile) -> bool:
         """Returns whether several CPU devices compute a tile faster than one of them."""
@@ -287,12 +293,6 @@ def _report(tiles: list[Tile], done: float) -> None:
     for tile in tiles:
         if tile.progress:
             tile.progress(done)
-
-
-def _batch(tiles: list[AnyArray], size: int) -> AnyArray:
-    """Stacks tiles to one batch of `size`, filled with zeros; on the device if they are there."""
-    xp = jnp if isinstance(tiles[0], jax.Array) else np
-    return xp.stack([*tiles, *[xp.zeros_like(tiles[0])] * (size - len(tiles))])
 
 
 def _key(tile: Tile) -> _Key:
