@@ -359,6 +359,7 @@ def changed_config(**changes):
         ({"generator__num_features": 6}, "generator.num_features was 4, is 6"),
         ({"scale": 2, "psnr__ema_decay": 0}, "psnr.ema_decay was 0.9, is 0, scale was 4, is 2"),
         ({"psnr__clip_norm": 0.1, "scale": 2}, "psnr.clip_norm was 0.0, is 0.1, scale was 4, is"),
+        ({"psnr__optimizer": "adamw"}, "psnr.optimizer was adam, is adamw"),
         ({"generator__name": "srresnet"}, "--config.generator.name=rrdb, or choose another"),
     ],
 )

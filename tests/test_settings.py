@@ -127,6 +127,7 @@ def test_a_value_of_the_wrong_type_or_range_is_refused(key: str, values: tuple) 
         ({"psnr.batch_size": 3}, "^psnr.batch_size is 3: take a multiple of 2"),
         ({"gan.accumulation": 3}, "^gan.batch_size is 16: take a multiple of 6"),
         ({"psnr.milestones": (200, 100)}, r"^psnr.milestones is \(200, 100\): .* ascending"),
+        ({"psnr.weight_decay": 0.1}, "^psnr.weight_decay is 0.1: adam has none; .*=adamw"),
         ({"gan.milestones": (100, 100)}, "^gan.milestones .* ascending"),
         ({"psnr.schedule": "cosine", "psnr.steps": 1_000_001}, "^psnr.periods end at step 1000000"),
         ({"gan.schedule": "cosine", "gan.periods": (2**31 - 1, 1)}, "^gan.periods end at"),

@@ -16,8 +16,10 @@ from esrgan_jax.training.train_state import (
     cosine_schedule,
     create_network,
     create_optimizer,
+    delayed,
     moving_average,
     multistep_schedule,
+    warmed_up,
 )
 
 # The relative error of an update: that of sqrt(1 - 0.999) in float32, at most 6e-8 / 1e-3 / 2.
@@ -63,6 +65,33 @@ def test_adam_matches_its_formula(b1, b2, clip_norm, rng):
         adam(params, gradients, 0.01, b1, b2, limit)[-1] for limit in (clip_norm, 0)
     )
     assert (np.abs(clipped - unclipped).max() > 1e-3) == (clip_norm > 0)
+
+
+def adamw(params, gradients, rate, decay):
+    """Returns the last parameters in float64 (arXiv 1711.05101, algorithm 2)."""
+    for last in range(1, len(gradients) + 1):
+        by_adam = adam(np.zeros_like(params), gradients[:last], rate, 0.9, 0.99)
+        before = by_adam[-2] if last > 1 else 0
+        params = params * (1 - rate * decay) + by_adam[-1] - before
+    return params
+
+
+def test_adamw_matches_its_formula(rng):
+    params, gradients = rng.normal(size=3), list(rng.normal(size=(4, 3)))
+    rate = optax.constant_schedule(0.1)
+    optimizer = create_optimizer(rate, optimizer="adamw", b2=0.99, weight_decay=0.3)
+    network = Network(jnp.float32(params), {}, optimizer.init(jnp.float32(params)))
+    for gradient in gradients:
+        network = network.updated(jnp.float32(gradient), {}, optimizer)
+    expected = adamw(params, gradients, 0.1, 0.3)
+    np.testing.assert_allclose(network.params, expected, rtol=1e-5, atol=4 * 0.1 * ROUNDING)
+
+
+def test_warm_up_rises_and_a_delay_is_zero():
+    schedule = multistep_schedule(1.0, (6,))
+    rates = [float(warmed_up(schedule, 4)(step)) for step in (0, 1, 3, 5, 6)]
+    assert rates == [0.25, 0.5, 1, 1, 0.5]
+    assert [float(delayed(schedule, 2)(step)) for step in (0, 1, 2, 6)] == [0, 0, 1, 0.5]
 
 
 def test_default_betas_are_those_of_the_paper(rng):

@@ -24,6 +24,7 @@ def to_json(config: Config) -> dict[str, Any]:
 def _named(values: dict[str, Any]) -> dict[str, Any]:
     """Adds settings that older configs do not have."""
     added = {"discriminator": {"name": "vgg"}, "data": {"cache": "memory"}}
+    added |= {stage: {"optimizer": "adam"} for stage in ("psnr", "gan") if stage in values}
     return {**values, **{key: value | values.get(key, {}) for key, value in added.items()}}
 
 
@@ -79,6 +80,8 @@ def refused_changes(
             return name not in (*COMPUTATION, "scale")  # compared as the config's scale
         if section == "discriminator":
             return stage == "gan" and name not in COMPUTATION
+        if key == f"{stage}.optimizer":
+            return True
         if key in (f"{stage}.clip_norm", f"{stage}.ema_decay"):
             return bool(before) != bool(now)
         return key == "scale" or (key == "gan.hr_patch" and stage == "gan" and fixed_size)

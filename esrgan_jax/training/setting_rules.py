@@ -17,6 +17,7 @@ from esrgan_jax.setting_rule import (
     optional,
     whole,
 )
+from esrgan_jax.training.train_state import OPTIMIZERS
 
 STAGES = {"psnr": ("psnr",), "gan": ("gan",), "both": ("psnr", "gan")}
 NORM = one_of("l1", "mse")
@@ -60,8 +61,10 @@ PSNR: dict[str, Rule] = {
     "factor": nonnegative(),
     "periods": STEPS,
     "minimum": nonnegative(),
-    "b1": nonnegative(below=1),
-    "b2": nonnegative(below=1),
+    "warmup": whole(0),
+    "optimizer": one_of(*OPTIMIZERS),
+    **dict.fromkeys(("b1", "b2"), nonnegative(below=1)),
+    "weight_decay": nonnegative(),
     "clip_norm": nonnegative(),
     "accumulation": whole(1),
     "ema_decay": nonnegative(below=1),
@@ -70,6 +73,7 @@ PSNR: dict[str, Rule] = {
 GAN: dict[str, Rule] = PSNR | {
     "d_init_from": PATH,
     "d_learning_rate": nonnegative(),
+    "d_frozen": whole(0),
     **dict.fromkeys(("pixel_weight", "perceptual_weight", "gan_weight"), nonnegative()),
     "perceptual_norm": NORM,
     "perceptual_dtype": one_of(*COMPUTATION_DTYPES),
@@ -83,7 +87,8 @@ SECTIONS = ("data", *NETWORKS, "psnr", "gan")
 # Settings that older configs and the package's own do not have.
 OPTIONAL = {
     *("generator.upsampler", "discriminator.name", "data.cache"),
-    *("precision", "gan.perceptual_dtype"),
+    *("precision", "gan.perceptual_dtype", "gan.d_frozen"),
+    *(f"{s}.{k}" for s in ("psnr", "gan") for k in ("warmup", "optimizer", "weight_decay")),
 }
 
 

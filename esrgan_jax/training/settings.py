@@ -143,6 +143,11 @@ def _check_stage(config: Config, name: str, devices: int) -> None:
             f"{name}.batch_size is {settings.batch_size}: take a multiple of {parts} "
             f"({devices} devices, accumulation {settings.accumulation})"
         )
+    if settings.get("weight_decay", 0) and settings.get("optimizer", "adam") == "adam":
+        raise InputError(
+            f"{name}.weight_decay is {settings.weight_decay}: adam has none; take "
+            f"--config.{name}.optimizer=adamw"
+        )
     if settings.schedule == "cosine":
         _check_cosine(settings, name)
     elif any(a >= b for a, b in zip(settings.milestones, settings.milestones[1:], strict=False)):

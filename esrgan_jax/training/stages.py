@@ -36,7 +36,9 @@ from esrgan_jax.training.train_state import (
     cosine_schedule,
     create_network,
     create_optimizer,
+    delayed,
     multistep_schedule,
+    warmed_up,
 )
 
 Step = Callable[[TrainState, Params, steps.Batch], tuple[TrainState, steps.Metrics]]
@@ -92,7 +94,8 @@ def gan_stage(config: Config, vgg: nn.Module | None, mesh: Mesh) -> Stage:
     generator = create_config_generator(config, unroll=_on_cpu(mesh))
     discriminator = create_discriminator(**config.discriminator.to_dict())
     schedule, optimizer = _optimizer(settings, settings.learning_rate)
-    d_schedule, d_optimizer = _optimizer(settings, settings.d_learning_rate)
+    frozen = settings.get("d_frozen", 0)
+    d_schedule, d_optimizer = _optimizer(settings, settings.d_learning_rate, frozen)
 
     def create(key: jax.Array) -> TrainState:
         g_key, d_key = jax.random.split(key)
@@ -201,13 +204,19 @@ def _create(
 
 
 def _optimizer(
-    settings: Config, learning_rate: float
+    settings: Config, learning_rate: float, frozen: int = 0
 ) -> tuple[optax.Schedule, optax.GradientTransformation]:
     if settings.schedule == "cosine":
         schedule = cosine_schedule(learning_rate, settings.periods, settings.minimum)
     else:
         schedule = multistep_schedule(learning_rate, settings.milestones, settings.factor)
-    return schedule, create_optimizer(schedule, **_picked(settings, "b1", "b2", "clip_norm"))
+    if warmup := settings.get("warmup", 0):
+        schedule = warmed_up(schedule, warmup)
+    if frozen:
+        schedule = delayed(schedule, frozen)
+    names = ("optimizer", "b1", "b2", "weight_decay", "clip_norm")
+    given = _picked(settings, *(name for name in names if name in settings))
+    return schedule, create_optimizer(schedule, **given)
 
 
 def _picked(settings: Config, *names: str) -> dict[str, Any]:

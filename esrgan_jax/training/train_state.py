@@ -62,12 +62,44 @@ def create_network(
     return Network(params, variables.get("batch_stats", {}), optimizer.init(params))
 
 
+OPTIMIZERS = ("adam", "adamw")
+
+
 def create_optimizer(
-    learning_rate: optax.Schedule, *, b1: float = 0.9, b2: float = 0.999, clip_norm: float = 0.0
+    learning_rate: optax.Schedule,
+    *,
+    optimizer: str = "adam",
+    b1: float = 0.9,
+    b2: float = 0.999,
+    weight_decay: float = 0.0,
+    clip_norm: float = 0.0,
 ) -> optax.GradientTransformation:
-    """Creates Adam with PyTorch's epsilon of 1e-8; `clip_norm` > 0 limits the global norm."""
-    adam = optax.adam(learning_rate, b1=b1, b2=b2, eps=1e-8)
-    return optax.chain(optax.clip_by_global_norm(clip_norm), adam) if clip_norm > 0 else adam
+    """Creates Adam or AdamW with PyTorch's epsilon of 1e-8.
+
+    Args:
+        learning_rate: A schedule of the number of updates done.
+        optimizer: One of OPTIMIZERS.
+        b1: Decay of the mean of gradients.
+        b2: Decay of the mean of their squares.
+        weight_decay: Of AdamW: times the learning rate, the part of each parameter that an update
+            takes away.
+        clip_norm: If above 0, the largest global norm of the gradients.
+    """
+    if optimizer == "adamw":
+        chosen = optax.adamw(learning_rate, b1, b2, weight_decay=weight_decay)
+    else:
+        chosen = optax.adam(learning_rate, b1, b2)
+    return optax.chain(optax.clip_by_global_norm(clip_norm), chosen) if clip_norm > 0 else chosen
+
+
+def warmed_up(schedule: optax.Schedule, steps: int) -> optax.Schedule:
+    """Returns a schedule that rises linearly to its rates in `steps` steps, as in BasicSR."""
+    return lambda count: schedule(count) * jnp.minimum(1, (jnp.asarray(count) + 1) / steps)
+
+
+def delayed(schedule: optax.Schedule, steps: int) -> optax.Schedule:
+    """Returns a schedule whose rate is 0 for the first `steps` steps."""
+    return lambda count: jnp.where(jnp.asarray(count) < steps, 0.0, schedule(count))
 
 
 def multistep_schedule(
