@@ -11,6 +11,7 @@ from esrgan_jax import sharding
 from esrgan_jax.imresize import margin
 from esrgan_jax.models import create_discriminator
 from esrgan_jax.models.vgg import VGGFeatures
+from esrgan_jax.training.inputs import patch_side
 from esrgan_jax.training.run_config import Config
 from esrgan_jax.training.stages import create_config_generator, create_stage
 from esrgan_jax.upscaling.tile_step import upscale_step
@@ -46,7 +47,8 @@ def training_step(config: Config, mesh: Mesh, name: str) -> Program:
         settings.hr_patch,
         settings.hr_patch // config.scale,
     )
-    sides = {"hr": patch + 2 * margin(config.scale)}
+    side, around = patch_side(config, name)
+    sides = {"hr": side + 2 * (margin(config.scale) if around is None else around)}
     if config.data.train_lr is not None:
         sides = {"hr": patch, "lr": lr_patch}
     images = {

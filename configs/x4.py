@@ -43,6 +43,11 @@ def get_config(recipe: str = "paper") -> Any:
     config.data.num_workers = config_dict.placeholder(int)  # processes; None: chosen by the run
     config.data.num_threads = 4
 
+    config.degradation = ConfigDict()
+    config.degradation.name = "bicubic"  # MATLAB's
+    config.degradation.function = config_dict.placeholder(str)  # or your own, "module:function"
+    config.degradation.margin = 72  # HR pixels around a patch that a random degradation gets
+
     config.generator = ConfigDict()
     config.generator.name = "rrdb"
     config.generator.num_features = 64
@@ -83,6 +88,7 @@ def get_config(recipe: str = "paper") -> Any:
     stage.accumulation = 1  # parts into which a batch is split
     stage.ema_decay = 0.0  # 0: no averaging
     stage.pixel_norm = "l1"
+    stage.unsharp = ()  # losses that compare with sharpened HR, such as ("pixel",)
 
     stage = ConfigDict(stage.to_dict())
     config.gan = stage

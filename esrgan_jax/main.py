@@ -130,13 +130,16 @@ def _parse(argv: list[str]) -> list[str]:
 
 
 def _clear_paths(config: ConfigDict) -> None:
-    """Sets paths that are "", "none" or "None" to None; a file of that name is ./none."""
-    from esrgan_jax.setting_rule import PATH
+    """Sets texts that are "", "none" or "None" to None where the rule ends in "or none".
+
+    A file of that name is ./none.
+    """
     from esrgan_jax.training.setting_rules import rules
 
     what = rules(config.to_dict())
     for key, value in list(settings(config)):
-        if what.get(key) == PATH.what and isinstance(value, str) and value.lower() in ("", "none"):
+        absent = isinstance(value, str) and value.lower() in ("", "none")
+        if absent and what.get(key, "").endswith("or none"):
             config.update_from_flattened_dict({key: None})
 
 

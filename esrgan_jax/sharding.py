@@ -59,7 +59,7 @@ def batched(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
-def split_over(mesh: Mesh, function: Callable[[Any, jax.Array], jax.Array]) -> Any:
+def split_over(mesh: Mesh, function: Callable[[Any, Any], Any]) -> Any:
     """Returns `function(params, batch)`, which each device computes of its part of the batch.
 
     Gradients of the parameters are summed over the devices once, after all of the function.

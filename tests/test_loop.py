@@ -30,6 +30,9 @@ from tools import convert_discriminator
 
 TINY = {
     "stage": "both",
+    "degradation.function": "tests.degradations:blurred",
+    "degradation.margin": 8,
+    "gan.unsharp": ("perceptual",),
     "generator.num_blocks": 1,
     "generator.num_features": 4,
     "generator.num_growth": 2,
@@ -72,10 +75,11 @@ def compiled_once():
     create, stages = loop.create_stage, {}
 
     def create_stage(config, name, vgg, mesh):
-        sections = {k: config[k].to_dict() for k in ("generator", "discriminator", name)}
+        names = ("generator", "discriminator", "degradation", name)
+        sections = {k: config[k].to_dict() for k in names}
         for key in ("steps", "init_from", "d_init_from"):  # the loop reads these
             sections[name].pop(key, None)
-        key = name, config.scale, str(sections)
+        key = name, config.scale, config.seed, str(sections)
         if vgg is not None:
             return create(config, name, vgg, mesh)
         if key not in stages:

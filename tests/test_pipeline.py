@@ -96,6 +96,23 @@ def test_images_repeat_if_there_are_fewer_than_the_batch_size():
     assert sorted(numbers(take(1, Numbered(3), batch_size=6)[0])) == [0, 0, 1, 1, 2, 2]
 
 
+def test_a_mixture_gives_patches_in_the_ratio_of_its_weights():
+    """The third set of eight images has two; each set has epochs of its own."""
+    parts = [(3, 2.0), (3, 1.0), (2, 1.0)]
+    batches = take(12, parts=parts)
+    for batch in batches:
+        assert sorted(number // 3 for number in numbers(batch)) == [0, 0, 1, 2]
+    first = [number for number in numbers(*batches) if number < 3]
+    assert all(sorted(first[n : n + 3]) == [0, 1, 2] for n in range(0, 24, 3))
+    assert len({tuple(first[n : n + 3]) for n in range(0, 24, 3)}) > 1
+    assert_equal(take(12, parts=parts, num_threads=1), batches)
+    again = iter(make_dataset(Numbered(8), parts=parts, scale=4, hr_patch=16, batch_size=4, seed=0))
+    again.set_state({"next_index": 5})
+    assert_equal([next(again) for _ in range(7)], batches[5:])
+    with pytest.raises(InputError, match="2 images for 3 hosts"):
+        take(1, parts=parts, shard_count=3)
+
+
 def test_patches_are_flipped_or_rotated_only_with_augmentation():
     for batch in take(4, augment=False):
         inside = batch["hr"][:, 8:-8, 8:-8]

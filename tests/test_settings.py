@@ -11,8 +11,9 @@ from ml_collections import ConfigDict
 from configs import demo, lite_x4, x4
 from configs.ablations import srgan_baseline
 from esrgan_jax.errors import InputError
+from esrgan_jax.training.folders import folders, mixture, path
 from esrgan_jax.training.loop import train_and_evaluate, use_cores
-from esrgan_jax.training.settings import check_run, folders, path
+from esrgan_jax.training.settings import check_run
 
 
 def changed(config: Any, changes: dict[str, Any]) -> Any:
@@ -52,6 +53,11 @@ WEIGHTS = ("d_learning_rate", "pixel_weight", "perceptual_weight", "gan_weight")
         *((f"{stage}.{key}", (7, (0,), (-5, 5), (1.5,), ("100",), (True,), "(100,200)", None))
           for stage in ("psnr", "gan") for key in ("milestones", "periods")),
         ("psnr.schedule", ("linear", "", None, 1)),
+        ("psnr.unsharp", ("pixel", ("gan",), None, True)),
+        ("gan.unsharp", ("pixel", ("vgg",), (1,))),
+        ("degradation.name", ("jpeg", None, 1)),
+        ("degradation.function", (1, True)),
+        ("degradation.margin", (-4, 1.5, "8", None)),
         ("gan.pixel_norm", ("l3", "L1", 1)),
         ("gan.perceptual_norm", ("l2", None)),
         ("gan.perceptual_dtype", ("float16", None)),
@@ -121,6 +127,10 @@ def test_a_value_of_the_wrong_type_or_range_is_refused(key: str, values: tuple) 
         ({"data.train": "a,,b"}, "^data.train is 'a,,b': a folder's name between commas is empty"),
         ({"data.train_lr": "a, "}, "^data.train_lr is 'a, '"),
         ({"data.val_lr": "lr"}, "^data.val_lr is given without"),
+        (
+            {"psnr.hr_patch": 24, "psnr.unsharp": ("pixel",)},
+            "^psnr.hr_patch is 24: psnr.unsharp needs more than 25",
+        ),
         ({"psnr.hr_patch": 18}, "^psnr.hr_patch is 18: take a multiple of 4"),
         ({"psnr.hr_patch": 36, "generator.unshuffle": 2}, "^psnr.hr_patch is 36: .* 8"),
         ({"gan.hr_patch": 48}, "^gan.hr_patch is 48: take a multiple of 32"),
@@ -194,6 +204,25 @@ def test_settings_are_checked_before_files_are_written(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
     with pytest.raises(InputError, match="workdir's name is empty"):
         train_and_evaluate(x4.get_config(), "")
+
+
+def test_folders_of_a_mixture_have_weights(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b,c", "d:2", "e"):
+        (tmp_path / name).mkdir()
+    names = {
+        "a:3,e:1": (["a", "e"], [3, 1]),
+        "a:0.5,b,c:2,d:2:1": (["a", "b,c", "d:2"], [0.5, 2, 1]),
+        "d:2,b,c": (["d:2", "b,c"], []),
+        "nowhere:7": (["nowhere"], [7]),
+    }
+    for value, expected in names.items():
+        assert mixture(value, "data.train") == expected
+    for value in ("a:3,e", "a:0,e:1", "nowhere:1,a"):
+        with pytest.raises(InputError, match=f"^data.train is '{value}': give each folder a weig"):
+            mixture(value, "data.train")
+    with pytest.raises(InputError, match=r"^data.val is 'a:3': only data\.train takes weights"):
+        folders("a:3", "data.val")
 
 
 def test_folders_are_split_at_commas_and_tildes_expanded(tmp_path: Path, monkeypatch) -> None:

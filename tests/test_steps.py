@@ -72,13 +72,20 @@ def gan_step(vgg=VGG, relativistic=True, stop_means=False, **options):
     return jax.jit(functools.partial(steps.gan_step, **options))
 
 
+def images(batch):
+    """Returns LR and HR, with which all losses compare."""
+    lr, target = steps.images(batch, SCALE)
+    assert target["pixel"] is target["perceptual"] is target["gan"]
+    return lr, target["pixel"]
+
+
 def assert_trees_close(a, b, rtol=1e-4, atol=1e-6):
     assert jax.tree.structure(a) == jax.tree.structure(b)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=rtol, atol=atol), a, b)
 
 
 def test_images_returns_the_hr_patch_and_its_lr(batch):
-    lr, hr = steps.images(batch, SCALE)
+    lr, hr = images(batch)
     edge = margin(SCALE)
     whole = imresize(batch["hr"][0], 1 / SCALE)
     np.testing.assert_array_equal(np.round(lr[0] * 255), whole[2:-2, 2:-2])
@@ -90,13 +97,13 @@ def test_images_returns_pairs_unchanged(rng):
         "lr": rng.integers(0, 256, (2, 4, 4, 3), dtype=np.uint8),
         "hr": rng.integers(0, 256, (2, 8, 8, 3), dtype=np.uint8),
     }
-    lr, hr = steps.images(pair, SCALE)
+    lr, hr = images(pair)
     np.testing.assert_allclose(lr, pair["lr"] / 255.0, rtol=1e-6)
     np.testing.assert_allclose(hr, pair["hr"] / 255.0, rtol=1e-6)
 
 
 def test_psnr_step_is_one_adam_update_of_the_l1_loss(state, batch):
-    lr, hr = steps.images(batch, SCALE)
+    lr, hr = images(batch)
 
     def loss(params):
         return jnp.mean(jnp.abs(GENERATOR.apply({"params": params}, lr) - hr))
@@ -121,7 +128,7 @@ def test_psnr_step_is_one_adam_update_of_the_l1_loss(state, batch):
 
 def reference_gan_step(state, vgg_params, batch, relativistic):
     """Updates the generator, then the discriminator on the SR images from before that update."""
-    lr, hr = steps.images(batch, SCALE)
+    lr, hr = images(batch)
     network, opponent = state.generator, state.discriminator
     apply_d = functools.partial(DISCRIMINATOR.apply, train=True, mutable=["batch_stats"])
 

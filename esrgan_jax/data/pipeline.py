@@ -3,12 +3,13 @@
 import contextlib
 import ctypes
 import functools
+import itertools
 import multiprocessing
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import resource_tracker
 from typing import Any
 
@@ -33,10 +34,12 @@ def make_dataset(
     batch_size: int,
     seed: int,
     augment: bool = True,
+    around: int | None = None,
     num_workers: int = 0,
     num_threads: int = 4,
     shard_index: int = 0,
     shard_count: int = 1,
+    parts: Sequence[tuple[int, float]] = (),
     patch: Callable[..., Mapping[str, Any]] = transforms.random_patch,
 ) -> grain.IterDataset[dict[str, np.ndarray]]:
     """Makes endless batches of a source: shuffled, cropped and augmented.
@@ -53,15 +56,19 @@ def make_dataset(
         batch_size: Patches in a batch of this shard.
         seed: Determines order, positions and augmentations.
         augment: Whether patches are flipped and rotated at random.
+        around: Pixels m on every side of a patch; None: margin(scale), for MATLAB's bicubic.
         num_workers: Processes that make batches; 0 makes them in threads of this one.
         num_threads: Threads in each process.
         shard_index: Which of `shard_count` disjoint shards of the images to use.
         shard_count: Number of shards, such as one per host.
+        parts: For a mixture of data sets, the number of images of each, in the order of `source`,
+            and its weight: patches come from them in the ratio of the weights, and epochs are those
+            of each set.
         patch: `transforms.random_patch`, or `random_indices` for a `device_cache.ImageShapes`.
 
     Returns:
-        A dataset of {"hr": (B, P + 2m, P + 2m, 3)} with m = margin(scale), or of
-        {"lr": (B, P/scale, P/scale, 3), "hr": (B, P, P, 3)} from a paired source; all uint8.
+        A dataset of {"hr": (B, P + 2m, P + 2m, 3)}, or of {"lr": (B, P/scale, P/scale, 3),
+        "hr": (B, P, P, 3)} from a paired source; all uint8.
 
     Raises:
         InputError: `hr_patch` is not a multiple of `scale`, there are fewer images than shards, or
@@ -73,13 +80,25 @@ def make_dataset(
         raise InputError(f"num_threads={num_threads}: must be 1 or more")
     if hr_patch <= 0 or hr_patch % scale:
         raise InputError(f"hr_patch={hr_patch}: must be a multiple of the scale, {scale}")
-    if len(source) < shard_count:
-        raise InputError(f"{len(source)} images for {shard_count} hosts: each needs one")
-    share = grain.MapDataset.source(source)[shard_index::shard_count]
+    if (least := min([len(source), *(count for count, _ in parts)])) < shard_count:
+        raise InputError(f"{least} images for {shard_count} hosts: each needs one")
+    images = grain.MapDataset.source(source)
     # Grain derives random numbers from the seed and the index in the shard, so seeds must differ.
-    share = share.seed(_mix(seed, shard_index)).shuffle().repeat()
+    seed = _mix(seed, shard_index)
+    if parts:
+        ends = itertools.accumulate(count for count, _ in parts)
+        sets = [images[end - count : end] for end, (count, _) in zip(ends, parts, strict=True)]
+        endless = [
+            one[shard_index::shard_count].seed(_mix(seed, number)).shuffle().repeat()
+            for number, one in enumerate(sets)
+        ]
+        share = grain.MapDataset.mix(endless, [weight for _, weight in parts]).seed(seed)
+    else:
+        share = images[shard_index::shard_count].seed(seed).shuffle().repeat()
     # A partial of a module-level function, which worker processes can unpickle.
-    draw = functools.partial(patch, scale=scale, hr_patch=hr_patch, augmented=augment)
+    draw = functools.partial(
+        patch, scale=scale, hr_patch=hr_patch, augmented=augment, around=around
+    )
     batches = share.random_map(draw).batch(batch_size, drop_remainder=True)
     # The buffer is in batches, per process.
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)

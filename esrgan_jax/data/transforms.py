@@ -10,10 +10,16 @@ from esrgan_jax.imresize import margin, mirror
 
 
 def random_patch(
-    element: Element, rng: np.random.Generator, *, scale: int, hr_patch: int, augmented: bool
+    element: Element,
+    rng: np.random.Generator,
+    *,
+    scale: int,
+    hr_patch: int,
+    augmented: bool,
+    around: int | None = None,
 ) -> dict[str, np.ndarray]:
     """Crops a patch by `random_crop`, and if `augmented` turns it by `augment`."""
-    patch = random_crop(element, rng, scale=scale, hr_patch=hr_patch)
+    patch = random_crop(element, rng, scale=scale, hr_patch=hr_patch, around=around)
     return augment(patch, rng) if augmented else patch
 
 
@@ -24,6 +30,7 @@ def random_indices(
     scale: int,
     hr_patch: int,
     augmented: bool,
+    around: int | None = None,
 ) -> dict[str, Any]:
     """Returns which pixels `random_patch` would take, for images that are elsewhere.
 
@@ -34,6 +41,7 @@ def random_indices(
         scale: As for `random_crop`.
         hr_patch: As for `random_crop`.
         augmented: As for `random_patch`.
+        around: As for `random_crop`.
 
     Returns:
         "image"; "transposed", a bool; and for "hr" and "lr" the "rows" and "columns" of the image,
@@ -45,9 +53,9 @@ def random_indices(
     paired = "lr" in element
     for name in ("lr", "hr") if paired else ("hr",):
         unit, size = (1, hr_patch // scale) if name == "lr" else (scale, hr_patch)
-        around, multiple = (0, 1) if paired else (margin(scale), scale)
+        edge, multiple = (0, 1) if paired else (_edge(scale, around), scale)
         rows, columns = (
-            _indices(unit * start, side - side % multiple, size, around).astype(np.int32)
+            _indices(unit * start, side - side % multiple, size, edge).astype(np.int32)
             for start, side in zip(position, element[name][:2], strict=True)
         )
         found[name] = {
@@ -58,7 +66,12 @@ def random_indices(
 
 
 def random_crop(
-    element: Element, rng: np.random.Generator, *, scale: int, hr_patch: int
+    element: Element,
+    rng: np.random.Generator,
+    *,
+    scale: int,
+    hr_patch: int,
+    around: int | None = None,
 ) -> dict[str, np.ndarray]:
     """Crops a patch at a random position of the LR grid.
 
@@ -70,15 +83,17 @@ def random_crop(
         rng: Draws the position.
         scale: HR size divided by LR size.
         hr_patch: Side P of the patch in HR pixels, a multiple of `scale`, at most the image's side.
+        around: Pixels on every side of it, mirrored beyond the image; None: margin(scale), as
+            `imresize.degrade` needs them. A pair has none.
 
     Returns:
-        "hr" (P + 2m, P + 2m, 3) with m = margin(scale), as `degrade` needs it; for a pair
-        "hr" (P, P, 3) and "lr" (P/scale, P/scale, 3).
+        "hr" (P + 2 around, P + 2 around, 3); for a pair "hr" (P, P, 3) and
+        "lr" (P/scale, P/scale, 3).
     """
     hr = element["hr"]
     top, left = _random_position(hr.shape, rng, scale, hr_patch)
     if "lr" not in element:
-        return {"hr": crop(hr, scale * top, scale * left, hr_patch, margin(scale), scale)}
+        return {"hr": crop(hr, scale * top, scale * left, hr_patch, _edge(scale, around), scale)}
     return {
         "lr": crop(element["lr"], top, left, hr_patch // scale),
         "hr": crop(hr, scale * top, scale * left, hr_patch),
@@ -130,6 +145,10 @@ def augment(element: dict[str, np.ndarray], rng: np.random.Generator) -> dict[st
         return np.ascontiguousarray(image.swapaxes(0, 1) if transposed else image)
 
     return {name: turn(image) for name, image in element.items()}
+
+
+def _edge(scale: int, around: int | None) -> int:
+    return margin(scale) if around is None else around
 
 
 def _random_position(

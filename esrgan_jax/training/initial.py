@@ -10,9 +10,9 @@ from jax.sharding import Mesh
 from esrgan_jax import checkpoint, compilation, sharding
 from esrgan_jax.errors import InputError
 from esrgan_jax.interpolation import check_same_shapes
+from esrgan_jax.training.folders import path
 from esrgan_jax.training.run_checkpoints import RunCheckpoints
 from esrgan_jax.training.run_config import Config
-from esrgan_jax.training.settings import path
 from esrgan_jax.training.stages import Stage
 from esrgan_jax.training.train_state import Network, Params, TrainState
 

@@ -11,12 +11,14 @@ from jax.sharding import Mesh
 from esrgan_jax import sharding
 from esrgan_jax.data import device_cache, pipeline, transforms
 from esrgan_jax.data.device_cache import DeviceCache
+from esrgan_jax.data.mixture import Mixture
 from esrgan_jax.data.sources import MEMORY, Source, open_source
 from esrgan_jax.errors import InputError
 from esrgan_jax.files import bytes_text
+from esrgan_jax.training.degrading import is_random, margin_of
+from esrgan_jax.training.folders import folders, mixture
 from esrgan_jax.training.run_config import Config
 from esrgan_jax.training.setting_rules import STAGES
-from esrgan_jax.training.settings import folders
 from esrgan_jax.upscaling.memory import free_host_bytes
 
 
@@ -26,11 +28,30 @@ def open_images(config: Config) -> Source:
     Raises:
         InputError: A folder is missing, or has no image that can be used.
     """
-    hr_folders = folders(config.data.train, "data.train")
-    lr_folders = folders(config.data.train_lr, "data.train_lr") or None
-    patch = max(config[name].hr_patch for name in STAGES[config.stage])
+    names, weights = mixture(config.data.train, "data.train")
+    lr_names = folders(config.data.train_lr, "data.train_lr") or None
+    least = max(patch_side(config, name)[0] for name in STAGES[config.stage])
+    options = {"scale": config.scale, "min_size": least}
     memory = 0 if on_devices(config) else MEMORY
-    return open_source(hr_folders, lr_folders, scale=config.scale, min_size=patch, memory=memory)
+    if not weights:
+        return open_source(names, lr_names, memory=memory, **options)
+    if lr_names and len(lr_names) != len(names):
+        raise InputError(
+            f"data.train_lr has {len(lr_names)} folders for {len(names)} of data.train: give one "
+            "for each"
+        )
+    memory //= len(names)
+    each = zip(names, lr_names or [None] * len(names), strict=True)
+    return Mixture([open_source(hr, lr, memory=memory, **options) for hr, lr in each], weights)
+
+
+def patch_side(config: Config, name: str) -> tuple[int, int | None]:
+    """Returns the HR side that an image must have for a stage, and the mirrored pixels around it.
+
+    A random degradation gets a square of the image, of which the patch is a crop.
+    """
+    patch = config[name].hr_patch
+    return (patch + 2 * margin_of(config), 0) if is_random(config) else (patch, None)
 
 
 def on_devices(config: Config) -> bool:
@@ -68,15 +89,18 @@ def make_batches(
 ) -> grain.IterDataset[Any]:
     """Makes what `cropper` needs for a stage's batches, prefetched two ahead on the devices."""
     pipeline.keep_freed_memory()
+    side, around = patch_side(config, name)
     dataset = pipeline.make_dataset(
         cache.source if cache else source,
         scale=config.scale,
-        hr_patch=config[name].hr_patch,
+        hr_patch=side,
+        around=around,
         batch_size=config[name].batch_size,
         seed=config.seed,
         augment=config.data.augment,
         num_workers=count_workers(config, source),
         num_threads=config.data.num_threads,
+        parts=source.parts if isinstance(source, Mixture) else (),
         patch=transforms.random_indices if cache else transforms.random_patch,
     )
     if cache:

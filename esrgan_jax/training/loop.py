@@ -17,6 +17,8 @@ from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.files import writing
 from esrgan_jax.progress import Progress
 from esrgan_jax.training import data_wait, run_config
+from esrgan_jax.training.degrading import create_recipe
+from esrgan_jax.training.folders import path
 from esrgan_jax.training.initial import (
     Initial,
     initial_discriminator,
@@ -36,7 +38,7 @@ from esrgan_jax.training.metric_writer import MetricWriter
 from esrgan_jax.training.run_checkpoints import RunCheckpoints, saved_steps
 from esrgan_jax.training.run_config import Config
 from esrgan_jax.training.setting_rules import STAGES
-from esrgan_jax.training.settings import check_run, check_settings, path
+from esrgan_jax.training.settings import check_run, check_settings
 from esrgan_jax.training.stages import Stage, create_config_generator, create_stage, load_features
 from esrgan_jax.training.stopping import RunStopped, StopRequest
 from esrgan_jax.training.train_state import Params, TrainState
@@ -107,7 +109,8 @@ def _train_and_evaluate(
         source = open_images(config)
         if on_devices(config):
             check_room(source, mesh)
-        validation = Validation.load(path(config.data.val), path(config.data.val_lr), config.scale)
+        held_out = path(config.data.val), path(config.data.val_lr)
+        validation = Validation.load(*held_out, config.scale, create_recipe(config))
 
     with folder_lock.hold(folder):
         owing = bool(validation.pairs)

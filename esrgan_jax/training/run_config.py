@@ -10,6 +10,7 @@ from esrgan_jax.errors import InputError
 from esrgan_jax.files import no_space, write_error
 from esrgan_jax.models import COMPUTATION, DISCRIMINATORS
 
+MARGIN = 72  # Real-ESRGAN: crops of 400 pixels are degraded for patches of 256
 # A ConfigDict, whose annotations declare every value as a union of six types.
 Config = Any
 
@@ -23,8 +24,13 @@ def to_json(config: Config) -> dict[str, Any]:
 
 def _named(values: dict[str, Any]) -> dict[str, Any]:
     """Adds settings that older configs do not have."""
-    added = {"discriminator": {"name": "vgg"}, "data": {"cache": "memory"}}
-    added |= {stage: {"optimizer": "adam"} for stage in ("psnr", "gan") if stage in values}
+    stage_settings = {"optimizer": "adam", "unsharp": []}
+    added = {
+        "discriminator": {"name": "vgg"},
+        "data": {"cache": "memory"},
+        "degradation": {"name": "bicubic", "margin": MARGIN},
+        **{stage: stage_settings for stage in ("psnr", "gan") if stage in values},
+    }
     return {**values, **{key: value | values.get(key, {}) for key, value in added.items()}}
 
 

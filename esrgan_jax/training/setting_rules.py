@@ -25,6 +25,16 @@ STEPS = Rule(
     "whole numbers of 1 or more in brackets, such as (1000, 2000)",
     lambda value: isinstance(value, tuple | list) and all(is_whole(v) and v > 0 for v in value),
 )
+
+
+def losses(*names: str) -> Rule:
+    """Some of these losses."""
+    return Rule(
+        f"losses in brackets, of {', '.join(names)}, such as ('{names[0]}',), or () for none",
+        lambda value: isinstance(value, tuple | list) and all(name in names for name in value),
+    )
+
+
 LAYER_WEIGHTS = Rule(
     "a weight of 0 or more for each layer, conv1_1 or relu1_1 to conv5_4 or relu5_4",
     lambda value: (
@@ -50,6 +60,11 @@ DATA: dict[str, Rule] = {
     "num_workers": optional(whole(0, 256)),
     "num_threads": whole(1, 1024),
 }
+DEGRADATION: dict[str, Rule] = {
+    "name": one_of("bicubic"),
+    "function": optional(TEXT),
+    "margin": whole(0),
+}
 PSNR: dict[str, Rule] = {
     "init_from": PATH,
     "steps": whole(1),
@@ -69,6 +84,7 @@ PSNR: dict[str, Rule] = {
     "accumulation": whole(1),
     "ema_decay": nonnegative(below=1),
     "pixel_norm": NORM,
+    "unsharp": losses("pixel"),
 }
 GAN: dict[str, Rule] = PSNR | {
     "d_init_from": PATH,
@@ -78,23 +94,26 @@ GAN: dict[str, Rule] = PSNR | {
     "perceptual_norm": NORM,
     "perceptual_dtype": one_of(*COMPUTATION_DTYPES),
     "layer_weights": LAYER_WEIGHTS,
+    "unsharp": losses("pixel", "perceptual", "gan"),
     "relativistic": FLAG,
     "stop_means": FLAG,
 }
 # The networks that each of these sections can describe, by name, and the one without a name.
 NETWORKS = {"generator": (GENERATORS, "rrdb"), "discriminator": (DISCRIMINATORS, "vgg")}
-SECTIONS = ("data", *NETWORKS, "psnr", "gan")
+SECTIONS = ("data", "degradation", *NETWORKS, "psnr", "gan")
 # Settings that older configs and the package's own do not have.
 OPTIONAL = {
     *("generator.upsampler", "discriminator.name", "data.cache"),
     *("precision", "gan.perceptual_dtype", "gan.d_frozen"),
     *(f"{s}.{k}" for s in ("psnr", "gan") for k in ("warmup", "optimizer", "weight_decay")),
+    *("psnr.unsharp", "gan.unsharp", "degradation"),
+    *(f"degradation.{key}" for key in DEGRADATION),
 }
 
 
 def section_rules(config: Mapping[str, Any]) -> dict[str, dict[str, Rule]]:
     """Returns the rules of each section, by key; those of the networks that the config names."""
-    sections = {"data": DATA, "psnr": PSNR, "gan": GAN}
+    sections = {"data": DATA, "degradation": DEGRADATION, "psnr": PSNR, "gan": GAN}
     for section, (networks, usual) in NETWORKS.items():
         network = networks.get(str(config.get(section, {}).get("name", usual)))
         settings = network.settings if network else {}

@@ -2,15 +2,17 @@
 
 import difflib
 import math
-import os
 from collections.abc import Mapping
 
 import jax
 
+from esrgan_jax.degradation.sharpen import TAPS
 from esrgan_jax.errors import InputError, listed
 from esrgan_jax.imresize import EXACT_SCALES
 from esrgan_jax.models import DISCRIMINATORS, Discriminator, UNetDiscriminator, rrdb
 from esrgan_jax.setting_rule import LARGEST_INT, Rule, one_of
+from esrgan_jax.training.degrading import check_function, is_random, margin_of
+from esrgan_jax.training.folders import folders, mixture
 from esrgan_jax.training.run_config import Config
 from esrgan_jax.training.setting_rules import (
     NETWORKS,
@@ -29,6 +31,7 @@ def check_settings(config: Config) -> None:
         InputError: A setting is wrong. The message names its key, its value and what to take.
     """
     given = config.to_dict()
+    given = {name: {} for name in SECTIONS if name in OPTIONAL} | given
     for name in SECTIONS:
         if not isinstance(given.get(name), dict):
             raise InputError(f"{name} is {given.get(name)!r:.100}: take a section of settings")
@@ -52,7 +55,8 @@ def check_run(config: Config, devices: int) -> None:
     check_settings(config)
     if jax.process_count() > 1:
         raise InputError("training on several hosts is not supported yet: start one process")
-    for key in ("train", "train_lr", "val", "val_lr"):
+    mixture(config.data.train, "data.train")
+    for key in ("train_lr", "val", "val_lr"):
         folders(config.data[key], f"data.{key}")
     if not config.data.train:
         raise InputError("no training images: give a folder by --config.data.train=DIR")
@@ -61,38 +65,7 @@ def check_run(config: Config, devices: int) -> None:
     _check_scale(config)
     for name in STAGES[config.stage]:
         _check_stage(config, name, devices)
-
-
-def folders(value: str | None, key: str) -> list[str]:
-    """Returns the folders of a setting, separated by commas, with `~` expanded.
-
-    Folder names can contain commas: the longest name that exists is used.
-
-    Args:
-        value: The setting's value; None and "" give [].
-        key: The setting's key, for messages.
-
-    Raises:
-        InputError: A name between commas is empty.
-    """
-    parts, found = (value or "").split(","), []
-    while parts and value:
-        ends = range(len(parts), 0, -1)
-        joined = (os.path.expanduser(",".join(parts[:end])) for end in ends)
-        end, path = next(
-            ((e, p) for e, p in zip(ends, joined, strict=True) if p and os.path.exists(p)),
-            (1, os.path.expanduser(parts[0])),
-        )
-        if not path.strip():
-            raise InputError(f"{key} is {value!r:.200}: a folder's name between commas is empty")
-        found.append(path)
-        parts = parts[end:]
-    return found
-
-
-def path(value: str | None) -> str | None:
-    """Returns the path of a setting with `~` expanded, or None for None and ""."""
-    return os.path.expanduser(value) if value else None
+    _check_degradation(config)
 
 
 def _check_section(given: Mapping[str, object], rules: Mapping[str, Rule], prefix: str) -> None:
@@ -123,11 +96,28 @@ def _check_scale(config: Config) -> None:
     if scale not in scales:
         network = config.generator.name + (f" with unshuffle {unshuffle}" if unshuffle > 1 else "")
         raise InputError(f"scale is {scale}: {network} takes one of {', '.join(map(str, scales))}")
-    if scale not in EXACT_SCALES and not config.data.train_lr:
+    if scale not in EXACT_SCALES and not (config.data.train_lr or is_random(config)):
         raise InputError(
             f"scale is {scale}: LR is made for {', '.join(map(str, EXACT_SCALES))}; "
             "for another scale give LR images by --config.data.train_lr"
         )
+
+
+def _check_degradation(config: Config) -> None:
+    if not is_random(config):
+        return
+    if config.data.train_lr:
+        raise InputError(
+            "data.train_lr gives LR images, which are not degraded: leave it out, or train with "
+            "--config.degradation.name=bicubic --config.degradation.function=none"
+        )
+    if margin_of(config) % config.scale:
+        raise InputError(
+            f"degradation.margin is {margin_of(config)}: take a multiple of the scale, "
+            f"{config.scale}"
+        )
+    for patch in sorted({config[name].hr_patch for name in STAGES[config.stage]}):
+        check_function(config, patch)
 
 
 def _check_stage(config: Config, name: str, devices: int) -> None:
@@ -147,6 +137,10 @@ def _check_stage(config: Config, name: str, devices: int) -> None:
         raise InputError(
             f"{name}.weight_decay is {settings.weight_decay}: adam has none; take "
             f"--config.{name}.optimizer=adamw"
+        )
+    if settings.get("unsharp") and settings.hr_patch <= TAPS // 2:
+        raise InputError(
+            f"{name}.hr_patch is {settings.hr_patch}: {name}.unsharp needs more than {TAPS // 2}"
         )
     if settings.schedule == "cosine":
         _check_cosine(settings, name)

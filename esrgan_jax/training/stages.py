@@ -27,9 +27,10 @@ from esrgan_jax.models import (
 )
 from esrgan_jax.models.vgg import VGGFeatures, layer_names
 from esrgan_jax.training import steps
+from esrgan_jax.training.degrading import create_recipe
+from esrgan_jax.training.folders import path
 from esrgan_jax.training.losses import GanLosses
 from esrgan_jax.training.run_config import Config
-from esrgan_jax.training.settings import path
 from esrgan_jax.training.train_state import (
     Params,
     TrainState,
@@ -80,6 +81,8 @@ def psnr_stage(config: Config, mesh: Mesh) -> Stage:
         optimizer=optimizer,
         scale=config.scale,
         mesh=mesh,
+        recipe=create_recipe(config),
+        unsharp=settings.get("unsharp", ()),
         **_picked(settings, "pixel_norm", "ema_decay", "accumulation"),
     )
     schedules = {"lr_g": schedule}
@@ -112,6 +115,8 @@ def gan_stage(config: Config, vgg: nn.Module | None, mesh: Mesh) -> Stage:
         d_optimizer=d_optimizer,
         scale=config.scale,
         mesh=mesh,
+        recipe=create_recipe(config),
+        unsharp=settings.get("unsharp", ()),
         use=GanLosses(**_picked(settings.to_dict(), *GanLosses._fields)),
         **_picked(settings, "ema_decay", "accumulation"),
     )

@@ -4,7 +4,7 @@ After the arrays, both take keyword arguments that are fixed for a run (modules,
 weights). `functools.partial` binds them before `jax.jit(..., donate_argnums=0)`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 import jax
@@ -14,6 +14,8 @@ from flax import linen as nn
 from jax import lax
 from jax.sharding import Mesh
 
+from esrgan_jax.degradation.recipe import Recipe, degraded, image_keys
+from esrgan_jax.degradation.sharpen import sharpen
 from esrgan_jax.imresize import degrade, margin
 from esrgan_jax.models.generator import Generator
 from esrgan_jax.models.vgg import VGGFeatures
@@ -24,22 +26,47 @@ from esrgan_jax.training.train_state import Params, TrainState, moving_average
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 Result = TypeVar("Result")  # a pytree of arrays
+LOSSES = ("pixel", "perceptual", "gan")
 
 
-def images(batch: Batch, scale: int) -> tuple[jax.Array, jax.Array]:
-    """Returns (lr, hr) of a batch from the pipeline, float32 in [0, 1].
+def images(
+    batch: Batch,
+    scale: int,
+    recipe: Recipe | None = None,
+    unsharp: Collection[str] = (),
+    mesh: Mesh | None = None,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Returns LR, and the HR images that each loss compares with, float32 in [0, 1].
 
     Args:
-        batch: {"hr": (N, P + 2m, P + 2m, C) uint8} with the margin m that `degrade` needs, or
-            uint8 pairs {"lr": (N, P/scale, P/scale, C), "hr": (N, P, P, C)}.
+        batch: {"hr": (N, P + 2m, P + 2m, C) uint8} with the margin m that `imresize.degrade` or the
+            recipe needs, or uint8 pairs {"lr": (N, P/scale, P/scale, C), "hr": (N, P, P, C)}. With
+            a recipe also "key", see `keyed`.
         scale: HR size divided by LR size.
+        recipe: A random degradation; without one, LR is MATLAB's bicubic.
+        unsharp: Those of "pixel", "perceptual" and "gan" that compare with HR after the unsharp
+            mask. If there are any, a recipe degrades that HR, as Real-ESRGAN does.
+        mesh: Devices over which a recipe's images are split.
     """
     hr = batch["hr"]
-    if "lr" in batch:
-        return batch["lr"].astype(jnp.float32) / 255, hr.astype(jnp.float32) / 255
-    edge = margin(scale)
-    inner = hr[:, edge : hr.shape[1] - edge, edge : hr.shape[2] - edge]
-    return degrade(hr, scale), inner.astype(jnp.float32) / 255
+    if recipe is not None:
+        lr, hr, sharp = degraded(recipe, batch["key"], hr, scale, bool(unsharp), mesh)
+    else:
+        if "lr" in batch:
+            lr = batch["lr"].astype(jnp.float32) / 255
+        else:
+            lr, edge = degrade(hr, scale), margin(scale)
+            hr = hr[:, edge : hr.shape[1] - edge, edge : hr.shape[2] - edge]
+        hr = hr.astype(jnp.float32) / 255
+        sharp = sharpen(hr) if unsharp else hr
+    return lr, {loss: sharp if loss in unsharp else hr for loss in LOSSES}
+
+
+def keyed(batch: Batch, recipe: Recipe | None, step: jax.Array) -> Batch:
+    """Adds the random key of each image to a batch that a recipe degrades."""
+    if recipe is None:
+        return batch
+    return batch | {"key": image_keys(recipe.seed, step, len(batch["hr"]))}
 
 
 def forward(
@@ -106,23 +133,26 @@ def psnr_step(
     ema_decay: float = 0.0,
     accumulation: int = 1,
     mesh: Mesh | None = None,
+    recipe: Recipe | None = None,
+    unsharp: Collection[str] = (),
 ) -> tuple[TrainState, Metrics]:
     """Updates the PSNR-oriented generator once, by the pixel loss alone (paper §4.1).
 
-    For `mesh` see `forward`. Returns the new state and {"l_g_pix", "grad_norm_g"}.
+    For `mesh` see `forward`, for `recipe` and `unsharp` see `images`. Returns the new state and
+    {"l_g_pix", "grad_norm_g"}.
     """
 
     def gradients(batch_stats: Params, batch: Batch):
-        lr, hr = images(batch, scale)
+        lr, hr = images(batch, scale, recipe, unsharp, mesh)
 
         def loss(params: Params):
             sr, updated = forward(generator, params, batch_stats, lr, mesh)
-            return losses.pixel_loss(sr, hr, pixel_norm), updated
+            return losses.pixel_loss(sr, hr["pixel"], pixel_norm), updated
 
         (l_g_pix, updated), grads = jax.value_and_grad(loss, has_aux=True)(state.generator.params)
         return updated, (grads, {"l_g_pix": l_g_pix})
 
-    network = state.generator
+    network, batch = state.generator, keyed(batch, recipe, state.step)
     batch_stats, (grads, metrics) = accumulate(gradients, network.batch_stats, batch, accumulation)
     network = network.updated(grads, batch_stats, optimizer)
     metrics["grad_norm_g"] = optax.tree.norm(grads)
@@ -146,6 +176,8 @@ def gan_step(
     ema_decay: float = 0.0,
     accumulation: int = 1,
     mesh: Mesh | None = None,
+    recipe: Recipe | None = None,
+    unsharp: Collection[str] = (),
 ) -> tuple[TrainState, Metrics]:
     """Updates the generator and the discriminator once, on the same batch (paper Eq. 1 to 3).
 
@@ -157,6 +189,8 @@ def gan_step(
         vgg: The feature extractor, or None for no perceptual loss.
         use: The losses and their weights.
         mesh: Of the generator, see `forward`.
+        recipe: See `images`.
+        unsharp: See `images`.
 
     Returns the new state and a dict with every loss before weighting ("l_g_pix", "l_g_percep",
     "l_g_gan", "l_d_real", "l_d_fake"), the weighted sums "l_g_total" and "l_d_total", the mean
@@ -164,28 +198,28 @@ def gan_step(
     """
     network, opponent = state.generator, state.discriminator
     assert opponent is not None
-    d_params = opponent.params
+    d_params, batch = opponent.params, keyed(batch, recipe, state.step)
 
     def gradients(batch_stats: tuple[Params, Params], batch: Batch):
-        lr, hr = images(batch, scale)
+        lr, hr = images(batch, scale, recipe, unsharp, mesh)
         g_stats, d_stats = batch_stats
 
         def generator_loss(params: Params):
             sr, g_updated = forward(generator, params, g_stats, lr, mesh)
             real, updated = None, d_stats
             if use.relativistic:
-                real, updated = forward(discriminator, d_params, d_stats, hr)
+                real, updated = forward(discriminator, d_params, d_stats, hr["gan"])
             fake, updated = forward(discriminator, d_params, updated, sr)
             features = None
             if vgg is not None:
                 sr_features: Any = vgg.apply({"params": vgg_params}, sr)
-                hr_features: Any = vgg.apply({"params": vgg_params}, hr)
+                hr_features: Any = vgg.apply({"params": vgg_params}, hr["perceptual"])
                 features = sr_features, hr_features
-            total, parts = losses.generator_losses(use, (sr, hr), features, fake, real)
+            total, parts = losses.generator_losses(use, (sr, hr["pixel"]), features, fake, real)
             return total, (sr, g_updated, updated, parts)
 
         def discriminator_loss(params: Params):
-            real, updated = forward(discriminator, params, d_stats, hr)
+            real, updated = forward(discriminator, params, d_stats, hr["gan"])
             fake, updated = forward(discriminator, params, updated, sr)
             total, parts = losses.discriminator_losses(use, (fake, real))
             return total, (updated, parts)

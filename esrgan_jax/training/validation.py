@@ -1,12 +1,16 @@
 """Validation during training: scores and sample images of a held-out folder."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Self
 
+import jax
 import numpy as np
 
-from esrgan_jax.evaluation.metrics import mean_scores, scores
+from esrgan_jax.degradation.recipe import Recipe, degraded, image_keys
+from esrgan_jax.errors import InputError
+from esrgan_jax.evaluation.metrics import SSIM_WINDOW, mean_scores, scores
 from esrgan_jax.evaluation.samples import Pair, bicubic, image_paths, read_pair
 from esrgan_jax.models.generator import Generator, Variables
 from esrgan_jax.upscaling.upscaler import SCORED, Upscaler
@@ -22,16 +26,21 @@ class Validation(NamedTuple):
     scale: int
 
     @classmethod
-    def load(cls, hr: str | None, lr: str | None, scale: int) -> Self:
-        """Reads a folder of HR images; without an LR folder, LR is MATLAB's bicubic.
+    def load(cls, hr: str | None, lr: str | None, scale: int, recipe: Recipe | None = None) -> Self:
+        """Reads a folder of HR images and of LR images.
+
+        Without an LR folder, LR is MATLAB's bicubic. With a recipe, it is a square from the middle
+        of the image, degraded with the same random numbers in every run.
 
         Raises:
-            InputError: As `evaluation.image_paths` and `evaluation.read_pair`.
+            InputError: As `evaluation.image_paths` and `evaluation.read_pair`; or the smallest
+                image is too small to be degraded.
         """
         if not hr:
             return cls([], scale)
         paths = image_paths(Path(hr), Path(lr) if lr else None, scale)
-        return cls([read_pair(*pair, scale) for pair in paths], scale)
+        pairs = [read_pair(*pair, scale) for pair in paths]
+        return cls(pairs if lr or not recipe else _degraded(pairs, recipe, scale), scale)
 
     def run(
         self,
@@ -63,6 +72,26 @@ class Validation(NamedTuple):
         return {f"val_{name}": score for name, score in mean_scores(rows).items()}, samples
 
 
-def _middle(image: np.ndarray) -> np.ndarray:
-    top, left = (max(size - SAMPLE_SIZE, 0) // 2 for size in image.shape[:2])
-    return image[top : top + SAMPLE_SIZE, left : left + SAMPLE_SIZE]
+def _degraded(pairs: list[Pair], recipe: Recipe, scale: int) -> list[Pair]:
+    """Returns pairs of squares of one size, since each size would be compiled anew."""
+    smallest = min(pairs, key=lambda pair: min(pair.hr.shape[:2]))
+    side = min(*smallest.hr.shape[:2], SAMPLE_SIZE + 2 * recipe.margin) // scale * scale
+    least = SSIM_WINDOW + 2 * scale + 2 * recipe.margin
+    if side < least:
+        raise InputError(
+            f"{smallest.name} is smaller than {least} px, too small to be degraded for the "
+            "validation: leave it out of data.val, or give LR images as data.val_lr"
+        )
+    keys = image_keys(0, 0, len(pairs))
+    one = jax.jit(partial(degraded, recipe, scale=scale))
+    found = []
+    for key, pair in zip(keys, pairs, strict=True):
+        lr, hr, _ = one(key[None], hr=_middle(pair.hr, side)[None])
+        levels = [np.round(np.asarray(image[0]) * 255).astype(np.uint8) for image in (lr, hr)]
+        found.append(Pair(pair.name, *levels))
+    return found
+
+
+def _middle(image: np.ndarray, side: int = SAMPLE_SIZE) -> np.ndarray:
+    top, left = (max(size - side, 0) // 2 for size in image.shape[:2])
+    return image[top : top + side, left : left + side]

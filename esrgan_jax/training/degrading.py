@@ -1,0 +1,101 @@
+"""The random degradation that a config names: the package's own or a function of the user."""
+
+import importlib
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from esrgan_jax.degradation.recipe import Recipe
+from esrgan_jax.errors import InputError, did_you_mean
+from esrgan_jax.training.run_config import MARGIN, Config
+
+
+def is_random(config: Config) -> bool:
+    """Returns whether LR is made by a random degradation, and not by MATLAB's bicubic."""
+    settings = config.get("degradation", {})
+    return bool(settings.get("function")) or settings.get("name", "bicubic") != "bicubic"
+
+
+def margin_of(config: Config) -> int:
+    """Returns the HR pixels that a random degradation needs on every side of a patch."""
+    return config.get("degradation", {}).get("margin", MARGIN)
+
+
+def create_recipe(config: Config) -> Recipe | None:
+    """Returns the config's random degradation; None for MATLAB's bicubic and for pairs.
+
+    Raises:
+        InputError: The config's function cannot be imported.
+    """
+    if not is_random(config):
+        return None
+    return Recipe(load_function(config.degradation.function), margin_of(config), config.seed)
+
+
+def load_function(name: str) -> Callable[..., jax.Array]:
+    """Imports a degradation, given as "module:function", from the working directory or as usual.
+
+    Raises:
+        InputError: There is no such module or function, or importing it fails.
+    """
+    module_name, _, function_name = name.partition(":")
+    where = f"degradation.function is {name!r:.200}"
+    if not (module_name and function_name):
+        raise InputError(f"{where}: take MODULE:FUNCTION, such as mymodule:degrade")
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name != module_name.partition(".")[0] and error.name != module_name:
+            raise InputError(f"{where}: importing {module_name} failed: {error}") from error
+        raise InputError(
+            f"{where}: there is no {module_name}.py in {folder}, nor such a package"
+        ) from None
+    except Exception as error:  # whatever the user's module raises
+        raise InputError(
+            f"{where}: importing {module_name} failed: {type(error).__name__}: {error}"
+        ) from error
+    if not callable(getattr(module, function_name, None)):
+        near = did_you_mean(function_name, vars(module))
+        raise InputError(f"{where}: {module.__file__} has no function {function_name}.{near}")
+    return getattr(module, function_name)
+
+
+def check_function(config: Config, hr_patch: int) -> None:
+    """Traces the config's function, if there is one, with an image of a stage.
+
+    Raises:
+        InputError: It fails, or returns another shape or dtype than that of LR.
+    """
+    name = config.get("degradation", {}).get("function")
+    if not name:
+        return
+    side, scale = hr_patch + 2 * margin_of(config), config.scale
+    called = f"degradation.function is {name!r:.200}: called with (key, hr {side}x{side}x3, "
+    called += f"scale={scale}) "
+    image = jax.ShapeDtypeStruct((side, side, 3), jnp.float32)
+    function: Any = partial(load_function(name), scale=scale)
+    try:
+        lr = jax.eval_shape(function, jax.random.key(0), image)
+    except Exception as error:  # whatever the user's function raises
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(
+            f"{called}it raises {type(error).__name__}: {reason}; it is compiled by jax.jit, so "
+            "write it with jax.numpy"
+        ) from error
+    wanted = jax.ShapeDtypeStruct((side // scale, side // scale, 3), jnp.float32)
+    if (getattr(lr, "shape", None), getattr(lr, "dtype", None)) != (wanted.shape, wanted.dtype):
+        raise InputError(f"{called}it returns {_text(lr)}: return an array of {_text(wanted)}")
+
+
+def _text(array: Any) -> str:
+    if not isinstance(array, jax.ShapeDtypeStruct):
+        return f"a {type(array).__name__}"
+    return f"{'x'.join(map(str, array.shape)) or 'one number'} {array.dtype}"

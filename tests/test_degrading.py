@@ -1,0 +1,104 @@
+"""A user's degradation is found by its name, and wrong ones are refused in one sentence."""
+
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from configs import x4
+from esrgan_jax.errors import InputError
+from esrgan_jax.training.degrading import check_function, create_recipe, load_function
+from esrgan_jax.training.settings import check_run
+
+PAGE = Path(__file__).parents[1] / "docs" / "data.md"
+
+
+def config(**degradation):
+    config = x4.get_config()
+    config.data.train = "photographs"
+    config.degradation.update(degradation)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mymodule", "take MODULE:FUNCTION, such as mymodule:degrade"),
+        (":degrade", "take MODULE:FUNCTION"),
+        ("nowhere:degrade", "there is no nowhere.py in .*, nor such a package"),
+        ("tests.nowhere:degrade", "there is no tests.nowhere.py in"),
+        ("broken:degrade", "importing broken failed: ZeroDivisionError: division by zero"),
+        ("lacking:degrade", "importing lacking failed: No module named 'nowhere'"),
+        ("tests.degradations:blured", "has no function blured. Did you mean blurred?"),
+    ],
+)
+def test_wrong_names_are_refused(tmp_path, monkeypatch, name, message):
+    monkeypatch.syspath_prepend(str(Path.cwd()))
+    monkeypatch.chdir(tmp_path)
+    Path("broken.py").write_text("1 / 0\n")
+    Path("lacking.py").write_text("import nowhere\n")
+    with pytest.raises(InputError, match=f"^degradation.function is '{name}': .*{message}"):
+        load_function(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("too_large", r"it returns 49x50x3 float32: return an array of 50x50x3 float32"),
+        ("of_integers", r"it returns 50x50x3 uint8: return an array of 50x50x3 float32"),
+        ("of_two", "it returns a tuple: return"),
+        ("without_scale", "it raises TypeError: .*scale"),
+        ("of_numpy", "it raises TracerBoolConversionError: .*; it is compiled by jax.jit"),
+    ],
+)
+def test_functions_that_do_not_fit_are_refused(name, message):
+    changed = config(function=f"tests.degradations:{name}")
+    with pytest.raises(InputError, match=message) as caught:
+        check_function(changed, 56)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"margin": 70}, "^degradation.margin is 70: take a multiple of the scale, 4"),
+        ({"function": "nowhere:f"}, "there is no nowhere.py"),
+        ({"function": "tests.degradations:of_two"}, "hr 272x272x3, scale=4.* a tuple"),
+    ],
+)
+def test_a_run_checks_its_degradation(change, message):
+    with pytest.raises(InputError, match=message):
+        check_run(config(function="tests.degradations:blurred", **change) if "margin" in change
+                  else config(**change), 1)  # fmt: skip
+
+
+def test_pairs_are_not_degraded():
+    changed = config(function="tests.degradations:blurred")
+    changed.data.train_lr = "lr"
+    with pytest.raises(InputError, match=r"^data\.train_lr gives LR images, which are not"):
+        check_run(changed, 1)
+
+
+def test_configs_without_the_section_use_bicubic():
+    older = x4.get_config()
+    older.data.train = "photographs"
+    with older.unlocked():
+        del older["degradation"], older.psnr["unsharp"], older.gan["unsharp"]
+    check_run(older, 1)
+    assert create_recipe(older) is None
+
+
+def test_the_function_of_the_page_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    Path("mymodule.py").write_text(code)
+    changed = config(function="mymodule:degrade", margin=8)
+    check_run(changed, 1)
+    recipe = create_recipe(changed)
+    assert recipe is not None
+    hr = np.full((32, 32, 3), 0.5, np.float32)
+    lr = [recipe.degrade(jax.random.key(seed), hr, scale=4) for seed in (0, 1)]
+    assert lr[0].shape == (8, 8, 3)
+    assert np.abs(lr[0] - lr[1]).max() > 0
