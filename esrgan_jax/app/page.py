@@ -112,7 +112,8 @@ class Page:
         }
         scale = values[c.own_size] if values[c.size] == "own" else values[c.size]
         suffix, quality = values[c.format], int(values[c.quality] or 0) or None
-        lossy = suffix in OUTPUT_FORMATS and OUTPUT_FORMATS[suffix].lossy
+        to = OUTPUT_FORMATS.get(suffix)  # none: each image keeps its own
+        lossy = to is not None and to.lossy
         depth, lossless = values[c.depth] or None, bool(values[c.lossless])
         kept = (suffix, quality, depth, lossless, float(scale or 0))
         return Settings(
@@ -121,7 +122,7 @@ class Page:
             suffix,
             depth,
             quality if lossy else None,
-            lossless if suffix in ("", ".webp", ".avif") else False,
+            lossless and (to is None or (to.lossy and to.lossless)),
             (*models, alpha, *kept, tuple(options.values())),
         )
 
