@@ -153,6 +153,13 @@ def test_pooling_and_its_gradient_equal_those_of_flax(rng):
     np.testing.assert_array_equal(back(g)[0], expected_back(g)[0])
 
 
+@pytest.mark.parametrize("place", [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_pooling_does_not_hide_a_nan(place):
+    x = np.zeros((1, 2, 4, 1), np.float32)
+    x[0][place] = np.nan
+    np.testing.assert_array_equal(max_pool(x).ravel(), [np.nan, 0])
+
+
 def test_pooling_drops_the_last_row_and_column_of_odd_sizes(random_case):
     params, rgb = random_case
     features = jax.eval_shape(lambda x: compute(params, x, "conv2_1"), rgb[:, :9, :11])

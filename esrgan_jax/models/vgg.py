@@ -75,13 +75,13 @@ class VGGFeatures(nn.Module):
 def max_pool(x: jax.Array) -> jax.Array:
     """Returns the largest value of each 2x2 pixels: (N, H, W, C) -> (N, H // 2, W // 2, C).
 
-    The gradient goes to the first of equal values, as that of `nn.max_pool`, whose gradient XLA
-    computes on CPUs by four arrays of indices and a loop over all values.
+    NaN if one of them is. The gradient goes to the first of equal values, as that of `nn.max_pool`,
+    whose gradient XLA computes on CPUs by four arrays of indices and a loop over all values.
     """
     for axis in (2, 1):
         end = x.shape[axis] // 2 * 2
         a, b = (lax.slice_in_dim(x, start, end, 2, axis) for start in (0, 1))
-        x = jnp.where(a >= b, a, b)
+        x = jnp.where((a >= b) | jnp.isnan(a), a, b)
     return x
 
 
