@@ -200,7 +200,7 @@ def skip_without_compiler(target):
 def test_all_programs_compile_for(target, capsys, monkeypatch):
     monkeypatch.delenv("XLA_FLAGS")  # of the tests, for CPUs
     skip_without_compiler(target)
-    compile_for.main([CONFIG, f"--target={target}", "--tile=64", *CHANGES])
+    compile_for.main([CONFIG, f"--target={target}", "--tile=32", *CHANGES])
     printed = capsys.readouterr()
     lines = [json.loads(line) for line in printed.out.splitlines()]
     assert [line["program"] for line in lines] == ["psnr", "gan", "upscale"]
