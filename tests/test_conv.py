@@ -32,6 +32,8 @@ CASES = [
     ((2, 1, 1), 2, 3, 3, 1),
     ((2, 8, 12), 3, 4, 4, 2),
     ((1, 13, 11), 4, 3, 3, 2),
+    ((3, 2, 2), 32, 32, 3, 1),  # on CPUs, kernels that are large for the image are multiplied
+    ((2, 5, 3), 4, 64, 4, 2),
 ]
 
 

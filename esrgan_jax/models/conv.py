@@ -22,6 +22,9 @@ _KERNEL_INIT = {
 }
 INITIALIZERS = tuple(_KERNEL_INIT)
 
+# A kernel with more than this many times the values of an image is slow in XLA on CPUs, so there
+# the convolution and its gradients are matrix products: deep layers of VGG and the discriminator.
+LARGE_KERNEL = 32
 STRIP_PIXELS = 2048  # pixels of a strip in `_kernel_gradient`; the fastest of 512 to 8192
 
 
@@ -99,13 +102,28 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
 
 
 def _convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        (stride, stride),
-        [(padding, padding)] * 2,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
+    def by_xla(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        pads, names = [(padding, padding)] * 2, ("NHWC", "HWIO", "NHWC")
+        return lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=names)
+
+    def by_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        padded = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+        shifts = jnp.concatenate(_shifts(padded, len(kernel), stride), axis=-1)
+        return shifts @ kernel.reshape(-1, kernel.shape[-1])
+
+    if kernel.size <= LARGE_KERNEL * x[0].size:
+        return by_xla(x, kernel)
+    return lax.platform_dependent(x, kernel, cpu=by_product, default=by_xla)
+
+
+def _shifts(x: jax.Array, size: int, stride: int = 1) -> list[jax.Array]:
+    """Returns what each of the size² values of a kernel reads from x, padded: (N, h, w, C)."""
+    height, width = x.shape[1] - size + 1, x.shape[2] - size + 1
+    return [
+        x[:, down : down + height : stride, right : right + width : stride]
+        for down in range(size)
+        for right in range(size)
+    ]
 
 
 def _forward(
@@ -167,15 +185,10 @@ def _kernel_gradient(x: jax.Array, g: jax.Array, size: int) -> jax.Array:
 
     def add(total: jax.Array, top: jax.Array) -> tuple[jax.Array, None]:
         strip = lax.dynamic_slice_in_dim(x, top, rows, 1)
-        shifts = lax.dynamic_slice_in_dim(padded, top, rows + size - 1, 1)
-        shifts = [
-            shifts[:, down : down + rows, right : right + width]
-            for down in reversed(range(size))
-            for right in reversed(range(size))
-        ]
+        shifts = _shifts(lax.dynamic_slice_in_dim(padded, top, rows + size - 1, 1), size)
         product = jnp.dot(
             strip.reshape(-1, inputs).T,
-            jnp.concatenate(shifts, axis=-1).reshape(-1, size**2 * outputs),
+            jnp.concatenate(shifts[::-1], axis=-1).reshape(-1, size**2 * outputs),
             preferred_element_type=jnp.float32,
         )
         return total + product, None
