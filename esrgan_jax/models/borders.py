@@ -5,9 +5,11 @@ different sizes, an image can end before its array does. So `conv.convolve` asks
 padding, and the networks need no change.
 """
 
-from collections.abc import Generator
+import functools
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +43,28 @@ def borders(sizes: jax.Array, height: int, width: int, border: str = "zero") -> 
 def has_borders() -> bool:
     """Returns whether a context `borders` is active."""
     return _current.get() is not None
+
+
+def traced_once(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """Jits a function that convolves: calls with equal shapes and the same borders are traced once.
+
+    `jax.jit` alone would take the borders of the first call for those of all.
+    """
+
+    @functools.partial(jax.jit, static_argnums=1)
+    def jitted(sizes: jax.Array | None, how: tuple[int, int, str], *args: Any) -> jax.Array:
+        token = _current.set(None if sizes is None else (sizes, *how))
+        try:
+            return function(*args)
+        finally:
+            _current.reset(token)
+
+    @functools.wraps(function)
+    def call(*args: Any) -> jax.Array:
+        sizes, *how = _current.get() or (None, 0, 0, "")
+        return jitted(sizes, tuple(how), *args)
+
+    return call
 
 
 def bordered(x: jax.Array, pad: int) -> tuple[jax.Array, int]:

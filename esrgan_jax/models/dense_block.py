@@ -12,12 +12,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from esrgan_jax.models.borders import has_borders
+from esrgan_jax.models.borders import has_borders, traced_once
 from esrgan_jax.models.conv import convolve, input_gradient, kernel_gradient, leaky_relu
 
 Saved = tuple[list[jax.Array], list[jax.Array], jax.Array | None]
 
 
+@traced_once  # for all dense blocks of a network
 def dense_convolutions(
     x: jax.Array,
     kernels: list[jax.Array],
@@ -78,9 +79,8 @@ def _backward(
     return of_x, of_kernels, [y.sum((0, 1, 2), keepdims=True) for y in of_sums], of_skip
 
 
-_custom = jax.custom_vjp(lambda *args: _forward(*args)[0])
-_custom.defvjp(_forward, _backward)
-_with_gradient = jax.jit(_custom)  # traced once for all dense blocks of a network
+_with_gradient = jax.custom_vjp(lambda *args: _forward(*args)[0])
+_with_gradient.defvjp(_forward, _backward)
 
 
 def _read(maps: list[jax.Array], skip: jax.Array | None) -> list[jax.Array]:
