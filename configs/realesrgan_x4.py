@@ -19,6 +19,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import x4
+from esrgan_jax.degradation.settings import RealESRGAN
 
 
 def get_config() -> Any:
@@ -30,6 +31,10 @@ def get_config() -> Any:
     config.discriminator.num_features = 64  # num_feat
     config.discriminator.initializer = "torch"
     config.discriminator.dtype = "float32"
+
+    # The numbers of both orders: esrgan_jax/degradation/settings.py.
+    config.degradation.name = "realesrgan"
+    config.degradation.update(RealESRGAN()._asdict())
 
     config.psnr.init_from = "esrgan-x4"  # pretrain_network_g: ESRGAN_SRx4_DF2KOST_official-ff704c30
     config.psnr.steps = 1_000_000  # total_iter
@@ -45,6 +50,8 @@ def get_config() -> Any:
         stage.b1, stage.b2 = 0.9, 0.99  # betas
         stage.ema_decay = 0.999
         stage.pixel_norm = "l1"
+    config.psnr.unsharp = ("pixel",)  # gt_usm
+    config.gan.unsharp = ("pixel", "perceptual")  # l1_gt_usm, percep_gt_usm, not gan_gt_usm
 
     config.gan.pixel_weight = 1.0
     config.gan.perceptual_weight = 1.0

@@ -217,6 +217,9 @@ def test_real_esrgan_has_the_published_settings(module: Any) -> None:
         **{"conv1_2": 0.1, "conv2_2": 0.1},
         **{"conv3_4": 1.0, "conv4_4": 1.0, "conv5_4": 1.0},
     }
+    assert config.degradation.name == "realesrgan"
+    assert config.degradation.margin == (400 - 256) / 2
+    assert (config.psnr.unsharp, gan.unsharp) == (("pixel",), ("pixel", "perceptual"))
     shapes = create_states(config)[1]
     first = 3 * config.generator.unshuffle**2
     assert shapes.generator.params["conv_first"]["kernel"].shape == (3, 3, first, 64)

@@ -7,9 +7,15 @@ import jax
 import numpy as np
 import pytest
 
-from configs import x4
+from configs import realesrgan_x4, x4
+from esrgan_jax.degradation.settings import RealESRGAN
 from esrgan_jax.errors import InputError
-from esrgan_jax.training.degrading import check_function, create_recipe, load_function
+from esrgan_jax.training.degrading import (
+    check_function,
+    create_recipe,
+    load_function,
+    published,
+)
 from esrgan_jax.training.settings import check_run
 
 PAGE = Path(__file__).parents[1] / "docs" / "data.md"
@@ -72,6 +78,26 @@ def test_a_run_checks_its_degradation(change, message):
     with pytest.raises(InputError, match=message):
         check_run(config(function="tests.degradations:blurred", **change) if "margin" in change
                   else config(**change), 1)  # fmt: skip
+
+
+def test_settings_of_the_config_replace_the_published_ones():
+    changed = realesrgan_x4.get_config()
+    changed.data.train = "photographs"
+    changed.degradation.jpeg_range2 = (60, 80)
+    check_run(changed, 1)
+    assert published(changed) == RealESRGAN(jpeg_range2=(60, 80))
+    assert set(RealESRGAN._fields) < set(changed.degradation)  # --config.KEY= changes each
+    assert published(config(name="realesrgan")) == RealESRGAN()
+    for key, value, message in (
+        ("jpeg_range", (0, 80), "^degradation.jpeg_range is .0, 80.: take two numbers"),
+        ("kernel_prob2", (1.0, 2.0), "^degradation.kernel_prob2 has 2 numbers"),
+        ("sinc_probe", 0.1, "^degradation.sinc_probe is not a setting: did you mean sinc_prob"),
+    ):
+        wrong = realesrgan_x4.get_config()
+        wrong.data.train = "photographs"
+        wrong.degradation[key] = value
+        with pytest.raises(InputError, match=message):
+            check_run(wrong, 1)
 
 
 def test_pairs_are_not_degraded():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from esrgan_jax import sharding
+from esrgan_jax.degradation.degrade import degrade
 from esrgan_jax.degradation.recipe import Recipe, degraded, image_keys
 from esrgan_jax.degradation.sharpen import sharpen
 from esrgan_jax.training import steps
@@ -59,13 +60,16 @@ def test_every_image_and_step_has_a_key_of_its_own():
     assert (image_keys(0, 1, 4) == keys[1][:4]).all()
 
 
-def test_bits_do_not_depend_on_the_number_of_devices(hr):
-    expected = images(hr, 5)
+@pytest.mark.parametrize("function", [blurred, pytest.param(degrade, marks=pytest.mark.slow)])
+def test_bits_do_not_depend_on_the_number_of_devices(hr, function):
+    expected = images(hr, 5, function)
     assert len(np.unique(np.asarray(expected[0]).std(axis=(1, 2, 3)))) == BATCH
     for devices in (1, 2, 4, 8):
         mesh = sharding.create_mesh(jax.devices()[:devices])
         placed = sharding.put_batch({"hr": hr}, mesh)["hr"]
-        jax.tree.map(np.testing.assert_array_equal, images(placed, 5, devices=devices), expected)
+        jax.tree.map(
+            np.testing.assert_array_equal, images(placed, 5, function, devices=devices), expected
+        )
 
 
 def test_accumulation_does_not_change_what_an_image_gets(hr):

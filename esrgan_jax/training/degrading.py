@@ -1,4 +1,4 @@
-"""The random degradation that a config names: the package's own or a function of the user."""
+"""The random degradation that a config names: Real-ESRGAN's or a function of the user."""
 
 import importlib
 import sys
@@ -10,7 +10,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from esrgan_jax.degradation.degrade import degrade as realesrgan
 from esrgan_jax.degradation.recipe import Recipe
+from esrgan_jax.degradation.settings import RealESRGAN, check
 from esrgan_jax.errors import InputError, did_you_mean
 from esrgan_jax.training.run_config import MARGIN, Config
 
@@ -30,11 +32,28 @@ def create_recipe(config: Config) -> Recipe | None:
     """Returns the config's random degradation; None for MATLAB's bicubic and for pairs.
 
     Raises:
-        InputError: The config's function cannot be imported.
+        InputError: The config's function cannot be imported, or settings do not fit together.
     """
     if not is_random(config):
         return None
-    return Recipe(load_function(config.degradation.function), margin_of(config), config.seed)
+    settings = config.degradation
+    if settings.get("function"):
+        degrade = load_function(settings.function)
+    else:
+        degrade = partial(realesrgan, settings=published(config))
+    return Recipe(degrade, margin_of(config), config.seed)
+
+
+def published(config: Config) -> RealESRGAN:
+    """Returns the settings of Real-ESRGAN's degradations; the published ones of those not given.
+
+    Raises:
+        InputError: They do not fit together.
+    """
+    given: dict[str, Any] = config.degradation.to_dict()
+    settings = RealESRGAN()._replace(**{k: given[k] for k in RealESRGAN._fields if k in given})
+    check(settings)
+    return settings
 
 
 def load_function(name: str) -> Callable[..., jax.Array]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from esrgan_jax.degradation import settings as degradation
 from esrgan_jax.models import COMPUTATION_DTYPES, DISCRIMINATORS, GENERATORS, rrdb
 from esrgan_jax.models.vgg import layer_names
 from esrgan_jax.setting_rule import (
@@ -61,9 +62,10 @@ DATA: dict[str, Rule] = {
     "num_threads": whole(1, 1024),
 }
 DEGRADATION: dict[str, Rule] = {
-    "name": one_of("bicubic"),
+    "name": one_of("bicubic", "realesrgan"),
     "function": optional(TEXT),
     "margin": whole(0),
+    **degradation.RULES,
 }
 PSNR: dict[str, Rule] = {
     "init_from": PATH,

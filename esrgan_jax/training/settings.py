@@ -11,7 +11,7 @@ from esrgan_jax.errors import InputError, listed
 from esrgan_jax.imresize import EXACT_SCALES
 from esrgan_jax.models import DISCRIMINATORS, Discriminator, UNetDiscriminator, rrdb
 from esrgan_jax.setting_rule import LARGEST_INT, Rule, one_of
-from esrgan_jax.training.degrading import check_function, is_random, margin_of
+from esrgan_jax.training.degrading import check_function, create_recipe, is_random, margin_of
 from esrgan_jax.training.folders import folders, mixture
 from esrgan_jax.training.run_config import Config
 from esrgan_jax.training.setting_rules import (
@@ -116,6 +116,7 @@ def _check_degradation(config: Config) -> None:
             f"degradation.margin is {margin_of(config)}: take a multiple of the scale, "
             f"{config.scale}"
         )
+    create_recipe(config)
     for patch in sorted({config[name].hr_patch for name in STAGES[config.stage]}):
         check_function(config, patch)
 

@@ -9,14 +9,14 @@ import jax
 import numpy as np
 
 from esrgan_jax.degradation.recipe import Recipe, degraded, image_keys
-from esrgan_jax.errors import InputError
-from esrgan_jax.evaluation.metrics import SSIM_WINDOW, mean_scores, scores
+from esrgan_jax.evaluation.metrics import mean_scores, scores
 from esrgan_jax.evaluation.samples import Pair, bicubic, image_paths, read_pair
 from esrgan_jax.models.generator import Generator, Variables
 from esrgan_jax.upscaling.upscaler import SCORED, Upscaler
 
 SAMPLE_COUNT = 4
 SAMPLE_SIZE = 256  # pixels
+SQUARE = 512  # HR pixels, of images that are degraded at random
 
 
 class Validation(NamedTuple):
@@ -33,8 +33,7 @@ class Validation(NamedTuple):
         of the image, degraded with the same random numbers in every run.
 
         Raises:
-            InputError: As `evaluation.image_paths` and `evaluation.read_pair`; or the smallest
-                image is too small to be degraded.
+            InputError: As `evaluation.image_paths` and `evaluation.read_pair`.
         """
         if not hr:
             return cls([], scale)
@@ -74,16 +73,10 @@ class Validation(NamedTuple):
 
 def _degraded(pairs: list[Pair], recipe: Recipe, scale: int) -> list[Pair]:
     """Returns pairs of squares of one size, since each size would be compiled anew."""
-    smallest = min(pairs, key=lambda pair: min(pair.hr.shape[:2]))
-    side = min(*smallest.hr.shape[:2], SAMPLE_SIZE + 2 * recipe.margin) // scale * scale
-    least = SSIM_WINDOW + 2 * scale + 2 * recipe.margin
-    if side < least:
-        raise InputError(
-            f"{smallest.name} is smaller than {least} px, too small to be degraded for the "
-            "validation: leave it out of data.val, or give LR images as data.val_lr"
-        )
+    side = min(SQUARE, *(size for pair in pairs for size in pair.hr.shape[:2])) // scale * scale
+    whole = recipe._replace(margin=0)  # photographs have borders, too
     keys = image_keys(0, 0, len(pairs))
-    one = jax.jit(partial(degraded, recipe, scale=scale))
+    one = jax.jit(partial(degraded, whole, scale=scale))
     found = []
     for key, pair in zip(keys, pairs, strict=True):
         lr, hr, _ = one(key[None], hr=_middle(pair.hr, side)[None])
