@@ -32,6 +32,8 @@ def get_config(recipe: str = "paper") -> Any:
     config.vgg = config_dict.placeholder(str)  # made by tools/convert_vgg.py
     config.precision = "default"  # "highest": float32 products are exact on accelerators, too
 
+    config.skip_nonfinite = 0  # so many steps in a row are skipped if a loss is not finite
+
     config.data = ConfigDict()
     config.data.train = config_dict.placeholder(str)  # folders, comma-separated, or a prepared one
     config.data.train_lr = config_dict.placeholder(str)  # their LR images; otherwise LR is computed

@@ -299,14 +299,14 @@ def test_the_gan_stage_starts_from_a_given_discriminator(finished, config, tmp_p
 def test_a_run_stopped_by_a_signal_resumes_exactly(
     config, finished, tmp_path, monkeypatch, stage, step, number
 ):
-    finite, before = loop._finite, signal.getsignal(number)
+    finite, before = loop.check_finite, signal.getsignal(number)
 
     def interrupt(metrics, where, folder):
         if where == f"step {step} of the {stage} stage":
             os.kill(os.getpid(), number)
         return finite(metrics, where, folder)
 
-    monkeypatch.setattr(loop, "_finite", interrupt)
+    monkeypatch.setattr(loop, "check_finite", interrupt)
     config.data.num_workers = 2 if stage == "psnr" else 0
     config.data.cache = "device" if stage == "gan" else "memory"
     with pytest.raises(RunStopped, match=f"of the {stage} stage"):
@@ -454,12 +454,12 @@ def test_a_killed_run_resumes_exactly(finished, photographs, tmp_path):
     script = """
 import os, runpy, signal
 from esrgan_jax.training import loop
-finite = loop._finite
+finite = loop.check_finite
 def killed(metrics, where, folder):
     if where == "step 5 of the psnr stage":
         os.kill(os.getpid(), signal.SIGKILL)
     return finite(metrics, where, folder)
-loop._finite = killed
+loop.check_finite = killed
 runpy.run_module("esrgan_jax.main", run_name="__main__")
 """
     flags = TINY | {"data.train": photographs, "data.val": photographs}
@@ -477,6 +477,37 @@ def test_a_loss_that_is_not_finite_stops_the_run(config, tmp_path):
     if saved is not None:
         _, variables = load_generator(saved)
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables))
+
+
+@pytest.mark.parametrize("broken", [(2, 3, 5), (2, 3, 4)])
+def test_steps_that_are_not_finite_are_skipped_up_to_a_number(
+    config, tmp_path, monkeypatch, capsys, broken
+):
+    create = loop.create_stage
+
+    def create_stage(*arguments):
+        stage = create(*arguments)
+
+        def step(state, *rest):
+            number = int(state.step) + 1
+            state, metrics = stage.step(state, *rest)
+            if number in broken:
+                metrics["grad_norm_g"] = np.float32("inf")
+            return state, {**metrics, "skipped": np.float32(number in broken)}
+
+        return stage._replace(step=step)
+
+    monkeypatch.setattr(loop, "create_stage", create_stage)
+    config.stage, config.skip_nonfinite, config.log_every = "psnr", 2, 100
+    if broken[-1] == 4:
+        with pytest.raises(RunError, match="step 4 of the psnr stage: grad_norm_g is inf"):
+            train_and_evaluate(config, str(tmp_path))
+    else:
+        train_and_evaluate(config, str(tmp_path))
+        rows = map(json.loads, (tmp_path / "psnr" / "metrics.jsonl").read_text().splitlines())
+        skipped = {row["step"]: row["skipped"] for row in rows if "skipped" in row}
+        assert skipped == {2: 1.0, 3: 1.0, 5: 1.0, 6: 0.0}
+    assert "step 2 of the psnr stage: skipped, since grad_norm_g is inf" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,7 @@ WEIGHTS = ("d_learning_rate", "pixel_weight", "perceptual_weight", "gan_weight")
         ("gan.pixel_norm", ("l3", "L1", 1)),
         ("gan.perceptual_norm", ("l2", None)),
         ("gan.perceptual_dtype", ("float16", None)),
+        ("skip_nonfinite", (-1, 0.5, None)),
         ("precision", ("float32", "high", None)),
         ("gan.relativistic", (1, "yes", None)),
         ("gan.stop_means", (0, "True")),

@@ -6,12 +6,14 @@ import re
 import jax
 import jax.numpy as jnp
 import pytest
+from ml_collections import ConfigDict
 
 from configs import demo
 from esrgan_jax import sharding
 from esrgan_jax.imresize import margin
 from esrgan_jax.models.vgg import VGGFeatures
 from esrgan_jax.training import stages
+from esrgan_jax.training.train_state import Network, TrainState
 
 SMALL = {
     "generator.num_blocks": 2,
@@ -64,6 +66,24 @@ def test_the_whole_state_is_donated_and_replicated(stage):
         assert leaf.is_fully_replicated
         assert len(leaf.device_set) == 8
     assert {"lr_g"} <= metrics.keys()
+
+
+def test_a_step_that_is_not_finite_changes_only_its_number():
+    def step(state, _, batch):
+        params = state.generator.params + batch
+        network = state.generator.replace(params=params)
+        new = state.replace(step=state.step + 1, generator=network, ema_params=params)
+        return new, {"l_g_pix": jnp.sum(params), "grad_norm_g": jnp.float32(1)}
+
+    mesh = sharding.create_mesh()
+    run = stages._jitted(ConfigDict({"skip_nonfinite": 1}), step, {}, mesh)
+    state = TrainState(jnp.int32(0), Network(jnp.zeros(2), {}, ()), None, jnp.zeros(2))
+    for value, total in ((1.0, 1.0), (jnp.nan, 1.0), (jnp.inf, 1.0), (2.0, 3.0)):
+        before = int(state.step)
+        state, metrics = run(state, {}, jnp.float32(value))
+        assert state.step == before + 1
+        assert (state.generator.params.tolist(), state.ema_params.tolist()) == ([total] * 2,) * 2
+        assert metrics["skipped"] == float(not jnp.isfinite(value))
 
 
 @pytest.mark.parametrize("stage", ["psnr", "gan"])

@@ -1,7 +1,6 @@
 """The training loop, read from top to bottom: build, restore, step, log, evaluate, save."""
 
 import contextlib
-import math
 from collections.abc import Callable
 
 import jax
@@ -13,11 +12,12 @@ from esrgan_jax.checksums import DamagedError
 from esrgan_jax.data import changed, device_cache, pipeline
 from esrgan_jax.data.device_cache import DeviceCache
 from esrgan_jax.data.sources import Source
-from esrgan_jax.errors import InputError, RunError
+from esrgan_jax.errors import InputError
 from esrgan_jax.files import writing
 from esrgan_jax.progress import Progress
 from esrgan_jax.training import data_wait, run_config
 from esrgan_jax.training.degrading import create_recipe
+from esrgan_jax.training.finite import check_finite, not_finite
 from esrgan_jax.training.folders import path
 from esrgan_jax.training.initial import (
     Initial,
@@ -166,7 +166,7 @@ def train_stage(
     ):
         stop.when = "stopping as soon as the state is there"
         state = restore_or_create(config, stage, workdir, loaded, checkpoints, data, mesh)
-        start = int(state.step)
+        start, skipped = int(state.step), 0  # skipped steps in a row
         checkpoints.check_room(state)
         stop.check(f"before a step of the {stage.name} stage")
         with (
@@ -176,11 +176,18 @@ def train_stage(
         ):
 
             def log(step: int, metrics: dict[str, jax.Array]) -> None:
-                values = _finite(metrics, f"step {step} of the {stage.name} stage", folder)
+                nonlocal skipped
+                where = f"step {step} of the {stage.name} stage"
+                values = {name: value.item() for name, value in jax.device_get(metrics).items()}
+                if skipped >= config.get("skip_nonfinite", 0):
+                    check_finite(values, where, folder)
+                skipped = skipped + 1 if values.get("skipped") else 0
+                if skipped:
+                    progress.write(f"{where}: skipped, since {not_finite(values)}")
                 progress.update()
                 loss = values.get("l_g_total", values["l_g_pix"])
                 progress.note = f"{progress.rate * batch_size:.1f} images/s, loss {loss:.4f}"
-                logs = step % config.log_every == 0 or step == steps
+                logs = step % config.log_every == 0 or step == steps or skipped > 0
                 if (logs or not writer.warned) and wait.share > data_wait.SHARE:
                     workers = count_workers(config, source)
                     warning = data_wait.advice(wait.share, source, config.data, workers)
@@ -275,21 +282,3 @@ def _finished(config: Config, stage: Stage, workdir: epath.Path, validates: bool
     except DamagedError:
         return 0  # the stage continues from the checkpoint before
     return newest
-
-
-def _finite(metrics: dict[str, jax.Array], where: str, folder: epath.Path) -> dict[str, float]:
-    """Returns the metrics as numbers; RunError naming those that are not finite."""
-    values = {name: value.item() for name, value in jax.device_get(metrics).items()}
-    broken = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
-    if broken:
-        saved = "No checkpoint is saved yet. "
-        if saved_steps(folder):
-            saved = (
-                f"The checkpoints in {folder} are from before; if the newest has already "
-                "diverged, move it away to continue from the one before it. "
-            )
-        raise RunError(
-            f"{where}: {', '.join(broken)}. {saved}A lower learning rate, clip_norm or another "
-            "seed may get past this step"
-        )
-    return values

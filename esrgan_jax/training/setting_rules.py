@@ -51,6 +51,7 @@ RUN: dict[str, Rule] = {
     "scale": whole(1, max(rrdb.RRDB_SCALES)),
     "vgg": PATH,
     "precision": one_of("default", "highest"),
+    "skip_nonfinite": whole(0),
     **dict.fromkeys(("log_every", "eval_every", "checkpoint_every", "keep"), whole(1)),
 }
 DATA: dict[str, Rule] = {
@@ -106,7 +107,7 @@ SECTIONS = ("data", "degradation", *NETWORKS, "psnr", "gan")
 # Settings that older configs and the package's own do not have.
 OPTIONAL = {
     *("generator.upsampler", "discriminator.name", "data.cache"),
-    *("precision", "gan.perceptual_dtype", "gan.d_frozen"),
+    *("precision", "skip_nonfinite", "gan.perceptual_dtype", "gan.d_frozen"),
     *(f"{s}.{k}" for s in ("psnr", "gan") for k in ("warmup", "optimizer", "weight_decay")),
     *("psnr.unsharp", "gan.unsharp", "degradation"),
     *(f"degradation.{key}" for key in DEGRADATION),

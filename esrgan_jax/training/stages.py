@@ -184,8 +184,10 @@ def _jitted(
         # Outside, an accelerator would compute the rates only after the next step.
         rates = {name: jnp.asarray(rate(state.step)) for name, rate in schedules.items()}
         with jax.default_matmul_precision("highest") if exact else nullcontext():
-            state, metrics = step(state, vgg_params, batch)
-        return state, metrics | rates
+            new, metrics = step(state, vgg_params, batch)
+        if config.get("skip_nonfinite", 0):
+            new, metrics = steps.skip_nonfinite(state, new, metrics)
+        return new, metrics | rates
 
     placement = sharding.replicated(mesh)
     return jax.jit(

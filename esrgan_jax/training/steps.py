@@ -4,6 +4,7 @@ After the arrays, both take keyword arguments that are fixed for a run (modules,
 weights). `functools.partial` binds them before `jax.jit(..., donate_argnums=0)`.
 """
 
+import functools
 from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
@@ -120,6 +121,25 @@ def accumulate(
 
     (batch_stats, total), _ = lax.scan(add, (batch_stats, zeros), split)
     return batch_stats, jax.tree.map(lambda x: x / parts, total)
+
+
+def skip_nonfinite(
+    before: TrainState, after: TrainState, metrics: Metrics
+) -> tuple[TrainState, Metrics]:
+    """Undoes a step with a loss or gradient norm that is not finite, all but its number.
+
+    Args:
+        before: The state before the step.
+        after: The state after it.
+        metrics: The step's values.
+
+    Returns:
+        `after`, or `before` with the number of `after`, and the metrics with "skipped", 0 or 1.
+    """
+    finite = jnp.all(jnp.isfinite(jnp.stack([*metrics.values()])))
+    before = before.replace(step=after.step)
+    state = jax.tree.map(functools.partial(jnp.where, finite), after, before)
+    return state, {**metrics, "skipped": 1 - finite.astype(jnp.float32)}
 
 
 def psnr_step(
