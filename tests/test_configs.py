@@ -213,6 +213,7 @@ def test_real_esrgan_has_the_published_settings(module: Any) -> None:
     gan = config.gan
     assert (gan.pixel_weight, gan.perceptual_weight, gan.gan_weight) == (1.0, 1.0, 0.1)
     assert (gan.perceptual_norm, gan.relativistic) == ("l1", False)
+    assert (config.psnr.unsharp, gan.unsharp) == (("pixel",), ("pixel", "perceptual"))
     assert gan.layer_weights.to_dict() == {
         **{"conv1_2": 0.1, "conv2_2": 0.1},
         **{"conv3_4": 1.0, "conv4_4": 1.0, "conv5_4": 1.0},
