@@ -53,8 +53,6 @@ def get_config() -> Any:
     config.psnr.unsharp = ("pixel",)  # gt_usm
     config.gan.unsharp = ("pixel", "perceptual")  # l1_gt_usm, percep_gt_usm, not gan_gt_usm
 
-    config.psnr.unsharp = ("pixel",)  # gt_usm
-    config.gan.unsharp = ("pixel", "perceptual")  # l1_gt_usm, percep_gt_usm, gan_gt_usm
     config.gan.pixel_weight = 1.0
     config.gan.perceptual_weight = 1.0
     config.gan.perceptual_norm = "l1"
