@@ -9,6 +9,7 @@ And JPEG is libjpeg's.
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from esrgan_jax.degradation import kernels
 from esrgan_jax.degradation.draws import Blur, Draws, Order, draw
@@ -90,8 +91,9 @@ def _order(
     after = [jnp.maximum(jnp.floor(side * drawn.scale), 1).astype(jnp.int32) for side in unit]
     canvas = [-(-int(side * most) // BLOCK) * BLOCK for side in unit]
     image = resize(image, size, (after[0], after[1]), drawn.mode, (canvas[0], canvas[1]))
-    noisy = [add(key, image, drawn.noise, drawn.gray) for add in (gaussian_noise, poisson_noise)]
-    return jnp.where(drawn.gaussian, *noisy), (after[0], after[1])
+    noise = key, image, drawn.noise, drawn.gray
+    image = lax.cond(drawn.gaussian, gaussian_noise, poisson_noise, *noise)
+    return image, (after[0], after[1])
 
 
 def _kernel(blur: Blur) -> jax.Array:
