@@ -282,7 +282,7 @@ def test_gan_step_matches_torch(rng, random_generator, use_bias, stop_means):
     optimizers = [
         torch.optim.Adam(p.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99)) for p in peers
     ]
-    images = [torch_networks.to_nchw(np.array(x)) for x in (lr, hr)]
+    images = [torch_networks.to_nchw(np.array(x)) for x in (lr, hr["gan"])]
     theirs = torch_steps.gan_step(*peers, vgg_peer, *optimizers, *images, **weights)
 
     norms = {name: metrics.pop(f"grad_norm_{name}") for name in "gd"}

@@ -234,7 +234,8 @@ def test_a_gan_step_equals_torch(rng, variables, peer):
 
     peer.train()
     optimizers = [torch.optim.SGD(network.parameters(), 0.1) for network in (convolution, peer)]
-    lr, hr = map(nchw, jax.jit(functools.partial(steps.images, scale=4))(batch))
+    lr, hr = jax.jit(functools.partial(steps.images, scale=4))(batch)
+    lr, hr = nchw(lr), nchw(hr["gan"])
     one, zero = torch.ones(2, 1, 16, 16), torch.zeros(2, 1, 16, 16)
     entropy = F.binary_cross_entropy_with_logits
 

@@ -202,7 +202,8 @@ def gan_step(
     """Updates the generator and the discriminator once, on the same batch (paper Eq. 1 to 3).
 
     Both gradients are computed at the old parameters of both networks, so XLA computes their common
-    part once.
+    part once. With spectral normalisation only the generator's forward pass is common, since the
+    discriminator's kernels change a little with each of its passes, as in PyTorch.
 
     Args:
         vgg_params: The feature extractor's frozen parameters, kept outside the state.
