@@ -85,8 +85,8 @@ def measure_case(
         from benchmarks import torch_device
         from benchmarks.train_peers import torch_side
 
-        lr_hr = jax.jit(functools.partial(steps.images, scale=config.scale))(images)
-        lr, hr = (np.asarray(x) for x in lr_hr)
+        lr, targets = jax.jit(functools.partial(steps.images, scale=config.scale))(images)
+        lr, hr = np.asarray(lr), np.asarray(targets["pixel"])
         given = (config, stage, initial, extractor, vgg_params, lr, hr)
         names = (torch_device.SHIPPED, torch_device.TUNED)
         sides += [torch_side(name, *given) for name in names]
