@@ -1,5 +1,6 @@
 """Shared by all tests: eight simulated devices, strict rank promotion, and common fixtures."""
 
+import contextlib
 import functools
 import os
 from importlib.metadata import version
@@ -35,6 +36,16 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the real data: no folder {folder}; set ESRGAN_JAX_DATA to have it")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def usual_priority():
+    """Fails a test that leaves a thread with real-time priority, which would slow all others."""
+    yield
+    tasks = Path("/proc/self/task")
+    for task in tasks.iterdir() if tasks.is_dir() else ():
+        with contextlib.suppress(ProcessLookupError):  # it ended meanwhile
+            assert os.sched_getscheduler(int(task.name)) == os.SCHED_OTHER
 
 
 @pytest.fixture

@@ -54,8 +54,10 @@ def test_a_signal_is_acknowledged_while_the_main_thread_is_busy(monkeypatch):
     monkeypatch.setattr(sys, "stderr", stderr)
     line = "\nSIGTERM: stopping after the compilation; once more after 5 s ends at once\n"
     ends, end = os.pipe()
+    busy, interval = threading.Event(), sys.getswitchinterval()
 
     def ask():
+        busy.wait()
         signal.raise_signal(signal.SIGTERM)  # to this thread, so it does not interrupt the call
         asked = time.monotonic()
         while stderr.getvalue() != line and time.monotonic() - asked < 60:
@@ -67,7 +69,11 @@ def test_a_signal_is_acknowledged_while_the_main_thread_is_busy(monkeypatch):
         request.when = "stopping after the compilation"
         asking = threading.Thread(target=ask)
         asking.start()
-        ctypes.CDLL(None).read(ends, ctypes.create_string_buffer(1), 1)  # one call, until `end`
+        read, buffer = ctypes.CDLL(None).read, ctypes.create_string_buffer(1)
+        sys.setswitchinterval(60)  # so that `ask` goes on when this thread is in the call
+        busy.set()
+        read(ends, buffer, 1)  # returns after os.write
+        sys.setswitchinterval(interval)
         asking.join()
         assert request.signal == signal.SIGTERM
     assert seen == [(line, None)]

@@ -1,9 +1,11 @@
 """Chooses the encoder of a video and its options."""
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -105,6 +107,26 @@ def add_stream(
     return stream
 
 
+@contextlib.contextmanager
+def usual_priority() -> Generator[None]:
+    """A context in which encoders are opened, and do not change the priority of this process.
+
+    SVT-AV1, run by root on Linux as in containers, makes its threads and the one that opens it
+    real-time ones, and threads and processes that these start later inherit it. They would run
+    before everything else on the machine, and this program's other threads would stand still.
+    """
+    tasks = Path("/proc/self/task")
+    before = os.sched_getscheduler(0) if tasks.is_dir() else None
+    try:
+        yield
+    finally:
+        if before is not None and before not in (os.SCHED_FIFO, os.SCHED_RR):
+            for task in tasks.iterdir():
+                with contextlib.suppress(OSError):  # it ended meanwhile
+                    if os.sched_getscheduler(int(task.name)) == os.SCHED_FIFO:
+                        os.sched_setscheduler(int(task.name), before, os.sched_param(0))
+
+
 def encoder_refuses(coding: Coding, height: int, width: int) -> bool:
     """Returns whether the encoder is missing or does not take frames of this size."""
     os.environ.setdefault("SVT_LOG", "1")  # else the AV1 encoder prints its settings
@@ -113,7 +135,8 @@ def encoder_refuses(coding: Coding, height: int, width: int) -> bool:
         assert isinstance(context, VideoCodecContext)
         context.width, context.height, context.pix_fmt = width, height, coding.pixel_format
         context.time_base, context.options = Fraction(1, 25), coding.options
-        context.open()
+        with usual_priority():
+            context.open()
     except (FFmpegError, ValueError, OverflowError):
         return True
     return False

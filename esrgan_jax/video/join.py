@@ -14,7 +14,7 @@ from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from esrgan_jax.files import replacing, write_error
-from esrgan_jax.video.encoder import Coding, add_stream
+from esrgan_jax.video.encoder import Coding, add_stream, usual_priority
 from esrgan_jax.video.parts import VideoParts
 from esrgan_jax.video.streams import (
     COVERS,
@@ -85,7 +85,8 @@ def join(
         if software:
             output.metadata.update(commented(output.metadata, software))
         output.set_chapters(source.chapters())
-        output.start_encoding()
+        with usual_priority():
+            output.start_encoding()
         frame_packets = _frame_packets(parts, stream, Fraction(video_stream.time_base or 0))
         pending = next(frame_packets, None)
         copier = Copier(routes, output)

@@ -13,7 +13,7 @@ from av.video.stream import VideoStream
 
 from esrgan_jax.errors import RunError
 from esrgan_jax.video import parts as video_parts
-from esrgan_jax.video.encoder import Coding, add_stream, choose_coding
+from esrgan_jax.video.encoder import Coding, add_stream, choose_coding, usual_priority
 from esrgan_jax.video.frames import array_to_frame
 from esrgan_jax.video.join import ffmpeg_writing, join
 from esrgan_jax.video.parts import Encoded, VideoParts
@@ -134,6 +134,8 @@ class _Encoder:
             stream = add_stream(
                 nowhere, self.coding, self.video.look, self.reading.video_stream, height, width
             )
+            with usual_priority():
+                stream.codec_context.open()
             for result in chain([first], islice(results, video_parts.FRAMES - 1)):
                 frame = self._frame(result, start + count)
                 durations[frame.pts or 0] = frame.duration
