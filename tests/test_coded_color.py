@@ -27,10 +27,14 @@ def encoded(
 ) -> bytes:
     """Returns an AV1 or HEVC stream of one 64x64 image."""
     av = pytest.importorskip("av")
+    from esrgan_jax.video.encoder import usual_priority
+
     context = av.CodecContext.create(codec, "w")
     context.width = context.height = 64
     context.pix_fmt, context.time_base, context.options = pixel_format, Fraction(1, 25), options
     context.color_primaries, context.color_trc = code
+    with usual_priority():
+        context.open()
     frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 90, np.uint8), format="rgb24")
     frame = frame.reformat(format=pixel_format)
     frame.color_primaries, frame.color_trc, frame.pts = *code, 0

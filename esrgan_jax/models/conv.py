@@ -111,7 +111,8 @@ def _convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax
         shifts = jnp.concatenate(_shifts(padded, len(kernel), stride), axis=-1)
         return shifts @ kernel.reshape(-1, kernel.shape[-1])
 
-    if kernel.size <= LARGE_KERNEL * x[0].size:
+    exported = not all(isinstance(side, int) for side in x.shape[1:3])  # for images of any size
+    if exported or kernel.size <= LARGE_KERNEL * x[0].size:
         return by_xla(x, kernel)
     return lax.platform_dependent(x, kernel, cpu=by_product, default=by_xla)
 
