@@ -5,6 +5,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, cast
 
 import av
 from av.container import OutputContainer
@@ -25,6 +26,7 @@ from esrgan_jax.video.streams import (
     converts,
     demuxed,
     find_video,
+    fraction,
     holds,
     open_container,
     plain_name,
@@ -67,7 +69,7 @@ def join(
     ):
         video_stream = find_video(source)
         stream = add_stream(output, coding, video.look, video_stream, height, width)
-        stream.sample_aspect_ratio = video.aspect
+        stream.sample_aspect_ratio = cast(Any, video.aspect)  # a Fraction is taken, too
         copy_tags(video_stream, stream)
         routes = {
             other.number: copy_stream(source.streams[other.number], output)
@@ -87,7 +89,7 @@ def join(
         output.set_chapters(source.chapters())
         with usual_priority():
             output.start_encoding()
-        frame_packets = _frame_packets(parts, stream, Fraction(video_stream.time_base or 0))
+        frame_packets = _frame_packets(parts, stream, fraction(video_stream.time_base or 0))
         pending = next(frame_packets, None)
         copier = Copier(routes, output)
         shift = shift_of(source)
@@ -137,7 +139,7 @@ def _uncut(packets: Iterator[AnyPacket], suffix: str) -> Iterator[AnyPacket]:
 
 
 def _seconds(packet: AnyPacket) -> Fraction:
-    return (packet.dts or 0) * Fraction(packet.time_base)
+    return (packet.dts or 0) * fraction(packet.time_base)
 
 
 def _frame_packets(parts: VideoParts, stream: VideoStream, clock: Fraction) -> Iterator[AnyPacket]:
@@ -228,7 +230,7 @@ class Copier:
         if copied.type != "subtitle" and packet.dts is not None:
             # Damaged recordings go back in time, which muxers refuse.
             if index in self.last and packet.dts <= self.last[index]:
-                tick = math.ceil(Fraction(copied.time_base or 0) / Fraction(packet.time_base))
+                tick = math.ceil(fraction(copied.time_base or 0) / fraction(packet.time_base))
                 packet.dts = self.last[index] + max(tick, 1)
                 packet.pts = max(packet.dts, packet.pts or packet.dts)
             self.last[index] = packet.dts

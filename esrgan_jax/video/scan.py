@@ -1,7 +1,6 @@
 """Scans the packets of a video before any work: is it complete, and do its frames change?"""
 
 from contextlib import suppress
-from fractions import Fraction
 from typing import NamedTuple
 
 import av
@@ -12,7 +11,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from esrgan_jax.video.frames import read_look, side_data
-from esrgan_jax.video.streams import AnyPacket, clock, shift_of
+from esrgan_jax.video.streams import AnyPacket, clock, fraction, shift_of
 
 MOST_MISSING = 1.0  # seconds that may be missing of the declared duration
 MOST_KEY_FRAMES = 2000  # that are decoded, evenly over the video
@@ -121,7 +120,7 @@ class _Changes:
     def _properties(self, frame: VideoFrame) -> dict[str, object]:
         """Returns what must not change, by its name in messages."""
         look = read_look(frame, self.video_stream)
-        aspect = Fraction(self.video_stream.codec_context.sample_aspect_ratio or 1)
+        aspect = fraction(self.video_stream.codec_context.sample_aspect_ratio or 1)
         turn = (look.transpose, look.flip_rows, look.flip_columns)
         return {
             "size": f"{frame.width}×{frame.height}",

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
+from fractions import Fraction
 from functools import cache
 from typing import Any, NamedTuple, TypeAlias
 
@@ -44,6 +45,11 @@ class StreamId(NamedTuple):
     number: int
     kind: str
     codec: str
+
+
+def fraction(number: Any) -> Fraction:
+    """Converts a rational number of PyAV, which from version 19 on has a type for them."""
+    return Fraction(number.numerator, number.denominator)
 
 
 def open_container(path: str | os.PathLike[str]) -> InputContainer:

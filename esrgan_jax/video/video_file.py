@@ -80,7 +80,7 @@ def open_video(path: str | os.PathLike[str]) -> Video:
             others = video_streams.other_streams(source, video_stream)
             frame = video_streams.first_frame(source, video_stream)
             look = video_frames.read_look(frame, video_stream)
-            aspect = Fraction(video_stream.sample_aspect_ratio or 1)
+            aspect = video_streams.fraction(video_stream.sample_aspect_ratio or 1)
             notes = video_frames.frame_notes(frame, video_stream, scanned.side_data)
             if scanned.missing > max(MISSING_NOTED, 3 / float(video_stream.average_rate or 30)):
                 notes = [*notes, f"its last {scanned.missing:.1f} s are missing: it may be cut off"]
