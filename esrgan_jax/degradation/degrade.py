@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from esrgan_jax import imresize
 from esrgan_jax.degradation import kernels
 from esrgan_jax.degradation.draws import Blur, Draws, Order, draw
 from esrgan_jax.degradation.filter import filter2d
@@ -39,8 +40,15 @@ def degrade(
     Returns:
         (H/scale, W/scale, 3) float32: multiples of 1/255.
     """
-    draw_key, noise_key = jax.random.split(key)
-    return apply(noise_key, hr, draw(draw_key, settings), scale, settings)
+    draw_key, noise_key, clean_key = jax.random.split(key, 3)
+
+    def at_random() -> jax.Array:
+        return apply(noise_key, hr, draw(draw_key, settings), scale, settings)
+
+    if not settings.clean_prob:
+        return at_random()
+    is_clean = jax.random.bernoulli(clean_key, settings.clean_prob)
+    return lax.cond(is_clean, lambda: _levels(imresize.resize(hr, 1 / scale)), at_random)
 
 
 def apply(
@@ -70,7 +78,7 @@ def apply(
     shown = [jnp.where(last, after, before) for after, before in zip(lr, size, strict=True)]
     image = jpeg(image, draws.second.quality, *shown)
     image = jnp.where(last, image[: lr[0], : lr[1]], finish(image))
-    return jnp.round(jnp.clip(image, 0, 1) * 255) / 255
+    return _levels(image)
 
 
 def _order(
@@ -94,6 +102,11 @@ def _order(
     noise = key, image, drawn.noise, drawn.gray
     image = lax.cond(drawn.gaussian, gaussian_noise, poisson_noise, *noise)
     return image, (after[0], after[1])
+
+
+def _levels(image: jax.Array) -> jax.Array:
+    """Returns an image as 8 bits hold it."""
+    return jnp.round(jnp.clip(image, 0, 1) * 255) / 255
 
 
 def _kernel(blur: Blur) -> jax.Array:

@@ -23,7 +23,7 @@ class RealESRGAN(NamedTuple):
     """The values of options/train_realesrnet_x4plus.yml and train_realesrgan_x4plus.yml.
 
     They are the same in both files, and in those of x2. A "2" at the end stands for the second
-    order. Constants of the published code that are no options there are in draws.py.
+    order. `clean_prob` is ours. Constants of the published code that are no options there are in draws.py.
 
     Attributes:
         blur_kernel_size: The largest kernel; sizes are the odd numbers from 7 on.
@@ -42,6 +42,7 @@ class RealESRGAN(NamedTuple):
         jpeg_range: Range of JPEG qualities.
         second_blur_prob: Probability of the second blur.
         final_sinc_prob: Probability of the last sinc filter.
+        clean_prob: Probability of MATLAB's bicubic alone, which the published training never has.
     """
 
     blur_kernel_size: int = 21
@@ -76,6 +77,7 @@ class RealESRGAN(NamedTuple):
     jpeg_range2: Range = (30.0, 95.0)
 
     final_sinc_prob: float = 0.8
+    clean_prob: float = 0.0
 
 
 def check(settings: RealESRGAN, where: str = "degradation") -> None:
@@ -151,4 +153,5 @@ RULES: Mapping[str, Rule] = {
     **{f"{name}2": rule for name, rule in _ORDER.items()},
     "second_blur_prob": _PROBABILITY,
     "final_sinc_prob": _PROBABILITY,
+    "clean_prob": _PROBABILITY,
 }
