@@ -166,6 +166,20 @@ def test_lr_is_where_bicubic_lr_is(drawn):
             assert abs(inner.mean()) < 1
 
 
+def test_a_share_of_the_images_is_only_reduced(monkeypatch, eight):
+    degraded = jnp.full((SIDE // 4, SIDE // 4, 3), 2.0)
+    monkeypatch.setattr("esrgan_jax.degradation.degrade.apply", lambda *_: degraded)
+    settings, hr = PUBLISHED._replace(clean_prob=0.2), eight[1][0]
+    clean = np.asarray(jnp.round(jnp.clip(resize(hr, 1 / 4), 0, 1) * 255) / 255)
+    keys = jax.random.split(jax.random.key(4), COUNT)
+    one = partial(degrade, hr=hr, scale=4, settings=settings)
+    lr = np.asarray(jax.jit(lambda keys: jax.lax.map(one, keys))(keys))
+    is_clean = (lr != 2).all((1, 2, 3))
+    assert_share(is_clean, 0.2)
+    np.testing.assert_array_equal(lr[is_clean], np.broadcast_to(clean, lr[is_clean].shape))
+    np.testing.assert_array_equal(lr[~is_clean], 2)
+
+
 def test_sides_must_be_multiples_of_the_scale():
     with pytest.raises(ValueError, match=r"\(9, 8, 3\): its sides must be multiples of 4"):
         jax.eval_shape(partial(degrade, scale=4), jax.random.key(0), jnp.zeros((9, 8, 3)))

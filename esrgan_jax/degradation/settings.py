@@ -23,7 +23,8 @@ class RealESRGAN(NamedTuple):
     """The values of options/train_realesrnet_x4plus.yml and train_realesrgan_x4plus.yml.
 
     They are the same in both files, and in those of x2. A "2" at the end stands for the second
-    order. `clean_prob` is ours. Constants of the published code that are no options there are in draws.py.
+    order. `clean_prob` is ours. Constants of the published code that are no options there are in
+    draws.py.
 
     Attributes:
         blur_kernel_size: The largest kernel; sizes are the odd numbers from 7 on.
