@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import os
 from importlib.metadata import version
 from pathlib import Path
@@ -23,9 +24,16 @@ import numpy as np
 import pytest
 from absl import flags
 
+# Tracing makes so many objects that looking for garbage took a tenth of the time of some tests.
+gc.set_threshold(20_000, 20)
+
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 flags.FLAGS.mark_as_parsed()  # Grain's worker processes read absl flags
+
+
+def pytest_collection_finish():
+    gc.freeze()  # what modules made stays
 
 
 @pytest.fixture(scope="session")
