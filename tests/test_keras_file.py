@@ -13,7 +13,6 @@ import pytest
 
 from esrgan_jax.errors import InputError
 from esrgan_jax.interop import keras_file, safetensors_file, vgg_names, weight_file
-from esrgan_jax.models.vgg import VGGFeatures
 
 TOOL = Path(__file__).parents[1] / "tools" / "convert_vgg.py"
 
@@ -114,7 +113,7 @@ LAYOUTS = [
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
-def test_all_layouts_give_the_same_features_as_torch_names(tmp_path, rng, layout):
+def test_all_layouts_give_the_same_parameters_as_torch_names(tmp_path, rng, layout):
     tensors = convolutions(rng)
     dense = (np.zeros((8, 4), np.float32), np.zeros(4, np.float32))
     top = {"fc1": dense, "predictions": dense} if layout in (keras1, keras2) else {}
@@ -123,12 +122,6 @@ def test_all_layouts_give_the_same_features_as_torch_names(tmp_path, rng, layout
     assert (depth, preset) == (19, "caffe")
     expected = vgg_names.from_torch(as_torch(tensors), "caffe")[1]
     jax.tree.map(np.testing.assert_array_equal, params, expected)
-    rgb = rng.random((1, 8, 8, 3), np.float32)
-    network = VGGFeatures(("conv2_1",))
-    np.testing.assert_array_equal(
-        network.apply({"params": params}, rgb)["conv2_1"],
-        network.apply({"params": expected}, rgb)["conv2_1"],
-    )
 
 
 def test_depth_and_last_layer_are_found(tmp_path, rng):

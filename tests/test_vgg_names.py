@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from esrgan_jax.errors import InputError
+from esrgan_jax.errors import InputError, run_command
 from esrgan_jax.interop import safetensors_file, vgg_names, weight_file
 from esrgan_jax.interop.vgg_names import from_torch, load_vgg, save_vgg
 from esrgan_jax.models.vgg import VGGFeatures
+from tools import convert_vgg
 
 TOOL = Path(__file__).parents[1] / "tools" / "convert_vgg.py"
 INDICES = {  # of the convolutions in torchvision's `features`
@@ -200,6 +201,19 @@ def run_tool(*arguments):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.fixture
+def exit_code(monkeypatch):
+    """Returns a function that runs the command in this process, and returns its exit code."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", [str(TOOL), *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit:
+            run_command(convert_vgg.main)
+        return exit.value.code or 0
+
+    return run
+
+
 def test_the_command_converts_published_weights(shared_data, tmp_path):
     source = shared_data / "vgg" / "vgg19_caffe_conv.npz"
     path = tmp_path / "vgg19.safetensors"
@@ -227,17 +241,18 @@ def test_the_command_converts_published_weights(shared_data, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".npz"])
-def test_the_command_reads_every_container(tmp_path, suffix):
+def test_the_command_reads_every_container(tmp_path, suffix, exit_code, capsys):
     source, path = tmp_path / f"source{suffix}", tmp_path / "vgg.safetensors"
     weight_file.write_tensors(source, torch_vgg(16, 3))
-    done = run_tool(source, path)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "conv1_1 to conv2_1 (3 convolutions)" in done.stdout
-    assert "preset      torchvision  (by the names; Oxford's weights" in done.stdout
+    assert exit_code(source, path) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "conv1_1 to conv2_1 (3 convolutions)" in out
+    assert "preset      torchvision  (by the names; Oxford's weights" in out
     assert load_vgg(path)[1]["conv2_1"]["kernel"].shape == (3, 3, 64, 128)
 
 
-def test_the_command_refuses_wrong_arguments_with_a_message(tmp_path):
+def test_the_command_refuses_wrong_arguments_with_a_message(tmp_path, exit_code, capsys):
     source = tmp_path / "source.npz"
     weight_file.write_tensors(source, {"a": np.zeros(3)})
     target = tmp_path / "vgg.safetensors"
@@ -248,9 +263,8 @@ def test_the_command_refuses_wrong_arguments_with_a_message(tmp_path):
         ((TOOL, target), ".py is not a weight file"),
         ((source, target, "--preset=keras"), "'torchvision', 'caffe', 'minc'"),
     ):
-        done = run_tool(*arguments)
-        assert done.returncode == 2
-        assert done.stderr.startswith(("error: ", "usage: "))
-        assert message in done.stderr
-        assert "Traceback" not in done.stderr
+        assert exit_code(*arguments) == 2
+        err = capsys.readouterr().err
+        assert err.startswith(("error: ", "usage: "))
+        assert message in err
     assert [file.name for file in tmp_path.iterdir()] == ["source.npz"]
