@@ -7,6 +7,7 @@ mean error of each in thousandths.
 import argparse
 from collections.abc import Callable, Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -19,6 +20,7 @@ from esrgan_jax.upscaling.upscaler import Upscaler
 
 KINDS, EDGES = ("circle", "text", "hair"), ("hard", "harder", "soft", "blurred")
 SCALE, PAD = 4, 3
+enlarge = jax.jit(upscale_alpha, static_argnames=("scale", "border"))
 
 Method = Callable[[np.ndarray], np.ndarray]
 
@@ -26,9 +28,7 @@ Method = Callable[[np.ndarray], np.ndarray]
 def ours(lr: np.ndarray, scale: int = SCALE) -> np.ndarray:
     """Upscales (h, w) in [0, 1] to (scale h, scale w) as the package upscales alpha."""
     sizes = jnp.array([lr.shape], jnp.int32)
-    return np.asarray(upscale_alpha(jnp.asarray(lr)[None, ..., None], sizes, scale, "zero"))[
-        0, ..., 0
-    ]
+    return np.asarray(enlarge(lr[None, ..., None], sizes, scale, "zero"))[0, ..., 0]
 
 
 def bicubic(lr: np.ndarray, scale: int = SCALE) -> np.ndarray:

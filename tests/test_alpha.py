@@ -7,10 +7,10 @@ import pytest
 from flax import linen as nn
 from scipy import ndimage
 
-from benchmarks.alpha import bicubic, ours
+from benchmarks.alpha import bicubic, enlarge, ours
 from benchmarks.masks import pair
 from esrgan_jax.models.generator import Generator
-from esrgan_jax.upscaling.alpha import bounded_alpha, upscale_alpha
+from esrgan_jax.upscaling.alpha import bounded_alpha
 from esrgan_jax.upscaling.upscaler import Upscaler
 
 KINDS = ("circle", "ring", "text", "hair")
@@ -31,7 +31,7 @@ class Wavy(nn.Module, Generator):
 
 def enlarged(lr, scale=4, border="zero", strength=None, size=None):
     alpha, sizes = jnp.asarray(lr)[None, ..., None], np.array([size or lr.shape], np.int32)
-    return np.asarray(upscale_alpha(alpha, sizes, scale, border, strength))[0, ..., 0]
+    return np.asarray(enlarge(alpha, sizes, scale, border, strength))[0, ..., 0]
 
 
 def error(x, truth):
