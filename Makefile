@@ -22,16 +22,19 @@ PEER ?= torch,onnxruntime,openvino
 demo: $(installed)
 	$(python) -m tools.demo --workdir=$(WORKDIR)
 
+# By name: the last files are short, so that no worker ends alone.
 test: $(installed)
-	$(python) -m pytest -n $(WORKERS) --dist=loadfile -m 'not slow'
+	$(python) -m pytest -n $(WORKERS) --dist=loadfile --no-loadscope-reorder -m 'not slow'
 
 test-slow: $(installed)
 	$(python) -m pytest -n $(WORKERS) -m slow
 
 # What newer libraries break first: videos, training, Orbax, Grain, the page.
-# What is left out of it stops whole runs in further ways, which newer libraries do not change.
+# What is left out of it stops whole runs in further ways, or starts them from other settings and files,
+# which newer libraries do not change.
 NEWEST = loop video app page compilation pipeline sources run_checkpoints checkpoint train_state
-OURS = killed_run or two_signals or that_a_signal or between_the_stages or recovers or not_finite
+OURS = killed_run or two_signals or that_a_signal or between_the_stages or recovers or not_finite \
+	or changed_settings or wrong_settings or given_discriminator or averaged
 
 # In this order: the longest file first, so that no worker ends alone with it.
 test-newest: $(installed)
@@ -57,7 +60,7 @@ $(installed): setup.cfg pyproject.toml $(CONSTRAINTS)
 
 # What tests and benchmarks compare with where it is installed; nobody else needs it.
 peers: $(installed)
-	$(python) -m pip install --quiet torch==2.13.0 einops typing_extensions onnx onnxruntime
+	$(python) -m pip install --quiet --no-compile torch==2.13.0 einops typing_extensions onnx onnxruntime
 	$(python) -m pip install --quiet --no-deps spandrel==0.4.2 openvino
 
 # Speed beside PyTorch and, on a CPU, ONNX Runtime and OpenVINO: an hour. On a GPU: EXTRA=cuda
