@@ -13,7 +13,7 @@ from esrgan_jax.upscaling.upscaler import Upscaler
 def network(**fields):
     module = RRDBNet(**{"num_features": 4, "num_growth": 2, "num_blocks": 1, "scale": 2, **fields})
     lr = jnp.zeros((1, 8, 8, module.in_channels))
-    return module, module.init(jax.random.key(0), lr)
+    return module, jax.jit(module.init)(jax.random.key(0), lr)
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,7 @@ def third(monkeypatch):
     """Registers `Third`; returns a module of it and its variables."""
     monkeypatch.setitem(models.GENERATORS, "third", Third)
     module = models.create_generator("third", multiple=4)
-    return module, module.init(jax.random.key(0), jnp.zeros((1, 4, 4, 3)))
+    return module, jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 4, 4, 3)))
 
 
 def test_a_third_architecture_is_saved_and_loaded(third, tmp_path):

@@ -158,7 +158,7 @@ def assert_same_output(network: nn.Module, path, rng) -> None:
     with torch.no_grad():
         expected = network(torch.from_numpy(lr).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).numpy()
     assert expected.std() > 0.1
-    found = np.asarray(module.apply(variables, lr))
+    found = np.asarray(jax.jit(module.apply)(variables, lr))
     np.testing.assert_allclose(found, expected, atol=2e-5 * np.abs(expected).max())
 
 

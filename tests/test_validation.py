@@ -23,7 +23,7 @@ MODULE = RRDBNet(num_features=4, num_growth=2, num_blocks=1, initializer="torch"
 
 @pytest.fixture(scope="module")
 def variables() -> dict:
-    return jax.tree.map(np.asarray, MODULE.init(jax.random.key(0), np.zeros((1, 8, 8, 3))))
+    return jax.tree.map(np.asarray, jax.jit(MODULE.init)(jax.random.key(0), np.zeros((1, 8, 8, 3))))
 
 
 @pytest.fixture(scope="module")
