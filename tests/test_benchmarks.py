@@ -248,6 +248,7 @@ def test_lines_of_other_benchmarks_are_refused(tmp_path):
         table.read_lines([tmp_path / "a.jsonl"])
 
 
+@pytest.mark.slow  # `test_only_a_few_strips_are_in_memory` counts what is in memory
 def test_memory_does_not_grow_with_the_image(tmp_path, monkeypatch):
     """The peak stays the same for a result that is 37 MiB larger (148 MiB as float32)."""
     monkeypatch.delenv("XLA_FLAGS")  # the flags for tests compile fast but run slowly
