@@ -164,7 +164,8 @@ def reference_gan_step(state, vgg_params, batch, relativistic):
     return total, g_grads, d_total, d_grads, stats
 
 
-@pytest.mark.parametrize("relativistic", [True, False])
+# `test_unet_discriminator.py` compares a step with the standard loss with PyTorch.
+@pytest.mark.parametrize("relativistic", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_gan_step_updates_generator_then_discriminator(state, vgg_params, batch, relativistic):
     step = gan_step() if relativistic else gan_step(relativistic=False)
     new, metrics = step(state, vgg_params, batch)
@@ -190,6 +191,7 @@ def test_gan_step_updates_generator_then_discriminator(state, vgg_params, batch,
     assert_trees_close(new.discriminator.batch_stats, stats)
 
 
+@pytest.mark.slow  # `test_torch_agreement.py` compares a step with stopped means with PyTorch
 def test_stop_means_changes_only_the_gradient_of_the_discriminator(state, vgg_params, batch):
     _, metrics = gan_step()(state, vgg_params, batch)
     _, stopped = gan_step(stop_means=True)(state, vgg_params, batch)

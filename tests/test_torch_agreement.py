@@ -161,7 +161,8 @@ def test_discriminator_with_running_statistics_matches_torch(rng):
     hr = rng.random((2, 32, 32, 3), np.float32)
     with torch.no_grad():
         theirs = peer.eval()(torch_networks.to_nchw(hr))
-    assert_agrees(module.apply(variables, hr, train=False), theirs.numpy())
+    logits = jax.jit(functools.partial(module.apply, train=False))(variables, hr)
+    assert_agrees(logits, theirs.numpy())
 
 
 def random_vgg(seed, layers, depth, preset):
@@ -180,17 +181,17 @@ def random_vgg(seed, layers, depth, preset):
     return VGGFeatures(layers, depth), params, peer
 
 
-@pytest.mark.parametrize("preset", ["torchvision", "caffe"])
 @pytest.mark.parametrize(
-    ("layers", "depth"),
+    ("layers", "depth", "preset"),
     [
-        (("conv1_2", "relu1_1", "conv2_1", "relu2_1"), 19),
-        (("conv4_1", "conv3_3"), 16),
-        (("conv5_4",), 19),
+        (("conv1_2", "relu1_1", "conv2_1", "relu2_1"), 19, "torchvision"),
+        (("conv1_2",), 19, "caffe"),
+        (("conv4_1", "conv3_3"), 16, "caffe"),
+        (("conv5_4",), 19, "torchvision"),
     ],
-    ids=["lower", "vgg16", "conv5_4"],
+    ids=["lower", "first", "vgg16", "conv5_4"],
 )
-def test_vgg_matches_torch(rng, preset, layers, depth):
+def test_vgg_matches_torch(rng, layers, depth, preset):
     module, params, peer = random_vgg(5, layers, depth, preset)
     rgb = rng.uniform(-0.2, 1.2, (2, 32, 48, 3)).astype(np.float32)
     x = torch_networks.to_nchw(rgb).requires_grad_()
@@ -244,7 +245,7 @@ def test_relativistic_losses_match_torch(rng, stop_means, spread):
 
 @pytest.mark.parametrize(
     ("use_bias", "stop_means"),
-    [(True, False), pytest.param(False, True, marks=pytest.mark.slow)],
+    [(True, True), pytest.param(False, False, marks=pytest.mark.slow)],
 )
 def test_gan_step_matches_torch(rng, random_generator, use_bias, stop_means):
     """Compares losses and, after one step, gradients, parameters and running means."""
