@@ -15,6 +15,7 @@ from esrgan_jax.files import write_error
 
 NAME = ".lock"
 ATTEMPTS = 100
+SHARED_SECONDS = 30.0  # until another machine sees a new file
 _held: set[int] = set()  # descriptors of locks
 
 
@@ -49,6 +50,23 @@ def hold(workdir: epath.Path) -> Generator[None]:
                 raise write_error(workdir / NAME, error) from None
             raise InputError(f"--workdir={workdir} cannot be written: {error.strerror}") from None
         yield
+
+
+def check_shared(workdir: epath.Path) -> None:
+    """Raises InputError if a workdir that another process holds is not seen here.
+
+    A network file system may show the lock some seconds later.
+    """
+    if "://" in os.fspath(workdir) or sys.platform == "win32":  # see `hold` and `locked`
+        return
+    end = time.monotonic() + SHARED_SECONDS
+    while not (os.path.isdir(workdir) and NAME in os.listdir(workdir)):
+        if time.monotonic() > end:
+            raise InputError(
+                f"--workdir={workdir} is not the folder that process 0 sees: all processes need "
+                "one of a file system that they share"
+            )
+        time.sleep(0.1)
 
 
 @contextlib.contextmanager

@@ -25,10 +25,16 @@ usage: {USAGE}
   --config=FILE       a config, such as configs/x4.py, or configs/x4.py:basicsr with a recipe
   --workdir=DIR       folder of the run: checkpoints, logs, the config; training continues from it
   --config.KEY=VALUE  changes a setting; with --config, --help lists them all
+  --coordinator=HOST:PORT, --num_processes=N, --process_id=I
+                      for several processes, where they do not find each other by themselves; see
+                      docs/scaling.md
   --help, --version
 """
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A config file.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0.")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes train.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this one is, from 0.")
 
 
 def load_config(name: str) -> ConfigDict:
@@ -178,17 +184,26 @@ def _packaged(config: str) -> str:
 
 def _main(_: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax logs every phase of a save
+    from esrgan_jax import distributed, process_watch
     from esrgan_jax.compilation import keep_programs
     from esrgan_jax.training.loop import train_and_evaluate, use_cores
 
     keep_programs()
-    use_cores(_CONFIG.value)
+    count = distributed.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    watch = process_watch.ProcessWatch() if count > 1 else None
     try:
+        use_cores(_CONFIG.value, count)
         train_and_evaluate(_CONFIG.value, str(_WORKDIR.value))
     except RunStopped as stopped:
         ignore_from_now_on()  # while Python ends, a signal would change the exit code
+        if watch:
+            watch.leave(stopped, 128 + stopped.signal)
         print(stopped, file=sys.stderr)
         sys.exit(128 + stopped.signal)
+    except Exception as error:
+        if watch:
+            watch.leave(error)
+        raise
 
 
 def run() -> NoReturn:

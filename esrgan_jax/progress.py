@@ -27,11 +27,19 @@ class Progress:
         label: What is being done; every line starts with it.
         initial: Pieces done by an earlier run; they do not count towards the rate.
         size: Pieces in one unit of measure.
+        shown: False for processes that leave the showing to another one.
     """
 
     def __init__(
-        self, total: float, unit: str, label: str, initial: int = 0, size: int | None = None
+        self,
+        total: float,
+        unit: str,
+        label: str,
+        initial: int = 0,
+        size: int | None = None,
+        shown: bool = True,
     ):
+        self.shown = shown
         self.total, self.unit, self.label, self.size = total, unit, label, size
         self.units = f"{unit}s" if size is None else unit
         self.count: float = initial
@@ -40,7 +48,7 @@ class Progress:
         # (time, count), once a minute.
         self.marks: deque[tuple[float, float]] = deque([(self.last_lap, initial)], RECENT)
         self.note = ""
-        on_terminal = sys.stderr.isatty()
+        on_terminal = shown and sys.stderr.isatty()
         self.bar = (
             tqdm(
                 total=total,
@@ -91,13 +99,14 @@ class Progress:
             while not done.wait(1.0):
                 self.update(0, note=f"{what}, {time.monotonic() - began:.0f} s")
 
-        if self.bar is None:
+        lines = self.shown and self.bar is None
+        if lines:
             self.write(f"{self.label}: {what}")
         shower = threading.Thread(target=show, daemon=True)
         shower.start()
         try:
             yield
-            if self.bar is None:
+            if lines:
                 self.write(f"{self.label}: {what} took {time.monotonic() - began:.0f} s")
         finally:
             done.set()
@@ -131,6 +140,8 @@ class Progress:
 
     def _line(self) -> None:
         self.last_line = time.monotonic()
+        if not self.shown:
+            return
         seconds = (self.total - self.count) / self.rate if self.rate else 0
         left = f", {tqdm.format_interval(seconds)} left" if seconds else ""
         note = f", {self.note}" if self.note else ""

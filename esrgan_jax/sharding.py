@@ -40,11 +40,15 @@ def usable_cores() -> int:
 
 
 def create_mesh(devices: Sequence[Any] | None = None) -> Mesh:
-    """Creates a mesh of all devices, or of those passed.
+    """Creates a mesh of all devices, or of those passed; of several processes, one after the other.
 
     The axis type is Auto, so that the compiler chooses the sharding of intermediate results. With
     JAX's default, Explicit, some convolutions need shardings that Flax Linen cannot pass.
     """
+    if devices is None and jax.process_count() > 1:
+        # make_mesh could mix the processes, and each has consecutive rows of a batch.
+        row = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+        return Mesh(np.array(row), ("data",), axis_types=(AxisType.Auto,))
     row = jax.devices() if devices is None else devices
     return jax.make_mesh((len(row),), ("data",), (AxisType.Auto,), devices=row)
 
@@ -52,6 +56,26 @@ def create_mesh(devices: Sequence[Any] | None = None) -> Mesh:
 def replicated(mesh: Mesh) -> NamedSharding:
     """Returns the sharding of an array that is copied to every device."""
     return NamedSharding(mesh, PartitionSpec())
+
+
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """Copies arrays, which are equal in all processes, to every device."""
+    return jax.tree.map(lambda array: place(array, replicated(mesh)), tree)
+
+
+def place(array: Any, sharding: Any) -> jax.Array:
+    """Puts an array, which is equal in all processes, on the devices of a sharding."""
+    if jax.process_count() == 1:
+        return jax.device_put(array, sharding)
+    host = np.asarray(array)  # device_put would compare it with those of the other processes
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+
+def local(tree: Any) -> Any:
+    """Returns replicated arrays for use by this process alone."""
+    if jax.process_count() == 1:
+        return tree
+    return jax.tree.map(lambda array: array.addressable_data(0), tree)
 
 
 def batched(mesh: Mesh) -> NamedSharding:

@@ -10,8 +10,8 @@ PACKAGE = Path(esrgan_jax.__file__).parent
 # Each module or folder imports only from the lines above it.
 LAYERS = (
     "errors packaged setting_rule",
-    "files progress imresize sharding checksums command_line",
-    "compilation folder_lock orbax_setup models degradation",
+    "files progress imresize sharding checksums command_line distributed",
+    "compilation folder_lock process_watch orbax_setup models degradation",
     "interop",
     "checkpoint",
     "interpolation blend",

@@ -16,7 +16,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from esrgan_jax.data.sources import Source
 from esrgan_jax.progress import Progress
-from esrgan_jax.sharding import batched, replicated
+from esrgan_jax.sharding import batched, replicate
 
 # A row of an image is a number of lines of so many pixels, the last of them filled up with zeros.
 # An index into all bytes would not fit in 32 bits, and TPUs read multiples of 128 fast.
@@ -73,14 +73,16 @@ class DeviceCache(NamedTuple):
 def load(source: Source, mesh: Mesh) -> DeviceCache:
     """Decodes all images and copies them to the devices.
 
-    A damaged image is replaced by the next one, as in training without a cache.
+    A damaged image is replaced by the next one, as in training without a cache. Of several
+    processes, each decodes all images and copies those of its own devices.
     """
     devices = list(mesh.devices.flat)
     names = tuple(source[0])
     writers = {name: [_Writer(device) for device in devices] for name in names}
     shapes: dict[str, list[tuple[int, ...]]] = {name: [] for name in names}
     places: dict[str, list[tuple[int, int]]] = {name: [] for name in names}
-    with Progress(len(source), "image", "copying images to the devices") as progress:
+    label, first = "copying images to the devices", jax.process_index() == 0
+    with Progress(len(source), "image", label, shown=first) as progress:
         for index in range(len(source)):
             for name, image in source[index].items():
                 array = np.asarray(image)
@@ -91,12 +93,12 @@ def load(source: Source, mesh: Mesh) -> DeviceCache:
 
     def stored(name: str) -> Stored:
         length = max(writer.count for writer in writers[name])
-        parts = [writer.finish(length) for writer in writers[name]]
+        parts = [writer.finish(length) for writer in writers[name] if writer.local]
         shape = (len(devices) * length, 3 * LINE)
         lines = jax.make_array_from_single_device_arrays(shape, batched(mesh), parts)
         per_row = [lines_per_row(shape[1]) for shape in shapes[name]]
         columns = (*zip(*places[name], strict=True), per_row)
-        tables = jax.device_put([np.array(c, np.int32) for c in columns], replicated(mesh))
+        tables = replicate([np.array(c, np.int32) for c in columns], mesh)
         return Stored(lines, *tables)
 
     return DeviceCache(ImageShapes(shapes), {name: stored(name) for name in names})
@@ -153,11 +155,13 @@ def lines_per_row(width: int) -> int:
 class _Writer:
     """Appends images to the memory of a device, in pieces, so that they need not fit on the host.
 
-    At the end the device needs twice the memory for a moment, to join the pieces.
+    At the end the device needs twice the memory for a moment, to join the pieces. Of a device of
+    another process, it only counts the lines.
     """
 
     def __init__(self, device: Any) -> None:
         self.count = 0
+        self.local = device.process_index == jax.process_index()
         self._device = device
         self._parts: list[jax.Array] = []
         self._lines: list[np.ndarray] = []
@@ -165,9 +169,11 @@ class _Writer:
     def write(self, image: np.ndarray) -> int:
         """Appends an image and returns its first line."""
         first, (height, width, _) = self.count, image.shape
+        self.count += height * lines_per_row(width)
+        if not self.local:
+            return first
         filled = np.pad(image, ((0, 0), (0, -width % LINE), (0, 0)))
         self._lines.append(filled.reshape(-1, 3 * LINE))
-        self.count += height * lines_per_row(width)
         if sum(map(len, self._lines)) >= PIECE:
             self._send()
         return first

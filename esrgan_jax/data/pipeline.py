@@ -44,23 +44,24 @@ def make_dataset(
 ) -> grain.IterDataset[dict[str, np.ndarray]]:
     """Makes endless batches of a source: shuffled, cropped and augmented.
 
-    In every epoch each image of the shard gives one patch. The batches depend only on `seed` and
-    the shard, not on the numbers of threads and workers. The iterator's `get_state()` is saved in
-    the checkpoint; after `set_state()` the same batches follow, bit for bit. With workers the state
-    has a part for each; `continued_state` converts it for another `num_workers`.
+    In every epoch each image gives one patch. The batches depend only on `seed`, not on the numbers
+    of shards, threads and workers. The iterator's `get_state()` is saved in the checkpoint; after
+    `set_state()` the same batches follow, bit for bit. It counts batches, so it is the same for
+    every shard. With workers the state has a part for each; `continued_state` converts it for
+    another `num_workers`.
 
     Args:
         source: Random access to {"hr"} or {"lr", "hr"}, such as from `open_source`.
         scale: HR size divided by LR size.
         hr_patch: Side P of a patch in HR pixels.
-        batch_size: Patches in a batch of this shard.
+        batch_size: Patches B in a batch, of all shards together.
         seed: Determines order, positions and augmentations.
         augment: Whether patches are flipped and rotated at random.
         around: Pixels m on every side of a patch; None: margin(scale), for MATLAB's bicubic.
         num_workers: Processes that make batches; 0 makes them in threads of this one.
         num_threads: Threads in each process.
-        shard_index: Which of `shard_count` disjoint shards of the images to use.
-        shard_count: Number of shards, such as one per host.
+        shard_index: Which rows of each batch to make: those from `shard_index` · B / `shard_count`.
+        shard_count: Number of equal shares B / `shard_count` of a batch, such as one per process.
         parts: For a mixture of data sets, the number of images of each, in the order of `source`,
             and its weight: patches come from them in the ratio of the weights, and epochs are those
             of each set.
@@ -68,11 +69,11 @@ def make_dataset(
 
     Returns:
         A dataset of {"hr": (B, P + 2m, P + 2m, 3)}, or of {"lr": (B, P/scale, P/scale, 3),
-        "hr": (B, P, P, 3)} from a paired source; all uint8.
+        "hr": (B, P, P, 3)} from a paired source; all uint8. Of several shards, each has its rows.
 
     Raises:
-        InputError: `hr_patch` is not a multiple of `scale`, there are fewer images than shards, or
-            `num_workers` or `num_threads` is too small.
+        InputError: `hr_patch` is not a multiple of `scale`, `batch_size` not one of `shard_count`,
+            or `num_workers` or `num_threads` is too small.
     """
     if num_workers < 0:
         raise InputError(f"num_workers={num_workers}: must be 0 (no processes) or more")
@@ -80,26 +81,27 @@ def make_dataset(
         raise InputError(f"num_threads={num_threads}: must be 1 or more")
     if hr_patch <= 0 or hr_patch % scale:
         raise InputError(f"hr_patch={hr_patch}: must be a multiple of the scale, {scale}")
-    if (least := min([len(source), *(count for count, _ in parts)])) < shard_count:
-        raise InputError(f"{least} images for {shard_count} hosts: each needs one")
+    if batch_size % shard_count:
+        raise InputError(f"batch_size={batch_size}: must be a multiple of {shard_count} shards")
     images = grain.MapDataset.source(source)
-    # Grain derives random numbers from the seed and the index in the shard, so seeds must differ.
-    seed = _mix(seed, shard_index)
+    seed = _mix(seed, 0)
     if parts:
         ends = itertools.accumulate(count for count, _ in parts)
         sets = [images[end - count : end] for end, (count, _) in zip(ends, parts, strict=True)]
         endless = [
-            one[shard_index::shard_count].seed(_mix(seed, number)).shuffle().repeat()
-            for number, one in enumerate(sets)
+            one.seed(_mix(seed, number)).shuffle().repeat() for number, one in enumerate(sets)
         ]
-        share = grain.MapDataset.mix(endless, [weight for _, weight in parts]).seed(seed)
+        records = grain.MapDataset.mix(endless, [weight for _, weight in parts]).seed(seed)
     else:
-        share = images[shard_index::shard_count].seed(seed).shuffle().repeat()
+        records = images.seed(seed).shuffle().repeat()
     # A partial of a module-level function, which worker processes can unpickle.
     draw = functools.partial(
         patch, scale=scale, hr_patch=hr_patch, augmented=augment, around=around
     )
-    batches = share.random_map(draw).batch(batch_size, drop_remainder=True)
+    # Grain derives random numbers from the seed and the index of a record, which is the same in all
+    # shards: the sources are not sharded, but the batches are cut into shares in turn.
+    shares = records.random_map(draw).batch(batch_size // shard_count, drop_remainder=True)
+    batches = shares[shard_index::shard_count] if shard_count > 1 else shares
     # The buffer is in batches, per process.
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
     dataset = batches.to_iter_dataset(options)
@@ -197,5 +199,5 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _mix(seed: int, shard_index: int) -> int:
-    return int(np.random.SeedSequence((seed, shard_index)).generate_state(1)[0])
+def _mix(seed: int, number: int) -> int:
+    return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])

@@ -54,13 +54,13 @@ def restore_or_create(
     options = compilation.run_once_options()
     state = jax.jit(stage.create, out_shardings=placement, compiler_options=options)(key)
     if variables := loaded.generator or initial_generator(config, stage, workdir):
-        generator = state.generator.replace(**jax.device_put(variables, placement))
+        generator = state.generator.replace(**sharding.replicate(variables, mesh))
         # A second copy, since the step donates both buffers.
-        averaged = state.ema_params and jax.device_put(variables["params"], placement)
+        averaged = state.ema_params and sharding.replicate(variables["params"], mesh)
         state = state.replace(generator=generator, ema_params=averaged)
     if variables := loaded.discriminator or initial_discriminator(config, stage):
         assert state.discriminator is not None
-        discriminator = state.discriminator.replace(**jax.device_put(variables, placement))
+        discriminator = state.discriminator.replace(**sharding.replicate(variables, mesh))
         state = state.replace(discriminator=discriminator)
     return state
 

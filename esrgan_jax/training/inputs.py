@@ -65,7 +65,7 @@ def check_room(source: Source, mesh: Mesh) -> None:
     They may take half of what is free. The other half is for the training, and for a moment, while
     the images are copied, for a second copy.
     """
-    free = [_free_bytes(device, mesh) for device in mesh.devices.flat]
+    free = [_free_bytes(device, mesh) for device in mesh.local_devices]
     needed, room = source.decoded_bytes // mesh.size, min(free) // 2
     if needed > room:
         raise InputError(
@@ -102,9 +102,12 @@ def make_batches(
         num_threads=config.data.num_threads,
         parts=source.parts if isinstance(source, Mixture) else (),
         patch=transforms.random_indices if cache else transforms.random_patch,
+        # A cache needs the positions of the whole batch in every process.
+        shard_index=0 if cache else jax.process_index(),
+        shard_count=1 if cache else jax.process_count(),
     )
     if cache:
-        placed = dataset.map(lambda request: jax.device_put(request, sharding.replicated(mesh)))
+        placed = dataset.map(lambda request: sharding.replicate(request, mesh))
     else:
         placed = dataset.map(lambda batch: sharding.put_batch(batch, mesh))
     return grain.experimental.ThreadPrefetchIterDataset(placed, prefetch_buffer_size=2)
@@ -125,4 +128,5 @@ def _free_bytes(device: Any, mesh: Mesh) -> int:
     stats = device.memory_stats() or {}
     if "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
-    return free_host_bytes() // mesh.size  # simulated devices, which share the host's memory
+    # Simulated devices, which share the host's memory.
+    return free_host_bytes() // len(mesh.local_devices)

@@ -7,7 +7,7 @@ import jax
 from etils import epath
 from jax.sharding import Mesh
 
-from esrgan_jax import checkpoint, folder_lock, sharding
+from esrgan_jax import checkpoint, distributed, sharding
 from esrgan_jax.checksums import DamagedError
 from esrgan_jax.data import changed, device_cache, pipeline
 from esrgan_jax.data.device_cache import DeviceCache
@@ -15,7 +15,7 @@ from esrgan_jax.data.sources import Source
 from esrgan_jax.errors import InputError
 from esrgan_jax.files import writing
 from esrgan_jax.progress import Progress
-from esrgan_jax.training import data_wait, run_config
+from esrgan_jax.training import data_wait, processes, run_config
 from esrgan_jax.training.degrading import create_recipe
 from esrgan_jax.training.finite import check_finite, not_finite
 from esrgan_jax.training.folders import path
@@ -49,11 +49,12 @@ SAVING = "saving after this step, then stopping"
 OWED = "validation_owed"  # file with the step whose validation was stopped by a signal
 
 
-def use_cores(config: Config) -> None:
+def use_cores(config: Config, processes: int = 1) -> None:
     """Makes each CPU core a device, as far as the config's batches allow; see `sharding`."""
     check_settings(config)
     stages = [config[name] for name in STAGES[config.stage]]
-    sharding.split_cpu(*(stage.batch_size // stage.accumulation for stage in stages))
+    parts = [stage.accumulation * processes for stage in stages]
+    sharding.split_cpu(*(s.batch_size // n for s, n in zip(stages, parts, strict=True)))
 
 
 def train_and_evaluate(
@@ -97,7 +98,7 @@ def _train_and_evaluate(
         check_run(config, mesh.size)
         names = STAGES[config.stage]
         vgg, vgg_params = load_features(config) if "gan" in names else (None, {})
-        vgg_params = jax.device_put(vgg_params, sharding.replicated(mesh))
+        vgg_params = sharding.replicate(vgg_params, mesh)
         stages = [create_stage(config, name, vgg, mesh) for name in names]
         loaded: dict[str, Initial] = {}
         for stage in stages:
@@ -109,20 +110,24 @@ def _train_and_evaluate(
         source = open_images(config)
         if on_devices(config):
             check_room(source, mesh)
+        processes.check_equal(config, source)
         held_out = path(config.data.val), path(config.data.val_lr)
         validation = Validation.load(*held_out, config.scale, create_recipe(config))
 
-    with folder_lock.hold(folder):
+    with processes.locked(folder):
         owing = bool(validation.pairs)
         done = {stage.name: _finished(config, stage, folder, owing) for stage in stages}
+        done = distributed.gather(done)[0]
         for stage in stages:
             if not done[stage.name]:
                 _checkpoints(config, stage, folder, source).check()
-        run_config.write_config(config, folder)
+        if distributed.first():
+            run_config.write_config(config, folder)
         state, cache = None, None
         for stage in stages:
             if done[stage.name]:
-                print(f"{stage.name}: finished at step {done[stage.name]}, nothing to do")
+                if distributed.first():
+                    print(f"{stage.name}: finished at step {done[stage.name]}, nothing to do")
                 state = None
                 continue
             if on_devices(config) and cache is None:
@@ -130,7 +135,8 @@ def _train_and_evaluate(
                     cache = device_cache.load(source, mesh)
             inputs = loaded.pop(stage.name, Initial()), source, cache, validation, vgg_params, mesh
             state = train_stage(config, stage, folder, *inputs, stop, callback)
-            if stop.signal:  # received after the last step
+            if stop.anywhere():  # received after the last step
+                assert stop.signal
                 raise RunStopped(
                     f"stopped after the {stage.name} stage; all is saved in {folder}, and the "
                     "same command continues from there",
@@ -157,7 +163,7 @@ def train_stage(
 ) -> TrainState:
     """Trains one stage and returns its last state; see `train_and_evaluate`."""
     steps, batch_size = config[stage.name].steps, config[stage.name].batch_size
-    folder = workdir / stage.name
+    folder, first = workdir / stage.name, distributed.first()
     eval_generator, crop = create_config_generator(config), cropper(cache, mesh)
 
     with (
@@ -170,10 +176,11 @@ def train_stage(
         checkpoints.check_room(state)
         stop.check(f"before a step of the {stage.name} stage")
         with (
-            MetricWriter(folder, start) as writer,
-            Progress(steps, "step", stage.name, initial=start) as progress,
+            MetricWriter(folder, start, writes=first) as writer,
+            Progress(steps, "step", stage.name, initial=start, shown=first) as progress,
             data_wait.DataWait() as wait,
         ):
+            say: Callable[[str], None] = progress.write if first else lambda line: None
 
             def log(step: int, metrics: dict[str, jax.Array]) -> None:
                 nonlocal skipped
@@ -183,7 +190,7 @@ def train_stage(
                     check_finite(values, where, folder)
                 skipped = skipped + 1 if values.get("skipped") else 0
                 if skipped:
-                    progress.write(f"{where}: skipped, since {not_finite(values)}")
+                    say(f"{where}: skipped, since {not_finite(values)}")
                 progress.update()
                 loss = values.get("l_g_total", values["l_g_pix"])
                 progress.note = f"{progress.rate * batch_size:.1f} images/s, loss {loss:.4f}"
@@ -192,7 +199,7 @@ def train_stage(
                     workers = count_workers(config, source)
                     warning = data_wait.advice(wait.share, source, config.data, workers)
                     if not writer.warned:
-                        progress.write(f"{stage.name} step {step}: {warning}")
+                        say(f"{stage.name} step {step}: {warning}")
                     writer.warning(step, warning, data_wait=round(wait.share, 3))
                 if logs:
                     writer.scalars(step, values)
@@ -206,24 +213,26 @@ def train_stage(
                 if not validation.pairs:
                     return None
                 stop.when = "stopping after this image of the validation, and saving"
-                variables = state.generator_variables()
+                variables = sharding.local(state.generator_variables())
                 result = validation.run(eval_generator, variables, lambda: stop.signal)
                 stop.when = SAVING
                 if result is None:
-                    with writing(folder / OWED):
-                        (folder / OWED).write_text(str(step))
+                    if first:
+                        with writing(folder / OWED):
+                            (folder / OWED).write_text(str(step))
                     return None
                 scores, samples = result
                 writer.scalars(step, scores)
-                (folder / OWED).unlink(missing_ok=True)
+                if first:
+                    (folder / OWED).unlink(missing_ok=True)
                 for name, image in samples.items():
                     writer.image(step, name, image)
                 psnr_y = scores["val_psnr_y"]
-                progress.write(f"{stage.name} step {step}: validation PSNR-Y {psnr_y:.3f} dB")
+                say(f"{stage.name} step {step}: validation PSNR-Y {psnr_y:.3f} dB")
                 callback(step, scores)
                 return psnr_y
 
-            if _owed(folder, start):
+            if any(distributed.gather(_owed(folder, start))):
                 validate(start)
                 stop.check("while validating")
             pipeline.start(data)
@@ -243,15 +252,18 @@ def train_stage(
                     log(*pending)
                 pending = step, metrics
                 evaluates = step % config.eval_every == 0 or step == steps
-                if not (evaluates or step % config.checkpoint_every == 0 or stop.signal):
+                stops = stop.after(step)
+                if not (evaluates or step % config.checkpoint_every == 0 or stops):
                     continue
                 log(*pending)  # nothing is saved after a loss that is not finite
                 pending = None
                 with wait.paused():
                     psnr_y = validate(step) if evaluates else None
                     checkpoints.save(state, data, psnr_y)
-                if stop.signal:
+                if stop.anywhere():
                     checkpoints.wait()
+                    distributed.gather(None)  # it is complete in all processes
+                    assert stop.signal
                     raise RunStopped(
                         f"stopped after step {step} of the {stage.name} stage; all is saved in "
                         f"{folder}, and the same command continues from there",

@@ -58,14 +58,17 @@ class MetricWriter:
         folder: Folder of `metrics.jsonl` and the TensorBoard files.
         step: The step that the run continues from. Later lines of an earlier run are removed, so
             that a resumed run leaves the same lines as one that never stopped.
+        writes: False for processes that leave the writing to the first: nothing is written.
 
     Raises:
         RunError: The folder cannot be written, such as on a full disk. All methods raise it.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], step: int):
+    def __init__(self, folder: str | os.PathLike[str], step: int, writes: bool = True):
         self.path = Path(folder) / JSONL
-        self.warned = False
+        self.warned, self._writes = False, writes
+        if not writes:
+            return
         with self._writing():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             kept = "".join(read_lines(self.path, step))
@@ -89,6 +92,8 @@ class MetricWriter:
 
     def plot(self, step: int, values: Mapping[str, float]) -> None:
         """Writes values to TensorBoard only, such as rates, which differ from run to run."""
+        if not self._writes:
+            return
         with self._writing():
             for name, value in values.items():
                 self._event(step, summary=summary.scalar(name, value))
@@ -98,10 +103,14 @@ class MetricWriter:
 
     def image(self, step: int, name: str, array: np.ndarray) -> None:
         """Writes an image, (H, W, 3) uint8, to TensorBoard."""
+        if not self._writes:
+            return
         with self._writing():
             self._event(step, summary=summary.image(name, array, dataformats="HWC"))
 
     def _line(self, row: Mapping[str, object]) -> None:
+        if not self._writes:
+            return
         with self._writing():
             if os.fstat(self.file.fileno()).st_nlink == 0:
                 raise RunError(f"{self.path}: was removed while the run wrote to it")
@@ -118,6 +127,8 @@ class MetricWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None = None, *exception: object) -> None:
+        if not self._writes:
+            return
         try:
             with self._writing(), contextlib.closing(self.board), self.file:
                 pass

@@ -16,13 +16,14 @@ import numpy as np
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
-from esrgan_jax import checksums
+from esrgan_jax import checksums, distributed
 from esrgan_jax.checkpoint import FOLDER
 from esrgan_jax.checksums import DamagedError
 from esrgan_jax.data import changed, pipeline
 from esrgan_jax.errors import InputError, RunError, listed
 from esrgan_jax.files import bytes_text, no_space, write_error
 from esrgan_jax.orbax_setup import cause_of, forget_failures, load_items, orbax_context, reason_of
+from esrgan_jax.sharding import place
 from esrgan_jax.training.metric_writer import JSONL, append_line
 from esrgan_jax.training.run_config import refused_changes
 from esrgan_jax.training.train_state import TrainState
@@ -102,8 +103,9 @@ class RunCheckpoints:
             except DamagedError as error:
                 if step not in [int(known.step.name) for known in damaged]:
                     damaged.append(error)
-        for error in damaged:
+        for error in damaged if distributed.first() else ():
             self._set_aside(error)
+        distributed.gather(None)  # they are renamed
         self._open()
         return state
 
@@ -144,7 +146,7 @@ class RunCheckpoints:
         """
         self.wait()
         step = int(state.step)
-        if step in saved_steps(self.stage):
+        if distributed.gather(step in saved_steps(self.stage))[0]:
             return
         items = {"config": self._config, "pictures": self._images}
         metrics: Any = None if psnr_y is None else {"psnr_y": psnr_y}
@@ -210,7 +212,8 @@ class RunCheckpoints:
         saved = load_items(step, {"config": None})["config"]
         checksums.verify_item(step, sums, "config", saved)
         if refused := refused_changes(saved, self._config, self.stage.name):
-            append_line(self.stage / JSONL, {"step": int(step.name), "refused": refused})
+            if distributed.first():
+                append_line(self.stage / JSONL, {"step": int(step.name), "refused": refused})
             changes = ", ".join(f"{key} was {old}, is {new}" for key, (old, new) in refused.items())
             flags = " ".join(f"--config.{key}={old}" for key, (old, _) in refused.items())
             raise InputError(
@@ -227,14 +230,14 @@ class RunCheckpoints:
                     f"{step}: the training images have changed since: {differs}. Restore "
                     "them, or continue with the new ones by --config.data.changed=accept"
                 )
-            if report:
+            if report and distributed.first():
                 print(f"training images changed, as accepted: {differs}", file=sys.stderr)
         return sums
 
     def _load(self, step: epath.Path, target: TrainState, data: Any) -> TrainState:
         sums = self._accept(step, report=True)
         state = self._load_state(step, sums, target)
-        position = _plain_file(step, "data", "*.json")
+        position = _plain_file(step, "data", "process_0-of-*.json")
         checksums.verify_item(step, sums, "data", position)
         checksums.verify_item(step, sums, "metrics", _plain_file(step, "metrics", "metrics"))
         try:
@@ -255,7 +258,7 @@ class RunCheckpoints:
         host = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), target)
         state = load_items(step, {"state": host})["state"]
         checksums.verify_arrays(step, sums, state)
-        return jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), state, target)
+        return jax.tree.map(lambda leaf, like: place(leaf, like.sharding), state, target)
 
     def _set_aside(self, error: DamagedError) -> None:
         names = {path.name for path in self.folder.iterdir()}

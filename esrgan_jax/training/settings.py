@@ -4,8 +4,6 @@ import difflib
 import math
 from collections.abc import Mapping
 
-import jax
-
 from esrgan_jax.degradation.sharpen import TAPS
 from esrgan_jax.errors import InputError, listed
 from esrgan_jax.imresize import EXACT_SCALES
@@ -53,8 +51,6 @@ def check_run(config: Config, devices: int) -> None:
         InputError: A setting would make the run fail.
     """
     check_settings(config)
-    if jax.process_count() > 1:
-        raise InputError("training on several hosts is not supported yet: start one process")
     mixture(config.data.train, "data.train")
     for key in ("train_lr", "val", "val_lr"):
         folders(config.data[key], f"data.{key}")

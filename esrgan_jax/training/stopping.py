@@ -9,6 +9,9 @@ import time
 from collections.abc import Callable, Generator
 from typing import Any, Self
 
+import jax
+
+from esrgan_jax import distributed
 from esrgan_jax.errors import RunError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -70,6 +73,32 @@ class StopRequest:
                 f"stopped {doing}; there was nothing to save, and the same command starts again",
                 self.signal,
             )
+
+    def after(self, step: int) -> bool:
+        """Returns whether the run stops after a step; the same in all processes.
+
+        Call it after the start of every step, when the one before is complete.
+        """
+        if jax.process_count() == 1:
+            return self.signal is not None
+        # A process that was signalled names step s + 2 after it has started s, and before s + 1.
+        # Another one asks for step s + 2 when its step s + 1 is complete, which needs all processes
+        # and so comes after the naming: it knows the step in time, wherever it was.
+        if self.signal is not None:
+            distributed.put_once("stop/after", f"{step + 2} {self.signal}")
+        named = distributed.read("stop").get("after")
+        if named is None:
+            return False
+        last, number = map(int, named.split())
+        if step >= last:
+            self.signal = self.signal or number
+        return step >= last
+
+    def anywhere(self) -> bool:
+        """Returns whether any process was signalled; all must ask."""
+        signals = [number for number in distributed.gather(self.signal) if number]
+        self.signal = self.signal or next(iter(signals), None)
+        return self.signal is not None
 
     def _handle(self, number: int, _: object) -> None:
         first, self.signal = self.signal is None, self.signal or number

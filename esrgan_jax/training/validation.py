@@ -8,6 +8,7 @@ from typing import NamedTuple, Self
 import jax
 import numpy as np
 
+from esrgan_jax import distributed
 from esrgan_jax.degradation.recipe import Recipe, degraded, image_keys
 from esrgan_jax.evaluation.metrics import mean_scores, scores
 from esrgan_jax.evaluation.samples import Pair, bicubic, image_paths, read_pair
@@ -49,6 +50,8 @@ class Validation(NamedTuple):
     ) -> tuple[dict[str, float], dict[str, np.ndarray]] | None:
         """Upscales all images; the scores are those of `esrgan_jax.evaluate`, on any device.
 
+        Of several processes, each upscales its share, and all return the means of all images.
+
         Args:
             generator: The module.
             variables: Its variables.
@@ -59,15 +62,20 @@ class Validation(NamedTuple):
             first images: bicubic, SR and HR next to each other. None if it was stopped.
         """
         upscale = Upscaler(generator, variables, **SCORED)
-        rows, samples = [], {}
-        for pair in self.pairs:
-            if stopped():
-                return None
+        rows, samples, stops = [], {}, False
+        index, count = jax.process_index(), jax.process_count()
+        for pair in self.pairs[index::count]:
+            if stops := bool(stopped()):
+                break
             sr = upscale(pair.lr)
             rows.append(scores(sr, pair.hr, self.scale))
             if len(samples) < SAMPLE_COUNT:
                 panels = (bicubic(self.scale)(pair.lr), sr, pair.hr)
                 samples[pair.name] = np.concatenate([_middle(p) for p in panels], axis=1)
+        shares = distributed.gather(None if stops else rows)
+        if None in shares:
+            return None
+        rows = [shares[number % count][number // count] for number in range(len(self.pairs))]
         return {f"val_{name}": score for name, score in mean_scores(rows).items()}, samples
 
 

@@ -1,0 +1,55 @@
+"""What the processes of a run agree on before the first step: one workdir, equal inputs."""
+
+import contextlib
+from collections.abc import Generator
+
+import jax
+from etils import epath
+
+from esrgan_jax import distributed, folder_lock
+from esrgan_jax.checksums import checksum
+from esrgan_jax.data import changed
+from esrgan_jax.data.sources import Source
+from esrgan_jax.errors import InputError
+from esrgan_jax.training import run_config
+from esrgan_jax.training.run_config import Config
+
+
+@contextlib.contextmanager
+def locked(folder: epath.Path) -> Generator[None]:
+    """Locks a workdir for a run: process 0 does, and the others look whether they share it.
+
+    Raises:
+        InputError: As `folder_lock.hold`, or the folder is not shared.
+        RunError: As `folder_lock.hold`.
+    """
+    first = distributed.first()
+    with folder_lock.hold(folder) if first else contextlib.nullcontext():
+        distributed.gather(None)  # process 0 has locked it
+        if not first:
+            folder_lock.check_shared(folder)
+        yield
+
+
+def check_equal(config: Config, source: Source) -> None:
+    """Raises InputError if the processes of a run were not started alike."""
+    if jax.process_count() == 1:
+        return
+    if distributed.client() is None:
+        raise InputError(
+            f"{jax.process_count()} processes share the devices and do not know each other: train "
+            "by esrgan_jax.main, or call jax.distributed.initialize first"
+        )
+    mine = {
+        "another config": checksum(run_config.to_json(config)),
+        "other training images": changed.fingerprint(source)["sha256"],
+        "another number of devices": jax.local_device_count(),
+        "another version of JAX": jax.__version__,
+    }
+    found = distributed.gather(mine)
+    for index, theirs in enumerate(found):
+        if differing := [what for what, value in theirs.items() if value != found[0][what]]:
+            raise InputError(
+                f"process {index} has {differing[0]} than process 0: start all alike, on equal "
+                "machines that see the same files"
+            )
