@@ -1,7 +1,8 @@
 """Loads and saves generators and discriminators: Orbax v1 checkpoints and weight files.
 
 A generator that is saved alone is a checkpoint of its parameters and architecture. The checkpoints
-of runs are in `training/run_checkpoints.py`.
+of runs are in `training/run_checkpoints.py`. Orbax is imported where it is used, since upscaling
+by a weight file does without it.
 """
 
 import os
@@ -12,7 +13,6 @@ from typing import Any
 import jax
 import numpy as np
 from etils import epath
-from orbax.checkpoint import v1 as ocp
 
 from esrgan_jax import checksums
 from esrgan_jax.errors import InputError
@@ -27,7 +27,6 @@ from esrgan_jax.models import (
     generator_name,
 )
 from esrgan_jax.models.generator import Params, Variables
-from esrgan_jax.orbax_setup import load_items, orbax_context
 
 FOLDER = "checkpoints"
 
@@ -110,6 +109,10 @@ def save_generator(
         return
     if path.exists():
         raise InputError(f"{path}: exists already; give a new path or a file name with a suffix")
+    from orbax.checkpoint import v1 as ocp
+
+    from esrgan_jax.orbax_setup import orbax_context
+
     network = {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
     items = {"state": {"generator": network}, "config": {"generator": _architecture(module)}}
     sums = checksums.record(items["state"], {"config": items["config"]})
@@ -215,6 +218,10 @@ def _load_directory(path: epath.Path) -> tuple[Generator, dict[str, Params]]:
 
 def _describe(path: epath.Path) -> tuple[epath.Path, dict[str, Any], Any]:
     """Returns a directory's newest checkpoint, its config, and the metadata of its arrays."""
+    from orbax.checkpoint import v1 as ocp
+
+    from esrgan_jax.orbax_setup import load_items, orbax_context
+
     step = find_checkpoint(path)
     if step is None:
         raise InputError(f"{path}: holds no checkpoint of a run or of a generator")
@@ -233,6 +240,9 @@ def _describe(path: epath.Path) -> tuple[epath.Path, dict[str, Any], Any]:
 
 def _load_part(step: epath.Path, saved: Any, places: tuple[str, ...]) -> Any:
     """Reads only the arrays whose paths start with one of `places`, not Adam's moments."""
+    from orbax.checkpoint import v1 as ocp
+
+    from esrgan_jax.orbax_setup import load_items
 
     def target(keys: Any, leaf: Any) -> Any:
         name = jax.tree_util.keystr(keys, simple=True, separator="/")

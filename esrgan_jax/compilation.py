@@ -13,7 +13,7 @@ UNOPTIMISED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_
 # XLA's usual order on CPUs begins early what could run in parallel, and keeps the results for long.
 LITTLE_MEMORY = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 MOST_BYTES = 1 << 30  # size of the cache; the least recently used programs are removed first
-WORTH_SECONDS = 0.3  # faster compilations are not cached
+WORTH_SECONDS = 0.05  # faster compilations are not cached
 
 
 def run_once_options() -> dict[str, int | bool] | None:

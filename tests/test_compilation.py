@@ -77,7 +77,7 @@ def test_keep_programs_limits_the_size_of_the_cache(monkeypatch, tmp_path):
     assert updates == {
         "jax_compilation_cache_dir": str(tmp_path / "programs"),
         "jax_compilation_cache_max_size": 2**30,
-        "jax_persistent_cache_min_compile_time_secs": 0.3,
+        "jax_persistent_cache_min_compile_time_secs": 0.05,
     }
 
 
