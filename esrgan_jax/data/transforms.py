@@ -140,9 +140,10 @@ def augment(element: dict[str, np.ndarray], rng: np.random.Generator) -> dict[st
     upside_down, mirrored, transposed = _random_turn(rng)
 
     def turn(image: np.ndarray) -> np.ndarray:
-        image = image[::-1] if upside_down else image
-        image = image[:, ::-1] if mirrored else image
-        return np.ascontiguousarray(image.swapaxes(0, 1) if transposed else image)
+        pixels = image.view(f"V{image.shape[-1]}")  # NumPy copies whole pixels in half the time
+        pixels = pixels[::-1] if upside_down else pixels
+        pixels = pixels[:, ::-1] if mirrored else pixels
+        return np.ascontiguousarray(pixels.swapaxes(0, 1) if transposed else pixels).view(np.uint8)
 
     return {name: turn(image) for name, image in element.items()}
 
