@@ -183,10 +183,9 @@ def _concatenating(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def concatenated_convolutions(
-    x: jax.Array, kernels: list[jax.Array], biases: list[jax.Array], skip: None
+    x: jax.Array, kernels: list[jax.Array], biases: list[jax.Array]
 ) -> jax.Array:
     """Does the same as `dense_block.dense_convolutions`, each of all that it reads."""
-    assert skip is None  # ESRGAN+ is not timed
     maps, y = [x], x
     for kernel, bias in zip(kernels, biases, strict=True):
         y = convolve(jnp.concatenate(maps, axis=-1), kernel) + bias

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
+from esrgan_jax import checkpoint
 from esrgan_jax.errors import InputError, listed
 from esrgan_jax.files import sha256
 from esrgan_jax.interop.zoo import resolve
@@ -111,9 +112,7 @@ class Loaded(NamedTuple):
 
 def load_model(model: str | Path) -> Loaded:
     """Loads what `load_generator` takes, with its name."""
-    from esrgan_jax.checkpoint import load_generator  # lazily: Orbax takes seconds to import
-
-    module, variables = load_generator(model)
+    module, variables = checkpoint.load_generator(model)
     return Loaded(module, variables, describe_model(model, variables))
 
 
@@ -191,11 +190,9 @@ def describe_model(model: str | Path, variables: Variables) -> str:
 
 def _place(model: str | Path) -> Path:
     """Returns the path of a model's checkpoint or file, links resolved."""
-    from esrgan_jax.checkpoint import find_checkpoint
-
     # Path resolves links, which epath.Path does not.
     path = epath.Path(model).expanduser()
-    return Path(find_checkpoint(path) or path).resolve()
+    return Path(checkpoint.find_checkpoint(path) or path).resolve()
 
 
 def _differences(first: Generator, second: Generator) -> str:

@@ -16,11 +16,16 @@ import jax.numpy as jnp
 
 BORDERS = ("zero", "mirror", "wrap")
 
-_current: ContextVar[tuple[jax.Array, int, int, str] | None] = ContextVar("_current", default=None)
+_Border = tuple[int, int, str]  # height, width and border of a context `borders`
+_current: ContextVar[tuple[jax.Array | None, _Border]] = ContextVar(
+    "_current", default=(None, (0, 0, "full"))
+)
 
 
 @contextmanager
-def borders(sizes: jax.Array, height: int, width: int, border: str = "zero") -> Generator[None]:
+def borders(
+    sizes: jax.Array | None, height: int, width: int, border: str = "zero"
+) -> Generator[None]:
     """A context in which convolutions are padded at the border of each image.
 
     Args:
@@ -33,7 +38,7 @@ def borders(sizes: jax.Array, height: int, width: int, border: str = "zero") -> 
             upsampling. "wrap" continues it with itself, for seamless textures. "full" is "zero" for
             images that all fill their arrays: nothing is masked, which saves time.
     """
-    token = _current.set(None if border == "full" else (sizes, height, width, border))
+    token = _current.set((None if border == "full" else sizes, (height, width, border)))
     try:
         yield
     finally:
@@ -42,7 +47,7 @@ def borders(sizes: jax.Array, height: int, width: int, border: str = "zero") -> 
 
 def has_borders() -> bool:
     """Returns whether a context `borders` is active."""
-    return _current.get() is not None
+    return _current.get()[0] is not None
 
 
 def traced_once(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
@@ -52,19 +57,11 @@ def traced_once(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     """
 
     @functools.partial(jax.jit, static_argnums=1)
-    def jitted(sizes: jax.Array | None, how: tuple[int, int, str], *args: Any) -> jax.Array:
-        token = _current.set(None if sizes is None else (sizes, *how))
-        try:
+    def jitted(sizes: jax.Array | None, border: _Border, *args: Any) -> jax.Array:
+        with borders(sizes, *border):
             return function(*args)
-        finally:
-            _current.reset(token)
 
-    @functools.wraps(function)
-    def call(*args: Any) -> jax.Array:
-        sizes, *how = _current.get() or (None, 0, 0, "")
-        return jitted(sizes, tuple(how), *args)
-
-    return call
+    return functools.wraps(function)(lambda *args: jitted(*_current.get(), *args))
 
 
 def bordered(x: jax.Array, pad: int) -> tuple[jax.Array, int]:
@@ -73,14 +70,14 @@ def bordered(x: jax.Array, pad: int) -> tuple[jax.Array, int]:
     Returns:
         The maps that a convolution reads, and how many zeros it adds at each edge.
     """
-    if (border := _current.get()) is None or pad == 0:
+    sizes, (height, width, border) = _current.get()
+    if sizes is None or pad == 0:
         return x, pad
-    sizes, height, width, kind = border
     rows, columns = sizes[:, :1] * x.shape[1] // height, sizes[:, 1:] * x.shape[2] // width
-    if kind == "zero":
+    if border == "zero":
         return jnp.where(inside(x.shape[1], x.shape[2], rows, columns), x, 0), pad
     indices = (
-        continued(jnp.arange(-pad, length + pad)[None], size, kind)
+        continued(jnp.arange(-pad, length + pad)[None], size, border)
         for length, size in zip(x.shape[1:3], (rows, columns), strict=True)
     )
     return take(x, *indices), 0

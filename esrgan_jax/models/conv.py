@@ -1,13 +1,11 @@
 """The convolution of all networks: NHWC, PyTorch's zero padding, three initialisers."""
 
-from collections.abc import Sequence
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
-from jax.typing import DTypeLike
 
 from esrgan_jax.errors import InputError
 from esrgan_jax.models.borders import bordered
@@ -40,15 +38,8 @@ def bias_init(initializer: str, fan_in: int) -> nn.initializers.Initializer:
     if initializer != "torch":
         return nn.initializers.zeros_init()
 
-    def uniform(
-        key: jax.Array,
-        shape: Sequence[int],
-        dtype: DTypeLike | None = jnp.float32,
-        out_sharding: object = None,
-    ) -> jax.Array:
-        return jax.random.uniform(key, shape, dtype or jnp.float32, -(fan_in**-0.5), fan_in**-0.5)
-
-    return uniform
+    limit = fan_in**-0.5
+    return partial(jax.random.uniform, minval=-limit, maxval=limit)
 
 
 class Conv(nn.Module):
@@ -95,7 +86,7 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     """Convolves (N, H, W, C) with a kernel (K, K, C, O), padded with (K - 1) // 2 zeros.
 
     Within `borders`, the padding is that of each image. Only reverse mode works (`jax.grad`), not
-    `jax.jvp`, because of `kernel_gradient`.
+    `jax.jvp`, because of `_backward`.
     """
     x, padding = bordered(x, (kernel.shape[0] - 1) // 2)
     return _with_gradient(x, kernel, stride, padding)
@@ -136,38 +127,25 @@ def _forward(
 def _backward(
     stride: int, padding: int, saved: tuple[jax.Array, jax.Array], g: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    return input_gradient(*saved, g, stride, padding), kernel_gradient(*saved, g, stride, padding)
+    x, kernel = saved
+    size = len(kernel)
+
+    def by_xla(x: jax.Array, g: jax.Array) -> jax.Array:
+        of_kernel = partial(_convolve, x, stride=stride, padding=padding)
+        return jax.linear_transpose(of_kernel, kernel)(g)[0]
+
+    def by_products(x: jax.Array, g: jax.Array) -> jax.Array:
+        return _kernel_gradient(x, g, size).astype(kernel.dtype)
+
+    # On CPUs XLA's gradient of the kernel is several times slower than the forward pass.
+    fits = stride == 1 and 2 * padding == size - 1
+    of_kernel = lax.platform_dependent(x, g, cpu=by_products if fits else by_xla, default=by_xla)
+    of_x = jax.linear_transpose(lambda x: _convolve(x, kernel, stride, padding), x)(g)[0]
+    return of_x, of_kernel
 
 
 _with_gradient = jax.custom_vjp(_convolve, nondiff_argnums=(2, 3))
 _with_gradient.defvjp(_forward, _backward)
-
-
-def input_gradient(
-    x: jax.Array, kernel: jax.Array, g: jax.Array, stride: int = 1, padding: int = 1
-) -> jax.Array:
-    """Computes the gradient with respect to x, given g, that with respect to the result."""
-    return jax.linear_transpose(lambda x: _convolve(x, kernel, stride, padding), x)(g)[0]
-
-
-def kernel_gradient(
-    x: jax.Array, kernel: jax.Array, g: jax.Array, stride: int = 1, padding: int = 1
-) -> jax.Array:
-    """Computes the gradient with respect to the kernel, given g as in `input_gradient`.
-
-    On CPUs by matrix products, since XLA's is several times slower than the forward pass there.
-    """
-    size = len(kernel)
-
-    def by_xla(x: jax.Array, kernel: jax.Array, g: jax.Array) -> jax.Array:
-        of_kernel = partial(_convolve, x, stride=stride, padding=padding)
-        return jax.linear_transpose(of_kernel, kernel)(g)[0]
-
-    def by_products(x: jax.Array, kernel: jax.Array, g: jax.Array) -> jax.Array:
-        return _kernel_gradient(x, g, size).astype(kernel.dtype)
-
-    fits = stride == 1 and 2 * padding == size - 1
-    return lax.platform_dependent(x, kernel, g, cpu=by_products if fits else by_xla, default=by_xla)
 
 
 def _kernel_gradient(x: jax.Array, g: jax.Array, size: int) -> jax.Array:

@@ -1,7 +1,7 @@
 """The generator: residual-in-residual dense blocks without batch normalisation (paper §3.1)."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import ClassVar
 
@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from esrgan_jax.errors import InputError
 from esrgan_jax.models.conv import INITIALIZERS, Conv, leaky_relu
-from esrgan_jax.models.dense_block import dense_convolutions
+from esrgan_jax.models.dense_block import dense_convolutions, with_residuals
 from esrgan_jax.models.generator import COMMON_SETTINGS, Split
 from esrgan_jax.models.pixel_shuffle import pixel_shuffle, pixel_unshuffle
 from esrgan_jax.setting_rule import FLAG, Rule, one_of, whole
@@ -30,7 +30,6 @@ class RDB(nn.Module):
     is added to the second features and the second to the fourth.
     """
 
-    num_features: int
     num_growth: int
     plus: bool
     initializer: str
@@ -42,30 +41,25 @@ class RDB(nn.Module):
         inputs, growth = x.shape[-1], self.num_growth
         layers = [
             conv(features, name=f"conv{i + 1}").parameters(inputs + i * growth)
-            for i, features in enumerate([growth] * 4 + [self.num_features])
+            for i, features in enumerate([growth] * 4 + [inputs])
         ]
         kernels, biases = map(list, zip(*layers, strict=True))
-        skip = None
         if self.plus:
             skip = conv(growth, 1, use_bias=False, name="conv1x1").parameters(inputs)[0]
-        return x + BETA * dense_convolutions(x.astype(self.dtype), kernels, biases, skip)
+            kernels = with_residuals(kernels, skip)
+        return x + BETA * dense_convolutions(x.astype(self.dtype), kernels, biases)
 
 
 class RRDB(nn.Module):
     """Residual in residual: three dense blocks inside one more scaled residual (paper Fig. 4)."""
 
-    num_features: int
-    num_growth: int
-    plus: bool
-    initializer: str
-    dtype: jnp.dtype
+    dense_block: Callable[..., RDB]
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         y = x
         for index in range(1, 4):
-            fields = (self.num_features, self.num_growth, self.plus, self.initializer, self.dtype)
-            y = RDB(*fields, name=f"rdb{index}")(y)
+            y = self.dense_block(name=f"rdb{index}")(y)
         return x + BETA * y
 
 
@@ -169,7 +163,7 @@ class RRDBNet(nn.Module):
 
         block = nn.remat(RRDB, prevent_cse=self.unroll) if self.remat else RRDB
         self.conv_first = conv(self.num_features)
-        self.body = block(self.num_features, self.num_growth, self.plus, block_init, self.dtype)
+        self.body = block(partial(RDB, self.num_growth, self.plus, block_init, self.dtype))
         self.conv_body = conv(self.num_features)
         for index, factor in enumerate(self.up_factors, 1):
             wider = factor**2 if self.upsampler == "pixelshuffle" else 1
@@ -202,6 +196,7 @@ class RRDBNet(nn.Module):
             length=self.num_blocks,
             # One more than the length, since a single block would otherwise still be a loop.
             unroll=self.num_blocks + 1 if self.unroll else 1,
+            check_constancy_invariants=False,  # saves tracing the block twice
         )
         return loop(self.body, x, None)[0]
 
