@@ -13,6 +13,7 @@ from esrgan_jax.models import create_discriminator
 from esrgan_jax.models.vgg import VGGFeatures
 from esrgan_jax.training.inputs import patch_side
 from esrgan_jax.training.run_config import Config
+from esrgan_jax.training.setting_rules import discriminator_settings
 from esrgan_jax.training.stages import create_config_generator, create_stage
 from esrgan_jax.upscaling.tile_step import upscale_step
 
@@ -64,7 +65,7 @@ def training_step(config: Config, mesh: Mesh, name: str) -> Program:
     if name == "psnr":
         flop = flops.psnr_step_flop(generator, batch, lr_patch)
     else:
-        discriminator = create_discriminator(**config.discriminator.to_dict())
+        discriminator = create_discriminator(**discriminator_settings(config.discriminator))
         flop = flops.gan_step_flop(generator, discriminator, vgg, batch, patch)
     case = {"hr_patch": patch, "batch": batch, "dtype": config.generator.dtype}
     case |= {"remat": True} if config.generator.get("remat") else {}

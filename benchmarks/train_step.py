@@ -21,6 +21,7 @@ from esrgan_jax.models import create_discriminator
 from esrgan_jax.models.vgg import VGGFeatures, layer_names
 from esrgan_jax.training import steps
 from esrgan_jax.training.run_config import Config
+from esrgan_jax.training.setting_rules import discriminator_settings
 from esrgan_jax.training.stages import create_config_generator, create_stage, load_features
 
 PEERS = ("torch",)
@@ -98,7 +99,7 @@ def measure_case(
     if stage == "psnr":
         flop = flops.psnr_step_flop(generator, batch, patch // config.scale)
     else:
-        discriminator = create_discriminator(**config.discriminator.to_dict())
+        discriminator = create_discriminator(**discriminator_settings(config.discriminator))
         flop = flops.gan_step_flop(generator, discriminator, extractor, batch, patch)
     case = {"config": name, "stage": stage, "batch": batch, "hr_patch": patch}
     case |= {"features": list(settings.layer_weights)} if stage == "gan" else {}

@@ -26,11 +26,9 @@ def get_config() -> Any:
     config = x4.get_config()
     config.recipe = "realesrgan"
     config.generator.initializer = "basicsr"
-    config.discriminator = ConfigDict()  # network_d: UNetDiscriminatorSN
-    config.discriminator.name = "unet"
+    config.discriminator.name = "unet"  # network_d: UNetDiscriminatorSN
     config.discriminator.num_features = 64  # num_feat
     config.discriminator.initializer = "torch"
-    config.discriminator.dtype = "float32"
 
     # The numbers of both orders: esrgan_jax/degradation/settings.py.
     config.degradation.name = "realesrgan"

@@ -66,7 +66,7 @@ def get_config(recipe: str = "paper") -> Any:
     config.discriminator = ConfigDict()
     config.discriminator.name = "vgg"
     config.discriminator.num_features = 64
-    config.discriminator.use_bias = True
+    config.discriminator.use_bias = True  # of "vgg" alone
     config.discriminator.initializer = "msra"
     config.discriminator.dtype = "float32"
 

@@ -86,8 +86,8 @@ def test_a_second_discriminator_has_its_own_settings(monkeypatch):
     config.discriminator = {"name": "second", "depth": 0}
     with pytest.raises(InputError, match=r"^discriminator\.depth is 0: take a whole number"):
         check_settings(config)
-    config.discriminator = {"name": "second", "num_features": 64}
-    with pytest.raises(InputError, match=r"^discriminator\.num_features is not a setting"):
+    config.discriminator = {"name": "second", "num_feature": 64}
+    with pytest.raises(InputError, match=r"^discriminator\.num_feature is not a setting"):
         check_settings(config)
 
 

@@ -5,6 +5,7 @@ import re
 
 import jax
 import jax.numpy as jnp
+import optax
 import pytest
 from ml_collections import ConfigDict
 
@@ -71,19 +72,27 @@ def test_the_whole_state_is_donated_and_replicated(stage):
 def test_a_step_that_is_not_finite_changes_only_its_number():
     def step(state, _, batch):
         params = state.generator.params + batch
-        network = state.generator.replace(params=params)
+        updated = optax.ScaleByScheduleState(state.generator.opt_state.count + 1)
+        network = state.generator.replace(params=params, opt_state=updated)
         new = state.replace(step=state.step + 1, generator=network, ema_params=params)
         return new, {"l_g_pix": jnp.sum(params), "grad_norm_g": jnp.float32(1)}
 
     mesh = sharding.create_mesh()
-    run = stages._jitted(ConfigDict({"skip_nonfinite": 1}), step, {}, mesh)
-    state = TrainState(jnp.int32(0), Network(jnp.zeros(2), {}, ()), None, jnp.zeros(2))
-    for value, total in ((1.0, 1.0), (jnp.nan, 1.0), (jnp.inf, 1.0), (2.0, 3.0)):
+    run = stages._jitted(ConfigDict({"skip_nonfinite": 1}), step, {"lr_g": lambda n: n / 2}, mesh)
+    network = Network(jnp.zeros(2), {}, optax.ScaleByScheduleState(jnp.int32(0)))
+    state = TrainState(jnp.int32(0), network, None, jnp.zeros(2))
+    for value, total, rate in (
+        (1.0, 1.0, 0),
+        (jnp.nan, 1.0, 0.5),
+        (jnp.inf, 1.0, 0.5),
+        (2, 3, 0.5),
+    ):
         before = int(state.step)
         state, metrics = run(state, {}, jnp.float32(value))
         assert state.step == before + 1
-        assert (state.generator.params.tolist(), state.ema_params.tolist()) == ([total] * 2,) * 2
+        assert state.generator.params.tolist() == state.ema_params.tolist() == [total] * 2
         assert metrics["skipped"] == float(not jnp.isfinite(value))
+        assert metrics["lr_g"] == rate  # the optimizer's, which counts updates
 
 
 @pytest.mark.parametrize("stage", ["psnr", "gan"])

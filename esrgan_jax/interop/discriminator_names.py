@@ -1,8 +1,9 @@
 """Converts VGG-style discriminators between BasicSR's state_dict and Discriminator's variables."""
 
+import functools
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ import numpy as np
 from esrgan_jax.errors import InputError, listed
 from esrgan_jax.interop.weight_file import check_tensors
 
+# Torch's name, (collection, layer, leaf) and torch's shape of a tensor.
+Row = tuple[str, tuple[str, str, str], tuple[int, ...]]
 CONV_LAYERS = tuple(f"{pair}_{index}" for pair in range(5) for index in (0, 1))
 # Torch's name -> (collection, leaf) of batch normalisation.
 NORMALISATION = {
@@ -71,18 +74,38 @@ def to_torch(fields: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[st
         InputError: The variables are not those of a discriminator with these fields.
     """
     tensors = {}
-    for name, (collection, layer, leaf), shape in _tensors(fields):
-        array = variables.get(collection, {}).get(layer, {}).get(leaf)
-        if array is None:
-            raise InputError(f"{layer}/{leaf} is missing in the {collection} of the discriminator")
-        array = _to_torch(np.asarray(array), name, fields)
-        if array.shape != shape:
-            raise InputError(f"{layer}/{leaf}: {array.shape} where {shape} is needed")
-        tensors[name] = np.ascontiguousarray(array)
+    rows, convert = _tensors(fields), functools.partial(_to_torch, fields=fields)
+    for name, array in torch_tensors(variables, rows, convert):
+        tensors[name] = array
         if name.endswith(".running_var"):
             counter = name.replace("running_var", "num_batches_tracked")
             tensors[counter] = np.zeros((), np.int64)
     return tensors
+
+
+def torch_tensors(
+    variables: Mapping[str, Any],
+    rows: Iterable[Row],
+    convert: Callable[[np.ndarray, str], np.ndarray],
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields torch's names and arrays of a discriminator's variables.
+
+    Args:
+        variables: {"params", "batch_stats"} of any discriminator.
+        rows: Its tensors.
+        convert: Returns an array in torch's layout, by torch's name of it.
+
+    Raises:
+        InputError: An array is missing or misshapen.
+    """
+    for name, (collection, layer, leaf), shape in rows:
+        array = variables.get(collection, {}).get(layer, {}).get(leaf)
+        if array is None:
+            raise InputError(f"{layer}/{leaf} is missing in the {collection} of the discriminator")
+        array = convert(np.asarray(array), name)
+        if array.shape != shape:
+            raise InputError(f"{layer}/{leaf}: {array.shape} where {shape} is needed")
+        yield name, np.ascontiguousarray(array)
 
 
 def fields(variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,10 +127,8 @@ def _fields(in_channels: int, num_features: int, use_bias: bool, flat: int) -> d
     }
 
 
-def _tensors(
-    fields: Mapping[str, Any],
-) -> Iterator[tuple[str, tuple[str, str, str], tuple[int, ...]]]:
-    """Yields (torch's name, (collection, layer, leaf), torch's shape) in torch's order."""
+def _tensors(fields: Mapping[str, Any]) -> Iterator[Row]:
+    """Yields the tensors in torch's order."""
     nf, columns = fields["num_features"], fields["in_channels"]
     for layer in CONV_LAYERS:
         pair, index = int(layer[0]), int(layer[2])

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from esrgan_jax.errors import InputError, listed
+from esrgan_jax.interop.discriminator_names import Row, torch_tensors
 from esrgan_jax.interop.weight_file import check_tensors
 
 MULTIPLES = (1, 2, 4, 8, 4, 2, 1, 1, 1)  # channels of conv0 to conv8 over num_features
@@ -55,20 +56,7 @@ def to_torch(fields: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[st
     Raises:
         InputError: The variables are not those of a discriminator with these fields.
     """
-    tensors = {}
-    for name, (collection, layer, leaf), shape in _tensors(fields):
-        array = variables.get(collection, {}).get(layer, {}).get(leaf)
-        if array is None:
-            raise InputError(f"{layer}/{leaf} is missing in the {collection} of the discriminator")
-        array = np.asarray(array)
-        if leaf == "v":
-            array = array.transpose(2, 0, 1).reshape(-1)
-        elif leaf == "kernel":
-            array = array.transpose(3, 2, 0, 1)
-        if array.shape != shape:
-            raise InputError(f"{layer}/{leaf}: {array.shape} where {shape} is needed")
-        tensors[name] = np.ascontiguousarray(array)
-    return tensors
+    return dict(torch_tensors(variables, _tensors(fields), _to_torch))
 
 
 def fields(variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,10 +69,14 @@ def _fields(in_channels: int, num_features: int) -> dict[str, Any]:
     return {"name": "unet", "in_channels": in_channels, "num_features": num_features}
 
 
-def _tensors(
-    fields: Mapping[str, Any],
-) -> Iterator[tuple[str, tuple[str, str, str], tuple[int, ...]]]:
-    """Yields (torch's name, (collection, layer, leaf), torch's shape) in torch's order."""
+def _to_torch(array: np.ndarray, name: str) -> np.ndarray:
+    if name.endswith("_v"):
+        return array.transpose(2, 0, 1).reshape(-1)
+    return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array
+
+
+def _tensors(fields: Mapping[str, Any]) -> Iterator[Row]:
+    """Yields the tensors in torch's order."""
     columns = fields["in_channels"]
     rows = [fields["num_features"] * multiple for multiple in MULTIPLES] + [1]
     for index, features in enumerate(rows):

@@ -117,9 +117,10 @@ def initial_discriminator(config: Config, stage: Stage) -> dict[str, Params] | N
         section = "gan" if name == "hr_patch" else "discriminator"
         wanted = config[section].get(name, found)
         if found != wanted:
-            fits = f"--config.{section}.{name}={found} would fit"
-            advice = "take a config that has this one" if name == "name" else fits
-            raise InputError(f"{claim}: its {name} is {found}, the config's {wanted}; {advice}")
+            raise InputError(
+                f"{claim}: its {name} is {found}, the config's {wanted}; "
+                f"--config.{section}.{name}={found} would fit"
+            )
     return _checked(network, variables, claim)
 
 

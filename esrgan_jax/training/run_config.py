@@ -9,6 +9,7 @@ from etils import epath
 from esrgan_jax.errors import InputError
 from esrgan_jax.files import no_space, write_error
 from esrgan_jax.models import COMPUTATION, DISCRIMINATORS
+from esrgan_jax.training.setting_rules import discriminator_settings
 
 MARGIN = 72  # Real-ESRGAN: crops of 400 pixels are degraded for patches of 256
 # A ConfigDict, whose annotations declare every value as a union of six types.
@@ -19,6 +20,7 @@ def to_json(config: Config) -> dict[str, Any]:
     """Returns the config as JSON values, with the scale also in the generator's section."""
     values = json.loads(json.dumps(config.to_dict()))
     values["generator"]["scale"] = config.scale
+    values["discriminator"] = discriminator_settings(values["discriminator"])
     return _named(values)
 
 

@@ -124,6 +124,16 @@ def section_rules(config: Mapping[str, Any]) -> dict[str, dict[str, Rule]]:
     return sections
 
 
+def discriminator_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a discriminator's section without the settings that only other ones have.
+
+    So its name alone can be changed.
+    """
+    own = DISCRIMINATORS[given.get("name", "vgg")].settings.keys()
+    others = {key for network in DISCRIMINATORS.values() for key in network.settings} - own
+    return {key: value for key, value in given.items() if key not in others}
+
+
 def rules(config: Mapping[str, Any]) -> dict[str, str]:
     """Returns the allowed values of each setting in words, by key, for the config's networks."""
     sections = section_rules(config).items()

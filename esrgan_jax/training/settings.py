@@ -18,6 +18,7 @@ from esrgan_jax.training.setting_rules import (
     RUN,
     SECTIONS,
     STAGES,
+    discriminator_settings,
     section_rules,
 )
 
@@ -36,6 +37,7 @@ def check_settings(config: Config) -> None:
     _check_section({k: v for k, v in given.items() if k not in SECTIONS}, RUN, "")
     for name in NETWORKS:
         _check_name(name, given[name])
+    given["discriminator"] = discriminator_settings(given["discriminator"])
     for name, rules in section_rules(given).items():
         _check_section(given[name], rules, f"{name}.")
 

@@ -31,6 +31,7 @@ from esrgan_jax.training.degrading import create_recipe
 from esrgan_jax.training.folders import path
 from esrgan_jax.training.losses import GanLosses
 from esrgan_jax.training.run_config import Config
+from esrgan_jax.training.setting_rules import discriminator_settings
 from esrgan_jax.training.train_state import (
     Params,
     TrainState,
@@ -95,7 +96,7 @@ def gan_stage(config: Config, vgg: nn.Module | None, mesh: Mesh) -> Stage:
     """Creates the GAN stage, whose discriminator starts from random weights; see `create_stage`."""
     settings = config.gan
     generator = create_config_generator(config, unroll=_on_cpu(mesh))
-    discriminator = create_discriminator(**config.discriminator.to_dict())
+    discriminator = create_discriminator(**discriminator_settings(config.discriminator))
     schedule, optimizer = _optimizer(settings, settings.learning_rate)
     frozen = settings.get("d_frozen", 0)
     d_schedule, d_optimizer = _optimizer(settings, settings.d_learning_rate, frozen)
@@ -182,7 +183,9 @@ def _jitted(
         state: TrainState, vgg_params: Params, batch: steps.Batch
     ) -> tuple[TrainState, steps.Metrics]:
         # Outside, an accelerator would compute the rates only after the next step.
-        rates = {name: jnp.asarray(rate(state.step)) for name, rate in schedules.items()}
+        networks = {"lr_g": state.generator, "lr_d": state.discriminator}
+        updates = {name: network.updates for name, network in networks.items() if network}
+        rates = {name: jnp.asarray(rate(updates[name])) for name, rate in schedules.items()}
         with jax.default_matmul_precision("highest") if exact else nullcontext():
             new, metrics = step(state, vgg_params, batch)
         if config.get("skip_nonfinite", 0):

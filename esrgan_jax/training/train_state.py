@@ -20,6 +20,12 @@ class Network(struct.PyTreeNode):
     batch_stats: Params
     opt_state: optax.OptState
 
+    @property
+    def updates(self) -> jax.Array:
+        """Updates done, by which the schedules count; skipped steps are none."""
+        (_, count), *_ = optax.tree.get_all_with_path(self.opt_state, "count")
+        return count
+
     def updated(
         self, gradients: Params, batch_stats: Params, optimizer: optax.GradientTransformation
     ) -> "Network":
