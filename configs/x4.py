@@ -91,6 +91,7 @@ def get_config(recipe: str = "paper") -> Any:
     stage.ema_decay = 0.0  # 0: no averaging
     stage.pixel_norm = "l1"
     stage.unsharp = ()  # losses that compare with sharpened HR, such as ("pixel",)
+    stage.best = "psnr_y"  # the metric by which the best checkpoint is kept
 
     stage = ConfigDict(stage.to_dict())
     config.gan = stage
@@ -116,7 +117,8 @@ def get_config(recipe: str = "paper") -> Any:
     config.log_every = 100
     config.eval_every = 5_000
     config.checkpoint_every = 5_000
-    config.keep = 3  # newest checkpoints, in addition to the best by validation PSNR
+    config.metrics = ("psnr_y", "ssim_y", "psnr_rgb")  # of validation; also "lpips", "niqe"
+    config.keep = 3  # newest checkpoints, in addition to the best
 
     if recipe == "official2019":
         config.psnr.hr_patch = 128

@@ -14,6 +14,7 @@ import pytest
 from tensorboardX.proto import event_pb2
 
 from esrgan_jax.errors import RunError
+from esrgan_jax.images.image_file import read_image
 from esrgan_jax.training import metric_writer
 from esrgan_jax.training.metric_writer import JSONL, MetricWriter
 
@@ -111,18 +112,19 @@ def test_tensorboard_gets_scalars_plots_and_images(tmp_path):
     with MetricWriter(tmp_path, 0) as writer:
         writer.scalars(10, {"l_g": 0.25})
         writer.plot(10, {"images_per_second": 3.0})
-        writer.image(10, "baby", array)
+        writer.image(10, "baby.jpg", array)
     values = {
         value.tag: (event.step, value)
         for event in events(tmp_path)
         for value in event.summary.value
     }
-    assert set(values) == {"l_g", "images_per_second", "baby"}
+    assert set(values) == {"l_g", "images_per_second", "baby.jpg"}
     assert {step for step, _ in values.values()} == {10}
     assert values["l_g"][1].simple_value == 0.25
     assert values["images_per_second"][1].simple_value == 3
-    image = values["baby"][1].image
+    image = values["baby.jpg"][1].image
     assert (image.height, image.width, image.colorspace) == (4, 6, 3)
+    np.testing.assert_array_equal(read_image(tmp_path / "samples" / "10" / "baby.png"), array)
     assert "images_per_second" not in (tmp_path / JSONL).read_text()
 
 

@@ -22,7 +22,7 @@ from etils import epath
 from esrgan_jax import orbax_setup
 from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.training.metric_writer import read_lines
-from esrgan_jax.training.run_checkpoints import RunCheckpoints
+from esrgan_jax.training.run_checkpoints import RunCheckpoints, saved_steps
 from esrgan_jax.training.train_state import Network, TrainState
 
 
@@ -63,6 +63,14 @@ def opened(folder: epath.Path, keep: int = 3, config=CONFIG, images=IMAGES) -> R
 def descriptors_and_threads() -> tuple[int, int]:
     """Returns the numbers of open file descriptors and of threads of this process."""
     return len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
+
+
+def test_the_best_can_be_the_lowest_and_some_checkpoints_lack_the_score(folder):
+    scores = [{"psnr_y": 30.0}, {"lpips": 0.2}, {"lpips": 0.3}, None, {"psnr_y": 31.0}]
+    with RunCheckpoints(folder, CONFIG, IMAGES, 1, "lpips") as checkpoints:
+        for step, values in enumerate(scores, 1):
+            checkpoints.save(state_at(step), fresh_data(), values)
+    assert saved_steps(folder) == [5, 2]
 
 
 def test_thirty_saves_leave_no_thread_or_file_open(folder):
@@ -220,7 +228,7 @@ def saved(tmp_path_factory) -> Path:
     with opened(epath.Path(folder)) as checkpoints:
         for step in (1, 2):
             next(data)
-            checkpoints.save(state_at(step), data, float(step))
+            checkpoints.save(state_at(step), data, {"psnr_y": float(step)})
     return folder
 
 

@@ -62,6 +62,8 @@ WEIGHTS = ("d_learning_rate", "pixel_weight", "perceptual_weight", "gan_weight")
         ("gan.perceptual_norm", ("l2", None)),
         ("gan.perceptual_dtype", ("float16", None)),
         ("skip_nonfinite", (-1, 0.5, None)),
+        ("metrics", ((), "lpips", ("ssim",), (1,), (["lpips"],), None)),
+        ("gan.best", ("ssim", ("lpips",), None)),
         ("precision", ("float32", "high", None)),
         ("gan.relativistic", (1, "yes", None)),
         ("gan.stop_means", (0, "True")),
@@ -139,6 +141,7 @@ def test_a_value_of_the_wrong_type_or_range_is_refused(key: str, values: tuple) 
         ({"gan.accumulation": 3}, "^gan.batch_size is 16: take a multiple of 6"),
         ({"psnr.milestones": (200, 100)}, r"^psnr.milestones is \(200, 100\): .* ascending"),
         ({"psnr.weight_decay": 0.1}, "^psnr.weight_decay is 0.1: adam has none; .*=adamw"),
+        ({"gan.best": "lpips"}, "^gan.best is lpips, which is not computed: add it to metrics"),
         ({"gan.milestones": (100, 100)}, "^gan.milestones .* ascending"),
         ({"psnr.schedule": "cosine", "psnr.steps": 1_000_001}, "^psnr.periods end at step 1000000"),
         ({"gan.schedule": "cosine", "gan.periods": (2**31 - 1, 1)}, "^gan.periods end at"),
@@ -167,7 +170,8 @@ def test_a_missing_setting_is_refused() -> None:
     config = x4.get_config()
     del config.gan["b2"]
     assert refusal(config, {}) == "gan.b2 is missing from the config: give it a value"
-    for key in ("precision", "gan.perceptual_dtype"):  # settings that older configs do not have
+    # Settings that older configs do not have.
+    for key in ("precision", "metrics", "gan.best", "gan.perceptual_dtype"):
         config = x4.get_config()
         section, _, name = key.rpartition(".")
         del (config[section] if section else config)[name]

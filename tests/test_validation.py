@@ -10,9 +10,11 @@ import pytest
 from esrgan_jax import evaluate
 from esrgan_jax.checkpoint import save_generator
 from esrgan_jax.degradation.recipe import Recipe
+from esrgan_jax.errors import InputError
 from esrgan_jax.evaluation.metrics import SCORES
 from esrgan_jax.images.image_file import write_image
 from esrgan_jax.models.rrdb import RRDBNet
+from esrgan_jax.training import validation
 from esrgan_jax.training.validation import Validation
 from esrgan_jax.upscaling import memory, upscaler
 from esrgan_jax.upscaling.upscaler import SCORED, Upscaler
@@ -60,6 +62,21 @@ def test_scores_equal_those_of_evaluate(variables, hr, tmp_path, monkeypatch) ->
     assert evaluated(variables, hr, tmp_path) == expected
 
 
+def test_metrics_can_be_chosen_and_need_an_image_that_has_them(variables, hr, monkeypatch) -> None:
+    def niqe(sr, hr):
+        raise InputError("too small")
+
+    known = {"lpips": lambda sr, hr: float(hr.shape[1]), "niqe": niqe}
+    monkeypatch.setattr(validation, "load_metrics", lambda names: {n: known[n] for n in names})
+    chosen = Validation.load(str(hr), None, 4, metrics=("lpips",))
+    scores, _ = chosen.run(MODULE, variables)
+    assert scores == {"val_lpips": (400 - 8 + 44 - 8) / 2}
+    scores, _ = chosen._replace(metrics=known).run(MODULE, variables)
+    assert [*scores] == ["val_lpips"]
+    with pytest.raises(InputError, match="metric niqe, which needs two blocks"):
+        Validation.load(str(hr), None, 4, metrics=("lpips", "niqe"))
+
+
 def test_scores_use_float32_with_the_highest_precision(variables, monkeypatch) -> None:
     seen = []
 
@@ -80,8 +97,7 @@ def test_there_are_no_pairs_without_a_folder() -> None:
 
 def test_validation_can_be_stopped_between_images(variables, hr) -> None:
     stop = iter([False, True])
-    validation = Validation.load(str(hr), None, 4)
-    assert validation.run(MODULE, variables, lambda: next(stop)) is None
+    assert Validation.load(str(hr), None, 4).run(MODULE, variables, lambda: next(stop)) is None
     assert not list(stop)
 
 

@@ -21,6 +21,8 @@ WINDOWS = 40  # number of means along a curve
 PANELS = {
     "pixel loss (L1)": ("l_g_pix",),
     "validation PSNR-Y, dB": ("val_psnr_y",),
+    "validation LPIPS": ("val_lpips",),
+    "validation NIQE": ("val_niqe",),
     "perceptual loss": ("l_g_percep",),
     "GAN losses": ("l_g_gan", "l_d_total"),
     "logits of D": ("out_d_real", "out_d_fake"),
@@ -49,10 +51,14 @@ def read_run(folder: Path) -> dict[str, Lines]:
 
 def thin(lines: Lines, most: int = LINES) -> Lines:
     """Returns all validation lines, and of the others every k-th and the last, at most `most`."""
-    logged = [line for line in lines if "val_psnr_y" not in line]
+    logged = [line for line in lines if not _validates(line)]
     step = -(-len(logged) // max(most - 1, 1))
     kept = {line["step"] for line in [*logged[::step], *logged[-1:]]} if logged else set()
-    return [line for line in lines if "val_psnr_y" in line or line["step"] in kept]
+    return [line for line in lines if _validates(line) or line["step"] in kept]
+
+
+def _validates(line: dict[str, float]) -> bool:
+    return any(name.startswith("val_") for name in line)
 
 
 def curve(lines: Lines, name: str) -> tuple[list[float], list[float]]:

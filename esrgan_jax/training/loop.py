@@ -13,6 +13,7 @@ from esrgan_jax.data import changed, device_cache, pipeline
 from esrgan_jax.data.device_cache import DeviceCache
 from esrgan_jax.data.sources import Source
 from esrgan_jax.errors import InputError
+from esrgan_jax.evaluation.metrics import METRICS, SCORES
 from esrgan_jax.files import writing
 from esrgan_jax.progress import Progress
 from esrgan_jax.training import data_wait, processes, run_config
@@ -111,8 +112,9 @@ def _train_and_evaluate(
         if on_devices(config):
             check_room(source, mesh)
         processes.check_equal(config, source)
-        held_out = path(config.data.val), path(config.data.val_lr)
-        validation = Validation.load(*held_out, config.scale, create_recipe(config))
+        held_out = path(config.data.val), path(config.data.val_lr), config.scale
+        metrics = config.get("metrics", SCORES)
+        validation = Validation.load(*held_out, create_recipe(config), metrics)
 
     with processes.locked(folder):
         owing = bool(validation.pairs)
@@ -208,8 +210,8 @@ def train_stage(
                         wait.restart()
                 callback(step, values)
 
-            def validate(step: int) -> float | None:
-                """Returns PSNR-Y; None without images, or if a signal stopped it (see `OWED`)."""
+            def validate(step: int) -> dict[str, float] | None:
+                """Returns scores; None without images, or if a signal stopped it (see `OWED`)."""
                 if not validation.pairs:
                     return None
                 stop.when = "stopping after this image of the validation, and saving"
@@ -227,10 +229,11 @@ def train_stage(
                     (folder / OWED).unlink(missing_ok=True)
                 for name, image in samples.items():
                     writer.image(step, name, image)
-                psnr_y = scores["val_psnr_y"]
-                say(f"{stage.name} step {step}: validation PSNR-Y {psnr_y:.3f} dB")
                 callback(step, scores)
-                return psnr_y
+                scores = {name.removeprefix("val_"): score for name, score in scores.items()}
+                shown = (f"{METRICS[n].heading} {METRICS[n].shown(v)}" for n, v in scores.items())
+                say(f"{stage.name} step {step}: validation {', '.join(shown)}")
+                return scores
 
             if any(distributed.gather(_owed(folder, start))):
                 validate(start)
@@ -258,8 +261,8 @@ def train_stage(
                 log(*pending)  # nothing is saved after a loss that is not finite
                 pending = None
                 with wait.paused():
-                    psnr_y = validate(step) if evaluates else None
-                    checkpoints.save(state, data, psnr_y)
+                    scores = validate(step) if evaluates else None
+                    checkpoints.save(state, data, scores)
                 if stop.anywhere():
                     checkpoints.wait()
                     distributed.gather(None)  # it is complete in all processes
@@ -281,7 +284,8 @@ def _checkpoints(
     config: Config, stage: Stage, workdir: epath.Path, source: Source
 ) -> RunCheckpoints:
     values, images = run_config.to_json(config), changed.fingerprint(source)
-    return RunCheckpoints(workdir / stage.name, values, images, config.keep)
+    best = config[stage.name].get("best", "psnr_y")
+    return RunCheckpoints(workdir / stage.name, values, images, config.keep, best)
 
 
 def _finished(config: Config, stage: Stage, workdir: epath.Path, validates: bool) -> int:

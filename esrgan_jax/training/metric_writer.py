@@ -1,4 +1,4 @@
-"""Writes metrics as JSON lines and for TensorBoard."""
+"""Writes metrics as JSON lines and for TensorBoard, and sample images."""
 
 import contextlib
 import json
@@ -16,9 +16,10 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2
 
 from esrgan_jax.errors import RunError
-from esrgan_jax.files import write_text, writing
+from esrgan_jax.files import write_bytes, write_text, writing
 
 JSONL = "metrics.jsonl"
+SAMPLES = "samples"  # the folder of sample images
 FLUSH = 60.0  # seconds between writes of TensorBoard's data to the disk
 # The module creates its classes at run time.
 _proto: Any = event_pb2
@@ -102,11 +103,15 @@ class MetricWriter:
                 self.flushed = time.monotonic()
 
     def image(self, step: int, name: str, array: np.ndarray) -> None:
-        """Writes an image, (H, W, 3) uint8, to TensorBoard."""
+        """Writes an image, (H, W, 3) uint8, to TensorBoard and as `samples/STEP/NAME.png`."""
         if not self._writes:
             return
+        encoded = summary.image(name, array, dataformats="HWC")
+        path = self.path.parent / SAMPLES / str(step) / Path(name).with_suffix(".png").name
         with self._writing():
-            self._event(step, summary=summary.image(name, array, dataformats="HWC"))
+            self._event(step, summary=encoded)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(path, encoded.value[0].image.encoded_image_string)
 
     def _line(self, row: Mapping[str, object]) -> None:
         if not self._writes:

@@ -25,6 +25,7 @@ from esrgan_jax.files import bytes_text, no_space, write_error
 from esrgan_jax.orbax_setup import cause_of, forget_failures, load_items, orbax_context, reason_of
 from esrgan_jax.sharding import place
 from esrgan_jax.training.metric_writer import JSONL, append_line
+from esrgan_jax.training.preservation import newest_and_best
 from esrgan_jax.training.run_config import refused_changes
 from esrgan_jax.training.train_state import TrainState
 
@@ -37,7 +38,7 @@ def saved_steps(folder: epath.Path) -> list[int]:
 
 
 class RunCheckpoints:
-    """The checkpoints of a stage: the newest `keep` and the best by PSNR are kept.
+    """The checkpoints of a stage: the newest `keep` and the best by a score are kept.
 
     As a context manager, it waits at the end for a save in the background.
 
@@ -46,14 +47,20 @@ class RunCheckpoints:
         config: The run's config as plain values.
         images: The training images as `data.changed.fingerprint` returns them.
         keep: How many of the newest are kept.
+        best: The score of the best one, a name of `evaluation.metrics.METRICS`.
     """
 
     def __init__(
-        self, stage: epath.Path, config: Mapping[str, object], images: Mapping[str, Any], keep: int
+        self,
+        stage: epath.Path,
+        config: Mapping[str, object],
+        images: Mapping[str, Any],
+        keep: int,
+        best: str = "psnr_y",
     ):
         self.stage, self.folder = stage, (stage / FOLDER).resolve()
         self._config = json.loads(json.dumps(config))
-        self._images, self._keep = images, keep
+        self._images, self._keep, self._best = images, keep, best
         self._checkpointer: ocp.training.Checkpointer | None = None
         self._saving: Any = None  # step and response of a save in the background
 
@@ -133,13 +140,13 @@ class RunCheckpoints:
                 f"{bytes_text(free)} are free in {place}; make room, or choose another --workdir"
             )
 
-    def save(self, state: TrainState, data: Any, psnr_y: float | None = None) -> None:
+    def save(self, state: TrainState, data: Any, scores: Mapping[str, float] | None = None) -> None:
         """Saves a checkpoint in the background; the state may be donated at once.
 
         Args:
             state: The train state.
             data: The Grain iterator that made its batches.
-            psnr_y: The validation score at this step, if any.
+            scores: The validation scores at this step by name, if any.
 
         Raises:
             RunError: This save or the previous one failed; earlier checkpoints stay.
@@ -149,7 +156,7 @@ class RunCheckpoints:
         if distributed.gather(step in saved_steps(self.stage))[0]:
             return
         items = {"config": self._config, "pictures": self._images}
-        metrics: Any = None if psnr_y is None else {"psnr_y": psnr_y}
+        metrics: Any = dict(scores) if scores else None
         sums = checksums.record(state, items | {"data": data.get_state(), "metrics": metrics})
         forget_failures()
         with self._saves(step):
@@ -172,19 +179,11 @@ class RunCheckpoints:
 
     def _open(self) -> ocp.training.Checkpointer:
         if self._checkpointer is None:
-            policies = ocp.training.preservation_policies
-            best = policies.BestN(
-                get_metric_fn=lambda metrics: metrics["psnr_y"],
-                n=1,
-                keep_checkpoints_without_metrics=False,
-            )
-            kept = policies.AnyPreservationPolicy([policies.LatestN(self._keep), best])
             try:
                 self._checkpointer = ocp.training.Checkpointer(
                     self.folder,
                     context=orbax_context(),
-                    # Orbax's own policies do not declare the type that its Checkpointer asks for.
-                    preservation_policy=kept,  # pyright: ignore[reportArgumentType]
+                    preservation_policy=newest_and_best(self._keep, self._best),
                     cleanup_tmp_directories=True,
                 )
             except OSError as error:

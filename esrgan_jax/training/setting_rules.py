@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from esrgan_jax.degradation import settings as degradation
+from esrgan_jax.evaluation.metrics import METRICS
 from esrgan_jax.models import COMPUTATION_DTYPES, DISCRIMINATORS, GENERATORS, rrdb
 from esrgan_jax.models.vgg import layer_names
 from esrgan_jax.setting_rule import (
@@ -36,6 +37,14 @@ def losses(*names: str) -> Rule:
     )
 
 
+SOME_METRICS = Rule(
+    f"metrics in brackets, of {', '.join(METRICS)}, such as ('psnr_y', 'lpips')",
+    lambda value: (
+        isinstance(value, tuple | list)
+        and len(value) > 0
+        and all(isinstance(name, str) and name in METRICS for name in value)
+    ),
+)
 LAYER_WEIGHTS = Rule(
     "a weight of 0 or more for each layer, conv1_1 or relu1_1 to conv5_4 or relu5_4",
     lambda value: (
@@ -52,6 +61,7 @@ RUN: dict[str, Rule] = {
     "vgg": PATH,
     "precision": one_of("default", "highest"),
     "skip_nonfinite": whole(0),
+    "metrics": SOME_METRICS,
     **dict.fromkeys(("log_every", "eval_every", "checkpoint_every", "keep"), whole(1)),
 }
 DATA: dict[str, Rule] = {
@@ -88,6 +98,7 @@ PSNR: dict[str, Rule] = {
     "ema_decay": nonnegative(below=1),
     "pixel_norm": NORM,
     "unsharp": losses("pixel"),
+    "best": one_of(*METRICS),
 }
 GAN: dict[str, Rule] = PSNR | {
     "d_init_from": PATH,
@@ -107,9 +118,9 @@ SECTIONS = ("data", "degradation", *NETWORKS, "psnr", "gan")
 # Settings that older configs and the package's own do not have.
 OPTIONAL = {
     *("generator.upsampler", "discriminator.name", "data.cache"),
-    *("precision", "skip_nonfinite", "gan.perceptual_dtype", "gan.d_frozen"),
+    *("precision", "skip_nonfinite", "metrics", "gan.perceptual_dtype", "gan.d_frozen"),
     *(f"{s}.{k}" for s in ("psnr", "gan") for k in ("warmup", "optimizer", "weight_decay")),
-    *("psnr.unsharp", "gan.unsharp", "degradation"),
+    *("psnr.unsharp", "gan.unsharp", "psnr.best", "gan.best", "degradation"),
     *(f"degradation.{key}" for key in DEGRADATION),
 }
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from esrgan_jax.degradation.sharpen import TAPS
 from esrgan_jax.errors import InputError, listed
+from esrgan_jax.evaluation.metrics import SCORES
 from esrgan_jax.imresize import EXACT_SCALES
 from esrgan_jax.models import DISCRIMINATORS, Discriminator, UNetDiscriminator, rrdb
 from esrgan_jax.setting_rule import LARGEST_INT, Rule, one_of
@@ -131,6 +132,12 @@ def _check_stage(config: Config, name: str, devices: int) -> None:
         raise InputError(
             f"{name}.batch_size is {settings.batch_size}: take a multiple of {parts} "
             f"({devices} devices, accumulation {settings.accumulation})"
+        )
+    metrics, best = config.get("metrics", SCORES), settings.get("best", "psnr_y")
+    if best not in metrics:
+        raise InputError(
+            f"{name}.best is {best}, which is not computed: add it to metrics, which has "
+            f"{', '.join(metrics)}"
         )
     if settings.get("weight_decay", 0) and settings.get("optimizer", "adam") == "adam":
         raise InputError(

@@ -1,6 +1,7 @@
 """Validation during training: scores and sample images of a held-out folder."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -10,7 +11,15 @@ import numpy as np
 
 from esrgan_jax import distributed
 from esrgan_jax.degradation.recipe import Recipe, degraded, image_keys
-from esrgan_jax.evaluation.metrics import mean_scores, scores
+from esrgan_jax.errors import InputError
+from esrgan_jax.evaluation.metrics import (
+    METRICS,
+    SCORES,
+    Score,
+    load_metrics,
+    mean_scores,
+    scores,
+)
 from esrgan_jax.evaluation.samples import Pair, bicubic, image_paths, read_pair
 from esrgan_jax.models.generator import Generator, Variables
 from esrgan_jax.upscaling.upscaler import SCORED, Upscaler
@@ -21,26 +30,40 @@ SQUARE = 512  # HR pixels, of images that are degraded at random
 
 
 class Validation(NamedTuple):
-    """The images to validate on, in memory; no pairs if no folder is set."""
+    """The images to validate on, in memory, and the metrics; no pairs if no folder is set."""
 
     pairs: list[Pair]
     scale: int
+    metrics: Mapping[str, Score]
 
     @classmethod
-    def load(cls, hr: str | None, lr: str | None, scale: int, recipe: Recipe | None = None) -> Self:
-        """Reads a folder of HR images and of LR images.
+    def load(
+        cls,
+        hr: str | None,
+        lr: str | None,
+        scale: int,
+        recipe: Recipe | None = None,
+        metrics: Iterable[str] = SCORES,
+    ) -> Self:
+        """Reads a folder of HR images and of LR images, and loads metrics of METRICS.
 
         Without an LR folder, LR is MATLAB's bicubic. With a recipe, it is a square from the middle
         of the image, degraded with the same random numbers in every run.
 
         Raises:
-            InputError: As `evaluation.image_paths` and `evaluation.read_pair`.
+            InputError: As `image_paths`, `read_pair` and `load_metrics`, or no image has what a
+                metric needs.
+            RunError: As `load_metrics`.
         """
         if not hr:
-            return cls([], scale)
+            return cls([], scale, {})
+        loaded = load_metrics(metrics)
         paths = image_paths(Path(hr), Path(lr) if lr else None, scale)
         pairs = [read_pair(*pair, scale) for pair in paths]
-        return cls(pairs if lr or not recipe else _degraded(pairs, recipe, scale), scale)
+        if recipe and not lr:
+            pairs = _degraded(pairs, recipe, scale)
+        _check_scored(pairs, scale, loaded)
+        return cls(pairs, scale, loaded)
 
     def run(
         self,
@@ -58,8 +81,9 @@ class Validation(NamedTuple):
             stopped: Called before each image; a true value stops the validation.
 
         Returns:
-            The means {"val_psnr_y", "val_ssim_y", "val_psnr_rgb"}, and by name the centres of the
-            first images: bicubic, SR and HR next to each other. None if it was stopped.
+            The means, such as {"val_psnr_y", "val_lpips"}, without those that no image has; and by
+            name the centres of the first images: bicubic, SR and HR next to each other. None if it
+            was stopped.
         """
         upscale = Upscaler(generator, variables, **SCORED)
         rows, samples, stops = [], {}, False
@@ -68,7 +92,7 @@ class Validation(NamedTuple):
             if stops := bool(stopped()):
                 break
             sr = upscale(pair.lr)
-            rows.append(scores(sr, pair.hr, self.scale))
+            rows.append(scores(sr, pair.hr, self.scale, self.metrics))
             if len(samples) < SAMPLE_COUNT:
                 panels = (bicubic(self.scale)(pair.lr), sr, pair.hr)
                 samples[pair.name] = np.concatenate([_middle(p) for p in panels], axis=1)
@@ -76,7 +100,20 @@ class Validation(NamedTuple):
         if None in shares:
             return None
         rows = [shares[number % count][number // count] for number in range(len(self.pairs))]
-        return {f"val_{name}": score for name, score in mean_scores(rows).items()}, samples
+        means = mean_scores(rows).items()
+        return {f"val_{name}": mean for name, mean in means if not math.isnan(mean)}, samples
+
+
+def _check_scored(pairs: list[Pair], scale: int, metrics: Mapping[str, Score]) -> None:
+    """Raises InputError if a metric has no value for any of the HR images."""
+    for name, metric in metrics.items():
+        values = (scores(pair.hr, pair.hr, scale, {name: metric}) for pair in pairs)
+        if all(math.isnan(value[name]) for value in values):
+            raise InputError(
+                f"no image of data.val can have the metric {name}, which needs "
+                f"{METRICS[name].needs} inside a border of {scale} px: take larger images, or "
+                "leave it out of metrics"
+            )
 
 
 def _degraded(pairs: list[Pair], recipe: Recipe, scale: int) -> list[Pair]:

@@ -1,0 +1,28 @@
+"""Which checkpoints of a run are kept: the newest ones, and the best by a validation score."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from orbax.checkpoint import v1 as ocp
+
+from esrgan_jax.evaluation.metrics import METRICS
+
+
+def newest_and_best(newest: int, best: str) -> Any:
+    """Returns Orbax's policy that keeps the `newest` checkpoints and the one with the best score.
+
+    Args:
+        newest: How many of the newest are kept.
+        best: A name of METRICS. A checkpoint without this score, such as one from before the run
+            had the metric, is never the best while another one has it.
+    """
+
+    def rank(scores: Mapping[str, float]) -> float:
+        if best not in scores:
+            return -math.inf
+        return scores[best] if METRICS[best].best is max else -scores[best]
+
+    policies = ocp.training.preservation_policies
+    first = policies.BestN(get_metric_fn=rank, n=1, keep_checkpoints_without_metrics=False)
+    return policies.AnyPreservationPolicy([policies.LatestN(newest), first])
