@@ -1,4 +1,4 @@
-"""Turns --model, --psnr_model and --alpha into networks and their weights."""
+"""Turns --model, --psnr_model, --alpha and --denoise into networks and their weights."""
 
 import argparse
 import math
@@ -11,9 +11,12 @@ from esrgan_jax.interop import zoo
 
 Model = str | Path
 
-PSNR, GAN = "lite-x4-psnr", "lite-x4-gan"  # the networks of the package
-ALPHA = 0.8  # how much of their blend is the GAN network
-DEFAULT = f"default: the package's {PSNR} and {GAN}, interpolated by --alpha, by default {ALPHA}"
+# The networks of the package: for clean images, and for noise, blur and JPEG.
+PSNR, GAN = "lite-x4-psnr", "lite-x4-gan"
+REAL_PSNR, REAL = "lite-x4-real-psnr", "lite-x4-real"
+ALPHA = 0.8  # how much of their blend are the GAN networks
+DENOISE = 1.0  # how much of it are the second two
+DEFAULT = "default: the package's, interpolated by --alpha and --denoise"
 PSNR_ALONE = (
     "psnr_model without model: name the network that was trained from it as well, "
     "or leave both out for the package's"
@@ -24,14 +27,17 @@ def weighted_models(
     model: Model | Mapping[Model, float] | None = None,
     psnr_model: Model | None = None,
     alpha: float | None = None,
+    denoise: float | None = None,
 ) -> list[tuple[Model, float]]:
     """Returns the networks to interpolate and their weights, for `interpolation.load_models`.
 
     Args:
-        model: A network, {network: weight} for a blend of any number, or None for the package's
-            two, for which `alpha` is ALPHA by default.
+        model: A network, {network: weight} for a blend of any number, or None for the package's,
+            for which `alpha` is ALPHA and `denoise` is DENOISE by default.
         psnr_model: With `alpha`, (1 - alpha) · psnr_model + alpha · model.
         alpha: 0 is `psnr_model`, 1 is `model`.
+        denoise: Of the package's, 0 are the networks for clean images, 1 those for noise, blur and
+            JPEG. (Real-ESRGAN's `-dn` interpolates so, too.)
 
     Raises:
         InputError: The arguments do not fit together.
@@ -40,9 +46,12 @@ def weighted_models(
     if model is None:
         if psnr_model is not None:
             raise InputError(PSNR_ALONE)
-        # Not by their names, since a path of that name has precedence over the zoo.
-        model, psnr_model = zoo.fetch(GAN), zoo.fetch(PSNR)
-        alpha = ALPHA if alpha is None else alpha
+        return _packaged(ALPHA if alpha is None else alpha, DENOISE if denoise is None else denoise)
+    if denoise is not None:
+        raise InputError(
+            "denoise interpolates the package's networks: leave out the model, or give weights of "
+            "several models"
+        )
     has_partner = psnr_model is not None or alpha is not None
     if isinstance(model, Mapping):
         if has_partner or not model:
@@ -61,9 +70,27 @@ def weighted_models(
             "alpha without psnr_model: name the network to blend the model with as well, "
             "or leave the model out to blend the package's"
         )
-    if not math.isfinite(alpha):
-        raise InputError(f"alpha is {alpha}: give a finite number, such as 0.8")
+    _check(alpha=alpha)
     return [(psnr_model, 1 - alpha), (model, alpha)]
+
+
+def _packaged(alpha: float, denoise: float) -> list[tuple[Model, float]]:
+    """Returns the package's networks whose weight is not 0."""
+    _check(alpha=alpha, denoise=denoise)
+    weights = {
+        PSNR: (1 - denoise) * (1 - alpha),
+        GAN: (1 - denoise) * alpha,
+        REAL_PSNR: denoise * (1 - alpha),
+        REAL: denoise * alpha,
+    }
+    # Not by their names, since a path of that name has precedence over the zoo.
+    return [(zoo.fetch(name), weight) for name, weight in weights.items() if weight]
+
+
+def _check(**numbers: float) -> None:
+    for name, number in numbers.items():
+        if not math.isfinite(number):
+            raise InputError(f"{name} is {number}: give a finite number, such as 0.8")
 
 
 def add_blend_arguments(
@@ -81,5 +108,18 @@ def add_blend_arguments(
         metavar="A",
         type=float,
         help="0 is the PSNR network, 1 the GAN network, other values a blend: of the two models, "
-        "or of the package's if none is given",
+        f"or of the package's if none is given (then {ALPHA} by default)",
+    )
+
+
+def add_denoise_argument(
+    parser: argparse._ActionsContainer,  # pyright: ignore[reportPrivateUsage] # parser or group
+) -> None:
+    """Adds --denoise, for commands whose default are the package's networks."""
+    parser.add_argument(
+        "--denoise",
+        metavar="D",
+        type=float,
+        help="0 is the package's networks for clean images, 1 those for noise, blur and JPEG, "
+        f"other values a blend (default: {DENOISE:g})",
     )

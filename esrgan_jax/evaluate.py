@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from esrgan_jax.blend import DEFAULT, add_blend_arguments
+from esrgan_jax.blend import DEFAULT, add_blend_arguments, add_denoise_argument
 from esrgan_jax.command_line import model_type, parse, path_type, program
 from esrgan_jax.errors import InputError, RunError, listed, run_command
 from esrgan_jax.evaluation.metrics import METRICS, SCORES, load_metrics, scores
@@ -52,6 +52,7 @@ def create_parser() -> argparse.ArgumentParser:
         "default: LR images are made from HR by MATLAB's bicubic",
     )
     add_blend_arguments(parser)
+    add_denoise_argument(parser)
     add(
         "--metrics",
         metavar="NAMES",
@@ -98,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Cheap checks come first, before models are loaded and before hours of work.
     _check_outputs(args)
     metrics = load_metrics(dict.fromkeys(args.metrics.split(",")))
-    models = load_contestants(args.model, args.psnr_model, args.alpha)
+    models = load_contestants(args.model, args.psnr_model, args.alpha, args.denoise)
     scale = next(iter(models.values())).scale
     paths = image_paths(args.hr, args.lr, scale)
     methods = {BICUBIC: bicubic(scale), **models}

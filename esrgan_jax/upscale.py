@@ -62,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.models,
         psnr_model=args.psnr_model,
         alpha=args.alpha,
+        denoise=args.denoise,
         tile=args.tile,
         overlap=args.overlap,
         exact=args.exact,

@@ -105,7 +105,7 @@ def test_images_that_do_not_fit_are_refused():
         return SimpleNamespace(memory_stats=lambda: {"bytes_limit": limit, "bytes_in_use": used})
 
     def check(*devices: Any) -> None:
-        mesh: Any = SimpleNamespace(devices=np.array(devices), size=len(devices))
+        mesh: Any = SimpleNamespace(local_devices=devices, size=len(devices))
         inputs.check_room(Images(), mesh)
 
     check(device(2 * 10**9, 0))

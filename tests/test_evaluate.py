@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from esrgan_jax.blend import DENOISE
 from esrgan_jax.checkpoint import save_generator
 from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.evaluate import main
@@ -206,7 +207,8 @@ def test_a_blend_needs_exactly_one_model(photos, models, capsys):
 
 def test_without_a_model_the_built_in_networks_are_blended(photos, capsys):
     main([f"--hr={photos}", "--alpha=0.25"])
-    assert capsys.readouterr().out.splitlines()[0].split("  ")[-1].strip() == "lite-x4, alpha 0.25"
+    heading = capsys.readouterr().out.splitlines()[0]
+    assert heading.split("  ")[-1].strip() == f"lite-x4, alpha 0.25, denoise {DENOISE:g}"
     with pytest.raises(InputError, match="psnr_model without model"):
         main([f"--hr={photos}", "--psnr_model=p.npz"])
 

@@ -58,7 +58,7 @@ def test_partners_are_given_packaged_or_already_downloaded(cache):
     ) + ("given-2",) * 2
     assert offered.partner("given-2") == NONE
     assert Networks(["a.npz"]).partner("given-0") == NONE
-    assert Networks([]).first == "lite-x4-gan"
+    assert Networks([]).first == "lite-x4-real"
     assert offered.partner("lite-x4-gan") == "lite-x4-psnr"
     assert offered.partner("realesrgan-x4plus") == NONE
     (cache / "RealESRNet_x4plus.pth").write_bytes(b"")

@@ -178,7 +178,7 @@ def test_jpeg_quality_is_read_from_the_quantization_tables(tmp_path, rng, qualit
     assert (hint is not None) == (quality < 90)
     if hint:
         assert hint["text"].startswith(f"This JPEG was saved at a quality of about {quality}")
-        assert hint["network"] == "realesrgan-x4plus"
+        assert hint["network"] == "lite-x4-real"
 
 
 def test_jpeg_quality_of_other_or_broken_files_is_none(tmp_path):
@@ -189,11 +189,11 @@ def test_jpeg_quality_of_other_or_broken_files_is_none(tmp_path):
     assert quality_hint(None) is None
 
 
-def test_the_quality_hint_mentions_a_download_if_needed(monkeypatch, tmp_path):
-    monkeypatch.setenv("ESRGAN_JAX_CACHE", str(tmp_path))
-    assert "not on this machine: 67 MB to download" in quality_hint(60)["text"]
-    (tmp_path / "RealESRGAN_x4plus.pth").write_bytes(b"")
-    assert "download" not in quality_hint(60)["text"]
+def test_the_hint_is_left_out_where_that_network_is_selected_at_first(tmp_path):
+    pytest.importorskip("gradio")
+    from esrgan_jax.app.page import Page
+
+    assert not Page([], None, Limits(1, 1, 1), tmp_path).intake.hints
 
 
 def test_progress_lines_and_errors_without_folders(tmp_path):

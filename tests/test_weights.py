@@ -13,7 +13,7 @@ from etils import epath
 
 from configs import lite_x4
 from esrgan_jax.app.networks import Networks, make_upscaler
-from esrgan_jax.blend import ALPHA
+from esrgan_jax.blend import ALPHA, DENOISE, GAN, PSNR, REAL, REAL_PSNR
 from esrgan_jax.checkpoint import load_generator
 from esrgan_jax.errors import RunError
 from esrgan_jax.evaluation.contestants import load_contestants
@@ -29,7 +29,7 @@ from esrgan_jax.upscaling.upscaler import Upscaler
 from tools import convert_rrdb
 
 ROOT = Path(__file__).parents[1]
-PSNR, GAN = NAMES = ("lite-x4-psnr", "lite-x4-gan")
+NAMES = (PSNR, GAN, REAL_PSNR, REAL)
 
 
 @pytest.fixture(autouse=True)
@@ -90,11 +90,12 @@ def test_the_networks_are_those_of_the_config():
 def test_they_are_blended_by_default():
     gan, psnr = load_generator(GAN)[1], load_generator(PSNR)[1]
     for options, alpha in (({}, ALPHA), ({"alpha": 0.25}, 0.25)):
-        upscaler = Upscaler.load(**options)
+        upscaler = Upscaler.load(denoise=0, **options)
         assert upscaler.name == f"{described(PSNR)} x {1 - alpha:g} + {described(GAN)} x {alpha:g}"
         expected = interpolate_params(psnr, gan, alpha)
         jax.tree.map(np.testing.assert_array_equal, upscaler.runner.variables, expected)
-    assert Upscaler.load(alpha=0).name == described(PSNR)
+    assert Upscaler.load(alpha=0, denoise=0).name == described(PSNR)
+    assert Upscaler.load(alpha=0, denoise=1).name == described(REAL_PSNR)
 
 
 def test_a_folder_with_their_name_is_ignored(tmp_path):
@@ -102,7 +103,7 @@ def test_a_folder_with_their_name_is_ignored(tmp_path):
     for name in NAMES:
         (tmp_path / name).mkdir()
     assert f"{ROOT / 'esrgan_jax'}" in str(zoo.fetch(GAN))
-    assert "lite_x4_gan.safetensors" in Upscaler.load().name
+    assert "lite_x4_real.safetensors" in Upscaler.load().name
     ((_, upscaler),) = load_contestants([]).items()
     assert upscaler.name == Upscaler.load().name
 
@@ -111,17 +112,22 @@ def test_a_folder_with_their_name_is_ignored(tmp_path):
 def test_missing_and_damaged_files_are_reported(damage, tmp_path, monkeypatch):
     monkeypatch.setattr(zoo, "PACKAGED", tmp_path)
     if damage == "changed":
-        (tmp_path / zoo.ZOO[GAN].file).write_bytes(b"1234")
-    for load in (Upscaler.load, lambda: load_generator(GAN), lambda: Networks([]).model(GAN, {})):
-        with pytest.raises(RunError, match=r"lite_x4_gan.safetensors: is missing or damaged"):
+        (tmp_path / zoo.ZOO[REAL].file).write_bytes(b"1234")
+    for load in (
+        lambda: Upscaler.load(alpha=1, denoise=1),
+        lambda: load_generator(REAL),
+        lambda: Networks([]).model(REAL, {}),
+    ):
+        with pytest.raises(RunError, match=r"lite_x4_real.safetensors: is missing or damaged"):
             load()
 
 
 def test_the_docs_give_the_default_alpha():
     pages = ("upscaling.md", "converting.md")
     texts = {page: " ".join((ROOT / "docs" / page).read_text().split()) for page in pages}
-    assert f"interpolated with alpha = {ALPHA} ([models.md]" in texts["upscaling.md"]
-    assert f"A · lite-x4-gan | {ALPHA} |" in texts["upscaling.md"]
+    assert f"interpolated with its PSNR network with alpha = {ALPHA}." in texts["upscaling.md"]
+    assert f"A · lite-x4-real | {ALPHA} |" in texts["upscaling.md"]
+    assert f"lite-x4-gan + D · that | {DENOISE:g} |" in texts["upscaling.md"]
     assert f"--psnr_model=lite-x4-psnr --alpha={ALPHA}" in texts["converting.md"]
 
 
@@ -131,25 +137,28 @@ def test_the_terms_of_their_training_data_are_printed(capsys):
 
 
 def test_a_chain_can_begin_with_them():
-    chain = Upscaler.load([None, PSNR], alpha=1)
-    assert (chain.scale, chain.name) == (16, f"{described(GAN)} > {described(PSNR)}")
+    chain = Upscaler.load([None, PSNR], alpha=1, denoise=1)
+    assert (chain.scale, chain.name) == (16, f"{described(REAL)} > {described(PSNR)}")
 
 
 def test_they_are_evaluated_by_default():
-    for alpha, label in ((None, f"lite-x4, alpha {ALPHA}"), (0.5, "lite-x4, alpha 0.5")):
+    for alpha, shown in ((None, ALPHA), (0.5, 0.5)):
         ((name, upscaler),) = load_contestants([], alpha=alpha).items()
-        assert name == label
+        assert name == f"lite-x4, alpha {shown}, denoise {DENOISE:g}"
         assert upscaler.name == Upscaler.load(alpha=alpha).name
 
 
 def test_the_page_offers_them_first():
     networks = Networks([])
-    assert networks.choices({})[:2] == [
+    assert networks.choices({})[:4] == [
+        (f"{REAL} (flawed photos, GAN, x4)", REAL),
+        (f"{REAL_PSNR} (flawed photos, PSNR, x4)", REAL_PSNR),
         (f"{GAN} (clean photos, GAN, x4)", GAN),
         (f"{PSNR} (clean photos, PSNR, x4)", PSNR),
     ]
-    assert (networks.first, networks.partner(GAN)) == (GAN, PSNR)
-    gan, psnr = (networks.model(name, {}) for name in (GAN, PSNR))
+    assert (networks.first, networks.partner(REAL)) == (REAL, REAL_PSNR)
+    assert networks.partner(GAN) == PSNR
+    gan, psnr = (networks.model(name, {}) for name in (REAL, REAL_PSNR))
     assert make_upscaler(gan, psnr, ALPHA).name == Upscaler.load().name
 
 

@@ -6,6 +6,7 @@ python -m tools.alpha_strip photo.png --output=strip.png [--box=TOP,LEFT,HEIGHT,
 import argparse
 from collections.abc import Sequence
 
+from esrgan_jax.blend import GAN, PSNR
 from esrgan_jax.command_line import model_type, parse, path_type
 from esrgan_jax.errors import InputError, run_command
 from esrgan_jax.files import refuse_same
@@ -40,8 +41,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     add = parser.add_argument
     add("image", metavar="LR", type=path_type, help="the image to upscale")
     add("--output", metavar="FILE", type=path_type, required=True, help="the PNG file to write")
-    add("--psnr_model", metavar="MODEL", type=model_type, help="alpha 0 (default: the package's)")
-    add("--model", metavar="MODEL", type=model_type, help="alpha 1 (default: the package's)")
+    add("--psnr_model", metavar="MODEL", type=model_type, help=f"alpha 0 (default: {PSNR})")
+    add("--model", metavar="MODEL", type=model_type, help=f"alpha 1 (default: {GAN})")
     add("--alphas", type=_numbers, default=ALPHAS, help="alphas to show, such as 0,0.5,1")
     add("--box", type=_box, help="part of the result to show: TOP,LEFT,HEIGHT,WIDTH in pixels")
     add("--zoom", type=int, default=1, help=f"pixels are drawn ZOOM x ZOOM large, 1 to {MOST_ZOOM}")
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     lr = read_image(args.image)
     panels = []
     for alpha in args.alphas:
-        upscale = Upscaler.load(args.model, psnr_model=args.psnr_model, alpha=alpha)
+        upscale = Upscaler.load(args.model or GAN, psnr_model=args.psnr_model or PSNR, alpha=alpha)
         panels.append((f"alpha {alpha:g}", upscale(lr)))
     write_image(args.output, comparison(panels, box=args.box, zoom=args.zoom))
     print(args.output)

@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     print("Results of the package's networks on a photograph that is not in their training data:")
     alphas = {"PSNR": 0.0, f"alpha {ALPHA}": ALPHA, "GAN": 1.0}
-    packaged = {name: Upscaler.load(alpha=alpha) for name, alpha in alphas.items()}
+    packaged = {name: Upscaler.load(alpha=alpha, denoise=0) for name, alpha in alphas.items()}
     clean = read_pair(held_out, None, config.scale)
     compare(packaged, clean, config.scale, args.workdir / "comparison.png")
     print(f"Your image: {sys.executable} -m esrgan_jax.upscale photo.jpg --output=large.png\n")

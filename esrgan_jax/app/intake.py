@@ -12,7 +12,7 @@ from starlette.routing import Route
 from esrgan_jax.app.guard import browser_of
 from esrgan_jax.app.image_work import MEGA, Limits, open_within, safe_name, without_folders
 from esrgan_jax.app.jpeg_quality import LOSSY, jpeg_quality
-from esrgan_jax.app.networks import LOSSY_NETWORK, check_weights, download_of
+from esrgan_jax.app.networks import LOSSY_NETWORK, check_weights
 from esrgan_jax.app.previews import preview_size, write_preview
 from esrgan_jax.app.session_files import SessionFiles
 from esrgan_jax.errors import InputError, RunError
@@ -28,10 +28,11 @@ class Intake:
     Args:
         files: Where they are kept.
         limits: Largest sizes.
+        hints: Whether another network is suggested for a JPEG of low quality.
     """
 
-    def __init__(self, files: SessionFiles, limits: Limits):
-        self.files, self.limits = files, limits
+    def __init__(self, files: SessionFiles, limits: Limits, hints: bool):
+        self.files, self.limits, self.hints = files, limits, hints
         self.weights: dict[str, dict[str, Path]] = {}  # {browser: {key: file}}
 
     def routes(self) -> list[Route]:
@@ -119,7 +120,7 @@ class Intake:
             "height": image.height,
             "frames": image.frames,
             "notes": list(image.notes),
-            "hint": quality_hint(jpeg_quality(path)),
+            "hint": quality_hint(jpeg_quality(path)) if self.hints else None,
             "shown": self.files.url(self.files.add(browser, shown)),
         }
 
@@ -135,11 +136,9 @@ def quality_hint(quality: int | None) -> dict[str, str] | None:
     """Returns which network to suggest for a JPEG of that quality; None at LOSSY or better."""
     if quality is None or quality >= LOSSY:
         return None
-    need = download_of(LOSSY_NETWORK)
-    need = f" It is not on this machine: {need}, or use your own file (under More)." * (need != "")
     text = (
         f"This JPEG was saved at a quality of about {quality}. Most networks also sharpen its "
-        f"blocks; {LOSSY_NETWORK} was trained on such images.{need}"
+        f"blocks; {LOSSY_NETWORK} was trained on such images."
     )
     return {"text": text, "network": LOSSY_NETWORK}
 

@@ -12,7 +12,7 @@ from typing import Any
 from etils import epath
 
 from esrgan_jax.app.watched import Watched
-from esrgan_jax.blend import GAN, PSNR
+from esrgan_jax.blend import GAN, PSNR, REAL, REAL_PSNR
 from esrgan_jax.checkpoint import find_checkpoint
 from esrgan_jax.errors import InputError
 from esrgan_jax.interop import zoo
@@ -23,11 +23,12 @@ LARGEST_SHOWN = 512  # LR pixels of a tile's side, so that parts of a large imag
 KEPT = 4  # networks in memory; a full-size one has 67 MB
 NONE = "none"
 PAIRS = {
+    REAL: REAL_PSNR,
     GAN: PSNR,
     "esrgan-x4": "esrgan-psnr-x4",
     "realesrgan-x4plus": "realesrnet-x4plus",
 }
-LOSSY_NETWORK = "realesrgan-x4plus"  # trained on JPEG artifacts, noise and blur
+LOSSY_NETWORK = REAL  # trained on JPEG artifacts, noise and blur
 
 
 class Networks:
@@ -45,7 +46,7 @@ class Networks:
             for index, model in enumerate(dict.fromkeys(named))
         }
         keys = {model: key for key, model in self.given.items()}
-        self.first = keys[models[0]] if models else GAN
+        self.first = keys[models[0]] if models else REAL
         partner = keys.get(psnr_model or "")
         self.partners = dict.fromkeys((keys[model] for model in models), partner)
 

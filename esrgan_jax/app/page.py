@@ -10,7 +10,7 @@ from esrgan_jax.app import layout
 from esrgan_jax.app.guard import browser_of
 from esrgan_jax.app.image_work import Limits, without_folders
 from esrgan_jax.app.intake import Intake
-from esrgan_jax.app.networks import NONE, Networks, make_upscaler
+from esrgan_jax.app.networks import LOSSY_NETWORK, NONE, Networks, make_upscaler
 from esrgan_jax.app.runs import Runs
 from esrgan_jax.app.session_files import SessionFiles
 from esrgan_jax.app.work import Settings, State
@@ -41,10 +41,10 @@ class Page:
         self.limits = limits
         self.networks = Networks(models, psnr_model)
         self.files = SessionFiles(folder)
-        self.intake = Intake(self.files, limits)
+        first = self.networks.first
+        self.intake = Intake(self.files, limits, hints=first != LOSSY_NETWORK)
         self.runs = Runs(self.files, limits)
         self.routes = self.intake.routes()
-        first = self.networks.first
         with gr.Blocks(title=layout.TITLE, analytics_enabled=False) as self.blocks:
             self.controls = layout.create(
                 self.networks.choices({}),

@@ -10,7 +10,7 @@ import numpy as np
 
 from esrgan_jax.batch.jobs import STREAM, Job, is_video
 from esrgan_jax.batch.report import MODES
-from esrgan_jax.blend import DEFAULT, add_blend_arguments
+from esrgan_jax.blend import DEFAULT, add_blend_arguments, add_denoise_argument
 from esrgan_jax.command_line import model_type, parse, path_type, program
 from esrgan_jax.errors import InputError
 from esrgan_jax.images.output_formats import OUTPUT_FORMATS, check_target, output_dtype
@@ -90,6 +90,7 @@ def upscale_parser() -> argparse.ArgumentParser:
         "-n", "--model", metavar="MODEL", type=model_type, help=f"the generator ({DEFAULT})"
     )
     add_blend_arguments(networks)
+    add_denoise_argument(networks)
     networks.add_argument(
         "--mix",
         metavar="MODEL=WEIGHT",
@@ -196,8 +197,11 @@ def _share(text: str) -> tuple[int, int]:
 
 def _models(args: argparse.Namespace) -> list[str | dict[str, float] | None]:
     """Returns the chain of models, as `Upscaler.load` takes it."""
-    if args.mix and (args.model, args.psnr_model, args.alpha) != (None, None, None):
-        raise InputError("--mix replaces --model, --psnr_model and --alpha: leave them out")
+    others = args.model, args.psnr_model, args.alpha, args.denoise
+    if args.mix and any(other is not None for other in others):
+        raise InputError(
+            "--mix replaces --model, --psnr_model, --alpha and --denoise: leave them out"
+        )
     weights: dict[str, float] = dict(args.mix)
     if len(weights) < len(args.mix):
         raise InputError("--mix names a network twice")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from esrgan_jax.blend import ALPHA
+from esrgan_jax.blend import ALPHA, DENOISE
 from esrgan_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -15,7 +15,10 @@ BICUBIC = "bicubic"
 
 
 def load_contestants(
-    models: Sequence[str], psnr_model: str | None = None, alpha: float | None = None
+    models: Sequence[str],
+    psnr_model: str | None = None,
+    alpha: float | None = None,
+    denoise: float | None = None,
 ) -> "dict[str, Upscaler]":
     """Loads the models to compare.
 
@@ -23,9 +26,10 @@ def load_contestants(
     of its tiles. Models of one architecture share their compiled programs.
 
     Args:
-        models: Paths and names of the zoo; none means the package's two networks, interpolated.
+        models: Paths and names of the zoo; none means the package's networks, interpolated.
         psnr_model: Is interpolated with the one model of `models`.
         alpha: The weight of the model in the interpolation.
+        denoise: As for `Upscaler.load`.
 
     Returns:
         The models by their short names.
@@ -35,10 +39,14 @@ def load_contestants(
             several models are given with `psnr_model` or `alpha`.
         RunError: A model of the zoo cannot be downloaded.
     """
-    if not models and alpha is None:
-        alpha = ALPHA
-    interpolated = psnr_model is not None or alpha is not None
-    if interpolated and len(models) > 1:
+    if not models:
+        alpha, denoise = (
+            (ALPHA if alpha is None else alpha),
+            (DENOISE if denoise is None else denoise),
+        )
+    shares = {"alpha": alpha, "denoise": denoise}
+    shares = {name: share for name, share in shares.items() if share is not None}
+    if len(models) > 1 and (shares or psnr_model is not None):
         raise InputError(
             f"--psnr_model and --alpha need exactly one --model, but {len(models)} are given; "
             "interpolate with python -m esrgan_jax.interpolate and compare the files"
@@ -47,16 +55,16 @@ def load_contestants(
 
     from esrgan_jax.upscaling.upscaler import SCORED, Upscaler
 
-    blend: dict[str, Any] = {"psnr_model": psnr_model, "alpha": alpha}
-    upscalers = [Upscaler.load(model, **blend, **SCORED) for model in models or [None]]
+    blend: dict[str, Any] = {"psnr_model": psnr_model, **shares, **SCORED}
+    upscalers = [Upscaler.load(model, **blend) for model in models or [None]]
     for name, upscaler in zip(names, upscalers, strict=True):
         if upscaler.scale != upscalers[0].scale:
             raise InputError(
                 f"{names[0]} upscales {upscalers[0].scale} times and {name} {upscaler.scale} "
                 "times; compare networks of one scale"
             )
-    if interpolated:
-        names = [f"{names[0]}, alpha {alpha:g}"]
+    if shares:
+        names = [", ".join([*names, *(f"{name} {share:g}" for name, share in shares.items())])]
     return dict(zip(names, upscalers, strict=True))
 
 

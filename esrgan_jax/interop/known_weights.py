@@ -58,6 +58,16 @@ _RELEASES = "https://github.com/xinntao/Real-ESRGAN/releases/download"
 # Sizes and hashes of published files are those that independent projects record.
 # fmt: off
 ZOO = {
+    "lite-x4-real": Weights(
+        "generator", "flawed photos, GAN", 4, 869_155, 1_744_742, "Apache-2.0", _REAL,
+        "", "77a73ac13f23e7b008a88b3bd1a650bba81f416f73f4b96198a3122bc87d6458",
+        "lite_x4_real.safetensors", data=_BSDS,
+    ),
+    "lite-x4-real-psnr": Weights(
+        "generator", "flawed photos, PSNR", 4, 869_155, 1_744_742, "Apache-2.0", _REAL,
+        "", "85586d6ba40b921700de1be6e1a66fe8a7827a54d4e18f1678015e2e30bfe53f",
+        "lite_x4_real_psnr.safetensors", data=_BSDS,
+    ),
     "lite-x4-gan": Weights(
         "generator", "clean photos, GAN", 4, 869_155, 1_744_742, "Apache-2.0", _ESRGAN,
         "", "4ba07657bfc75ce9e1f5fec3b4ccf683814fbf8f4c92336d50506f3f8a180da3",

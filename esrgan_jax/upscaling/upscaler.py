@@ -148,6 +148,7 @@ class Upscaler:
         *,
         psnr_model: Model | None = None,
         alpha: float | None = None,
+        denoise: float | None = None,
         **options: Any,
     ) -> Self:
         """Loads an upscaler from a run, a checkpoint directory, a weight file or a name of the zoo.
@@ -155,14 +156,15 @@ class Upscaler:
         Args:
             model: The model. A list of models is a chain, each upscaling the last one's result; a
                 mapping {model: weight} is the interpolation of networks of one architecture. None
-                is the two networks of the package, interpolated with `alpha`, if given.
+                is the networks of the package, interpolated by `alpha` and `denoise`.
             psnr_model: With `alpha`, the blend (1 - alpha) · psnr_model + alpha · model.
             alpha: 0 is `psnr_model`, 1 is `model`. In a chain both are for the first model.
+            denoise: Of the package's, 0 is for clean images, 1 for noise, blur and JPEG.
             **options: Options of `Upscaler`, for every model of a chain.
 
         Raises:
             InputError: A model cannot be used, models do not match, or `model`, `psnr_model` and
-                `alpha` do not fit together, see `blend.weighted_models`.
+                the rest do not fit together, see `blend.weighted_models`.
         """
         from esrgan_jax.interpolation import load_models
 
@@ -171,7 +173,8 @@ class Upscaler:
         links: list[Any] = list(model) if isinstance(model, list | tuple) else [model]
         if not links:
             raise InputError("the list of models is empty: give one or more")
-        blends = [weighted_models(links[0], psnr_model, alpha), *map(weighted_models, links[1:])]
+        first = weighted_models(links[0], psnr_model, alpha, denoise)
+        blends = [first, *map(weighted_models, links[1:])]
         for name in (name for networks in blends for name, _ in networks):
             zoo.require(name)
         upscaler = None
