@@ -90,6 +90,7 @@ def get_config(recipe: str = "paper") -> Any:
     stage.accumulation = 1  # parts into which a batch is split
     stage.ema_decay = 0.0  # 0: no averaging
     stage.pixel_norm = "l1"
+    stage.ms_ssim_weight = 0.0  # of 1 - MS-SSIM
     stage.unsharp = ()  # losses that compare with sharpened HR, such as ("pixel",)
     stage.best = "psnr_y"  # the metric by which the best checkpoint is kept
 
@@ -111,6 +112,7 @@ def get_config(recipe: str = "paper") -> Any:
     stage.perceptual_dtype = "float32"  # of VGG's convolutions
     stage.layer_weights = ConfigDict({"conv5_4": 1.0})
     stage.gan_weight = 5e-3
+    stage.ldl_weight = 0.0  # of LDL's map of artifacts; needs ema_decay
     stage.relativistic = True
     stage.stop_means = False
 

@@ -37,7 +37,7 @@ def refusal(config: Any, changes: dict[str, Any], devices: int = 1) -> str:
 WHOLE = ("steps", "batch_size", "hr_patch", "accumulation")
 BELOW_1 = ("b1", "b2", "ema_decay")
 REAL = ("learning_rate", "factor", "minimum", "clip_norm")
-WEIGHTS = ("d_learning_rate", "pixel_weight", "perceptual_weight", "gan_weight")
+WEIGHTS = ("d_learning_rate", "pixel_weight", "perceptual_weight", "gan_weight", "ldl_weight")
 
 
 @pytest.mark.parametrize(
@@ -149,6 +149,11 @@ def test_a_value_of_the_wrong_type_or_range_is_refused(key: str, values: tuple) 
         (
             {"gan.hr_patch": 32, "gan.accumulation": 8, "gan.batch_size": 8},
             "^gan.batch_size is 8: the discriminator normalises",
+        ),
+        ({"gan.ldl_weight": 1.0}, "^gan.ldl_weight needs averaged weights: .*ema_decay=0.999"),
+        (
+            {"psnr.hr_patch": 8, "psnr.ms_ssim_weight": 1.0},
+            "^psnr.hr_patch is 8: psnr.ms_ssim_weight needs 11 or more",
         ),
         ({"gan.layer_weights": {}}, "^gan.layer_weights has no weight"),
         ({"gan.layer_weights": {"conv5_4": 0.0}}, "^gan.layer_weights has no weight"),

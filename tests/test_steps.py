@@ -15,9 +15,11 @@ from esrgan_jax.models.rrdb import RRDBNet
 from esrgan_jax.models.srresnet import SRResNet
 from esrgan_jax.models.vgg import VGGFeatures
 from esrgan_jax.training import losses, steps
+from esrgan_jax.training.ms_ssim import ms_ssim
 from esrgan_jax.training.train_state import TrainState, create_network, create_optimizer
 
 SCALE, PATCH, BATCH = 2, 32, 8
+MS_SSIM_WEIGHT, LDL_WEIGHT = 0.3, 20.0  # with the standard GAN loss alone
 PIXEL_WEIGHT, GAN_WEIGHT = 0.1, 1.0  # so that each part of the loss matters
 GENERATOR = RRDBNet(num_features=4, num_growth=2, num_blocks=1, scale=SCALE, unroll=True)
 DISCRIMINATOR = Discriminator(num_features=2)
@@ -60,6 +62,8 @@ def psnr_step(**options):
 @functools.cache
 def gan_step(vgg=VGG, relativistic=True, stop_means=False, **options):
     use = losses.GanLosses(PIXEL_WEIGHT, 1.0, GAN_WEIGHT, {"conv1_2": 0.5})
+    if not relativistic:
+        use = use._replace(ms_ssim_weight=MS_SSIM_WEIGHT, ldl_weight=LDL_WEIGHT)
     options = {
         "generator": GENERATOR,
         "discriminator": DISCRIMINATOR,
@@ -149,6 +153,9 @@ def reference_gan_step(state, vgg_params, batch, relativistic):
             adv = losses.ragan_generator_loss(real, fake)
         else:
             adv = -jnp.mean(jax.nn.log_sigmoid(fake))
+            averaged = GENERATOR.apply({"params": state.ema_params}, lr)
+            percep += LDL_WEIGHT * losses.ldl_loss(sr, hr, averaged)
+            percep += MS_SSIM_WEIGHT * (1 - ms_ssim(sr, hr))
         return PIXEL_WEIGHT * pix + percep + GAN_WEIGHT * adv, (sr, stats)
 
     (total, (sr, stats)), g_grads = jax.value_and_grad(g_loss, has_aux=True)(network.params)
@@ -168,10 +175,12 @@ def reference_gan_step(state, vgg_params, batch, relativistic):
 @pytest.mark.parametrize("relativistic", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_gan_step_updates_generator_then_discriminator(state, vgg_params, batch, relativistic):
     step = gan_step() if relativistic else gan_step(relativistic=False)
+    state = state.replace(ema_params=jax.tree.map(lambda x: 0.9 * x, state.ema_params))
     new, metrics = step(state, vgg_params, batch)
     assert set(metrics) == {
         *("l_g_pix", "l_g_percep", "l_g_gan", "l_g_total", "l_d_real", "l_d_fake", "l_d_total"),
         *("out_d_real", "out_d_fake", "grad_norm_g", "grad_norm_d"),
+        *(() if relativistic else ("l_g_ms_ssim", "l_g_ldl")),
     }
     total, g_grads, d_total, d_grads, stats = jax.jit(
         functools.partial(reference_gan_step, relativistic=relativistic)
@@ -225,7 +234,9 @@ def test_batch_statistics_of_a_generator_are_updated(batch):
     lr = jnp.zeros((1, PATCH // SCALE, PATCH // SCALE, 3))
     network = create_network(generator, jax.random.key(0), lr, OPTIMIZER)
     state = TrainState(jnp.int32(0), network)
-    new, _ = psnr_step(generator=generator)(state, batch)
+    new, metrics = psnr_step(generator=generator, ms_ssim_weight=0.5)(state, batch)
+    total = metrics["l_g_pix"] + 0.5 * metrics["l_g_ms_ssim"]
+    np.testing.assert_allclose(metrics["l_g_total"], total, rtol=1e-6)
     before, after = (jax.tree.leaves(s.generator.batch_stats) for s in (state, new))
     assert before
     assert not np.allclose(before[0], after[0])

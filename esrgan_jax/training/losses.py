@@ -1,4 +1,4 @@
-"""The losses of the paper (§3.2, §3.3): pixel, perceptual, GAN and relativistic average GAN.
+"""Losses: pixel, perceptual, GAN and relativistic average GAN (paper §3.2, §3.3), MS-SSIM, LDL.
 
 Logits have any shape: one for each image, (N, 1), or one for each pixel, (N, H, W, 1). Every mean
 is over all elements of the arrays. In a step that is jitted over a sharded batch, these are means
@@ -11,6 +11,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from esrgan_jax.training.artifact_map import artifact_map
+from esrgan_jax.training.ms_ssim import ms_ssim
 
 LossParts = dict[str, jax.Array]  # the losses by their names in logs
 
@@ -27,6 +30,8 @@ class GanLosses(NamedTuple):
         perceptual_norm: "l1" or "mse", of the perceptual loss.
         relativistic: True for RaGAN, False for the standard GAN losses.
         stop_means: See `ragan_discriminator_losses`.
+        ms_ssim_weight: Weight of 1 - MS-SSIM, see `ms_ssim`.
+        ldl_weight: Weight of `ldl_loss`.
     """
 
     pixel_weight: float
@@ -37,29 +42,65 @@ class GanLosses(NamedTuple):
     perceptual_norm: str = "l1"
     relativistic: bool = True
     stop_means: bool = False
+    ms_ssim_weight: float = 0.0
+    ldl_weight: float = 0.0
+
+
+def image_losses(
+    sr: jax.Array,
+    hr: Mapping[str, jax.Array],
+    pixel_norm: str = "l1",
+    pixel_weight: float = 1.0,
+    ms_ssim_weight: float = 0.0,
+) -> tuple[jax.Array, LossParts]:
+    """Returns the weighted sum of the losses that need images alone, and each unweighted loss.
+
+    Args:
+        sr: (N, H, W, C).
+        hr: {"pixel", "ms_ssim"}: what each loss compares with, of the shape of SR.
+        pixel_norm: "l1" or "mse".
+        pixel_weight: Weight of the pixel loss.
+        ms_ssim_weight: Weight of 1 - MS-SSIM; 0 leaves it out.
+
+    Returns:
+        The sum, and {"l_g_pix"}, with "l_g_ms_ssim" if it has a weight.
+    """
+    parts = {"l_g_pix": pixel_loss(sr, hr["pixel"], pixel_norm)}
+    total = pixel_weight * parts["l_g_pix"]
+    if ms_ssim_weight:
+        parts["l_g_ms_ssim"] = 1 - ms_ssim(sr, hr["ms_ssim"])
+        total += ms_ssim_weight * parts["l_g_ms_ssim"]
+    return total, parts
 
 
 def generator_losses(
     use: GanLosses,
-    images: tuple[jax.Array, jax.Array],
+    sr: jax.Array,
+    hr: Mapping[str, jax.Array],
     features: tuple[Mapping[str, jax.Array], Mapping[str, jax.Array]] | None,
     fake: jax.Array,
     real: jax.Array | None,
+    averaged: jax.Array | None = None,
 ) -> tuple[jax.Array, LossParts]:
     """Returns the generator's weighted sum of losses, and each loss.
 
     Args:
         use: The losses and their weights.
-        images: SR and HR, (N, H, W, C).
+        sr: (N, H, W, C).
+        hr: {"pixel", "ms_ssim", "ldl"}: what each loss compares with, of the shape of SR.
         features: VGG features of SR and HR, by layer; None leaves the perceptual loss out.
         fake: The discriminator's logits of SR, of any shape.
         real: Those of HR; None for the standard GAN loss, which has no use for them.
+        averaged: SR of the generator with averaged parameters, if `ldl_weight` is not 0.
 
     Returns:
-        The sum, and {"l_g_pix", "l_g_percep", "l_g_gan", "l_g_total"}, all but the sum unweighted.
+        The sum, and {"l_g_pix", "l_g_ms_ssim", "l_g_ldl", "l_g_percep", "l_g_gan", "l_g_total"},
+        all but the sum unweighted. MS-SSIM and LDL are there if they have a weight.
     """
-    parts = {"l_g_pix": pixel_loss(*images, use.pixel_norm)}
-    total = use.pixel_weight * parts["l_g_pix"]
+    total, parts = image_losses(sr, hr, use.pixel_norm, use.pixel_weight, use.ms_ssim_weight)
+    if averaged is not None:
+        parts["l_g_ldl"] = ldl_loss(sr, hr["ldl"], averaged)
+        total += use.ldl_weight * parts["l_g_ldl"]
     if features is not None:
         loss = perceptual_loss(*features, use.layer_weights, use.perceptual_norm)
         parts["l_g_percep"] = loss
@@ -99,6 +140,12 @@ def pixel_loss(sr: jax.Array, hr: jax.Array, norm: str = "l1") -> jax.Array:
     """Returns the mean absolute ("l1") or squared ("mse") difference of images or features."""
     difference = sr.astype(jnp.float32) - hr.astype(jnp.float32)
     return jnp.mean({"l1": jnp.abs, "mse": jnp.square}[norm](difference))
+
+
+def ldl_loss(sr: jax.Array, hr: jax.Array, averaged: jax.Array) -> jax.Array:
+    """Returns the mean absolute difference of SR and HR, weighted by LDL's `artifact_map`."""
+    weight = artifact_map(sr, hr, averaged)
+    return pixel_loss(weight * sr, weight * hr)
 
 
 def perceptual_loss(

@@ -97,18 +97,21 @@ PSNR: dict[str, Rule] = {
     "accumulation": whole(1),
     "ema_decay": nonnegative(below=1),
     "pixel_norm": NORM,
-    "unsharp": losses("pixel"),
+    "ms_ssim_weight": nonnegative(),
+    "unsharp": losses("pixel", "ms_ssim"),
     "best": one_of(*METRICS),
 }
 GAN: dict[str, Rule] = PSNR | {
     "d_init_from": PATH,
     "d_learning_rate": nonnegative(),
     "d_frozen": whole(0),
-    **dict.fromkeys(("pixel_weight", "perceptual_weight", "gan_weight"), nonnegative()),
+    **dict.fromkeys(
+        ("pixel_weight", "perceptual_weight", "gan_weight", "ldl_weight"), nonnegative()
+    ),
     "perceptual_norm": NORM,
     "perceptual_dtype": one_of(*COMPUTATION_DTYPES),
     "layer_weights": LAYER_WEIGHTS,
-    "unsharp": losses("pixel", "perceptual", "gan"),
+    "unsharp": losses("pixel", "perceptual", "gan", "ms_ssim", "ldl"),
     "relativistic": FLAG,
     "stop_means": FLAG,
 }
@@ -121,6 +124,7 @@ OPTIONAL = {
     *("precision", "skip_nonfinite", "metrics", "gan.perceptual_dtype", "gan.d_frozen"),
     *(f"{s}.{k}" for s in ("psnr", "gan") for k in ("warmup", "optimizer", "weight_decay")),
     *("psnr.unsharp", "gan.unsharp", "psnr.best", "gan.best", "degradation"),
+    *("psnr.ms_ssim_weight", "gan.ms_ssim_weight", "gan.ldl_weight"),
     *(f"degradation.{key}" for key in DEGRADATION),
 }
 

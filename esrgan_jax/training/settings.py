@@ -12,6 +12,7 @@ from esrgan_jax.models import DISCRIMINATORS, Discriminator, UNetDiscriminator, 
 from esrgan_jax.setting_rule import LARGEST_INT, Rule, one_of
 from esrgan_jax.training.degrading import check_function, create_recipe, is_random, margin_of
 from esrgan_jax.training.folders import folders, mixture
+from esrgan_jax.training.ms_ssim import WINDOW
 from esrgan_jax.training.run_config import Config
 from esrgan_jax.training.setting_rules import (
     NETWORKS,
@@ -22,6 +23,7 @@ from esrgan_jax.training.setting_rules import (
     discriminator_settings,
     section_rules,
 )
+from esrgan_jax.training.steps import LOSSES
 
 
 def check_settings(config: Config) -> None:
@@ -148,6 +150,10 @@ def _check_stage(config: Config, name: str, devices: int) -> None:
         raise InputError(
             f"{name}.hr_patch is {settings.hr_patch}: {name}.unsharp needs more than {TAPS // 2}"
         )
+    if settings.get("ms_ssim_weight") and settings.hr_patch < WINDOW:
+        raise InputError(
+            f"{name}.hr_patch is {settings.hr_patch}: {name}.ms_ssim_weight needs {WINDOW} or more"
+        )
     if settings.schedule == "cosine":
         _check_cosine(settings, name)
     elif any(a >= b for a, b in zip(settings.milestones, settings.milestones[1:], strict=False)):
@@ -194,8 +200,14 @@ def _check_losses(settings: Config) -> None:
             "gan.layer_weights has no weight above 0: add a layer, such as conv5_4, or "
             "train without VGG by --config.gan.perceptual_weight=0"
         )
-    if not (settings.pixel_weight or settings.perceptual_weight or settings.gan_weight):
+    if settings.get("ldl_weight") and not settings.ema_decay:
         raise InputError(
-            "gan.gan_weight, gan.pixel_weight and gan.perceptual_weight are all 0: "
-            "nothing would be learned; take a positive number for one of them"
+            "gan.ldl_weight needs averaged weights: take --config.gan.ema_decay=0.999, or "
+            "train without by --config.gan.ldl_weight=0"
+        )
+    weights = [f"{name}_weight" for name in LOSSES]
+    if not any(settings.get(weight) for weight in weights):
+        raise InputError(
+            f"gan.{', gan.'.join(weights)} are all 0: nothing would be learned; take a positive "
+            "number for one of them"
         )

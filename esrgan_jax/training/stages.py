@@ -84,6 +84,7 @@ def psnr_stage(config: Config, mesh: Mesh) -> Stage:
         mesh=mesh,
         recipe=create_recipe(config),
         unsharp=settings.get("unsharp", ()),
+        ms_ssim_weight=settings.get("ms_ssim_weight", 0.0),
         **_picked(settings, "pixel_norm", "ema_decay", "accumulation"),
     )
     schedules = {"lr_g": schedule}
@@ -118,7 +119,7 @@ def gan_stage(config: Config, vgg: nn.Module | None, mesh: Mesh) -> Stage:
         mesh=mesh,
         recipe=create_recipe(config),
         unsharp=settings.get("unsharp", ()),
-        use=GanLosses(**_picked(settings.to_dict(), *GanLosses._fields)),
+        use=GanLosses(**{k: v for k, v in settings.to_dict().items() if k in GanLosses._fields}),
         **_picked(settings, "ema_decay", "accumulation"),
     )
     schedules = {"lr_g": schedule, "lr_d": d_schedule}

@@ -27,7 +27,7 @@ from esrgan_jax.training.train_state import Params, TrainState, moving_average
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 Result = TypeVar("Result")  # a pytree of arrays
-LOSSES = ("pixel", "perceptual", "gan")
+LOSSES = ("pixel", "perceptual", "gan", "ms_ssim", "ldl")
 
 
 def images(
@@ -45,8 +45,8 @@ def images(
             a recipe also "key", see `keyed`.
         scale: HR size divided by LR size.
         recipe: A random degradation; without one, LR is MATLAB's bicubic.
-        unsharp: Those of "pixel", "perceptual" and "gan" that compare with HR after the unsharp
-            mask. If there are any, a recipe degrades that HR, as Real-ESRGAN does.
+        unsharp: Those of LOSSES that compare with HR after the unsharp mask. If there are any, a
+            recipe degrades that HR, as Real-ESRGAN does.
         mesh: Devices over which a recipe's images are split.
     """
     hr = batch["hr"]
@@ -150,6 +150,7 @@ def psnr_step(
     optimizer: optax.GradientTransformation,
     scale: int,
     pixel_norm: str = "l1",
+    ms_ssim_weight: float = 0.0,
     ema_decay: float = 0.0,
     accumulation: int = 1,
     mesh: Mesh | None = None,
@@ -158,8 +159,9 @@ def psnr_step(
 ) -> tuple[TrainState, Metrics]:
     """Updates the PSNR-oriented generator once, by the pixel loss alone (paper §4.1).
 
-    For `mesh` see `forward`, for `recipe` and `unsharp` see `images`. Returns the new state and
-    {"l_g_pix", "grad_norm_g"}.
+    With a weight for 1 - MS-SSIM, by their sum. For `mesh` see `forward`, for `recipe` and
+    `unsharp` see `images`. Returns the new state and {"l_g_pix", "grad_norm_g"}; with MS-SSIM also
+    "l_g_ms_ssim" and "l_g_total".
     """
 
     def gradients(batch_stats: Params, batch: Batch):
@@ -167,10 +169,11 @@ def psnr_step(
 
         def loss(params: Params):
             sr, updated = forward(generator, params, batch_stats, lr, mesh)
-            return losses.pixel_loss(sr, hr["pixel"], pixel_norm), updated
+            total, parts = losses.image_losses(sr, hr, pixel_norm, ms_ssim_weight=ms_ssim_weight)
+            return total, (updated, parts | ({"l_g_total": total} if ms_ssim_weight else {}))
 
-        (l_g_pix, updated), grads = jax.value_and_grad(loss, has_aux=True)(state.generator.params)
-        return updated, (grads, {"l_g_pix": l_g_pix})
+        grads, (updated, parts) = jax.grad(loss, has_aux=True)(state.generator.params)
+        return updated, (grads, parts)
 
     network, batch = state.generator, keyed(batch, recipe, state.step)
     batch_stats, (grads, metrics) = accumulate(gradients, network.batch_stats, batch, accumulation)
@@ -208,14 +211,15 @@ def gan_step(
     Args:
         vgg_params: The feature extractor's frozen parameters, kept outside the state.
         vgg: The feature extractor, or None for no perceptual loss.
-        use: The losses and their weights.
+        use: The losses and their weights; LDL needs averaged parameters (EMA) in the state.
         mesh: Of the generator, see `forward`.
         recipe: See `images`.
         unsharp: See `images`.
 
     Returns the new state and a dict with every loss before weighting ("l_g_pix", "l_g_percep",
-    "l_g_gan", "l_d_real", "l_d_fake"), the weighted sums "l_g_total" and "l_d_total", the mean
-    logits "out_d_real" and "out_d_fake", and both gradient norms.
+    "l_g_gan", "l_d_real", "l_d_fake"; "l_g_ms_ssim" and "l_g_ldl" if they have a weight), the
+    weighted sums "l_g_total" and "l_d_total", the mean logits "out_d_real" and "out_d_fake", and
+    both gradient norms.
     """
     network, opponent = state.generator, state.discriminator
     assert opponent is not None
@@ -224,6 +228,10 @@ def gan_step(
     def gradients(batch_stats: tuple[Params, Params], batch: Batch):
         lr, hr = images(batch, scale, recipe, unsharp, mesh)
         g_stats, d_stats = batch_stats
+        averaged = None
+        if use.ldl_weight:
+            variables: Any = {"params": state.ema_params, "batch_stats": g_stats}
+            averaged = generator.apply(variables, lr)
 
         def generator_loss(params: Params):
             sr, g_updated = forward(generator, params, g_stats, lr, mesh)
@@ -236,7 +244,7 @@ def gan_step(
                 sr_features: Any = vgg.apply({"params": vgg_params}, sr)
                 hr_features: Any = vgg.apply({"params": vgg_params}, hr["perceptual"])
                 features = sr_features, hr_features
-            total, parts = losses.generator_losses(use, (sr, hr["pixel"]), features, fake, real)
+            total, parts = losses.generator_losses(use, sr, hr, features, fake, real, averaged)
             return total, (sr, g_updated, updated, parts)
 
         def discriminator_loss(params: Params):
