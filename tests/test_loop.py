@@ -543,7 +543,7 @@ def test_steps_that_are_not_finite_are_skipped_up_to_a_number(
         ({"stage": "gan"}, "--config.gan.init_from"),
         ({"psnr.init_from": "nothing.pth"}, "nothing.pth"),
         ({"scale": 5}, "scale is 5"),
-        ({"generator.in_channels": 1}, "generator.in_channels is 1"),
+        ({"generator.in_channels": 1}, "generator.in_channels is 1 and generator.out_channels 3"),
         ({"generator.dtype": "float31"}, "float31"),
         ({"discriminator.dtype": "float31"}, "float31"),
         ({"discriminator.initializer": "he"}, "he"),

@@ -86,7 +86,7 @@ WEIGHTS = ("d_learning_rate", "pixel_weight", "perceptual_weight", "gan_weight",
         ("generator.name", ("edsr", "", None, 1)),
         *((f"generator.{key}", (0, -1, 1.5, "64"))
           for key in ("num_features", "num_growth", "num_blocks")),
-        *((f"generator.{key}", (1, 4, 3.0, "3", True)) for key in ("in_channels", "out_channels")),
+        *((f"generator.{key}", (0, 4, 3.0, "3", True)) for key in ("in_channels", "out_channels")),
         ("generator.unshuffle", (0, 3, -2, "2", 16)),
         ("generator.plus", (1, "no")),
         ("generator.remat", (0, None)),

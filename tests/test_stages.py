@@ -29,9 +29,16 @@ COLLECTIVES = r" (all-\w[\w-]*|collective-\w[\w-]*|reduce-scatter|ragged-\w[\w-]
 
 @functools.cache
 def compiled(name):
-    """Returns the state's shapes and the compiled step of a small network with rolled blocks."""
+    """Returns the state's shapes and the compiled step of a small network."""
+    state, traced = lowered(name)
+    return state, traced.compile()
+
+
+def lowered(name, channels=3):
+    """Returns the state's shapes and the traced step of a small network with rolled blocks."""
     config = demo.get_config()
     config.update_from_flattened_dict(SMALL)
+    config.generator.in_channels = config.generator.out_channels = channels
     with config.unlocked():
         config.gan.layer_weights = {"conv1_2": 1.0}
     vgg, mesh = VGGFeatures(layers=("conv1_2",)), sharding.create_mesh()
@@ -50,8 +57,17 @@ def compiled(name):
     side = config[name].hr_patch + 2 * margin(config.scale)
     batch = {"hr": jax.ShapeDtypeStruct((8, side, side, 3), jnp.uint8)}
     frozen = shapes(vgg_params, replicated) if name == "gan" else {}
-    lowered = stage.step.lower(state, frozen, shapes(batch, sharding.batched(mesh)))
-    return state, lowered.compile()
+    return state, stage.step.lower(state, frozen, shapes(batch, sharding.batched(mesh)))
+
+
+def test_both_stages_train_on_gray():
+    for name in ("psnr", "gan"):
+        state, traced = lowered(name, channels=1)
+        assert state.generator.params["conv_first"]["kernel"].shape == (3, 3, 1, 4)
+        assert state.generator.params["conv_last"]["kernel"].shape == (3, 3, 4, 1)
+        after, metrics = traced.out_info
+        assert jax.tree.map(lambda x: x.shape, after) == jax.tree.map(lambda x: x.shape, state)
+        assert {"l_g_pix", "grad_norm_g"} <= metrics.keys()
 
 
 @pytest.mark.parametrize("stage", ["psnr", "gan"])

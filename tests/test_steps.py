@@ -96,6 +96,13 @@ def test_images_returns_the_hr_patch_and_its_lr(batch):
     np.testing.assert_array_equal(np.round(hr * 255), batch["hr"][:, edge:-edge, edge:-edge])
 
 
+def test_images_returns_luma_for_gray_networks(batch):
+    lr, hr = images(batch)
+    gray_lr, gray_hr = steps.images(batch, SCALE, gray=True)
+    for gray, rgb in ((gray_lr, lr), (gray_hr["gan"], hr)):
+        np.testing.assert_allclose(gray[..., 0], rgb @ np.array([0.299, 0.587, 0.114]), atol=1e-6)
+
+
 def test_images_returns_pairs_unchanged(rng):
     pair = {
         "lr": rng.integers(0, 256, (2, 4, 4, 3), dtype=np.uint8),

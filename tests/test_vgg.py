@@ -153,6 +153,14 @@ def test_pooling_and_its_gradient_equal_those_of_flax(rng):
     np.testing.assert_array_equal(back(g)[0], expected_back(g)[0])
 
 
+def test_gray_images_count_as_rgb(rng):
+    gray = rng.random((1, 8, 8, 1), np.float32)
+    vgg = VGGFeatures(("conv1_1",))
+    params = vgg.init(jax.random.key(0), np.zeros((1, 8, 8, 3), np.float32))
+    of_gray, of_rgb = (vgg.apply(params, image)["conv1_1"] for image in (gray, gray.repeat(3, -1)))
+    np.testing.assert_array_equal(of_gray, of_rgb)
+
+
 @pytest.mark.parametrize("place", [(0, 0), (0, 1), (1, 0), (1, 1)])
 def test_pooling_does_not_hide_a_nan(place):
     x = np.zeros((1, 2, 4, 1), np.float32)

@@ -14,7 +14,7 @@ COMMON_SETTINGS: dict[str, Rule] = {  # of the generators in this folder
     "num_blocks": whole(1),
     **dict.fromkeys(
         ("in_channels", "out_channels"),
-        Rule("3, since training is on RGB", lambda value: is_whole(value) and value == 3),
+        Rule("3 for RGB or 1 for gray", lambda value: is_whole(value) and value in (1, 3)),
     ),
     "dtype": one_of(*COMPUTATION_DTYPES),
 }

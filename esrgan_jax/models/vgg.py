@@ -46,7 +46,7 @@ class VGGFeatures(nn.Module):
 
     @nn.compact
     def __call__(self, rgb: jax.Array) -> dict[str, jax.Array]:
-        """(N, H, W, 3) RGB in [0, 1], not clamped -> {layer: (N, h, w, c) float32}."""
+        """(N, H, W, 3) RGB or (N, H, W, 1) gray in [0, 1] -> {layer: (N, h, w, c) float32}."""
         names = layer_names(self.depth)
         unknown = [layer for layer in self.layers if layer not in names]
         if unknown or not self.layers:
@@ -55,6 +55,7 @@ class VGGFeatures(nn.Module):
 
         preprocessing = self.param("input", _plain_input)
         feature_scale = self.param("feature_scale", nn.initializers.ones, ())
+        rgb = jnp.broadcast_to(rgb, (*rgb.shape[:-1], 3))
         x = jnp.take(rgb * preprocessing["scale"], preprocessing["order"], axis=-1)
         mean, std = (preprocessing[key].reshape(1, 1, 1, 3) for key in ("mean", "std"))
         x = (x - mean) / std

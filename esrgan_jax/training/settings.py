@@ -63,6 +63,7 @@ def check_run(config: Config, devices: int) -> None:
         raise InputError("no training images: give a folder by --config.data.train=DIR")
     if config.data.val_lr and not config.data.val:
         raise InputError("data.val_lr is given without its HR images: give them as data.val")
+    _check_channels(config)
     _check_scale(config)
     for name in STAGES[config.stage]:
         _check_stage(config, name, devices)
@@ -88,6 +89,15 @@ def _check_name(section: str, given: Mapping[str, object]) -> None:
     what, fits = one_of(*networks)
     if not fits(given.get("name", usual)):
         raise InputError(f"{section}.name is {given['name']!r:.100}: take {what}")
+
+
+def _check_channels(config: Config) -> None:
+    channels = config.generator.in_channels, config.generator.out_channels
+    if channels[0] != channels[1]:
+        raise InputError(
+            "generator.in_channels is {} and generator.out_channels {}: take 3 for both (RGB), or "
+            "1 (gray)".format(*channels)
+        )
 
 
 def _check_scale(config: Config) -> None:

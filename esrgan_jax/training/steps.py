@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 
 from esrgan_jax.degradation.recipe import Recipe, degraded, image_keys
 from esrgan_jax.degradation.sharpen import sharpen
+from esrgan_jax.gray import to_gray
 from esrgan_jax.imresize import degrade, margin
 from esrgan_jax.models.generator import Generator
 from esrgan_jax.models.vgg import VGGFeatures
@@ -36,6 +37,7 @@ def images(
     recipe: Recipe | None = None,
     unsharp: Collection[str] = (),
     mesh: Mesh | None = None,
+    gray: bool = False,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Returns LR, and the HR images that each loss compares with, float32 in [0, 1].
 
@@ -48,6 +50,7 @@ def images(
         unsharp: Those of LOSSES that compare with HR after the unsharp mask. If there are any, a
             recipe degrades that HR, as Real-ESRGAN does.
         mesh: Devices over which a recipe's images are split.
+        gray: Whether all are reduced to luma, one channel, after the degradation.
     """
     hr = batch["hr"]
     if recipe is not None:
@@ -60,6 +63,8 @@ def images(
             hr = hr[:, edge : hr.shape[1] - edge, edge : hr.shape[2] - edge]
         hr = hr.astype(jnp.float32) / 255
         sharp = sharpen(hr) if unsharp else hr
+    if gray:
+        lr, hr, sharp = map(to_gray, (lr, hr, sharp))
     return lr, {loss: sharp if loss in unsharp else hr for loss in LOSSES}
 
 
@@ -165,7 +170,7 @@ def psnr_step(
     """
 
     def gradients(batch_stats: Params, batch: Batch):
-        lr, hr = images(batch, scale, recipe, unsharp, mesh)
+        lr, hr = images(batch, scale, recipe, unsharp, mesh, generator.in_channels == 1)
 
         def loss(params: Params):
             sr, updated = forward(generator, params, batch_stats, lr, mesh)
@@ -226,7 +231,7 @@ def gan_step(
     d_params, batch = opponent.params, keyed(batch, recipe, state.step)
 
     def gradients(batch_stats: tuple[Params, Params], batch: Batch):
-        lr, hr = images(batch, scale, recipe, unsharp, mesh)
+        lr, hr = images(batch, scale, recipe, unsharp, mesh, generator.in_channels == 1)
         g_stats, d_stats = batch_stats
         averaged = None
         if use.ldl_weight:

@@ -4,10 +4,9 @@ import jax
 import jax.numpy as jnp
 
 from esrgan_jax.errors import InputError
+from esrgan_jax.gray import to_gray
 from esrgan_jax.models.generator import Generator
 from esrgan_jax.upscaling.alpha import bounded_alpha, continued_colors, upscale_alpha
-
-LUMA = (0.299, 0.587, 0.114)
 
 
 def result_bands(bands: int, module: Generator) -> int:
@@ -45,7 +44,7 @@ def to_planes(lr: jax.Array, sizes: jax.Array, module: Generator, step: float) -
     color = color if alpha is None else continued_colors(color, alpha, sizes, step)
     if channels == module.out_channels == 1:
         return jnp.moveaxis(color, -1, 1)[..., None]
-    return (_gray(color) if channels == 1 else _rgb(color))[:, None]
+    return (to_gray(color) if channels == 1 else _rgb(color))[:, None]
 
 
 def from_planes(
@@ -74,7 +73,7 @@ def from_planes(
         color = jnp.moveaxis(sr[..., 0], 1, -1)
     else:
         color = sr[:, 0, ..., :3]
-        color = _gray(color) if bands < 3 and channels != 1 else color
+        color = to_gray(color) if bands < 3 and channels != 1 else color
     made = sr[:, 0, ..., 3:] if module.out_channels == 4 else None
     if bands in (1, 3):
         alpha = made if channels != 4 else None
@@ -87,9 +86,3 @@ def from_planes(
 
 def _rgb(x: jax.Array) -> jax.Array:
     return x if x.shape[-1] == 3 else x.repeat(3, axis=-1)
-
-
-def _gray(x: jax.Array) -> jax.Array:
-    if x.shape[-1] == 1:
-        return x
-    return sum(weight * x[..., i : i + 1] for i, weight in enumerate(LUMA))  # type: ignore[return-value]
