@@ -40,7 +40,7 @@ def test_results_are_shown_before_training_starts(tmp_path, monkeypatch, capsys)
     monkeypatch.setattr(loop, "train_and_evaluate", train_and_evaluate)
     with pytest.raises(InterruptedError):
         demo.main([f"--workdir={tmp_path}"])
-    assert loaded == [(0.0,), (ALPHA,), (1.0,)]
+    assert loaded == [(0.0, 0), (ALPHA, 0), (1.0, 0)]
 
     monkeypatch.setattr(loop, "train_and_evaluate", lambda config, workdir: None)
     demo.main([f"--workdir={tmp_path}"])

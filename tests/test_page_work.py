@@ -189,13 +189,6 @@ def test_jpeg_quality_of_other_or_broken_files_is_none(tmp_path):
     assert quality_hint(None) is None
 
 
-def test_the_hint_is_left_out_where_that_network_is_selected_at_first(tmp_path):
-    pytest.importorskip("gradio")
-    from esrgan_jax.app.page import Page
-
-    assert not Page([], None, Limits(1, 1, 1), tmp_path).intake.hints
-
-
 def test_progress_lines_and_errors_without_folders(tmp_path):
     assert image_work.progress_line(0, 4_800_000, 0) == "4.80 megapixels to compute"
     line = image_work.progress_line(1_200_000, 4_800_000, 12)

@@ -154,10 +154,10 @@ def scores(
     _check_shapes(sr, hr)
     sr, hr = crop_border(sr, border), crop_border(hr, border)
     metrics = load_metrics(SCORES) if metrics is None else metrics
-    return {name: _score_or_nan(score, sr, hr) for name, score in metrics.items()}
+    return {name: score_or_nan(score, sr, hr) for name, score in metrics.items()}
 
 
-def _score_or_nan(score: Score, sr: np.ndarray, hr: np.ndarray) -> float:
+def score_or_nan(score: Score, sr: np.ndarray, hr: np.ndarray) -> float:
     try:
         return score(sr, hr)
     except InputError:

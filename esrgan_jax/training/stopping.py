@@ -9,9 +9,6 @@ import time
 from collections.abc import Callable, Generator
 from typing import Any, Self
 
-import jax
-
-from esrgan_jax import distributed
 from esrgan_jax.errors import RunError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -79,7 +76,9 @@ class StopRequest:
 
         Call it after the start of every step, when the one before is complete.
         """
-        if jax.process_count() == 1:
+        from esrgan_jax import distributed  # lazily: it imports JAX, and `main` imports this module
+
+        if distributed.place()[1] == 1:
             return self.signal is not None
         # A process that was signalled names step s + 2 after it has started s, and before s + 1.
         # Another one asks for step s + 2 when its step s + 1 is complete, which needs all processes
@@ -96,6 +95,8 @@ class StopRequest:
 
     def anywhere(self) -> bool:
         """Returns whether any process was signalled; all must ask."""
+        from esrgan_jax import distributed
+
         signals = [number for number in distributed.gather(self.signal) if number]
         self.signal = self.signal or next(iter(signals), None)
         return self.signal is not None

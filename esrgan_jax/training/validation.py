@@ -16,8 +16,10 @@ from esrgan_jax.evaluation.metrics import (
     METRICS,
     SCORES,
     Score,
+    crop_border,
     load_metrics,
     mean_scores,
+    score_or_nan,
     scores,
 )
 from esrgan_jax.evaluation.samples import Pair, bicubic, image_paths, read_pair
@@ -107,8 +109,8 @@ class Validation(NamedTuple):
 def _check_scored(pairs: list[Pair], scale: int, metrics: Mapping[str, Score]) -> None:
     """Raises InputError if a metric has no value for any of the HR images."""
     for name, metric in metrics.items():
-        values = (scores(pair.hr, pair.hr, scale, {name: metric}) for pair in pairs)
-        if all(math.isnan(value[name]) for value in values):
+        inner = (crop_border(pair.hr, scale) for pair in pairs)
+        if all(math.isnan(score_or_nan(metric, hr, hr)) for hr in inner):
             raise InputError(
                 f"no image of data.val can have the metric {name}, which needs "
                 f"{METRICS[name].needs} inside a border of {scale} px: take larger images, or "
