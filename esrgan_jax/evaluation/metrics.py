@@ -158,6 +158,7 @@ def scores(
 
 
 def score_or_nan(score: Score, sr: np.ndarray, hr: np.ndarray) -> float:
+    """Returns a score of images without a border; NaN if they lack what the metric needs."""
     try:
         return score(sr, hr)
     except InputError:
