@@ -29,10 +29,10 @@ test: $(installed)
 test-slow: $(installed)
 	$(python) -m pytest -n $(WORKERS) -m slow
 
-# What newer libraries break first: videos, training, Orbax, Grain, the page.
+# What newer libraries break first: videos, training, Orbax, Grain.
 # What is left out of it stops whole runs in further ways, or starts them from other settings and files,
 # which newer libraries do not change.
-NEWEST = loop video app page compilation pipeline sources run_checkpoints checkpoint train_state
+NEWEST = loop video compilation pipeline sources run_checkpoints checkpoint train_state
 OURS = killed_run or two_signals or that_a_signal or between_the_stages or recovers or not_finite \
 	or changed_settings or wrong_settings or given_discriminator or averaged
 

@@ -127,6 +127,7 @@ def table_rows(line, work, file):
     return [row for row in rows if row[0] == f"| {work}"]
 
 
+@pytest.mark.slow  # the rehearsal in test_accelerator.py measures upscaling, too
 def test_the_upscale_command_prints_consistent_results(tmp_path):
     pytest.importorskip("torch", reason="needs torch: make peers")
     done = run("upscale", "--size=8x6", f"--peer={','.join(['torch', *onnx_peers()])}")
