@@ -1,0 +1,147 @@
+"""Runs of one or several real processes, started by the command line of training."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from esrgan_jax.images.image_file import write_image
+
+ROOT = Path(__file__).parents[1]
+# Six steps of the PSNR stage and four of the GAN stage, of batches that 1, 2, 3 and 6 divide.
+TINY = {
+    "stage": "both",
+    "degradation.function": "tests.degradations:blurred",
+    "degradation.margin": 8,
+    "generator.num_blocks": 1,
+    "generator.num_features": 4,
+    "generator.num_growth": 2,
+    "discriminator.num_features": 2,
+    "psnr.init_from": "",
+    "psnr.learning_rate": 2e-3,
+    "psnr.periods": (2400,),
+    "psnr.steps": 6,
+    "psnr.hr_patch": 16,
+    "psnr.batch_size": 6,
+    "psnr.ema_decay": 0.9,
+    "gan.steps": 4,
+    "gan.periods": (5,),
+    "gan.hr_patch": 32,
+    "gan.batch_size": 6,
+    "gan.ema_decay": 0.9,
+    "gan.perceptual_weight": 0.0,
+    "log_every": 1,
+    "eval_every": 4,
+    "checkpoint_every": 2,
+}
+
+
+class Ended(NamedTuple):
+    """How a process ended: its exit code, and all that it printed."""
+
+    code: int
+    printed: str
+
+
+class Process(NamedTuple):
+    """A process of a run, and the file that it prints to."""
+
+    popen: subprocess.Popen[bytes]
+    log: Path
+
+
+def write_photographs(folder: Path, count: int = 5) -> None:
+    """Writes images of random squares, 80x64 px, which differ from each other everywhere."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    for index in range(count):
+        coarse = rng.integers(0, 256, (8, 10, 3), dtype=np.uint8)
+        write_image(folder / f"{index}.png", np.kron(coarse, np.ones((8, 8, 1), np.uint8)))
+
+
+def start(
+    workdir: Path,
+    settings: Mapping[str, Any],
+    count: int,
+    devices: int = 1,
+    before: str = "",
+) -> list[Process]:
+    """Starts `python -m esrgan_jax.main` in `count` processes that find each other.
+
+    Args:
+        workdir: The run's folder. What process i prints is appended to WORKDIR-i.log beside it.
+        settings: Changes of configs/demo.py, such as TINY with `data.train`.
+        count: The number of processes; one knows of no others.
+        devices: The number of simulated devices of each.
+        before: Python that each process runs before the command, to do harm or to look.
+    """
+    command = [sys.executable, "-m", "esrgan_jax.main"]
+    if before:
+        run = (
+            'import runpy; runpy.run_module("esrgan_jax.main", run_name="__main__", alter_sys=True)'
+        )
+        command[1:] = ["-c", f"{before}\n{run}"]
+    command += ["--config=configs/demo.py", f"--workdir={workdir}"]
+    command += [f"--config.{name}={value}" for name, value in settings.items()]
+    if count > 1:
+        command += [f"--coordinator=localhost:{free_port()}", f"--num_processes={count}"]
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)}
+    processes = []
+    for index in range(count):
+        mine = [*command, f"--process_id={index}"] if count > 1 else command
+        log = workdir.with_name(f"{workdir.name}-{index}.log")
+        with log.open("ab") as file:
+            popen = subprocess.Popen(mine, stdout=file, stderr=file, cwd=ROOT, env=environment)
+        processes.append(Process(popen, log))
+    return processes
+
+
+def finish(processes: Sequence[Process]) -> list[Ended]:
+    """Waits for the end of all processes; kills them if that takes longer than any test may."""
+    try:
+        codes = [process.popen.wait(timeout=300) for process in processes]
+    finally:
+        for process in processes:
+            process.popen.kill()
+            process.popen.wait()
+    return [Ended(code, p.log.read_text()) for code, p in zip(codes, processes, strict=True)]
+
+
+def train(workdir: Path, settings: Mapping[str, Any], count: int, **options: Any) -> list[Ended]:
+    """Trains in `count` processes, see `start`, of which all must end with exit code 0."""
+    ended = finish(start(workdir, settings, count, **options))
+    assert [process.code for process in ended] == [0] * count, ended
+    return ended
+
+
+def after_step(process: int, step: int, do: Callable[[], object]) -> None:
+    """Makes a process call a function when it has computed a step of any stage; for `before`."""
+    from esrgan_jax.training import loop
+
+    check = loop.check_finite
+
+    def check_finite(metrics: Any, where: str, folder: Any) -> None:
+        if where.startswith(f"step {step} of") and f"--process_id={process}" in sys.argv:
+            do()
+        check(metrics, where, folder)
+
+    loop.check_finite = check_finite
+
+
+def logged(workdir: Path, stage: str) -> list[dict[str, float]]:
+    """Returns the rows of a stage's metrics.jsonl: losses, and scores of the validation."""
+    lines = (workdir / stage / "metrics.jsonl").read_text().splitlines()
+    return [row for row in map(json.loads, lines) if "warning" not in row]
+
+
+def free_port() -> int:
+    """Returns a port on which nothing listens."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return free.getsockname()[1]

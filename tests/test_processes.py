@@ -1,0 +1,50 @@
+"""Several real processes that train together, started by the command line."""
+
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from esrgan_jax.checkpoint import find_checkpoint
+from tests import processes
+
+# Process 1 gets a SIGTERM when it has computed step 2.
+SIGNALLED = """
+import os, signal
+from tests.processes import after_step
+after_step(1, 2, lambda: os.kill(os.getpid(), signal.SIGTERM))
+"""
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory) -> dict[str, object]:
+    """Returns the settings of the runs, whose five images are also those of the validation."""
+    folder = tmp_path_factory.mktemp("photographs")
+    processes.write_photographs(folder)
+    return processes.TINY | {"data.train": folder, "data.val": folder}
+
+
+def check_logged(workdir: Path, expected: Path, stage: str) -> None:
+    """Checks that two runs logged the same steps, losses and scores, to 1e-6."""
+    rows, wanted = processes.logged(workdir, stage), processes.logged(expected, stage)
+    assert [row.keys() for row in rows] == [row.keys() for row in wanted]
+    for row, other in zip(rows, wanted, strict=True):
+        np.testing.assert_allclose(list(row.values()), list(other.values()), rtol=1e-6)
+
+
+def test_two_processes_train_as_one_does_and_stop_together(settings, tmp_path):
+    """A signal to process 1 stops both after one step, and one process goes on from there."""
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    settings = settings | {"stage": "psnr", "eval_every": 100, "checkpoint_every": 100}
+    processes.train(alone, settings, 1, devices=2)
+    ended = processes.finish(processes.start(together, settings, 2, before=SIGNALLED))
+    assert [process.code for process in ended] == [128 + signal.SIGTERM] * 2, ended
+    step = int(find_checkpoint(together).name)
+    assert step == 5  # the signal came while step 3 was computed
+    assert f"stopped after step {step} of the psnr stage" in ended[0].printed
+    assert "SIGTERM: saving after this step" in ended[1].printed
+    assert "stopped after" not in ended[1].printed  # process 0 writes the messages
+    assert not [word for _, text in ended for word in ("Traceback", "Error") if word in text]
+    processes.train(together, settings, 1, devices=2)
+    check_logged(together, alone, "psnr")
