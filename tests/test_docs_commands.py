@@ -44,7 +44,7 @@ OTHERS = [
     "gcloud",
 ]
 SEPARATORS = ("&&", "|", ";", "&")
-OF_OTHERS = ("--partition", "--account")  # of SLURM
+OF_OTHERS = ("--partition", "--account", "--constraint")  # of SLURM and pip
 WITHOUT_PARSER = ("tests.fuzz_weight_file", "docs.examples.run_exported")
 
 
@@ -179,13 +179,17 @@ def check(words: list[str], parse, monkeypatch) -> None:
         if name == "--help":
             return
         command = cli.COMMANDS[name]
+        if not rest:
+            return
         if command.place.startswith("esrgan_jax.main:"):
             train(rest, monkeypatch)
         else:
             parse(lambda: cli.find(command.place)(), rest)
     elif program == "python":
         name, rest = module(words)
-        if name in WITHOUT_PARSER:
+        if name == "-c":
+            compile(rest[0], "-c", "exec")
+        elif name in WITHOUT_PARSER:
             assert (ROOT / Path(*name.split("."))).with_suffix(".py").is_file()
         elif name == "esrgan_jax.main" and rest:
             train(rest, monkeypatch)
@@ -243,7 +247,7 @@ def test_every_flag_and_setting_in_the_text_exists(parse, monkeypatch, capsys):
 
     monkeypatch.setattr(argparse._ActionsContainer, "add_argument", remember)
     modules = {module(words)[0] for words, _ in commands() if words[0] == "python"}
-    for name in modules - {"", "esrgan_jax.main", *WITHOUT_PARSER}:
+    for name in modules - {"", "-c", "esrgan_jax.main", *WITHOUT_PARSER}:
         parse(entry(name), ["--help"])
     for command in cli.COMMANDS.values():
         parse(lambda place=command.place: cli.find(place)(), ["--help"])

@@ -1,0 +1,67 @@
+"""tools/alpha_scores.py and tools/alpha_plot.py: what is scored, the means, and the figure."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from esrgan_jax.errors import InputError
+from esrgan_jax.evaluation.metrics import SCORES, scores
+from esrgan_jax.images.image_file import read_image, write_image
+from esrgan_jax.imresize import imresize
+from esrgan_jax.upscaling.upscaler import SCORED, Upscaler
+from tools import alpha_plot, alpha_scores
+
+
+def test_pictures_are_interpolated_and_rounded():
+    psnr, gan = np.array([[0, 10, 255]], np.uint8), np.array([[10, 0, 250]], np.uint8)
+    blend = alpha_scores.interpolate_pictures(psnr, gan, 0.8)
+    np.testing.assert_array_equal(blend, [[8, 2, 251]])
+    np.testing.assert_array_equal(alpha_scores.interpolate_pictures(psnr, gan, 0), psnr)
+    np.testing.assert_array_equal(alpha_scores.interpolate_pictures(psnr, gan, 1), gan)
+
+
+def test_means_are_over_images_that_every_method_has_a_score_for():
+    columns = {
+        "a": [{"x": 1.0, "y": math.nan}, {"x": 3.0, "y": 2.0}],
+        "b": [{"x": math.nan, "y": 5.0}, {"x": 4.0, "y": math.nan}],
+    }
+    means = alpha_scores.complete_means(columns)
+    assert means == {"a": {"x": 3.0, "y": None}, "b": {"x": 4.0, "y": None}}
+
+
+def test_both_interpolations_are_scored_for_every_alpha(tmp_path, monkeypatch, rng):
+    monkeypatch.setattr(alpha_scores, "METRICS", SCORES)
+    hr = rng.integers(0, 256, (32, 28, 3), np.uint8)
+    (tmp_path / "hr").mkdir()
+    write_image(tmp_path / "hr/a.png", hr)
+    found = alpha_scores.measure(tmp_path / "hr", "lite-x4-psnr", "lite-x4-gan", steps=2)
+    assert (found["dataset"], found["images"], found["scale"]) == ("hr", 1, 4)
+    lr = imresize(hr, 1 / 4)
+    psnr, gan, middle = (
+        Upscaler.load("lite-x4-gan", psnr_model="lite-x4-psnr", alpha=alpha, **SCORED)(lr)
+        for alpha in (0, 1, 0.5)
+    )
+    expected = {
+        "network": [psnr, middle, gan],
+        "picture": [psnr, alpha_scores.interpolate_pictures(psnr, gan, 0.5), gan],
+    }
+    for kind, images in expected.items():
+        for alpha, image, line in zip((0, 0.5, 1), images, found[kind], strict=True):
+            assert line == pytest.approx({"alpha": alpha, **scores(image, hr, 4)}, abs=1e-6)
+    assert found["bicubic"] == pytest.approx(scores(imresize(lr, 4), hr, 4), abs=1e-6)
+
+
+def test_the_figure_has_a_row_for_each_dataset(tmp_path):
+    line = {"psnr_y": 30.0, "lpips": 0.2, "niqe": 5.0}
+    kinds = {kind: [{"alpha": a, **line} for a in (0, 1)] for kind in ("network", "picture")}
+    for name in ("set0", "set1"):
+        names = {"dataset": name, "psnr_model": "p", "model": "g"}
+        (tmp_path / f"{name}.json").write_text(json.dumps({**names, **kinds}))
+    figure = tmp_path / "plot.png"
+    files = [str(tmp_path / f"set{index}.json") for index in (0, 1)]
+    alpha_plot.main([*files, f"--output={figure}"])
+    assert read_image(figure).shape[:2] == (720, 900)
+    with pytest.raises(InputError, match=r"plot\.png is not a file that tools\.alpha_scores wrote"):
+        alpha_plot.main([str(figure), f"--output={tmp_path / 'other.png'}"])

@@ -1,0 +1,212 @@
+"""Writes the tables of scores in docs/ from the recorded results in docs/runs.
+
+    python -m tools.docs_tables          # rewrites the tables that differ
+    python -m tools.docs_tables --check  # only says which differ
+
+A table follows a line `<!-- table: NAME -->`, and NAME is in TABLES.
+"""
+
+import argparse
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from esrgan_jax.command_line import parse
+from esrgan_jax.errors import RunError, run_command
+from esrgan_jax.evaluation.metrics import METRICS
+
+DOCS = Path(__file__).parents[1] / "docs"
+MARK = re.compile(r"(<!-- table: (\w+) -->\n)((?:\|.*\n)*)")
+PAIRS = {"authors": ("RRDB_PSNR_x4", "RRDB_ESRGAN_x4"), "package": ("lite-x4-psnr", "lite-x4-gan")}
+FILTERS = {
+    "OpenCV, INTER_CUBIC": "opencv_cubic",
+    "OpenCV, INTER_LINEAR": "opencv_linear",
+    "OpenCV, INTER_AREA": "opencv_area",
+    "Pillow, BICUBIC": "pillow_bicubic",
+}
+KINDS = {
+    "clean": "clean",
+    "JPEG 75": "jpeg75",
+    "JPEG 50": "jpeg50",
+    "JPEG 30": "jpeg30",
+    "noise 10": "noise10",
+    "blur": "blur",
+    "phone": "phone",
+}
+ANIME = "RealESRGAN_x4plus_anime_6B"
+DEGRADED = {  # networks of the tables on degraded images, as they are named there
+    "bicubic": "bicubic",
+    "lite-x4-psnr": "lite-x4-psnr",
+    "lite-x4-gan": "lite-x4-gan",
+    "lite-x4-real-psnr": "lite-x4-real-psnr",
+    "lite-x4, alpha 0.8, denoise 1": "lite-x4, alpha 0.8, denoise 1",
+    "lite-x4-real": "lite-x4-real",
+    "realesrgan-x4plus-anime": ANIME,
+}
+
+Scores = Mapping[str, float]
+
+
+def read(name: str) -> Any:
+    """Returns the content of a JSON file in docs/runs."""
+    return json.loads((DOCS / "runs" / f"{name}.json").read_text())
+
+
+def alphas(pair: str, dataset: str, kind: str = "network") -> list[dict[str, float]]:
+    """Returns the scores of a pair of networks for each alpha."""
+    return read(f"interpolation/{pair}_{dataset.lower()}")[kind]
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Returns a table for GitHub, of texts."""
+    lines = [head, ["---", *("--:" for _ in head[1:])], *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def marked(metric: str, values: Sequence[float]) -> list[str]:
+    """Returns the values as printed; those printed like the best one are in bold."""
+    shown = [METRICS[metric].shown(value) for value in values]
+    best = METRICS[metric].shown(METRICS[metric].best(values))
+    return [f"**{text}**" if text == best else text for text in shown]
+
+
+def headed(metric: str) -> str:
+    return f"{METRICS[metric].heading} {'↓' if METRICS[metric].best is min else '↑'}"
+
+
+def networks(dataset: str, methods: Sequence[str], metrics: Sequence[str]) -> str:
+    """Returns a table of networks on a dataset; a line for each of `methods`."""
+    found: dict[str, Scores] = {}
+    for pair, (psnr, gan) in PAIRS.items():
+        whole = read(f"interpolation/{pair}_{dataset.lower()}")
+        lines = {line["alpha"]: line for line in whole["network"]}
+        found |= {"bicubic": whole["bicubic"], psnr: lines[0], gan: lines[1]}
+        if pair == "package":
+            found["lite-x4, alpha 0.8, denoise 0"] = lines[0.8]
+    columns = [marked(name, [found[method][name] for method in methods]) for name in metrics]
+    count = read(f"interpolation/package_{dataset.lower()}")["images"]
+    head = [f"{dataset}, x4, mean of {count}", *map(headed, metrics)]
+    return table(head, [[*row] for row in zip(methods, *columns, strict=True)])
+
+
+def paper() -> str:
+    """Returns the paper's table: published scores, and those of this code where measured."""
+    published = read("published")
+    sets = list(published["bicubic"])
+    rows = []
+    for method in ("bicubic", "RRDB_PSNR_x4"):
+        rows.append([f"{method}, published"])
+        rows.append([f"{method}, this code"])
+        for dataset in sets:
+            rows[-2].append("{:.2f} / {:.4f}".format(*published[method][dataset]))
+            path = DOCS / "runs" / f"interpolation/authors_{dataset.lower()}.json"
+            scores = _ends(path).get(method) if path.exists() else None
+            rows[-1].append(
+                f"{scores['psnr_y']:.2f} / {scores['ssim_y']:.4f}" if scores else "not measured"
+            )
+    return table(["x4, PSNR-Y / SSIM-Y", *sets], rows)
+
+
+def _ends(path: Path) -> dict[str, Scores]:
+    whole = json.loads(path.read_text())
+    return {"bicubic": whole["bicubic"], whole["psnr_model"]: whole["network"][0]}
+
+
+def interpolation(dataset: str) -> str:
+    """Returns scores over alpha, of networks and pictures, for both pairs."""
+    rows = []
+    for pair in PAIRS:
+        for kind in ("network", "picture"):
+            for name in ("psnr_y", "lpips", "niqe"):
+                lines = alphas(pair, dataset, kind)
+                cells = [METRICS[name].shown(line[name]) for line in lines[::2]]
+                rows.append([f"{pair}, {kind}, {METRICS[name].heading}", *cells])
+    return table([f"{dataset}, alpha", *(f"{a / 10:g}" for a in range(0, 11, 2))], rows)
+
+
+def lr_filters() -> str:
+    """Returns PSNR on LR images that other programs made, beside MATLAB's bicubic."""
+    rows = [["MATLAB's bicubic", *_three(_of_pair("Set5"))]]
+    for title, name in FILTERS.items():
+        means = {each["model"]: each["mean"] for each in read(f"lr_filters/{name}")["models"]}
+        rows.append([title, *_three(means)])
+    return table(["LR of Set5 by", "bicubic", *PAIRS["authors"]], rows)
+
+
+def _of_pair(dataset: str) -> dict[str, Scores]:
+    whole = read(f"interpolation/authors_{dataset.lower()}")
+    psnr, gan = PAIRS["authors"]
+    return {"bicubic": whole["bicubic"], psnr: whole["network"][0], gan: whole["network"][-1]}
+
+
+def _three(means: Mapping[str, Scores]) -> list[str]:
+    return [f"{means[name]['psnr_y']:.2f}" for name in ("bicubic", *PAIRS["authors"])]
+
+
+def degraded(metric: str, decimals: int) -> str:
+    """Returns the scores of networks on degraded images of Set14."""
+    columns = []
+    for name in KINDS.values():
+        means = {
+            each["model"]: each["mean"][metric]
+            for file in (name, f"{name}_default")
+            for each in read(f"degraded/{file}")["models"]
+        }
+        texts = [f"{means[model]:.{decimals}f}" for model in DEGRADED.values()]
+        best = METRICS[metric].best(map(float, texts))
+        columns.append([f"**{text}**" if float(text) == best else text for text in texts])
+    heading = f"{METRICS[metric].heading} of Set14 {'↓' if METRICS[metric].best is min else '↑'}"
+    return table([heading, *KINDS], [[*row] for row in zip(DEGRADED, *columns, strict=True)])
+
+
+LITE = ("lite-x4-psnr", "lite-x4, alpha 0.8, denoise 0", "lite-x4-gan")
+ALL = ("bicubic", *LITE, *PAIRS["authors"])
+SHORT = ("psnr_y", "ssim_y", "lpips", "niqe")
+TABLES: dict[str, Callable[[], str]] = {
+    "paper": paper,
+    "set5": lambda: networks("Set5", ALL, SHORT),
+    # SET14 "set14": lambda: networks("Set14", ALL, SHORT),
+    "published_networks": lambda: networks(
+        "Set5", ("bicubic", *PAIRS["authors"]), ("psnr_y", "lpips", "niqe", "ssim_y", "psnr_rgb")
+    ),
+    "alpha_set5": lambda: interpolation("Set5"),
+    # SET14 "alpha_set14": lambda: interpolation("Set14"),
+    "lr_filters": lr_filters,
+    # DEG "degraded_lpips": lambda: degraded("lpips", 3),
+    # DEG "degraded_psnr": lambda: degraded("psnr_y", 2),
+    # DEG "degraded_niqe": lambda: degraded("niqe", 2),
+}
+
+
+def rewritten(text: str) -> str:
+    """Returns a page with its marked tables made anew."""
+    return MARK.sub(lambda match: match[1] + TABLES[match[2]](), text)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command.
+
+    Raises:
+        RunError: With --check, a table differs from the recorded results.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.docs_tables", description="Write the tables of docs from docs/runs."
+    )
+    parser.add_argument("--check", action="store_true", help="change nothing, fail if one differs")
+    args = parse(parser, argv)
+    differ = []
+    for page in sorted(DOCS.glob("**/*.md")):
+        text = page.read_text()
+        if (new := rewritten(text)) != text:
+            differ.append(page.name)
+            if not args.check:
+                page.write_text(new)
+    if differ and args.check:
+        raise RunError(f"tables of {', '.join(differ)} differ: python -m tools.docs_tables")
+    print("written:" if differ else "nothing differs", *differ)
+
+
+if __name__ == "__main__":
+    run_command(main)
