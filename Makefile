@@ -17,7 +17,7 @@ installed = $(VENV)/.installed-$(extras)
 
 PEER ?= torch,onnxruntime,openvino
 
-.PHONY: demo test test-slow test-newest lint format peers bench bench-quick compile-for compiled accelerator clean
+.PHONY: demo test test-slow test-newest lint format docs docs-serve site serve peers bench bench-quick compile-for compiled accelerator clean
 
 demo: $(installed)
 	$(python) -m tools.demo --workdir=$(WORKDIR)
@@ -49,6 +49,25 @@ lint: $(installed)
 format: $(installed)
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
+
+# The site of docs/, in build/site; docs-serve shows it on 127.0.0.1:8000 while you write.
+# In an environment of its own, which the tests do not need.
+docs:
+	$(MAKE) site VENV=$(VENV)-docs extras=docs
+
+docs-serve:
+	$(MAKE) serve VENV=$(VENV)-docs extras=docs
+
+mkdocs = NO_MKDOCS_2_WARNING=1 $(python) -m mkdocs
+
+site: $(installed)
+	$(mkdocs) build --quiet --strict
+	@# Pages must not load anything from other hosts.
+	! grep -rnoE '<(link|script|img|iframe)[^>]*(href|src)="(https?:)?//[^"]*|(@import|url\()[^;)]*//[^;)]*' \
+		build/site --include=*.html --include=*.css
+
+serve: $(installed)
+	$(mkdocs) serve
 
 $(installed): setup.cfg pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

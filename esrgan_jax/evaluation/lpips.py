@@ -130,7 +130,8 @@ def lpips(layers: Sequence[Layer], a: np.ndarray, b: np.ndarray) -> float:
 
     Args:
         layers: From `read_layers`.
-        a, b: (H, W, 3) uint8 RGB of one shape, with sides of SMALLEST_SIDE pixels or more.
+        a: (H, W, 3) uint8 RGB, with sides of SMALLEST_SIDE pixels or more.
+        b: Another of the same shape.
 
     Raises:
         InputError: The images have other shapes or dtypes.

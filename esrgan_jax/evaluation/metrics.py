@@ -77,7 +77,8 @@ def ssim(a: np.ndarray, b: np.ndarray) -> float:
     weighted (biased) variances, only positions where the window fits. Channels are averaged.
 
     Args:
-        a, b: (H, W) or (H, W, C) in 0..255.
+        a: (H, W) or (H, W, C) in 0..255.
+        b: Another of the same shape.
 
     Raises:
         InputError: The shapes differ or are smaller than the window.
