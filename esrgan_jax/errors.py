@@ -1,4 +1,4 @@
-"""User-facing errors and their exit codes: 2 for wrong input, 1 for a failed run."""
+"""User-facing errors and exit codes: 2 for wrong input, 1 for a failed run, those of signals."""
 
 import difflib
 import io
@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
+TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h
 LONGEST_NAME = 200  # characters; names in a damaged or hostile file may be of any length
 # Control characters, and those that change the direction of text.
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
@@ -21,6 +22,16 @@ class InputError(ValueError):
 
 class RunError(RuntimeError):
     """A run could not continue. The message says why, and what was saved."""
+
+
+def signal_code(number: int, requeue: bool = False) -> int:
+    """Returns the exit code after a signal: 128 + number; TRY_AGAIN for SIGTERM if `requeue`."""
+    return TRY_AGAIN if requeue and number == signal.SIGTERM else 128 + number
+
+
+def is_of_signal(code: int) -> bool:
+    """Returns whether `signal_code` has made an exit code."""
+    return code > 128 or code == TRY_AGAIN
 
 
 def missing(what: str, package: str, requirement: str) -> InputError:

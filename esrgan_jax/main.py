@@ -13,7 +13,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from esrgan_jax import __version__
-from esrgan_jax.errors import InputError, run_command
+from esrgan_jax.errors import InputError, run_command, signal_code
 from esrgan_jax.packaged import home
 from esrgan_jax.training.stopping import RunStopped, end_at_once, ignore_from_now_on
 
@@ -28,6 +28,8 @@ usage: {USAGE}
   --coordinator=HOST:PORT, --num_processes=N, --process_id=I
                       for several processes, where they do not find each other by themselves; see
                       docs/scaling.md
+  --requeue           SIGTERM ends with exit code 75, "try again later", instead of 143, for
+                      schedulers that start the command again
   --help, --version
 """
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A config file.", lock_config=True)
@@ -35,6 +37,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0.")
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes train.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this one is, from 0.")
+_REQUEUE = flags.DEFINE_boolean("requeue", False, "Exit code 75 after SIGTERM.")
 
 
 def load_config(name: str) -> ConfigDict:
@@ -188,6 +191,8 @@ def _main(_: list[str]) -> None:
     from esrgan_jax.compilation import keep_programs
     from esrgan_jax.training.loop import train_and_evaluate, use_cores
 
+    if _REQUEUE.value:
+        end_at_once(requeue=True)
     keep_programs()
     count = distributed.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     watch = process_watch.ProcessWatch() if count > 1 else None
@@ -196,10 +201,11 @@ def _main(_: list[str]) -> None:
         train_and_evaluate(_CONFIG.value, str(_WORKDIR.value))
     except RunStopped as stopped:
         ignore_from_now_on()  # while Python ends, a signal would change the exit code
+        code = signal_code(stopped.signal, _REQUEUE.value)
         if watch:
-            watch.leave(stopped, 128 + stopped.signal)
+            watch.leave(stopped, code)
         print(stopped, file=sys.stderr)
-        sys.exit(128 + stopped.signal)
+        sys.exit(code)
     except Exception as error:
         if watch:
             watch.leave(error)

@@ -15,12 +15,11 @@ from typing import NoReturn
 import jax
 
 from esrgan_jax import distributed
-from esrgan_jax.errors import InputError, RunError, printable
+from esrgan_jax.errors import InputError, RunError, is_of_signal, printable
 
 BEAT = 2.0  # seconds between two looks at the other processes
 LOST = 20  # looks without a sign of life after which a process is lost
 GRACE = 10.0  # seconds in which the others read why the run ends, before the coordinator goes
-SIGNALLED = 128  # exit codes above are of signals
 AGAIN = "the same command continues from the last checkpoint"
 
 
@@ -50,12 +49,12 @@ class ProcessWatch:
         known = isinstance(error, (InputError, RunError))
         text = str(error) if known else f"{type(error).__name__}: {error}".partition("\n")[0]
         self._tell(self._index, code, text)
-        if self._index and (code > SIGNALLED or self._same_in_first(text)):
+        if self._index and (is_of_signal(code) or self._same_in_first(text)):
             self._end(code)  # process 0 prints it
         if not known:
             traceback.print_exception(error)
         where = f"process {self._index}: " if self._index else ""
-        self._end(code, text if code > SIGNALLED else f"error: {where}{text}")
+        self._end(code, text if is_of_signal(code) else f"error: {where}{text}")
 
     def _look(self) -> None:
         signs, looks = dict[int, str](), dict[int, int]()
@@ -64,9 +63,7 @@ class ProcessWatch:
             time.sleep(BEAT)
             beat += 1
             try:
-                client = distributed.client()
-                key = f"{distributed.ROOT}/alive/{self._index}"
-                client.key_value_set(key, str(beat), allow_overwrite=True)
+                distributed.put(f"alive/{self._index}", str(beat))
                 alive, failed = distributed.read("alive"), distributed.read("failed")
             except Exception:  # the coordinator is gone, or this process ends
                 return
@@ -82,7 +79,7 @@ class ProcessWatch:
             for other, told in failed.items():
                 if self._leaving.acquire(blocking=False):
                     code, text = json.loads(told)
-                    if code > SIGNALLED:
+                    if is_of_signal(code):
                         self._end(code, "" if self._index else text)
                     self._end(code, f"error: process {other}: {text}")
 

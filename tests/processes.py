@@ -71,6 +71,7 @@ def start(
     count: int,
     devices: int = 1,
     before: str = "",
+    flags: Sequence[str] = (),
 ) -> list[Process]:
     """Starts `python -m esrgan_jax.main` in `count` processes that find each other.
 
@@ -80,6 +81,7 @@ def start(
         count: The number of processes; one knows of no others.
         devices: The number of simulated devices of each.
         before: Python that each process runs before the command, to do harm or to look.
+        flags: Further flags, such as --requeue.
     """
     command = [sys.executable, "-m", "esrgan_jax.main"]
     if before:
@@ -87,7 +89,7 @@ def start(
             'import runpy; runpy.run_module("esrgan_jax.main", run_name="__main__", alter_sys=True)'
         )
         command[1:] = ["-c", f"{before}\n{run}"]
-    command += ["--config=configs/demo.py", f"--workdir={workdir}"]
+    command += ["--config=configs/demo.py", f"--workdir={workdir}", *flags]
     command += [f"--config.{name}={value}" for name, value in settings.items()]
     if count > 1:
         command += [f"--coordinator=localhost:{free_port()}", f"--num_processes={count}"]

@@ -7,7 +7,16 @@ import time
 
 import pytest
 
-from esrgan_jax.errors import InputError, RunError, listed, missing, printable, run_command
+from esrgan_jax.errors import (
+    InputError,
+    RunError,
+    is_of_signal,
+    listed,
+    missing,
+    printable,
+    run_command,
+    signal_code,
+)
 
 
 def command(result):
@@ -100,3 +109,10 @@ def test_an_interrupt_in_a_callback_is_not_lost(where, capsys, request):
     assert end.value.code == 130
     assert capsys.readouterr().err == "stopped\n"
     assert (sys.unraisablehook, signal.getsignal(signal.SIGALRM)) == (hook, handler)
+
+
+def test_the_exit_code_after_a_signal_can_ask_a_scheduler_to_try_again():
+    codes = [signal_code(n, r) for n in (signal.SIGTERM, signal.SIGINT) for r in (False, True)]
+    assert codes == [143, 75, 130, 130]
+    assert all(map(is_of_signal, codes))
+    assert not any(map(is_of_signal, (0, 1, 2)))

@@ -38,6 +38,7 @@ from esrgan_jax.training.inputs import (
 from esrgan_jax.training.metric_writer import MetricWriter
 from esrgan_jax.training.run_checkpoints import RunCheckpoints, saved_steps
 from esrgan_jax.training.run_config import Config
+from esrgan_jax.training.save_clock import SaveClock
 from esrgan_jax.training.setting_rules import STAGES
 from esrgan_jax.training.settings import check_run, check_settings
 from esrgan_jax.training.stages import Stage, create_config_generator, create_stage, load_features
@@ -241,6 +242,7 @@ def train_stage(
             pipeline.start(data)
             stop.when = "stopping after the first step; compiling it cannot be interrupted"
             pending: tuple[int, dict[str, jax.Array]] | None = None
+            clock = SaveClock(stage.name, config.get("checkpoint_minutes", 0))
             for step in range(start + 1, steps + 1):
                 batch = crop(wait.next(data))
                 compiles = step == start + 1
@@ -255,14 +257,16 @@ def train_stage(
                     log(*pending)
                 pending = step, metrics
                 evaluates = step % config.eval_every == 0 or step == steps
+                saves = clock.due(step) or step % config.checkpoint_every == 0
                 stops = stop.after(step)
-                if not (evaluates or step % config.checkpoint_every == 0 or stops):
+                if not (evaluates or saves or stops):
                     continue
                 log(*pending)  # nothing is saved after a loss that is not finite
                 pending = None
                 with wait.paused():
                     scores = validate(step) if evaluates else None
                     checkpoints.save(state, data, scores)
+                clock.saved()
                 if stop.anywhere():
                     checkpoints.wait()
                     distributed.gather(None)  # it is complete in all processes

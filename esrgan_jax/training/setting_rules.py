@@ -63,6 +63,7 @@ RUN: dict[str, Rule] = {
     "skip_nonfinite": whole(0),
     "metrics": SOME_METRICS,
     **dict.fromkeys(("log_every", "eval_every", "checkpoint_every", "keep"), whole(1)),
+    "checkpoint_minutes": nonnegative(),
 }
 DATA: dict[str, Rule] = {
     **dict.fromkeys(("train", "train_lr", "val", "val_lr"), PATH),
@@ -122,6 +123,7 @@ SECTIONS = ("data", "degradation", *NETWORKS, "psnr", "gan")
 OPTIONAL = {
     *("generator.upsampler", "discriminator.name", "data.cache"),
     *("precision", "skip_nonfinite", "metrics", "gan.perceptual_dtype", "gan.d_frozen"),
+    "checkpoint_minutes",
     *(f"{s}.{k}" for s in ("psnr", "gan") for k in ("warmup", "optimizer", "weight_decay")),
     *("psnr.unsharp", "gan.unsharp", "psnr.best", "gan.best", "degradation"),
     *("psnr.ms_ssim_weight", "gan.ms_ssim_weight", "gan.ldl_weight"),

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Generator
 from typing import Any, Self
 
-from esrgan_jax.errors import RunError
+from esrgan_jax.errors import RunError, signal_code
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 SIGNAL_GRACE = 5.0  # seconds in which further signals count as the same request
@@ -145,12 +145,12 @@ class StopRequest:
         os.close(self._wakes)
 
 
-def end_at_once() -> None:
-    """Makes signals end the process with a message and exit code 128 + number."""
+def end_at_once(requeue: bool = False) -> None:
+    """Makes signals end the process with a message and the code of `signal_code`."""
 
     def end(number: int, _: object) -> None:
         _say(f"{signal.Signals(number).name}: stopped")
-        os._exit(128 + number)
+        os._exit(signal_code(number, requeue))
 
     for number in SIGNALS:
         signal.signal(number, end)
