@@ -31,22 +31,25 @@ class DamagedError(InputError):
         self.step, self.reason = step, reason
 
 
-def record(arrays: object, items: Mapping[str, object]) -> dict[str, Any]:
+def record(arrays: object, items: Mapping[str, object], saved_by: object = None) -> dict[str, Any]:
     """Returns the checksums that a checkpoint stores.
 
     Args:
         arrays: A tree of arrays.
         items: Plain values, by name.
+        saved_by: Plain values that say what computed the arrays; stored, too, unless None.
     """
-    sums = {
+    sums: dict[str, Any] = {
         "arrays": {name: _array(leaf) for name, leaf in _named(arrays)},
         "items": {name: checksum(values) for name, values in items.items()},
     }
+    if saved_by is not None:
+        sums["saved_by"] = saved_by
     return {KEY: sums | {"sha256": checksum(sums)}}
 
 
 def read(step: epath.Path) -> dict[str, Any] | None:
-    """Returns {"arrays", "items"} as recorded; None for old checkpoints without checksums.
+    """Returns {"arrays", "items", …} as recorded; None for old checkpoints without checksums.
 
     Raises:
         DamagedError: The record is damaged.

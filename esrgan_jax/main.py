@@ -210,6 +210,8 @@ def _main(_: list[str]) -> None:
         if watch:
             watch.leave(error)
         raise
+    if watch:
+        watch.stop()
 
 
 def run() -> NoReturn:

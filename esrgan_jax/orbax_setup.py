@@ -5,6 +5,7 @@ them in one sentence, so its log is hidden.
 """
 
 import errno
+import json
 import logging
 import os
 import re
@@ -58,6 +59,17 @@ def load_items(step: epath.Path, items: dict[str, Any]) -> dict[str, Any]:
         if isinstance(error, PermissionError) or any(text in str(error) for text in _ELSEWHERE):
             raise RunError(f"{step}: cannot be read: {reason_of(error)}") from error
         raise DamagedError(step, f"its {' and '.join(items)} cannot be read") from error
+
+
+def plain_file(step: epath.Path, item: str, pattern: str) -> Any:
+    """Returns the content of an item that is one JSON file; None if there is no such item."""
+    try:
+        if not (step / item).exists():
+            return None
+        (path,) = (step / item).glob(pattern)
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise DamagedError(step, f"its {item}/{pattern} cannot be read") from error
 
 
 def reason_of(error: Exception) -> str:

@@ -101,6 +101,14 @@ def test_validation_can_be_stopped_between_images(variables, hr) -> None:
     assert not list(stop)
 
 
+@pytest.mark.parametrize(("total", "count"), [(9, 1), (0, 2), (5, 2), (5, 3), (9, 2), (100, 8)])
+def test_processes_share_the_images_and_the_first_has_those_that_are_shown(total, count) -> None:
+    shares = [range(total)[validation._share(total, n, count)] for n in range(count)]
+    assert [number for share in shares for number in share] == [*range(total)]
+    assert len(shares[0]) >= min(validation.SAMPLE_COUNT, total)
+    assert max(map(len, shares)) <= max(validation.SAMPLE_COUNT, -(-total // count))
+
+
 def test_a_random_degradation_gives_the_same_squares_in_every_run(variables, hr) -> None:
     recipes = [Recipe(blurred, 8, seed) for seed in (0, 1)]  # the run's seed does not matter
     first, second = (Validation.load(str(hr), None, 4, recipe).pairs for recipe in recipes)

@@ -1,7 +1,11 @@
-"""What the processes of a run agree on before the first step: one workdir, equal inputs."""
+"""What the processes of a run agree on before the first step: one workdir, equal inputs.
+
+Also says when a run continues on other processes or devices.
+"""
 
 import contextlib
-from collections.abc import Generator
+import sys
+from collections.abc import Generator, Mapping
 
 import jax
 from etils import epath
@@ -53,3 +57,24 @@ def check_equal(config: Config, source: Source) -> None:
                 f"process {index} has {differing[0]} than process 0: start all alike, on equal "
                 "machines that see the same files"
             )
+
+
+def numbers() -> dict[str, int]:
+    """Returns {"processes", "devices"}, how many there are in all; rounding depends on them."""
+    return {"processes": jax.process_count(), "devices": jax.device_count()}
+
+
+def report_others(step: epath.Path, saved_by: Mapping[str, int] | None) -> None:
+    """Prints a line if a checkpoint was saved by other `numbers`; None: it does not know them."""
+    if saved_by not in (None, numbers()) and distributed.first():
+        print(
+            f"{step}: was saved by {_counted(saved_by)}, and {_counted(numbers())} continue: with "
+            "the same images, and only rounding differs",
+            file=sys.stderr,
+        )
+
+
+def _counted(count: Mapping[str, int]) -> str:
+    processes, devices = count["processes"], count["devices"]
+    several = "es" if processes > 1 else "", "s" if devices > 1 else ""
+    return f"{processes} process{several[0]} with {devices} device{several[1]} in all"

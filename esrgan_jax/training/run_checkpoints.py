@@ -22,8 +22,16 @@ from esrgan_jax.checksums import DamagedError
 from esrgan_jax.data import changed, pipeline
 from esrgan_jax.errors import InputError, RunError, listed
 from esrgan_jax.files import bytes_text, no_space, write_error
-from esrgan_jax.orbax_setup import cause_of, forget_failures, load_items, orbax_context, reason_of
+from esrgan_jax.orbax_setup import (
+    cause_of,
+    forget_failures,
+    load_items,
+    orbax_context,
+    plain_file,
+    reason_of,
+)
 from esrgan_jax.sharding import place
+from esrgan_jax.training import processes
 from esrgan_jax.training.metric_writer import JSONL, append_line
 from esrgan_jax.training.preservation import newest_and_best
 from esrgan_jax.training.run_config import refused_changes
@@ -106,7 +114,7 @@ class RunCheckpoints:
             )
         for step in saved_steps(self.stage):  # Orbax reads the scores of all
             try:
-                _plain_file(self.folder / str(step), "metrics", "metrics")
+                plain_file(self.folder / str(step), "metrics", "metrics")
             except DamagedError as error:
                 if step not in [int(known.step.name) for known in damaged]:
                     damaged.append(error)
@@ -157,7 +165,8 @@ class RunCheckpoints:
             return
         items = {"config": self._config, "pictures": self._images}
         metrics: Any = dict(scores) if scores else None
-        sums = checksums.record(state, items | {"data": data.get_state(), "metrics": metrics})
+        plain = items | {"data": data.get_state(), "metrics": metrics}
+        sums = checksums.record(state, plain, processes.numbers())
         forget_failures()
         with self._saves(step):
             # Forced, since Orbax's own policy would skip a save while another is in progress.
@@ -236,13 +245,14 @@ class RunCheckpoints:
     def _load(self, step: epath.Path, target: TrainState, data: Any) -> TrainState:
         sums = self._accept(step, report=True)
         state = self._load_state(step, sums, target)
-        position = _plain_file(step, "data", "process_0-of-*.json")
+        position = plain_file(step, "data", "process_0-of-*.json")
         checksums.verify_item(step, sums, "data", position)
-        checksums.verify_item(step, sums, "metrics", _plain_file(step, "metrics", "metrics"))
+        checksums.verify_item(step, sums, "metrics", plain_file(step, "metrics", "metrics"))
         try:
             data.set_state(pipeline.continued_state(position, data.get_state()))
         except (AttributeError, KeyError, TypeError, IndexError) as error:
             raise DamagedError(step, "its data cannot be read") from error
+        processes.report_others(step, (sums or {}).get("saved_by"))
         return state
 
     def _load_state(
@@ -287,14 +297,3 @@ class RunCheckpoints:
             with contextlib.suppress(Exception):  # it raises the failure of a save again
                 if self._checkpointer is not None:
                     self._checkpointer.close()
-
-
-def _plain_file(step: epath.Path, item: str, pattern: str) -> Any:
-    """Returns the content of an item that is one JSON file; None if there is no such item."""
-    try:
-        if not (step / item).exists():
-            return None
-        (path,) = (step / item).glob(pattern)
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise DamagedError(step, f"its {item}/{pattern} cannot be read") from error

@@ -75,7 +75,8 @@ class Validation(NamedTuple):
     ) -> tuple[dict[str, float], dict[str, np.ndarray]] | None:
         """Upscales all images; the scores are those of `esrgan_jax.evaluate`, on any device.
 
-        Of several processes, each upscales its share, and all return the means of all images.
+        Of several processes, each upscales its share, and all return the means of all images. The
+        first images are process 0's, which writes the samples.
 
         Args:
             generator: The module.
@@ -89,8 +90,7 @@ class Validation(NamedTuple):
         """
         upscale = Upscaler(generator, variables, **SCORED)
         rows, samples, stops = [], {}, False
-        index, count = jax.process_index(), jax.process_count()
-        for pair in self.pairs[index::count]:
+        for pair in self.pairs[_share(len(self.pairs), jax.process_index(), jax.process_count())]:
             if stops := bool(stopped()):
                 break
             sr = upscale(pair.lr)
@@ -101,9 +101,17 @@ class Validation(NamedTuple):
         shares = distributed.gather(None if stops else rows)
         if None in shares:
             return None
-        rows = [shares[number % count][number // count] for number in range(len(self.pairs))]
-        means = mean_scores(rows).items()
+        means = mean_scores([row for share in shares for row in share]).items()
         return {f"val_{name}": mean for name, mean in means if not math.isnan(mean)}, samples
+
+
+def _share(total: int, index: int, count: int) -> slice:
+    """Returns the images of a process; process 0's are the first, and include all samples."""
+    first = min(total, max(SAMPLE_COUNT, -(-total // count)))
+    if index == 0:
+        return slice(first)
+    start, end = (first + (total - first) * n // (count - 1) for n in (index - 1, index))
+    return slice(start, end)
 
 
 def _check_scored(pairs: list[Pair], scale: int, metrics: Mapping[str, Score]) -> None:
