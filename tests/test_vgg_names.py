@@ -12,6 +12,7 @@ import pytest
 
 from esrgan_jax.errors import InputError, run_command
 from esrgan_jax.interop import safetensors_file, vgg_names, weight_file
+from esrgan_jax.interop.known_weights import ZOO
 from esrgan_jax.interop.vgg_names import from_torch, load_vgg, save_vgg
 from esrgan_jax.models.vgg import VGGFeatures
 from tools import convert_vgg
@@ -148,11 +149,16 @@ def test_an_unknown_preset_is_refused():
         from_torch(torch_vgg(19, 1), "keras")
 
 
-def test_read_vgg_uses_the_preset_of_the_names_or_the_given_one(tmp_path):
+def test_read_vgg_guesses_no_preset_but_that_of_torchvisions_files(tmp_path, monkeypatch):
     """For files of Keras and Caffe see test_keras_file.py and test_caffe_file.py."""
     path = tmp_path / "vgg.npz"
     weight_file.write_tensors(path, torch_vgg(19, 1))
-    for given, preset in ((None, "torchvision"), ("minc", "minc")):
+    with pytest.raises(InputError, match=r"vgg\.npz: which input .* not known.*--preset=caffe"):
+        vgg_names.read_vgg(path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert ZOO["vgg19"].sha256.startswith(vgg_names.TORCHVISION)
+    monkeypatch.setattr(vgg_names, "TORCHVISION", (digest[:8],))
+    for given, preset in ((None, "torchvision"), ("torchvision", "torchvision"), ("minc", "minc")):
         depth, params, found = vgg_names.read_vgg(path, given)
         assert (depth, found) == (19, preset)
         np.testing.assert_allclose(params["input"]["mean"], vgg_names.PRESETS[preset]["mean"])
@@ -217,7 +223,7 @@ def exit_code(monkeypatch):
 def test_the_command_converts_published_weights(shared_data, tmp_path):
     source = shared_data / "vgg" / "vgg19_caffe_conv.npz"
     path = tmp_path / "vgg19.safetensors"
-    done = run_tool(source, path, "--preset=caffe")  # the names would imply torchvision's
+    done = run_tool(source, path, "--preset=caffe")
     assert (done.returncode, done.stderr) == (0, "")
     sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
     for message in ("VGG19", "conv1_1 to conv5_4 (16 conv", "20,024,384", "caffe", sha256):
@@ -244,20 +250,23 @@ def test_the_command_converts_published_weights(shared_data, tmp_path):
 def test_the_command_reads_every_container(tmp_path, suffix, exit_code, capsys):
     source, path = tmp_path / f"source{suffix}", tmp_path / "vgg.safetensors"
     weight_file.write_tensors(source, torch_vgg(16, 3))
-    assert exit_code(source, path) == 0
+    assert exit_code(source, path, "--preset=torchvision") == 0
     out, err = capsys.readouterr()
     assert err == ""
     assert "conv1_1 to conv2_1 (3 convolutions)" in out
-    assert "preset      torchvision  (by the names; Oxford's weights" in out
+    assert "preset      torchvision\n" in out
     assert load_vgg(path)[1]["conv2_1"]["kernel"].shape == (3, 3, 64, 128)
 
 
 def test_the_command_refuses_wrong_arguments_with_a_message(tmp_path, exit_code, capsys):
     source = tmp_path / "source.npz"
     weight_file.write_tensors(source, {"a": np.zeros(3)})
+    vgg = tmp_path / "torchvision.npz"
+    weight_file.write_tensors(vgg, torch_vgg(19, 1))
     target = tmp_path / "vgg.safetensors"
     for arguments, message in (
         ((source, target), "no VGG16 or VGG19"),
+        ((vgg, target), "which input these weights were trained on is not known"),
         ((source, tmp_path / "vgg.npz"), "DST must end in .safetensors"),
         ((tmp_path / "absent.npz", target), "no such file"),
         ((TOOL, target), ".py is not a weight file"),
@@ -267,4 +276,4 @@ def test_the_command_refuses_wrong_arguments_with_a_message(tmp_path, exit_code,
         err = capsys.readouterr().err
         assert err.startswith(("error: ", "usage: "))
         assert message in err
-    assert [file.name for file in tmp_path.iterdir()] == ["source.npz"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["source.npz", "torchvision.npz"]

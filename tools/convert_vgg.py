@@ -20,7 +20,8 @@ DST records what the network expects as input, so the preset must match the weig
                Keras has too; features are divided by 12.75, as in SRGAN
   minc         BGR, 0 to 255, minus (104, 117, 124), as the README of minc-vgg16.caffemodel says;
                features are divided by 12.75 as for caffe, which was not measured
-The default is torchvision for torchvision's names, and caffe for Keras and Caffe files."""
+The default is caffe for Keras and Caffe files, and torchvision for torchvision's own files. Others
+with torchvision's names can be either, so they need --preset."""
 
 
 def main() -> None:
@@ -35,7 +36,7 @@ def main() -> None:
     parser.add_argument(
         "--preset",
         choices=("torchvision", "caffe", "minc"),
-        help="the input that the weights were trained on (default: by the format of SRC)",
+        help="the input that the weights were trained on (default: that of such files)",
     )
     args = parse(parser)
     if args.target.suffix != ".safetensors":
@@ -55,9 +56,7 @@ def main() -> None:
     print(f"network     VGG{depth}")
     print(f"layers      {layers[0]} to {layers[-1]} ({len(layers)} convolutions)")
     print(f"parameters  {count:,}")
-    by_names = args.preset is None and preset == "torchvision"
-    hint = "  (by the names; Oxford's weights with them need --preset=caffe)" if by_names else ""
-    print(f"preset      {preset}{hint}")
+    print(f"preset      {preset}")
     print(f"sha256      {digest}  {source.name}")
     print(f"written     {args.target}")
 

@@ -161,6 +161,18 @@ def degraded(metric: str, decimals: int) -> str:
     return table([heading, *KINDS], [[*row] for row in zip(DEGRADED, *columns, strict=True)])
 
 
+def activations() -> str:
+    """Returns the share of VGG's features that are positive, of the baboon and on average."""
+    shares = read("vgg_activations")
+    layers = list(shares["baboon"])
+    mean = {name: sum(each[name] for each in shares.values()) / len(shares) for name in layers}
+    rows = {"baboon": shares["baboon"], f"Set14, mean of {len(shares)}": mean}
+    texts = [
+        [title, *(f"{100 * share[name]:.1f} %" for name in layers)] for title, share in rows.items()
+    ]
+    return table(["positive features", *layers], texts)
+
+
 LITE = ("lite-x4-psnr", "lite-x4, alpha 0.8, denoise 0", "lite-x4-gan")
 ALL = ("bicubic", *LITE, *PAIRS["authors"])
 SHORT = ("psnr_y", "ssim_y", "lpips", "niqe")
@@ -174,6 +186,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "alpha_set5": lambda: interpolation("Set5"),
     # SET14 "alpha_set14": lambda: interpolation("Set14"),
     "lr_filters": lr_filters,
+    "activations": activations,
     # DEG "degraded_lpips": lambda: degraded("lpips", 3),
     # DEG "degraded_psnr": lambda: degraded("psnr_y", 2),
     # DEG "degraded_niqe": lambda: degraded("niqe", 2),

@@ -10,6 +10,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from esrgan_jax.errors import InputError
+from esrgan_jax.files import sha256
 from esrgan_jax.interop import caffe_file, keras_file, safetensors_file, weight_file
 from esrgan_jax.models.vgg import STAGE_CONVOLUTIONS, WIDTHS, layer_names
 
@@ -41,6 +42,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "feature_scale": 1 / 12.75,  # as what it was trained from
     },
 }
+
+# How the sha256 of torchvision's vgg16 and vgg19 begin, as in the names of these files.
+TORCHVISION = ("397923af", "dcbb9e9d")
 
 
 def convolutions(depth: int) -> dict[str, tuple[int, tuple[int, int, int, int]]]:
@@ -167,15 +171,16 @@ def read_vgg(
 
     Args:
         path: The file. Its suffix says whose it is.
-        preset: A key of PRESETS. Left out, what such files are trained on as a rule: "torchvision"
-            for torchvision's names, "caffe" for Keras and Caffe.
+        preset: A key of PRESETS, what the weights were trained on. May be left out for Keras and
+            Caffe ("caffe") and for torchvision's own files; others have torchvision's names too.
 
     Returns:
         (depth, parameters of VGGFeatures, preset). The upper layers may be absent;
         `present_layers` says which are there.
 
     Raises:
-        InputError: No such file, another suffix, a damaged file or another network.
+        InputError: No such file, another suffix, a damaged file or another network, or the preset
+            is not known.
     """
     path = Path(os.path.expanduser(path))
     suffixes = (*weight_file.WEIGHT_SUFFIXES, *keras_file.KERAS_SUFFIXES, CAFFE_SUFFIX)
@@ -188,8 +193,15 @@ def read_vgg(
             f"accepted are {', '.join(suffixes)}"
         )
     if suffix in weight_file.WEIGHT_SUFFIXES:
-        preset = preset or "torchvision"
-        return *from_torch(weight_file.read_tensors(path), preset, str(path)), preset
+        known = preset or ("torchvision" if sha256(path).startswith(TORCHVISION) else None)
+        found = from_torch(weight_file.read_tensors(path), known or "torchvision", str(path))
+        if known is None:
+            raise InputError(
+                f"{path}: which input these weights were trained on is not known, since they have "
+                "torchvision's names and are not torchvision's file: give --preset=caffe if they "
+                "are Oxford's original weights, --preset=torchvision if they are torchvision's"
+            )
+        return *found, known
     preset = preset or "caffe"
     if suffix == CAFFE_SUFFIX:
         return *from_layers(caffe_file.read(path), "Caffe", preset, str(path)), preset
