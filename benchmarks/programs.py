@@ -57,7 +57,7 @@ def training_step(config: Config, mesh: Mesh, name: str) -> Program:
     }
     everywhere = sharding.replicated(mesh)
     lowered = stage.step.lower(
-        _placed(state, everywhere),
+        sharding.shapes(state, stage.placement),
         _placed(frozen, everywhere),
         _placed(images, sharding.batched(mesh)),
     )

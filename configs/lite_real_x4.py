@@ -50,7 +50,7 @@ def get_config(vgg: str = "") -> Any:
     # With 1, white pages became 7 to 10 levels darker in the first 1,000 steps.
     config.gan.perceptual_weight = 0.25
     for stage in (config.psnr, config.gan):
-        stage.batch_size = 8
+        stage.batch_size = stage.lr_batch_size = 8
         stage.schedule = "cosine"
 
     config.log_every = 20

@@ -35,7 +35,7 @@ def get_config(vgg: str = "") -> Any:
     config.gan.hr_patch = 64
     config.gan.learning_rate = 3e-4
     for stage in (config.psnr, config.gan):
-        stage.batch_size = 8
+        stage.batch_size = stage.lr_batch_size = 8
         stage.schedule = "cosine"
         stage.b2 = 0.99
         stage.ema_decay = 0.999

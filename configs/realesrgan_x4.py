@@ -41,7 +41,7 @@ def get_config() -> Any:
     config.gan.learning_rate = 1e-4
     config.gan.d_learning_rate = 1e-4
     for stage in (config.psnr, config.gan):
-        stage.batch_size = 48  # batch_size_per_gpu: 12, num_gpu: 4
+        stage.batch_size = stage.lr_batch_size = 48  # batch_size_per_gpu: 12, num_gpu: 4
         stage.hr_patch = 256  # gt_size
         stage.schedule = "multistep"
         stage.milestones = ()  # theirs, the last step, changes nothing

@@ -45,6 +45,11 @@ def get_config(recipe: str = "paper") -> Any:
     config.data.num_workers = config_dict.placeholder(int)  # processes; None: chosen by the run
     config.data.num_threads = 4
 
+    config.mesh = ConfigDict()
+    config.mesh.fsdp = 1  # devices over which parameters, Adam's state and averages are split
+    config.mesh.data = config_dict.placeholder(int)  # None: the number of devices / fsdp
+    config.mesh.rules = (("batch_stats", "replicated"), (".*", "fsdp"))  # the first that fits
+
     config.degradation = ConfigDict()
     config.degradation.name = "bicubic"  # MATLAB's
     config.degradation.function = config_dict.placeholder(str)  # or your own, "module:function"
@@ -77,6 +82,8 @@ def get_config(recipe: str = "paper") -> Any:
     stage.batch_size = 16
     stage.hr_patch = 192  # S §4
     stage.learning_rate = 2e-4
+    stage.lr_scaling = "none"  # or "sqrt", "linear": learning rates grow with batch_size
+    stage.lr_batch_size = 16  # that the learning rates are meant for
     stage.schedule = "multistep"
     stage.milestones = (200_000, 400_000, 600_000, 800_000)
     stage.factor = 0.5

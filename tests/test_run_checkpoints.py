@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from esrgan_jax import orbax_setup
+from esrgan_jax import orbax_setup, sharding
 from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.training.metric_writer import read_lines
 from esrgan_jax.training.run_checkpoints import RunCheckpoints, saved_steps
@@ -54,6 +54,28 @@ CONFIG = {
     "data": {"train": "a", "num_workers": 0, "changed": "refuse"},
 }
 IMAGES = {"count": 2, "sha256": "ab", "files": {"a.png": 10, "b.png": 20}}
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 4), (4, 8), (4, 1)])
+def test_a_checkpoint_is_restored_in_another_placement_bit_for_bit(
+    folder, before, after, monkeypatch
+):
+    monkeypatch.setattr(sharding, "SMALL", 0)
+
+    def shardings(fsdp):
+        rules = [("", "fsdp")]
+        return sharding.placements(state_at(3), sharding.create_mesh(fsdp=fsdp), rules)
+
+    saved = jax.device_put(state_at(3), shardings(before))
+    with opened(folder) as checkpoints:
+        checkpoints.save(saved, fresh_data())
+    wanted = shardings(after)
+    with opened(folder) as checkpoints:
+        restored = checkpoints.restore(sharding.shapes(target(), wanted), fresh_data())
+    jax.tree.map(np.testing.assert_array_equal, restored, state_at(3))
+    assert jax.tree.map(lambda leaf: leaf.sharding, restored) == wanted
+    kernel = restored.generator.params["conv"]["kernel"]
+    assert kernel.addressable_shards[0].data.shape == (3, 3, 16 // after, 16)
 
 
 def opened(folder: epath.Path, keep: int = 3, config=CONFIG, images=IMAGES) -> RunCheckpoints:

@@ -52,6 +52,8 @@ WEIGHTS = ("d_learning_rate", "pixel_weight", "perceptual_weight", "gan_weight",
         *((f"gan.{key}", (-1, math.nan, math.inf, "1")) for key in WEIGHTS),
         *((f"{stage}.{key}", (7, (0,), (-5, 5), (1.5,), ("100",), (True,), "(100,200)", None))
           for stage in ("psnr", "gan") for key in ("milestones", "periods")),
+        ("gan.lr_scaling", ("square", "", None, 2)),
+        ("psnr.lr_batch_size", (0, 1.5, "16", None)),
         ("psnr.schedule", ("linear", "", None, 1)),
         ("psnr.unsharp", ("pixel", ("gan",), None, True)),
         ("gan.unsharp", ("pixel", ("vgg",), (1,))),
@@ -84,6 +86,10 @@ WEIGHTS = ("d_learning_rate", "pixel_weight", "perceptual_weight", "gan_weight",
         ("data.augment", (1, "False", None)),
         ("data.num_workers", (-1, 1.5, "2", 10**6, True)),
         ("data.num_threads", (0, -4, 10**9)),
+        ("mesh.data", (0, -1, 1.5, "2")),
+        ("mesh.fsdp", (0, -1, 1.5, "2", None)),
+        ("mesh.rules", ("fsdp", None, (".*", "fsdp"), ((".*", "zero"),), (("(", "fsdp"),),
+                        ((1, "fsdp"),), ((".*",),))),
         ("generator.name", ("edsr", "", None, 1)),
         *((f"generator.{key}", (0, -1, 1.5, "64"))
           for key in ("num_features", "num_growth", "num_blocks")),
@@ -138,6 +144,8 @@ def test_a_value_of_the_wrong_type_or_range_is_refused(key: str, values: tuple) 
         ({"psnr.hr_patch": 18}, "^psnr.hr_patch is 18: take a multiple of 4"),
         ({"psnr.hr_patch": 36, "generator.unshuffle": 2}, "^psnr.hr_patch is 36: .* 8"),
         ({"gan.hr_patch": 48}, "^gan.hr_patch is 48: take a multiple of 32"),
+        ({"mesh.fsdp": 4}, "^mesh.fsdp is 4: take a number that divides the 2 devices"),
+        ({"mesh.data": 2, "mesh.fsdp": 2}, "^mesh.data is 2 and mesh.fsdp 2, and there are 2 dev"),
         ({"psnr.batch_size": 3}, "^psnr.batch_size is 3: take a multiple of 2"),
         ({"gan.accumulation": 3}, "^gan.batch_size is 16: take a multiple of 6"),
         ({"psnr.milestones": (200, 100)}, r"^psnr.milestones is \(200, 100\): .* ascending"),
@@ -183,6 +191,9 @@ def test_a_missing_setting_is_refused() -> None:
         del (config[section] if section else config)[name]
         check_run(changed(config, {}), devices=1)
     config = x4.get_config()
+    del config["mesh"]
+    check_run(changed(config, {}), devices=8)
+    config = x4.get_config()
     del config["discriminator"]
     assert refusal(config, {}).startswith("discriminator is None: take a section")
 
@@ -198,6 +209,7 @@ def test_a_missing_setting_is_refused() -> None:
         (x4.get_config(), {"gan.layer_weights": {"conv1_2": 1, "relu5_4": 0.5}}),
         (x4.get_config(), {"stage": "psnr", "gan.hr_patch": 50, "gan.batch_size": 3}),
         (x4.get_config(), {"gan.hr_patch": 32, "gan.accumulation": 8}),
+        (x4.get_config(), {"mesh.data": 1, "mesh.rules": [["opt_state", "fsdp"]]}),
         (lite_x4.get_config(), {"psnr.learning_rate": 0, "psnr.minimum": 0, "psnr.b1": 0}),
         (srgan_baseline.get_config(), {"generator.initializer": "torch"}),
         (demo.get_config(), {}),

@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 
+from esrgan_jax import sharding
 from esrgan_jax.models.conv import Conv
-from esrgan_jax.sharding import batched, create_mesh, put_batch, replicated
+from esrgan_jax.sharding import batched, create_mesh, placements, put_batch, replicated
 
 
 def test_the_mesh_has_one_axis_with_all_devices():
@@ -25,6 +27,38 @@ def test_the_mesh_has_one_axis_with_all_devices():
 def test_a_mesh_can_have_some_devices_only():
     some = jax.devices()[2:5]
     assert list(create_mesh(some).devices) == some
+
+
+def test_a_second_axis_takes_its_devices_from_the_first():
+    mesh = create_mesh(fsdp=4)
+    assert dict(mesh.shape) == {"data": 2, "fsdp": 4}
+    assert list(mesh.devices.flat) == jax.devices()
+    assert mesh.axis_types == (AxisType.Auto,) * 2
+    assert batched(mesh).spec == P(("data", "fsdp"))
+    assert batched(mesh).shard_shape((16, 3)) == (2, 3)
+
+
+def test_the_first_rule_that_fits_places_an_array():
+    small, large = jnp.zeros((sharding.SMALL // 16 - 1, 16)), jnp.zeros((sharding.SMALL // 16, 16))
+    tree = {
+        "params": {"small": small, "kernel": large, "odd": jnp.zeros((51, 53, 7)), "step": 3},
+        "batch_stats": {"mean": large},
+        "opt_state": ({"mu": jnp.zeros((4, 8, 3, 1000))}, {"nu": jnp.zeros((4, 8, 3, 999))}),
+    }
+    tree = jax.tree.map(jnp.asarray, tree)
+    mesh = create_mesh(fsdp=4)
+
+    def specs(*rules):
+        return jax.tree.map(lambda x: x.spec, placements(tree, mesh, rules))
+
+    found = specs(("batch_stats", "replicated"), (".*", "fsdp"))
+    assert found["params"] == {"small": P(), "kernel": P("fsdp"), "odd": P(), "step": P()}
+    assert found["batch_stats"] == {"mean": P()}
+    assert found["opt_state"] == ({"mu": P(None, None, None, "fsdp")}, {"nu": P(None, "fsdp")})
+    found = specs(("^opt_state/0", "fsdp"), ("mu|kernel", "replicated"), ("params/.*el", "fsdp"))
+    assert found["params"]["kernel"] == found["opt_state"][1]["nu"] == P()
+    assert found["opt_state"][0]["mu"] != P()
+    assert set(jax.tree.leaves(specs())) == {P()}
 
 
 def test_batched_arrays_are_split_and_replicated_ones_are_whole(rng):

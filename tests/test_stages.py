@@ -5,6 +5,7 @@ import re
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 from ml_collections import ConfigDict
@@ -14,7 +15,8 @@ from esrgan_jax import sharding
 from esrgan_jax.imresize import margin
 from esrgan_jax.models.vgg import VGGFeatures
 from esrgan_jax.training import stages
-from esrgan_jax.training.train_state import Network, TrainState
+from esrgan_jax.training.initial import restore_target
+from esrgan_jax.training.train_state import Network, TrainState, moving_average
 
 SMALL = {
     "generator.num_blocks": 2,
@@ -27,37 +29,46 @@ SMALL = {
 COLLECTIVES = r" (all-\w[\w-]*|collective-\w[\w-]*|reduce-scatter|ragged-\w[\w-]*)\("
 
 
+BOTH = pytest.mark.parametrize("stage", ["psnr", "gan"])
+VGG = VGGFeatures(layers=("conv1_2",))
+
+
 @functools.cache
-def compiled(name):
+def compiled(name, fsdp=1):
     """Returns the state's shapes and the compiled step of a small network."""
-    state, traced = lowered(name)
+    state, traced = lowered(name, fsdp=fsdp)
     return state, traced.compile()
 
 
-def lowered(name, channels=3):
-    """Returns the state's shapes and the traced step of a small network with rolled blocks."""
+@functools.cache
+def small_stage(name, channels=3, fsdp=1):
+    """Returns the config, a stage of a small network with rolled blocks, and its mesh."""
     config = demo.get_config()
-    config.update_from_flattened_dict(SMALL)
+    config.update_from_flattened_dict(SMALL | {"mesh.fsdp": fsdp})
     config.generator.in_channels = config.generator.out_channels = channels
     with config.unlocked():
         config.gan.layer_weights = {"conv1_2": 1.0}
-    vgg, mesh = VGGFeatures(layers=("conv1_2",)), sharding.create_mesh()
+    mesh = stages.create_config_mesh(config)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stages, "_on_cpu", lambda mesh: False)
-        stage = stages.create_stage(config, name, vgg if name == "gan" else None, mesh)
+        patch.setattr(sharding, "SMALL", 0)  # also the arrays of small networks are split
+        stage = stages.create_stage(config, name, VGG if name == "gan" else None, mesh)
+    return config, stage, mesh
 
-    def shapes(tree, placement):
-        return jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placement), tree
-        )
 
-    replicated = sharding.replicated(mesh)
-    state = shapes(jax.eval_shape(stage.create, jax.random.key(0)), replicated)
-    vgg_params = jax.eval_shape(vgg.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
+def lowered(name, channels=3, fsdp=1):
+    """Returns the state's shapes and the traced step of a small network."""
+    config, stage, mesh = small_stage(name, channels, fsdp)
+    state = restore_target(config, stage)
+    vgg_params = jax.eval_shape(VGG.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
     side = config[name].hr_patch + 2 * margin(config.scale)
     batch = {"hr": jax.ShapeDtypeStruct((8, side, side, 3), jnp.uint8)}
-    frozen = shapes(vgg_params, replicated) if name == "gan" else {}
-    return state, stage.step.lower(state, frozen, shapes(batch, sharding.batched(mesh)))
+    frozen = vgg_params if name == "gan" else {}
+    return state, stage.step.lower(
+        state,
+        sharding.shapes(frozen, sharding.replicated(mesh)),
+        sharding.shapes(batch, sharding.batched(mesh)),
+    )
 
 
 def test_both_stages_train_on_gray():
@@ -70,18 +81,22 @@ def test_both_stages_train_on_gray():
         assert {"l_g_pix", "grad_norm_g"} <= metrics.keys()
 
 
-@pytest.mark.parametrize("stage", ["psnr", "gan"])
-def test_the_whole_state_is_donated_and_replicated(stage):
-    state, step = compiled(stage)
+@pytest.mark.parametrize("fsdp", [1, 4])
+@BOTH
+def test_the_whole_state_is_donated_and_stays_where_it_is(stage, fsdp):
+    state, step = compiled(stage, fsdp)
     count = len(jax.tree.leaves(state))
     (aliases,) = re.findall(r"input_output_alias=\{(.*?\) )\}", step.as_text())
     pairs = re.findall(r"\{(\d+)\}: \((\d+), \{\}, (?:may|must)-alias\)", aliases)
     # The state is the first argument and the first result, so its leaf k has number k in both.
     assert pairs == [(str(k), str(k)) for k in range(count)]
     new, metrics = step.output_shardings
+    for leaf, before in zip(jax.tree.leaves(new), jax.tree.leaves(state), strict=True):
+        assert leaf.is_equivalent_to(before.sharding, before.ndim)
+        assert leaf.is_fully_replicated or fsdp > 1
     for leaf in jax.tree.leaves((new, metrics)):
-        assert leaf.is_fully_replicated
         assert len(leaf.device_set) == 8
+    assert all(leaf.is_fully_replicated for leaf in metrics.values())
     assert {"lr_g"} <= metrics.keys()
 
 
@@ -94,7 +109,13 @@ def test_a_step_that_is_not_finite_changes_only_its_number():
         return new, {"l_g_pix": jnp.sum(params), "grad_norm_g": jnp.float32(1)}
 
     mesh = sharding.create_mesh()
-    run = stages._jitted(ConfigDict({"skip_nonfinite": 1}), step, {"lr_g": lambda n: n / 2}, mesh)
+    run = stages._jitted(
+        ConfigDict({"skip_nonfinite": 1}),
+        step,
+        {"lr_g": lambda n: n / 2},
+        mesh,
+        sharding.replicated(mesh),
+    )
     network = Network(jnp.zeros(2), {}, optax.ScaleByScheduleState(jnp.int32(0)))
     state = TrainState(jnp.int32(0), network, None, jnp.zeros(2))
     for value, total, rate in (
@@ -111,14 +132,84 @@ def test_a_step_that_is_not_finite_changes_only_its_number():
         assert metrics["lr_g"] == rate  # the optimizer's, which counts updates
 
 
-@pytest.mark.parametrize("stage", ["psnr", "gan"])
+@BOTH
 def test_all_reduce_is_the_only_collective(stage):
     """Devices exchange sums; no array is gathered or moved to another device."""
     _, step = compiled(stage)
     assert set(re.findall(COLLECTIVES, step.as_text())) == {"all-reduce"}
 
 
-@pytest.mark.parametrize("stage", ["psnr", "gan"])
+def gathered(text):
+    """Returns the shapes of the arrays that a program gathers, and the names of the operations."""
+    pattern = r"= \w+\[([\d,]*)\]\S* all-gather\(.*?op_name=\"([^\"]*)\""
+    return [(tuple(map(int, s.split(","))), name) for s, name in re.findall(pattern, text)]
+
+
+@BOTH
+def test_split_parameters_are_gathered_and_gradients_of_the_generator_scattered(stage):
+    """Of the state nothing but parameters is gathered, and each of them once."""
+    state, step = compiled(stage, 4)
+    text = step.as_text()
+    found = re.findall(COLLECTIVES, text)
+    assert set(found) == {"all-gather", "reduce-scatter", "all-reduce"}
+
+    def split(network):
+        leaves = jax.tree.leaves(network.params)
+        return [leaf.shape for leaf in leaves if not leaf.sharding.is_fully_replicated]
+
+    networks = [network for network in (state.generator, state.discriminator) if network]
+    # XLA may gather another order of the dimensions.
+    wanted = sorted(tuple(sorted(shape)) for network in networks for shape in split(network))
+    assert sorted(tuple(sorted(shape)) for shape, _ in gathered(text)) == wanted
+    assert found.count("reduce-scatter") == len(split(state.generator)) > 10
+
+
+@BOTH
+def test_steps_with_split_and_with_replicated_parameters_are_equal(stage, rng):
+    (config, built, mesh), (_, split, split_mesh) = (small_stage(stage, fsdp=n) for n in (1, 4))
+    side = config[stage].hr_patch + 2 * margin(config.scale)
+    batches = rng.integers(0, 256, (3, 8, side, side, 3), np.uint8)
+    frozen = {}
+    if stage == "gan":
+        frozen = VGG.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
+    state, other = (
+        jax.jit(s.create, out_shardings=s.placement)(jax.random.key(1)) for s in (built, split)
+    )
+    for one, same in zip(jax.tree.leaves(state), jax.tree.leaves(other), strict=True):
+        np.testing.assert_array_equal(one, same)
+    assert not other.generator.params["conv_up1"]["kernel"].is_fully_replicated
+
+    def run(step, state, hr, mesh):
+        batch = sharding.put_batch({"hr": hr}, mesh)
+        return step(state, sharding.replicate(frozen, mesh), batch)
+
+    for hr in batches:
+        # Both begin with the same state, since Adam makes steps of rounding where gradients are 0.
+        other = jax.device_put(jax.device_get(state), split.placement)
+        before = jax.device_get(state.ema_params)
+        state, metrics = run(compiled(stage)[1], state, hr, mesh)
+        other, split_metrics = run(compiled(stage, 4)[1], other, hr, split_mesh)
+        for name, value in metrics.items():
+            rtol = 1e-5 if name.startswith("grad") else 1e-6
+            np.testing.assert_allclose(split_metrics[name], value, rtol, 1e-6, err_msg=name)
+        for network, split_network in (
+            (state.generator, other.generator),
+            (state.discriminator, other.discriminator),
+        ):
+            if network:
+                moment = network.opt_state[0].mu
+                near = functools.partial(
+                    np.testing.assert_allclose, rtol=1e-4, atol=1e-6 * optax.tree.norm(moment)
+                )
+                jax.tree.map(near, split_network.opt_state[0].mu, moment)
+                jax.tree.map(near, split_network.batch_stats, network.batch_stats)
+        decay, params = config[stage].ema_decay, jax.device_get(other.generator.params)
+        averaged = moving_average(before, params, decay, int(other.step))
+        near = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7)
+        jax.tree.map(near, other.ema_params, averaged)
+
+
+@BOTH
 def test_gradients_are_summed_after_the_loop_over_blocks(stage):
     text = compiled(stage)[1].as_text()
     computations = dict(re.findall(r"^%([\w.-]+) [^\n]*{\n(.*?)^}", text, re.M | re.S))

@@ -8,8 +8,11 @@ import numpy as np
 import optax
 import pytest
 
+from configs import x4
 from esrgan_jax.models.conv import Conv
 from esrgan_jax.models.discriminator import Discriminator
+from esrgan_jax.sharding import create_mesh
+from esrgan_jax.training.stages import gan_stage, psnr_stage
 from esrgan_jax.training.train_state import (
     Network,
     TrainState,
@@ -92,6 +95,26 @@ def test_warm_up_rises_and_a_delay_is_zero():
     rates = [float(warmed_up(schedule, 4)(step)) for step in (0, 1, 3, 5, 6)]
     assert rates == [0.25, 0.5, 1, 1, 0.5]
     assert [float(delayed(schedule, 2)(step)) for step in (0, 1, 2, 6)] == [0, 0, 1, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("scaling", "rates"),
+    [("none", (1e-4, 4e-4, 2e-4)), ("sqrt", (2e-4, 8e-4, 4e-4)), ("linear", (4e-4, 16e-4, 8e-4))],
+)
+def test_learning_rates_grow_with_the_batch_by_the_chosen_rule(scaling, rates):
+    config, mesh = x4.get_config(), create_mesh()
+    config.psnr.update(learning_rate=4e-4, milestones=(6,), warmup=4, lr_scaling=scaling)
+    config.gan.update(learning_rate=4e-4, d_learning_rate=8e-4, schedule="cosine", minimum=1e-4)
+    config.gan.update(periods=(8,), lr_scaling=scaling)
+    for stage in (config.psnr, config.gan):
+        stage.batch_size = 4 * stage.lr_batch_size
+    rate = psnr_stage(config, mesh).schedules["lr_g"]
+    assert [float(rate(step)) for step in (0, 3, 6)] == pytest.approx(rates)
+    start, _, _ = rates
+    for name, top in (("lr_g", 4), ("lr_d", 8)):
+        rate = gan_stage(config, None, mesh).schedules[name]
+        expected = [top * start, (top + 1) / 2 * start, start]
+        assert [float(rate(step)) for step in (0, 4, 8)] == pytest.approx(expected)
 
 
 def test_default_betas_are_those_of_the_paper(rng):

@@ -16,7 +16,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from esrgan_jax.data.sources import Source
 from esrgan_jax.progress import Progress
-from esrgan_jax.sharding import batched, replicate
+from esrgan_jax.sharding import batch_spec, batched, replicate
 
 # A row of an image is a number of lines of so many pixels, the last of them filled up with zeros.
 # An index into all bytes would not fit in 32 bits, and TPUs read multiples of 128 fast.
@@ -115,14 +115,14 @@ def crop(images: Mapping[str, Stored], request: Mapping[str, Any], mesh: Mesh) -
     Returns:
         A batch as from `make_dataset`, split over the devices.
     """
-    split: Any = PartitionSpec("data")
+    split: Any = batch_spec(mesh)
     whole: Any = PartitionSpec()
     in_specs = (Stored(split, whole, whole, whole), whole)
 
     @partial(jax.shard_map, mesh=mesh, in_specs=in_specs, out_specs=split)
     def patches(stored: Stored, wanted: Mapping[str, jax.Array]) -> jax.Array:
         number, rows, columns = wanted["image"], wanted["rows"], wanted["columns"]
-        here = stored.device[number] == lax.axis_index("data")
+        here = stored.device[number] == lax.axis_index(mesh.axis_names)
         left = columns.min(axis=1) // LINE  # in lines, as are the next two
         line = (stored.first[number] + left)[:, None] + rows * stored.per_row[number][:, None]
         across = -(-(columns.shape[1] + LINE - 1) // LINE)
@@ -137,7 +137,7 @@ def crop(images: Mapping[str, Stored], request: Mapping[str, Any], mesh: Mesh) -
         found = jnp.einsum("nrb,nbc->nrc", part.astype(jnp.bfloat16), chosen).astype(jnp.uint8)
         found = found.reshape(*rows.shape, columns.shape[1], 3)
         # All but one device add zeros.
-        return lax.psum_scatter(found, "data", scatter_dimension=0, tiled=True)
+        return lax.psum_scatter(found, mesh.axis_names, scatter_dimension=0, tiled=True)
 
     def turned(name: str) -> jax.Array:
         found = patches(images[name], {"image": request["image"], **request[name]})

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 import grain
 import jax
 from etils import epath
-from jax.sharding import Mesh
 
 from esrgan_jax import checkpoint, compilation, sharding
 from esrgan_jax.errors import InputError
@@ -31,7 +30,6 @@ def restore_or_create(
     loaded: Initial,
     checkpoints: RunCheckpoints,
     data: grain.DatasetIterator[Any],
-    mesh: Mesh,
 ) -> TrainState:
     """Restores the stage's newest checkpoint, or creates a state with the networks of the config.
 
@@ -42,36 +40,40 @@ def restore_or_create(
         loaded: Those of the config's networks that are already in memory.
         checkpoints: The stage's checkpoints.
         data: A fresh Grain iterator; a checkpoint sets its position.
-        mesh: The devices; the state is replicated over them.
 
     Raises:
         InputError: A checkpoint or a network does not fit the config.
         RunError: A checkpoint cannot be read.
     """
-    if (restored := checkpoints.restore(restore_target(config, stage, mesh), data)) is not None:
+    if (restored := checkpoints.restore(restore_target(config, stage), data)) is not None:
         return restored
-    key, placement = jax.random.key(config.seed), sharding.replicated(mesh)
     options = compilation.run_once_options()
-    state = jax.jit(stage.create, out_shardings=placement, compiler_options=options)(key)
+    create = jax.jit(stage.create, out_shardings=stage.placement, compiler_options=options)
+    state = create(jax.random.key(config.seed))
     if variables := loaded.generator or initial_generator(config, stage, workdir):
-        generator = state.generator.replace(**sharding.replicate(variables, mesh))
+        generator = state.generator.replace(**_like(variables, state.generator))
         # A second copy, since the step donates both buffers.
-        averaged = state.ema_params and sharding.replicate(variables["params"], mesh)
+        averaged = state.ema_params and _placed(variables["params"], state.ema_params)
         state = state.replace(generator=generator, ema_params=averaged)
     if variables := loaded.discriminator or initial_discriminator(config, stage):
         assert state.discriminator is not None
-        discriminator = state.discriminator.replace(**sharding.replicate(variables, mesh))
+        discriminator = state.discriminator.replace(**_like(variables, state.discriminator))
         state = state.replace(discriminator=discriminator)
     return state
 
 
-def restore_target(config: Config, stage: Stage, mesh: Mesh) -> TrainState:
-    """Returns the stage's state as `jax.ShapeDtypeStruct`s, replicated over the mesh."""
-    placement = sharding.replicated(mesh)
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placement),
-        jax.eval_shape(stage.create, jax.random.key(config.seed)),
-    )
+def _like(variables: dict[str, Params], network: Network) -> dict[str, Params]:
+    return {name: _placed(tree, getattr(network, name)) for name, tree in variables.items()}
+
+
+def _placed(arrays: Params, like: Params) -> Params:
+    return jax.tree.map(lambda array, other: sharding.place(array, other.sharding), arrays, like)
+
+
+def restore_target(config: Config, stage: Stage) -> TrainState:
+    """Returns the stage's state as `jax.ShapeDtypeStruct`s with their shardings."""
+    shapes = jax.eval_shape(stage.create, jax.random.key(config.seed))
+    return sharding.shapes(shapes, stage.placement)
 
 
 def initial_generator(

@@ -41,7 +41,13 @@ from esrgan_jax.training.run_config import Config
 from esrgan_jax.training.save_clock import SaveClock
 from esrgan_jax.training.setting_rules import STAGES
 from esrgan_jax.training.settings import check_run, check_settings
-from esrgan_jax.training.stages import Stage, create_config_generator, create_stage, load_features
+from esrgan_jax.training.stages import (
+    Stage,
+    create_config_generator,
+    create_config_mesh,
+    create_stage,
+    load_features,
+)
 from esrgan_jax.training.stopping import RunStopped, StopRequest
 from esrgan_jax.training.train_state import Params, TrainState
 from esrgan_jax.training.validation import Validation
@@ -96,8 +102,8 @@ def _train_and_evaluate(
     config: Config, folder: epath.Path, stop: StopRequest, callback: Callback
 ) -> TrainState:
     with stop.interrupting("while networks and images were being read"):
-        mesh = sharding.create_mesh()
-        check_run(config, mesh.size)
+        check_run(config, jax.device_count())
+        mesh = create_config_mesh(config)
         names = STAGES[config.stage]
         vgg, vgg_params = load_features(config) if "gan" in names else (None, {})
         vgg_params = sharding.replicate(vgg_params, mesh)
@@ -147,7 +153,7 @@ def _train_and_evaluate(
                 )
         if state is None:
             checkpoints = _checkpoints(config, stages[-1], folder, source)
-            state = checkpoints.newest_state(restore_target(config, stages[-1], mesh))
+            state = checkpoints.newest_state(restore_target(config, stages[-1]))
         return state
 
 
@@ -174,7 +180,7 @@ def train_stage(
         _checkpoints(config, stage, workdir, source) as checkpoints,
     ):
         stop.when = "stopping as soon as the state is there"
-        state = restore_or_create(config, stage, workdir, loaded, checkpoints, data, mesh)
+        state = restore_or_create(config, stage, workdir, loaded, checkpoints, data)
         start, skipped = int(state.step), 0  # skipped steps in a row
         checkpoints.check_room(state)
         stop.check(f"before a step of the {stage.name} stage")

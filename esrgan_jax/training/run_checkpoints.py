@@ -30,7 +30,7 @@ from esrgan_jax.orbax_setup import (
     plain_file,
     reason_of,
 )
-from esrgan_jax.sharding import place
+from esrgan_jax.sharding import local, place
 from esrgan_jax.training import processes
 from esrgan_jax.training.metric_writer import JSONL, append_line
 from esrgan_jax.training.preservation import newest_and_best
@@ -166,7 +166,8 @@ class RunCheckpoints:
         items = {"config": self._config, "pictures": self._images}
         metrics: Any = dict(scores) if scores else None
         plain = items | {"data": data.get_state(), "metrics": metrics}
-        sums = checksums.record(state, plain, processes.numbers())
+        host = jax.tree.map(lambda leaf: np.asarray(local(leaf)), state)
+        sums = checksums.record(host, plain, processes.numbers())
         forget_failures()
         with self._saves(step):
             # Forced, since Orbax's own policy would skip a save while another is in progress.

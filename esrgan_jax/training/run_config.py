@@ -9,7 +9,7 @@ from etils import epath
 from esrgan_jax.errors import InputError
 from esrgan_jax.files import no_space, write_error
 from esrgan_jax.models import COMPUTATION, DISCRIMINATORS
-from esrgan_jax.training.setting_rules import discriminator_settings
+from esrgan_jax.training.setting_rules import MESH_RULES, discriminator_settings
 
 MARGIN = 72  # Real-ESRGAN: crops of 400 pixels are degraded for patches of 256
 # A ConfigDict, whose annotations declare every value as a union of six types.
@@ -30,6 +30,7 @@ def _named(values: dict[str, Any]) -> dict[str, Any]:
     added = {
         "discriminator": {"name": "vgg"},
         "data": {"cache": "memory"},
+        "mesh": {"data": None, "fsdp": 1, "rules": [list(rule) for rule in MESH_RULES]},
         "degradation": {"name": "bicubic", "margin": MARGIN},
         **{stage: stage_settings for stage in ("psnr", "gan") if stage in values},
     }

@@ -1,5 +1,6 @@
 """The allowed values of each setting, by section of the config."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +20,8 @@ from esrgan_jax.setting_rule import (
     optional,
     whole,
 )
-from esrgan_jax.training.train_state import OPTIMIZERS
+from esrgan_jax.sharding import FSDP, PLACEMENTS
+from esrgan_jax.training.train_state import LR_SCALINGS, OPTIMIZERS
 
 STAGES = {"psnr": ("psnr",), "gan": ("gan",), "both": ("psnr", "gan")}
 NORM = one_of("l1", "mse")
@@ -53,6 +55,24 @@ LAYER_WEIGHTS = Rule(
     ),
 )
 
+MESH_RULES = (("batch_stats", "replicated"), (".*", FSDP))
+PLACED = Rule(
+    f"pairs of a regular expression and {' or '.join(PLACEMENTS)} in brackets, such as "
+    f"(('opt_state', '{FSDP}'),)",
+    lambda value: isinstance(value, tuple | list) and all(map(_is_placed, value)),
+)
+
+
+def _is_placed(value: object) -> bool:
+    if not isinstance(value, tuple | list) or len(value) != 2 or not isinstance(value[0], str):
+        return False
+    try:
+        re.compile(value[0])
+    except re.error:
+        return False
+    return value[1] in PLACEMENTS
+
+
 RUN: dict[str, Rule] = {
     "recipe": TEXT,
     "stage": one_of(*STAGES),
@@ -73,6 +93,11 @@ DATA: dict[str, Rule] = {
     "num_workers": optional(whole(0, 256)),
     "num_threads": whole(1, 1024),
 }
+MESH: dict[str, Rule] = {
+    "data": optional(whole(1)),
+    FSDP: whole(1),
+    "rules": PLACED,
+}
 DEGRADATION: dict[str, Rule] = {
     "name": one_of("bicubic", "realesrgan"),
     "function": optional(TEXT),
@@ -85,6 +110,8 @@ PSNR: dict[str, Rule] = {
     "batch_size": whole(1),
     "hr_patch": whole(1),
     "learning_rate": nonnegative(),
+    "lr_scaling": one_of(*LR_SCALINGS),
+    "lr_batch_size": whole(1),
     "schedule": one_of("multistep", "cosine"),
     "milestones": STEPS,
     "factor": nonnegative(),
@@ -118,22 +145,25 @@ GAN: dict[str, Rule] = PSNR | {
 }
 # The networks that each of these sections can describe, by name, and the one without a name.
 NETWORKS = {"generator": (GENERATORS, "rrdb"), "discriminator": (DISCRIMINATORS, "vgg")}
-SECTIONS = ("data", "degradation", *NETWORKS, "psnr", "gan")
+SECTIONS = ("data", "mesh", "degradation", *NETWORKS, "psnr", "gan")
 # Settings that older configs and the package's own do not have.
 OPTIONAL = {
     *("generator.upsampler", "discriminator.name", "data.cache"),
     *("precision", "skip_nonfinite", "metrics", "gan.perceptual_dtype", "gan.d_frozen"),
     "checkpoint_minutes",
     *(f"{s}.{k}" for s in ("psnr", "gan") for k in ("warmup", "optimizer", "weight_decay")),
+    *(f"{s}.{k}" for s in ("psnr", "gan") for k in ("lr_scaling", "lr_batch_size")),
     *("psnr.unsharp", "gan.unsharp", "psnr.best", "gan.best", "degradation"),
     *("psnr.ms_ssim_weight", "gan.ms_ssim_weight", "gan.ldl_weight"),
     *(f"degradation.{key}" for key in DEGRADATION),
+    "mesh",
+    *(f"mesh.{key}" for key in MESH),
 }
 
 
 def section_rules(config: Mapping[str, Any]) -> dict[str, dict[str, Rule]]:
     """Returns the rules of each section, by key; those of the networks that the config names."""
-    sections = {"data": DATA, "degradation": DEGRADATION, "psnr": PSNR, "gan": GAN}
+    sections = {"data": DATA, "mesh": MESH, "degradation": DEGRADATION, "psnr": PSNR, "gan": GAN}
     for section, (networks, usual) in NETWORKS.items():
         network = networks.get(str(config.get(section, {}).get("name", usual)))
         settings = network.settings if network else {}

@@ -65,6 +65,7 @@ def check_run(config: Config, devices: int) -> None:
         raise InputError("data.val_lr is given without its HR images: give them as data.val")
     _check_channels(config)
     _check_scale(config)
+    _check_mesh(config, devices)
     for name in STAGES[config.stage]:
         _check_stage(config, name, devices)
     _check_degradation(config)
@@ -97,6 +98,18 @@ def _check_channels(config: Config) -> None:
         raise InputError(
             "generator.in_channels is {} and generator.out_channels {}: take 3 for both (RGB), or "
             "1 (gray)".format(*channels)
+        )
+
+
+def _check_mesh(config: Config, devices: int) -> None:
+    given = config.get("mesh", {})
+    data, fsdp = given.get("data"), given.get("fsdp", 1)
+    if devices % fsdp:
+        raise InputError(f"mesh.fsdp is {fsdp}: take a number that divides the {devices} devices")
+    if data and data * fsdp != devices:
+        raise InputError(
+            f"mesh.data is {data} and mesh.fsdp {fsdp}, and there are {devices} devices: leave out "
+            "mesh.data, or let the product be the number of devices"
         )
 
 

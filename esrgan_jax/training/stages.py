@@ -4,7 +4,7 @@ The functions called from here take plain values instead of the config.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +31,7 @@ from esrgan_jax.training.degrading import create_recipe
 from esrgan_jax.training.folders import path
 from esrgan_jax.training.losses import GanLosses
 from esrgan_jax.training.run_config import Config
-from esrgan_jax.training.setting_rules import discriminator_settings
+from esrgan_jax.training.setting_rules import MESH_RULES, discriminator_settings
 from esrgan_jax.training.train_state import (
     Params,
     TrainState,
@@ -39,6 +39,7 @@ from esrgan_jax.training.train_state import (
     create_network,
     create_optimizer,
     delayed,
+    lr_factor,
     multistep_schedule,
     warmed_up,
 )
@@ -52,6 +53,7 @@ class Stage(NamedTuple):
     Attributes:
         name: "psnr" or "gan"; also the name of its folder and of its section in the config.
         create: Creates a train state from a random key.
+        placement: The sharding of the state's arrays: one for all, or a tree of them.
         step: Jitted: state (donated), frozen VGG parameters, batch -> state, metrics. The metrics
             are those of `steps` and the learning rates.
         schedules: Learning rates by their names in the metrics.
@@ -59,8 +61,14 @@ class Stage(NamedTuple):
 
     name: str
     create: Callable[[jax.Array], TrainState]
+    placement: Any
     step: Any  # a `Step` that can be lowered, which JAX's types cannot say
     schedules: Mapping[str, optax.Schedule]
+
+
+def create_config_mesh(config: Config, devices: Sequence[Any] | None = None) -> Mesh:
+    """Creates the config's mesh of all devices, or of those passed; see `sharding.create_mesh`."""
+    return sharding.create_mesh(devices, config.get("mesh", {}).get("fsdp", 1))
 
 
 def create_stage(config: Config, name: str, vgg: nn.Module | None, mesh: Mesh) -> Stage:
@@ -76,21 +84,23 @@ def psnr_stage(config: Config, mesh: Mesh) -> Stage:
     settings = config.psnr
     generator = create_config_generator(config, unroll=_on_cpu(mesh))
     schedule, optimizer = _optimizer(settings, settings.learning_rate)
+    create = functools.partial(_create, config, settings, optimizer)
+    placement = _placement(config, create, mesh)
     step = functools.partial(
         steps.psnr_step,
         generator=generator,
         optimizer=optimizer,
         scale=config.scale,
         mesh=mesh,
+        placement=_tree(placement),
         recipe=create_recipe(config),
         unsharp=settings.get("unsharp", ()),
         ms_ssim_weight=settings.get("ms_ssim_weight", 0.0),
         **_picked(settings, "pixel_norm", "ema_decay", "accumulation"),
     )
     schedules = {"lr_g": schedule}
-    create = functools.partial(_create, config, settings, optimizer)
-    jitted = _jitted(config, lambda state, _, batch: step(state, batch), schedules, mesh)
-    return Stage("psnr", create, jitted, schedules)
+    jitted = _jitted(config, lambda state, _, batch: step(state, batch), schedules, mesh, placement)
+    return Stage("psnr", create, placement, jitted, schedules)
 
 
 def gan_stage(config: Config, vgg: nn.Module | None, mesh: Mesh) -> Stage:
@@ -108,6 +118,7 @@ def gan_stage(config: Config, vgg: nn.Module | None, mesh: Mesh) -> Stage:
         state = _create(config, settings, optimizer, g_key)
         return state.replace(discriminator=create_network(discriminator, d_key, hr, d_optimizer))
 
+    placement = _placement(config, create, mesh)
     step = functools.partial(
         steps.gan_step,
         generator=generator,
@@ -117,6 +128,7 @@ def gan_stage(config: Config, vgg: nn.Module | None, mesh: Mesh) -> Stage:
         d_optimizer=d_optimizer,
         scale=config.scale,
         mesh=mesh,
+        placement=_tree(placement),
         recipe=create_recipe(config),
         unsharp=settings.get("unsharp", ()),
         use=GanLosses(**{k: v for k, v in settings.to_dict().items() if k in GanLosses._fields}),
@@ -125,7 +137,8 @@ def gan_stage(config: Config, vgg: nn.Module | None, mesh: Mesh) -> Stage:
     schedules = {"lr_g": schedule, "lr_d": d_schedule}
     # As fast in half the memory or less; the PSNR stage would need as much.
     options = compilation.LITTLE_MEMORY if _on_cpu(mesh) else None
-    return Stage("gan", create, _jitted(config, step, schedules, mesh, options), schedules)
+    jitted = _jitted(config, step, schedules, mesh, placement, options)
+    return Stage("gan", create, placement, jitted, schedules)
 
 
 def create_config_generator(config: Config, unroll: bool = False) -> Generator:
@@ -170,14 +183,26 @@ def _on_cpu(mesh: Mesh) -> bool:
     return mesh.devices.flat[0].platform == "cpu"
 
 
+def _placement(config: Config, create: Callable[[jax.Array], TrainState], mesh: Mesh) -> Any:
+    if sharding.FSDP not in mesh.axis_names:
+        return sharding.replicated(mesh)
+    rules = config.mesh.get("rules", MESH_RULES)
+    return sharding.placements(jax.eval_shape(create, jax.random.key(0)), mesh, rules)
+
+
+def _tree(placement: Any) -> TrainState | None:
+    return placement if isinstance(placement, TrainState) else None
+
+
 def _jitted(
     config: Config,
     step: Step,
     schedules: Mapping[str, optax.Schedule],
     mesh: Mesh,
+    placement: Any,
     options: dict[str, str] | None = None,
 ) -> Any:
-    """Jits a step. What it returns is on every device, as the state that it takes and donates."""
+    """Jits a step. It returns the state where it takes and donates it, and values everywhere."""
     exact = config.get("precision") == "highest"
 
     def step_and_rates(
@@ -193,10 +218,8 @@ def _jitted(
             new, metrics = steps.skip_nonfinite(state, new, metrics)
         return new, metrics | rates
 
-    placement = sharding.replicated(mesh)
-    return jax.jit(
-        step_and_rates, donate_argnums=0, out_shardings=placement, compiler_options=options
-    )
+    out = placement, sharding.replicated(mesh)
+    return jax.jit(step_and_rates, donate_argnums=0, out_shardings=out, compiler_options=options)
 
 
 def _create(
@@ -217,10 +240,13 @@ def _create(
 def _optimizer(
     settings: Config, learning_rate: float, frozen: int = 0
 ) -> tuple[optax.Schedule, optax.GradientTransformation]:
+    scaling, meant = settings.get("lr_scaling", "none"), settings.get("lr_batch_size", 1)
+    factor = lr_factor(scaling, settings.batch_size, meant)
     if settings.schedule == "cosine":
-        schedule = cosine_schedule(learning_rate, settings.periods, settings.minimum)
+        minimum = factor * settings.minimum
+        schedule = cosine_schedule(factor * learning_rate, settings.periods, minimum)
     else:
-        schedule = multistep_schedule(learning_rate, settings.milestones, settings.factor)
+        schedule = multistep_schedule(factor * learning_rate, settings.milestones, settings.factor)
     if warmup := settings.get("warmup", 0):
         schedule = warmed_up(schedule, warmup)
     if frozen:

@@ -21,7 +21,7 @@ from esrgan_jax.gray import to_gray
 from esrgan_jax.imresize import degrade, margin
 from esrgan_jax.models.generator import Generator
 from esrgan_jax.models.vgg import VGGFeatures
-from esrgan_jax.sharding import split_over
+from esrgan_jax.sharding import constrain, split_over, whole
 from esrgan_jax.training import losses
 from esrgan_jax.training.train_state import Params, TrainState, moving_average
 
@@ -81,20 +81,22 @@ def forward(
     batch_stats: Params,
     x: jax.Array,
     mesh: Mesh | None = None,
+    placement: Any = None,
 ) -> tuple[jax.Array, Params]:
     """Applies a network in training, and returns its output and the updated running statistics.
 
     With a mesh, a network without batch statistics is applied by each device to its images. Then
     the devices' gradients are summed once, at the end and in float32. Left to itself, the compiler
-    sums them in each turn of the loop over blocks, and in the dtype of the computation.
+    sums them in each turn of the loop over blocks, and in the dtype of the computation. `placement`
+    has the shardings of the parameters, if they are split over devices.
     """
 
     def apply(params: Params, x: jax.Array) -> Any:
         return module.apply({"params": params}, x, train=True)
 
     if mesh is not None and not batch_stats:
-        return split_over(mesh, apply)(params, x), {}
-    variables = {"params": params, "batch_stats": batch_stats}
+        return split_over(mesh, apply, placement)(params, x), {}
+    variables = {"params": whole(params, placement), "batch_stats": batch_stats}
     y, updated = module.apply(variables, x, train=True, mutable=["batch_stats"])
     return y, updated.get("batch_stats", {})
 
@@ -159,21 +161,25 @@ def psnr_step(
     ema_decay: float = 0.0,
     accumulation: int = 1,
     mesh: Mesh | None = None,
+    placement: TrainState | None = None,
     recipe: Recipe | None = None,
     unsharp: Collection[str] = (),
 ) -> tuple[TrainState, Metrics]:
     """Updates the PSNR-oriented generator once, by the pixel loss alone (paper §4.1).
 
     With a weight for 1 - MS-SSIM, by their sum. For `mesh` see `forward`, for `recipe` and
-    `unsharp` see `images`. Returns the new state and {"l_g_pix", "grad_norm_g"}; with MS-SSIM also
+    `unsharp` see `images`; `placement` is the tree of the state's shardings, if not all of it is
+    replicated. Returns the new state and {"l_g_pix", "grad_norm_g"}; with MS-SSIM also
     "l_g_ms_ssim" and "l_g_total".
     """
+
+    placed = placement.generator.params if placement else None
 
     def gradients(batch_stats: Params, batch: Batch):
         lr, hr = images(batch, scale, recipe, unsharp, mesh, generator.in_channels == 1)
 
         def loss(params: Params):
-            sr, updated = forward(generator, params, batch_stats, lr, mesh)
+            sr, updated = forward(generator, params, batch_stats, lr, mesh, placed)
             total, parts = losses.image_losses(sr, hr, pixel_norm, ms_ssim_weight=ms_ssim_weight)
             return total, (updated, parts | ({"l_g_total": total} if ms_ssim_weight else {}))
 
@@ -204,6 +210,7 @@ def gan_step(
     ema_decay: float = 0.0,
     accumulation: int = 1,
     mesh: Mesh | None = None,
+    placement: TrainState | None = None,
     recipe: Recipe | None = None,
     unsharp: Collection[str] = (),
 ) -> tuple[TrainState, Metrics]:
@@ -218,6 +225,7 @@ def gan_step(
         vgg: The feature extractor, or None for no perceptual loss.
         use: The losses and their weights; LDL needs averaged parameters (EMA) in the state.
         mesh: Of the generator, see `forward`.
+        placement: See `psnr_step`.
         recipe: See `images`.
         unsharp: See `images`.
 
@@ -228,18 +236,23 @@ def gan_step(
     """
     network, opponent = state.generator, state.discriminator
     assert opponent is not None
-    d_params, batch = opponent.params, keyed(batch, recipe, state.step)
+    placed = d_placed = ema_placed = None
+    if placement and placement.discriminator:
+        placed, d_placed = placement.generator.params, placement.discriminator.params
+        ema_placed = placement.ema_params
+    d_params, batch = whole(opponent.params, d_placed), keyed(batch, recipe, state.step)
 
     def gradients(batch_stats: tuple[Params, Params], batch: Batch):
         lr, hr = images(batch, scale, recipe, unsharp, mesh, generator.in_channels == 1)
         g_stats, d_stats = batch_stats
         averaged = None
         if use.ldl_weight:
-            variables: Any = {"params": state.ema_params, "batch_stats": g_stats}
+            averaged_params = whole(state.ema_params, ema_placed)
+            variables: Any = {"params": averaged_params, "batch_stats": g_stats}
             averaged = generator.apply(variables, lr)
 
         def generator_loss(params: Params):
-            sr, g_updated = forward(generator, params, g_stats, lr, mesh)
+            sr, g_updated = forward(generator, params, g_stats, lr, mesh, placed)
             real, updated = None, d_stats
             if use.relativistic:
                 real, updated = forward(discriminator, d_params, d_stats, hr["gan"])
@@ -268,6 +281,8 @@ def gan_step(
         gradients, (network.batch_stats, opponent.batch_stats), batch, accumulation
     )
     network = network.updated(g_grads, g_stats, optimizer)
+    # First whole: else the compiler splits the sums over batches from which they come.
+    d_grads = constrain(whole(d_grads, d_placed), d_placed)
     opponent = opponent.updated(d_grads, d_stats, d_optimizer)
     metrics["grad_norm_g"] = optax.tree.norm(g_grads)
     metrics["grad_norm_d"] = optax.tree.norm(d_grads)

@@ -98,6 +98,22 @@ def create_optimizer(
     return optax.chain(optax.clip_by_global_norm(clip_norm), chosen) if clip_norm > 0 else chosen
 
 
+LR_SCALINGS = ("none", "linear", "sqrt")
+
+
+def lr_factor(scaling: str, batch_size: int, lr_batch_size: int) -> float:
+    """Returns by how much learning rates are larger than those of another batch size.
+
+    Args:
+        scaling: One of LR_SCALINGS. "linear" is for SGD (arXiv 1706.02677), "sqrt" for Adam (arXiv
+            2205.10287).
+        batch_size: Of the training.
+        lr_batch_size: That the learning rates are meant for.
+    """
+    ratio = batch_size / lr_batch_size
+    return {"none": 1.0, "linear": ratio, "sqrt": ratio**0.5}[scaling]
+
+
 def warmed_up(schedule: optax.Schedule, steps: int) -> optax.Schedule:
     """Returns a schedule that rises linearly to its rates in `steps` steps, as in BasicSR."""
     return lambda count: schedule(count) * jnp.minimum(1, (jnp.asarray(count) + 1) / steps)
