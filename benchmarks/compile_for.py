@@ -25,7 +25,6 @@ from esrgan_jax.main import load_config
 from esrgan_jax.training.run_config import Config
 from esrgan_jax.training.setting_rules import STAGES
 from esrgan_jax.training.settings import check_run
-from esrgan_jax.training.stages import create_config_mesh
 
 PROGRAMS = ("psnr", "gan", "upscale")
 
@@ -49,7 +48,7 @@ def compile_case(
         built = programs.upscaling(config, mesh, tile, batch)
     else:
         check_run(config, len(devices))
-        mesh = create_config_mesh(config, devices)
+        mesh = sharding.create_mesh(devices, config.get("mesh", {}).get("fsdp", 1))
         built = programs.training_step(config, mesh, program)
     line: dict[str, Any] = {
         "benchmark": "compile_for",

@@ -224,6 +224,25 @@ def test_accumulated_gradients_equal_those_of_the_whole_batch(state, batch):
     assert_trees_close(split.generator.opt_state[0].mu, whole.generator.opt_state[0].mu, 1e-3, 1e-6)
 
 
+@pytest.mark.slow
+def test_parts_of_a_batch_have_their_own_statistics_in_the_gan_stage(state, vgg_params, batch):
+    """Losses of single images are those of the whole batch, the others those of the parts."""
+    _, whole = gan_step()(state, vgg_params, batch)
+    split_state, split = gan_step(accumulation=2)(state, vgg_params, batch)
+    halves = [gan_step()(state, vgg_params, {"hr": batch["hr"][part::2]}) for part in (0, 1)]
+    for name in ("l_g_pix", "l_g_percep"):
+        np.testing.assert_allclose(split[name], whole[name], rtol=1e-5)
+    for name in ("l_g_gan", "l_d_real", "l_d_fake"):
+        expected = np.mean([metrics[name] for _, metrics in halves])
+        np.testing.assert_allclose(split[name], expected, rtol=1e-5)
+        assert abs(split[name] / whole[name] - 1) > 1e-4
+    for name in ("generator", "discriminator"):
+        moments = [getattr(after, name).opt_state[0].mu for after, _ in halves]
+        expected = jax.tree.map(lambda a, b: (a + b) / 2, *moments)
+        got = getattr(split_state, name).opt_state[0].mu
+        assert_trees_close(got, expected, 1e-3, 1e-6 * optax.tree.norm(expected))
+
+
 def test_accumulate_passes_on_statistics_and_interleaves_the_parts():
     batch = {"hr": jnp.arange(8.0)}
 

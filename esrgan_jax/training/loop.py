@@ -41,13 +41,7 @@ from esrgan_jax.training.run_config import Config
 from esrgan_jax.training.save_clock import SaveClock
 from esrgan_jax.training.setting_rules import STAGES
 from esrgan_jax.training.settings import check_run, check_settings
-from esrgan_jax.training.stages import (
-    Stage,
-    create_config_generator,
-    create_config_mesh,
-    create_stage,
-    load_features,
-)
+from esrgan_jax.training.stages import Stage, create_config_generator, create_stage, load_features
 from esrgan_jax.training.stopping import RunStopped, StopRequest
 from esrgan_jax.training.train_state import Params, TrainState
 from esrgan_jax.training.validation import Validation
@@ -103,7 +97,7 @@ def _train_and_evaluate(
 ) -> TrainState:
     with stop.interrupting("while networks and images were being read"):
         check_run(config, jax.device_count())
-        mesh = create_config_mesh(config)
+        mesh = sharding.create_mesh(fsdp=config.get("mesh", {}).get("fsdp", 1))
         names = STAGES[config.stage]
         vgg, vgg_params = load_features(config) if "gan" in names else (None, {})
         vgg_params = sharding.replicate(vgg_params, mesh)

@@ -4,7 +4,7 @@ The functions called from here take plain values instead of the config.
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,11 +64,6 @@ class Stage(NamedTuple):
     placement: Any
     step: Any  # a `Step` that can be lowered, which JAX's types cannot say
     schedules: Mapping[str, optax.Schedule]
-
-
-def create_config_mesh(config: Config, devices: Sequence[Any] | None = None) -> Mesh:
-    """Creates the config's mesh of all devices, or of those passed; see `sharding.create_mesh`."""
-    return sharding.create_mesh(devices, config.get("mesh", {}).get("fsdp", 1))
 
 
 def create_stage(config: Config, name: str, vgg: nn.Module | None, mesh: Mesh) -> Stage:
