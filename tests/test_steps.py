@@ -240,7 +240,8 @@ def test_parts_of_a_batch_have_their_own_statistics_in_the_gan_stage(state, vgg_
         moments = [getattr(after, name).opt_state[0].mu for after, _ in halves]
         expected = jax.tree.map(lambda a, b: (a + b) / 2, *moments)
         got = getattr(split_state, name).opt_state[0].mu
-        assert_trees_close(got, expected, 1e-3, 1e-6 * optax.tree.norm(expected))
+        # Biases before a normalisation have no gradient but rounding.
+        assert_trees_close(got, expected, 1e-3, 1e-5 * optax.tree.norm(expected))
 
 
 def test_accumulate_passes_on_statistics_and_interleaves_the_parts():
