@@ -132,7 +132,8 @@ def local(tree: Any) -> Any:
 
     def one(array: jax.Array) -> jax.Array:
         if not array.is_fully_replicated:
-            array = jax.jit(lambda x: x, out_shardings=replicated(array.sharding.mesh))(array)
+            sharding: Any = array.sharding
+            array = jax.jit(lambda x: x, out_shardings=replicated(sharding.mesh))(array)
         return array.addressable_data(0)
 
     return jax.tree.map(one, tree)
@@ -155,7 +156,8 @@ def batched(mesh: Mesh) -> NamedSharding:
 
 def batch_spec(mesh: Mesh) -> PartitionSpec:
     """Returns the specification that splits the leading axis over all axes of the mesh."""
-    return PartitionSpec(mesh.axis_names if len(mesh.axis_names) > 1 else mesh.axis_names[0])
+    names: Any = mesh.axis_names
+    return PartitionSpec(names if len(names) > 1 else names[0])
 
 
 def split_over(mesh: Mesh, function: Callable[[Any, Any], Any], placement: Any = None) -> Any:
