@@ -8,18 +8,11 @@ import pytest
 
 from esrgan_jax.errors import InputError
 from esrgan_jax.evaluation.metrics import SCORES, scores
+from esrgan_jax.images.image_blend import blend
 from esrgan_jax.images.image_file import read_image, write_image
 from esrgan_jax.imresize import imresize
 from esrgan_jax.upscaling.upscaler import SCORED, Upscaler
 from tools import alpha_plot, alpha_scores
-
-
-def test_pictures_are_interpolated_and_rounded():
-    psnr, gan = np.array([[0, 10, 255]], np.uint8), np.array([[10, 0, 250]], np.uint8)
-    blend = alpha_scores.interpolate_pictures(psnr, gan, 0.8)
-    np.testing.assert_array_equal(blend, [[8, 2, 251]])
-    np.testing.assert_array_equal(alpha_scores.interpolate_pictures(psnr, gan, 0), psnr)
-    np.testing.assert_array_equal(alpha_scores.interpolate_pictures(psnr, gan, 1), gan)
 
 
 def test_means_are_over_images_that_every_method_has_a_score_for():
@@ -36,7 +29,8 @@ def test_both_interpolations_are_scored_for_every_alpha(tmp_path, monkeypatch, r
     hr = rng.integers(0, 256, (32, 28, 3), np.uint8)
     (tmp_path / "hr").mkdir()
     write_image(tmp_path / "hr/a.png", hr)
-    found = alpha_scores.measure(tmp_path / "hr", "lite-x4-psnr", "lite-x4-gan", steps=2)
+    ends, found = alpha_scores.measure(tmp_path / "hr", "lite-x4-psnr", "lite-x4-gan", [0.5])
+    assert ends["picture"] == [found["picture"][0], found["picture"][2]]
     assert (found["dataset"], found["images"], found["scale"]) == ("hr", 1, 4)
     lr = imresize(hr, 1 / 4)
     psnr, gan, middle = (
@@ -45,7 +39,7 @@ def test_both_interpolations_are_scored_for_every_alpha(tmp_path, monkeypatch, r
     )
     expected = {
         "network": [psnr, middle, gan],
-        "picture": [psnr, alpha_scores.interpolate_pictures(psnr, gan, 0.5), gan],
+        "picture": [psnr, blend(psnr, gan, 0.5), gan],
     }
     for kind, images in expected.items():
         for alpha, image, line in zip((0, 0.5, 1), images, found[kind], strict=True):

@@ -5,6 +5,7 @@ import pytest
 
 from esrgan_jax.errors import InputError
 from esrgan_jax.evaluation.comparison import comparison
+from esrgan_jax.images.image_blend import blend
 from esrgan_jax.images.image_file import read_image, write_image
 from esrgan_jax.upscaling.upscaler import Upscaler
 from tools import alpha_strip
@@ -33,6 +34,15 @@ def test_panels_go_from_the_psnr_network_to_the_gan_network(image):
     expected = comparison(panels, box=(4, 8, 20, 24), zoom=2)
     shown = strip(image, "--alphas=0,0.5,1", "--box=4,8,20,24", "--zoom=2")
     np.testing.assert_array_equal(shown, expected)
+
+
+def test_blends_of_the_two_results_are_below(image):
+    lr = read_image(image)
+    psnr, middle, gan = (Upscaler.load(alpha=alpha, denoise=0)(lr) for alpha in (0, 0.5, 1))
+    rows = [{"0.5": middle, "1": gan}, {"0.5": blend(psnr, gan, 0.5), "1": gan}]
+    expected = [comparison([(f"alpha {a}", row[a]) for a in row]) for row in rows]
+    shown = strip(image, "--alphas=0.5,1", "--pictures")
+    np.testing.assert_array_equal(shown, np.concatenate(expected))
 
 
 def test_other_networks_can_be_given(image):

@@ -4,13 +4,14 @@
         --psnr_model=RRDB_PSNR_x4.pth --model=RRDB_ESRGAN_x4.pth
 
 "network" are the results of interpolated parameters, "picture" the interpolated results of the two
-networks. Both are the same at alpha 0 and 1.
+networks. Both are the same at alpha 0 and 1. The file is written after each alpha, so a stopped
+command leaves those that are done.
 """
 
 import argparse
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,10 @@ from esrgan_jax.command_line import model_type, parse, path_type
 from esrgan_jax.errors import InputError, run_command
 from esrgan_jax.evaluation.metrics import METRICS, load_metrics, mean_scores, scores
 from esrgan_jax.files import write_text
+from tools.alpha_strip import numbers
 
-STEPS = 10  # alphas are 0, 1/STEPS, …, 1
+ALPHAS = tuple(step / 10 for step in range(11))
 Rows = list[dict[str, float]]
-
-
-def interpolate_pictures(psnr: np.ndarray, gan: np.ndarray, alpha: float) -> np.ndarray:
-    """Returns (1 - alpha) · psnr + alpha · gan of uint8 images, rounded to uint8."""
-    return np.rint((1 - alpha) * psnr.astype(np.float64) + alpha * gan).astype(np.uint8)
 
 
 def complete_means(columns: Mapping[str, Rows]) -> dict[str, dict[str, float | None]]:
@@ -50,62 +47,72 @@ def complete_means(columns: Mapping[str, Rows]) -> dict[str, dict[str, float | N
     }
 
 
-def measure(folder: Path, psnr_model: str, model: str, steps: int = STEPS) -> dict[str, Any]:
-    """Scores bicubic and every blend of two networks on a folder of HR images.
+def measure(
+    folder: Path, psnr_model: str, model: str, alphas: Sequence[float]
+) -> Iterator[dict[str, Any]]:
+    """Scores bicubic and blends of two networks on a folder of HR images.
 
-    Returns:
-        {"dataset", "scale", "images", "psnr_model", "model", "bicubic": scores, "network": [scores
-        with their "alpha", …], "picture": …}; scores are means by the names of METRICS.
+    Args:
+        folder: The HR images.
+        psnr_model: Alpha 0.
+        model: Alpha 1.
+        alphas: Further alphas; those of the two networks come first.
+
+    Yields:
+        After alpha 0 and 1 and each further one: {"dataset", "scale", "images", "psnr_model",
+        "model", "bicubic": scores, "network": [scores with their "alpha", …], "picture": …};
+        scores are means by the names of METRICS.
 
     Raises:
         InputError: A network or an image cannot be read, or an image is too small to be scored.
         RunError: Weights of LPIPS or NIQE cannot be downloaded.
     """
     from esrgan_jax.evaluation.samples import bicubic, image_paths, read_pair
+    from esrgan_jax.images.image_blend import blend
     from esrgan_jax.progress import Progress
     from esrgan_jax.upscaling.upscaler import SCORED, Upscaler
 
     metrics = load_metrics(METRICS)
     scale = Upscaler.load(model, **SCORED).scale
     pairs = [read_pair(path, lr, scale) for path, lr in image_paths(folder, None, scale)]
-    alphas = [step / steps for step in range(steps + 1)]
+    order = [0.0, 1.0, *(alpha for alpha in alphas if alpha not in (0, 1))]
     results: dict[float, list[np.ndarray]] = {}
     columns: dict[str, Rows] = {}
 
-    def score(method: str, images: Sequence[np.ndarray]) -> None:
-        columns[method] = [
-            scores(image, pair.hr, scale, metrics)
-            for image, pair in zip(images, pairs, strict=True)
-        ]
+    def score(images: Sequence[np.ndarray]) -> Rows:
+        both = zip(images, pairs, strict=True)
+        return [scores(image, pair.hr, scale, metrics) for image, pair in both]
 
-    score("bicubic", [bicubic(scale)(pair.lr) for pair in pairs])
-    with Progress(len(alphas) * len(pairs), "image", "scoring") as progress:
-        # The two networks first, since their results are the pictures to interpolate.
-        for alpha in [0.0, 1.0, *alphas[1:-1]]:
+    columns["bicubic"] = score([bicubic(scale)(pair.lr) for pair in pairs])
+    with Progress(len(order) * len(pairs), "image", "scoring") as progress:
+        for count, alpha in enumerate(order, 1):
             upscale = Upscaler.load(model, psnr_model=psnr_model, alpha=alpha, **SCORED)
             images: list[np.ndarray] = []
             for pair in pairs:
                 images.append(upscale(pair.lr))
                 progress.update(1)
-            score(f"network {alpha:g}", images)
+            columns[f"network {alpha:g}"] = score(images)
             if alpha in (0, 1):
                 results[alpha] = images
-            ends = zip(results[0], results.get(1, results[0]), strict=True)
-            score(f"picture {alpha:g}", [interpolate_pictures(*end, alpha) for end in ends])
-    means = complete_means(columns)
-    kinds = {
-        kind: [{"alpha": alpha, **means[f"{kind} {alpha:g}"]} for alpha in alphas]
-        for kind in ("network", "picture")
-    }
-    return {
-        "dataset": folder.absolute().name,
-        "scale": scale,
-        "images": len(pairs),
-        "psnr_model": Path(psnr_model).stem,
-        "model": Path(model).stem,
-        "bicubic": means["bicubic"],
-        **kinds,
-    }
+            else:
+                ends = zip(results[0], results[1], strict=True)
+                images = [blend(psnr, gan, alpha) for psnr, gan in ends]
+            columns[f"picture {alpha:g}"] = score(images)
+            if count > 1:
+                means = complete_means(columns)
+                done = sorted(order[:count])
+                yield {
+                    "dataset": folder.absolute().name,
+                    "scale": scale,
+                    "images": len(pairs),
+                    "psnr_model": Path(psnr_model).stem,
+                    "model": Path(model).stem,
+                    "bicubic": means["bicubic"],
+                    **{
+                        kind: [{"alpha": a, **means[f"{kind} {a:g}"]} for a in done]
+                        for kind in ("network", "picture")
+                    },
+                }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -119,12 +126,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--output", metavar="FILE", type=path_type, required=True, help="the JSON file to write")
     add("--psnr_model", metavar="MODEL", type=model_type, default=PSNR, help=f"alpha 0 ({PSNR})")
     add("--model", metavar="MODEL", type=model_type, default=GAN, help=f"alpha 1 ({GAN})")
+    add("--alphas", type=numbers, default=ALPHAS, help="alphas besides 0 and 1, such as 0.5,0.8")
     args = parse(parser, argv)
     if args.output.is_dir():
         raise InputError(f"--output={args.output} is a folder: give the name of a JSON file")
-    found = measure(args.hr, args.psnr_model, args.model)
     args.output.parent.mkdir(parents=True, exist_ok=True)
-    write_text(args.output, json.dumps(found, indent=1) + "\n")
+    for found in measure(args.hr, args.psnr_model, args.model, args.alphas):
+        write_text(args.output, json.dumps(found, indent=1) + "\n")
     print(args.output)
 
 

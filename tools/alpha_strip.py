@@ -1,10 +1,14 @@
 """Upscales one image with several blends of two networks, side by side (paper, Fig. 10).
 
 python -m tools.alpha_strip photo.png --output=strip.png [--box=TOP,LEFT,HEIGHT,WIDTH]
+
+With --pictures a second row shows blends of the results of the two networks.
 """
 
 import argparse
 from collections.abc import Sequence
+
+import numpy as np
 
 from esrgan_jax.blend import GAN, PSNR
 from esrgan_jax.command_line import model_type, parse, path_type
@@ -15,7 +19,7 @@ MOST_ZOOM = 16
 ALPHAS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
-def _numbers(text: str) -> tuple[float, ...]:
+def numbers(text: str) -> tuple[float, ...]:
     """Parses a list such as "0,0.5,1"."""
     try:
         return tuple(float(part) for part in text.split(","))
@@ -43,8 +47,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--output", metavar="FILE", type=path_type, required=True, help="the PNG file to write")
     add("--psnr_model", metavar="MODEL", type=model_type, help=f"alpha 0 (default: {PSNR})")
     add("--model", metavar="MODEL", type=model_type, help=f"alpha 1 (default: {GAN})")
-    add("--alphas", type=_numbers, default=ALPHAS, help="alphas to show, such as 0,0.5,1")
+    add("--alphas", type=numbers, default=ALPHAS, help="alphas to show, such as 0,0.5,1")
     add("--box", type=_box, help="part of the result to show: TOP,LEFT,HEIGHT,WIDTH in pixels")
+    add("--pictures", action="store_true", help="below, blends of the two networks' results")
     add("--zoom", type=int, default=1, help=f"pixels are drawn ZOOM x ZOOM large, 1 to {MOST_ZOOM}")
     args = parse(parser, argv)
     if not 1 <= args.zoom <= MOST_ZOOM:
@@ -56,15 +61,31 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise InputError(f"--output={args.output}: only PNG is written; use a name with .png")
 
     from esrgan_jax.evaluation.comparison import comparison
+    from esrgan_jax.images.image_blend import blend
     from esrgan_jax.images.image_file import read_image, write_image
     from esrgan_jax.upscaling.upscaler import Upscaler
 
     lr = read_image(args.image)
-    panels = []
-    for alpha in args.alphas:
+    alphas: list[float] = [*args.alphas]
+    results: dict[float, np.ndarray] = {}
+    for alpha in [*alphas, *([0.0, 1.0] if args.pictures else [])]:
+        if alpha in results:
+            continue
         upscale = Upscaler.load(args.model or GAN, psnr_model=args.psnr_model or PSNR, alpha=alpha)
-        panels.append((f"alpha {alpha:g}", upscale(lr)))
-    write_image(args.output, comparison(panels, box=args.box, zoom=args.zoom))
+        results[alpha] = upscale(lr)
+    rows = [results]
+    if args.pictures:
+        ends = results[0.0], results[1.0]
+        rows.append({alpha: blend(*ends, alpha) for alpha in alphas})
+    strips = [
+        comparison(
+            [(f"alpha {alpha:g}", row[alpha]) for alpha in alphas],
+            box=args.box,
+            zoom=args.zoom,
+        )
+        for row in rows
+    ]
+    write_image(args.output, np.concatenate(strips))
     print(args.output)
 
 

@@ -26,25 +26,8 @@ FILTERS = {
     "OpenCV, INTER_AREA": "opencv_area",
     "Pillow, BICUBIC": "pillow_bicubic",
 }
-KINDS = {
-    "clean": "clean",
-    "JPEG 75": "jpeg75",
-    "JPEG 50": "jpeg50",
-    "JPEG 30": "jpeg30",
-    "noise 10": "noise10",
-    "blur": "blur",
-    "phone": "phone",
-}
+SHOWN = {"Set5": (0.0, 0.2, 0.4, 0.6, 0.8, 1.0), "Set14": (0.0, 0.5, 0.8, 1.0)}  # alphas
 ANIME = "RealESRGAN_x4plus_anime_6B"
-DEGRADED = {  # networks of the tables on degraded images, as they are named there
-    "bicubic": "bicubic",
-    "lite-x4-psnr": "lite-x4-psnr",
-    "lite-x4-gan": "lite-x4-gan",
-    "lite-x4-real-psnr": "lite-x4-real-psnr",
-    "lite-x4, alpha 0.8, denoise 1": "lite-x4, alpha 0.8, denoise 1",
-    "lite-x4-real": "lite-x4-real",
-    "realesrgan-x4plus-anime": ANIME,
-}
 
 Scores = Mapping[str, float]
 
@@ -85,6 +68,8 @@ def networks(dataset: str, methods: Sequence[str], metrics: Sequence[str]) -> st
         found |= {"bicubic": whole["bicubic"], psnr: lines[0], gan: lines[1]}
         if pair == "package":
             found["lite-x4, alpha 0.8, denoise 0"] = lines[0.8]
+    for method in set(methods) - set(found):
+        found[method] = read(f"{method}_{dataset.lower()}")["mean"]
     columns = [marked(name, [found[method][name] for method in methods]) for name in metrics]
     count = read(f"interpolation/package_{dataset.lower()}")["images"]
     head = [f"{dataset}, x4, mean of {count}", *map(headed, metrics)]
@@ -116,14 +101,14 @@ def _ends(path: Path) -> dict[str, Scores]:
 
 def interpolation(dataset: str) -> str:
     """Returns scores over alpha, of networks and pictures, for both pairs."""
-    rows = []
+    rows: list[list[str]] = []
     for pair in PAIRS:
         for kind in ("network", "picture"):
             for name in ("psnr_y", "lpips", "niqe"):
-                lines = alphas(pair, dataset, kind)
-                cells = [METRICS[name].shown(line[name]) for line in lines[::2]]
+                lines = {line["alpha"]: line for line in alphas(pair, dataset, kind)}
+                cells = [METRICS[name].shown(lines[alpha][name]) for alpha in SHOWN[dataset]]
                 rows.append([f"{pair}, {kind}, {METRICS[name].heading}", *cells])
-    return table([f"{dataset}, alpha", *(f"{a / 10:g}" for a in range(0, 11, 2))], rows)
+    return table([f"{dataset}, alpha", *(f"{alpha:g}" for alpha in SHOWN[dataset])], rows)
 
 
 def lr_filters() -> str:
@@ -145,22 +130,6 @@ def _three(means: Mapping[str, Scores]) -> list[str]:
     return [f"{means[name]['psnr_y']:.2f}" for name in ("bicubic", *PAIRS["authors"])]
 
 
-def degraded(metric: str, decimals: int) -> str:
-    """Returns the scores of networks on degraded images of Set14."""
-    columns = []
-    for name in KINDS.values():
-        means = {
-            each["model"]: each["mean"][metric]
-            for file in (name, f"{name}_default")
-            for each in read(f"degraded/{file}")["models"]
-        }
-        texts = [f"{means[model]:.{decimals}f}" for model in DEGRADED.values()]
-        best = METRICS[metric].best(map(float, texts))
-        columns.append([f"**{text}**" if float(text) == best else text for text in texts])
-    heading = f"{METRICS[metric].heading} of Set14 {'↓' if METRICS[metric].best is min else '↑'}"
-    return table([heading, *KINDS], [[*row] for row in zip(DEGRADED, *columns, strict=True)])
-
-
 def activations() -> str:
     """Returns the share of VGG's features that are positive, of the baboon and on average."""
     shares = read("vgg_activations")
@@ -179,17 +148,16 @@ SHORT = ("psnr_y", "ssim_y", "lpips", "niqe")
 TABLES: dict[str, Callable[[], str]] = {
     "paper": paper,
     "set5": lambda: networks("Set5", ALL, SHORT),
-    # SET14 "set14": lambda: networks("Set14", ALL, SHORT),
+    "set14": lambda: networks("Set14", ALL, SHORT),
     "published_networks": lambda: networks(
-        "Set5", ("bicubic", *PAIRS["authors"]), ("psnr_y", "lpips", "niqe", "ssim_y", "psnr_rgb")
+        "Set5",
+        ("bicubic", *PAIRS["authors"], ANIME),
+        ("psnr_y", "lpips", "niqe", "ssim_y", "psnr_rgb"),
     ),
     "alpha_set5": lambda: interpolation("Set5"),
-    # SET14 "alpha_set14": lambda: interpolation("Set14"),
+    "alpha_set14": lambda: interpolation("Set14"),
     "lr_filters": lr_filters,
     "activations": activations,
-    # DEG "degraded_lpips": lambda: degraded("lpips", 3),
-    # DEG "degraded_psnr": lambda: degraded("psnr_y", 2),
-    # DEG "degraded_niqe": lambda: degraded("niqe", 2),
 }
 
 
