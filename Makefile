@@ -124,4 +124,4 @@ accelerator:
 	$(accelerator_python) -m benchmarks.accelerator $(FLAGS)
 
 clean:
-	rm -rf $(VENV) $(VENV)-compile build demo
+	rm -rf $(VENV) $(VENV)-compile $(VENV)-docs build demo
