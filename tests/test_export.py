@@ -183,6 +183,7 @@ def test_exports_are_reproducible_and_contain_no_local_paths(tmp_path, pair):
         assert os.fsencode(folder) not in a
 
 
+@pytest.mark.slow
 def test_the_example_script_runs_without_esrgan_jax(tmp_path, pair, rng):
     output = tmp_path / "gan.stablehlo"
     done = run_tool(pair[1], output)

@@ -420,6 +420,7 @@ def test_a_signal_before_the_first_step_stops_the_run(
     assert find_checkpoint(tmp_path) is None
 
 
+@pytest.mark.slow
 def test_two_signals_at_once_stop_a_run_without_a_traceback(photographs, tmp_path):
     """Like Ctrl-C pressed twice: both signals go to the whole process group."""
     flags = {**TINY, "data.train": photographs, "psnr.steps": 2000, "data.num_workers": 2}

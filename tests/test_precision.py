@@ -103,6 +103,7 @@ def losses_of_training(dtype: str) -> np.ndarray:
     return np.asarray(train(jax.random.key(0)))
 
 
+@pytest.mark.slow
 def test_training_in_bfloat16_follows_float32():
     """Means of 20 losses differ by 0.5 % at most.
 

@@ -19,6 +19,11 @@ from esrgan_jax.evaluation.metrics import METRICS
 
 DOCS = Path(__file__).parents[1] / "docs"
 MARK = re.compile(r"(<!-- table: (\w+) -->\n)((?:\|.*\n)*)")
+KINDS = {  # of LR images, as the tables and tools/degrade_images.py name them
+    "clean": "clean",
+    **{f"JPEG {quality}": f"jpeg{quality}" for quality in (75, 50, 30)},
+    **{"noise 10": "noise10", "blur": "blur", "phone": "phone"},
+}
 PAIRS = {"authors": ("RRDB_PSNR_x4", "RRDB_ESRGAN_x4"), "package": ("lite-x4-psnr", "lite-x4-gan")}
 FILTERS = {
     "OpenCV, INTER_CUBIC": "opencv_cubic",
@@ -130,6 +135,19 @@ def _three(means: Mapping[str, Scores]) -> list[str]:
     return [f"{means[name]['psnr_y']:.2f}" for name in ("bicubic", *PAIRS["authors"])]
 
 
+def degraded(metric: str, decimals: int) -> str:
+    """Returns the scores of networks on degraded images; the best ones as printed are bold."""
+    kinds = [read(f"degraded/{name}") for name in KINDS.values()]
+    columns = []
+    for kind in kinds:
+        texts = [f"{scores[metric]:.{decimals}f}" for scores in kind["models"].values()]
+        best = METRICS[metric].best(map(float, texts))
+        columns.append([f"**{text}**" if float(text) == best else text for text in texts])
+    heading = f"{METRICS[metric].heading} of Set14 {'↓' if METRICS[metric].best is min else '↑'}"
+    rows = zip(kinds[0]["models"], *columns, strict=True)
+    return table([heading, *KINDS], [[*row] for row in rows])
+
+
 def activations() -> str:
     """Returns the share of VGG's features that are positive, of the baboon and on average."""
     shares = read("vgg_activations")
@@ -158,6 +176,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "alpha_set14": lambda: interpolation("Set14"),
     "lr_filters": lr_filters,
     "activations": activations,
+    "degraded_lpips": lambda: degraded("lpips", 3),
+    "degraded_psnr": lambda: degraded("psnr_y", 2),
+    "degraded_niqe": lambda: degraded("niqe", 2),
 }
 
 
