@@ -32,15 +32,12 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 
 @contextlib.contextmanager
 def hold(workdir: epath.Path) -> Generator[None]:
-    """Locks a workdir while the block runs; buckets (gs://) are not locked.
+    """Locks a workdir while the block runs.
 
     Raises:
         InputError: Another run holds the lock, or the workdir cannot be created.
         RunError: The disk is full.
     """
-    if "://" in os.fspath(workdir):
-        yield
-        return
     lock = locked(workdir, f"{workdir}: another run uses this folder", "--workdir")
     with contextlib.ExitStack() as stack:
         try:
@@ -57,7 +54,7 @@ def check_shared(workdir: epath.Path) -> None:
 
     A network file system may show the lock some seconds later.
     """
-    if "://" in os.fspath(workdir) or sys.platform == "win32":  # see `hold` and `locked`
+    if sys.platform == "win32":  # see `locked`
         return
     end = time.monotonic() + SHARED_SECONDS
     while not (os.path.isdir(workdir) and NAME in os.listdir(workdir)):

@@ -88,14 +88,6 @@ def test_a_file_system_without_locks_gives_a_warning(tmp_path, monkeypatch, caps
     assert f"warning: {tmp_path}: its file system has no locks" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("path", ["gs://bucket/run", "s3://bucket/run"])
-def test_a_bucket_has_no_lock(path, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    with hold(epath.Path(path)):
-        assert list(tmp_path.iterdir()) == []
-    assert capsys.readouterr().err == ""
-
-
 @pytest.mark.parametrize(
     ("number", "raised", "message"),
     [

@@ -1,7 +1,9 @@
-"""Names of files and folders in a config: `~`, several with commas, and weights."""
+"""Names of files and folders: `~`, several with commas, weights, and the workdir."""
 
 import os
 import re
+
+from etils import epath
 
 from esrgan_jax.errors import InputError
 
@@ -56,6 +58,22 @@ def mixture(value: str | None, key: str) -> tuple[list[str], list[float]]:
 def path(value: str | None) -> str | None:
     """Returns the path of a setting with `~` expanded, or None for None and ""."""
     return os.path.expanduser(value) if value else None
+
+
+def workdir_path(workdir: str) -> epath.Path:
+    """Returns the absolute path of a workdir, with `~` expanded.
+
+    Raises:
+        InputError: It has no name, or is a bucket (gs://, s3://), where locks and logs do not work.
+    """
+    if not workdir:
+        raise InputError("the workdir's name is empty: give a folder by --workdir=DIR")
+    if "://" in workdir:
+        raise InputError(
+            f"--workdir={workdir}: a bucket cannot be trained in; give a folder, and copy it there "
+            "afterwards"
+        )
+    return epath.Path(workdir).expanduser().resolve()
 
 
 def _weighted(name: str) -> tuple[str, float | None]:

@@ -12,14 +12,13 @@ from esrgan_jax.checksums import DamagedError
 from esrgan_jax.data import changed, device_cache, pipeline
 from esrgan_jax.data.device_cache import DeviceCache
 from esrgan_jax.data.sources import Source
-from esrgan_jax.errors import InputError
 from esrgan_jax.evaluation.metrics import METRICS, SCORES
 from esrgan_jax.files import writing
 from esrgan_jax.progress import Progress
 from esrgan_jax.training import data_wait, processes, run_config
 from esrgan_jax.training.degrading import create_recipe
 from esrgan_jax.training.finite import check_finite, not_finite
-from esrgan_jax.training.folders import path
+from esrgan_jax.training.folders import path, workdir_path
 from esrgan_jax.training.initial import (
     Initial,
     initial_discriminator,
@@ -85,10 +84,8 @@ def train_and_evaluate(
         RunStopped: SIGTERM or SIGINT was received, and everything is saved. Outside the main
             thread the two signals are not handled.
     """
-    if not workdir:
-        raise InputError("the workdir's name is empty: give a folder by --workdir=DIR")
+    folder = workdir_path(workdir)
     with StopRequest() as stop:
-        folder = epath.Path(workdir).expanduser().resolve()
         return _train_and_evaluate(config, folder, stop, callback or (lambda step, metrics: None))
 
 
