@@ -207,7 +207,8 @@ def test_steps_with_split_and_with_replicated_parameters_are_equal(stage, change
         jax.jit(s.create, out_shardings=s.placement)(jax.random.key(1)) for s in (built, split)
     )
     for one, same in zip(jax.tree.leaves(state), jax.tree.leaves(other), strict=True):
-        np.testing.assert_allclose(same, one, rtol=1e-6)  # spectral norms are iterated
+        # Spectral norms are iterated, to unit vectors in float32.
+        np.testing.assert_allclose(same, one, rtol=1e-6, atol=1e-7)
     for tree, whole in (
         (other.generator.params, changes == ONLY_MOMENTS),
         (other.generator.opt_state, False),
