@@ -22,6 +22,7 @@ TITLES = {
     "train_step": "Training steps",
     "compile_for": "Compiled, not run",
 }
+PROGRAMS = {"psnr": "PSNR step", "gan": "GAN step", "upscale": "upscaling"}
 RATES = {"upscale": ("output_mpx_per_s", "output MP/s"), "train_step": ("images_per_s", "images/s")}
 
 
@@ -50,16 +51,24 @@ def read_lines(paths: Iterable[Path]) -> list[dict[str, Any]]:
 
 def tables(lines: Sequence[Mapping[str, Any]]) -> str:
     """Returns a table for each benchmark and machine, with a row for each side."""
+    return "\n\n".join(f"### {title}\n\n{text}" for title, text in sections(lines))
+
+
+def sections(lines: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Returns for each benchmark and machine a title, and a text: the machine, table and notes."""
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for line in lines:
         groups.setdefault((line["benchmark"], _machine(line)), []).append(line)
-    return "\n\n".join(
-        (_compiled if key[0] == "compile_for" else _table)(*key, group)
-        for key, group in groups.items()
-    )
+    found = []
+    for (name, machine), group in groups.items():
+        rows, notes = _compiled(group) if name == "compile_for" else _table(name, group)
+        table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        parts = [machine, table, "\n".join(dict.fromkeys(notes))]
+        found.append((TITLES[name], "\n\n".join(part for part in parts if part)))
+    return found
 
 
-def _table(benchmark: str, machine: str, lines: Sequence[Mapping[str, Any]]) -> str:
+def _table(benchmark: str, lines: Sequence[Mapping[str, Any]]) -> tuple[list[list[str]], list[str]]:
     key, unit = RATES[benchmark]
     head = ["work", "side", "precision", "ms", "of fastest peer", unit, "TFLOP/s", "of matmul"]
     head += ["peak MB", "compile s"]
@@ -79,10 +88,10 @@ def _table(benchmark: str, machine: str, lines: Sequence[Mapping[str, Any]]) -> 
             row += [_number(side["ms"]), "" if ratio is None else f"{ratio:.2f}"]
             row += [_number(side[key]), _number(side["tflops"]), f"{side['of_matmul_peak']:.0%}"]
             rows.append([*row, f"{side['peak_mb']:.0f}", _number(side["compile_s"])])
-    return _markdown(TITLES[benchmark], machine, rows, notes)
+    return rows, notes
 
 
-def _compiled(benchmark: str, versions: str, lines: Sequence[Mapping[str, Any]]) -> str:
+def _compiled(lines: Sequence[Mapping[str, Any]]) -> tuple[list[list[str]], list[str]]:
     head = ["target", "program", "memory of a chip, GiB", "TFLOP", "compiled", "collectives, MiB"]
     head += ["ms, estimated", "TFLOP/s a chip", "of its peak"]
     rows = [head, ["---"] * 2 + ["---:"] * (len(head) - 2)]
@@ -90,7 +99,7 @@ def _compiled(benchmark: str, versions: str, lines: Sequence[Mapping[str, Any]])
     for line in lines:
         case = line["case"]
         side = case.get("hr_patch") or case["tile"]
-        work = f"{line['program']}, {case['batch']} × {side}², {case['dtype']}"
+        work = f"{PROGRAMS[line['program']]}, {case['batch']} × {side}², {case['dtype']}"
         row = [line["target"], work + ", remat" * bool(case.get("remat"))]
         if "reason" in line:
             rows.append(row + ["–"] * (len(head) - 2))
@@ -106,13 +115,7 @@ def _compiled(benchmark: str, versions: str, lines: Sequence[Mapping[str, Any]])
         else:
             row += ["–"] * 3
         rows.append(row)
-    return _markdown(TITLES[benchmark], versions, rows, reasons)
-
-
-def _markdown(title: str, text: str, rows: Sequence[Sequence[str]], reasons: Sequence[str]) -> str:
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    parts = [f"### {title}", text, table, "\n".join(dict.fromkeys(reasons))]
-    return "\n\n".join(part for part in parts if part)
+    return rows, reasons
 
 
 def _work(line: Mapping[str, Any]) -> str:
@@ -128,7 +131,7 @@ def _machine(line: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in line["versions"].items())
     if line["benchmark"] == "compile_for":
         return f"{versions}."
-    devices = f"{line['devices']} × " if line["devices"] > 1 else ""
+    devices = f"{line['devices']} × " if line.get("devices", 1) > 1 else ""
     return f"{devices}{line['device']}, {line['threads']} CPU threads; {versions}."
 
 

@@ -242,5 +242,5 @@ def test_table_tells_what_does_not_compile():
         "reason": "RESOURCE_EXHAUSTED: 17.0G of 15.75G",
     }
     text = table.tables([line])
-    assert "| v5e:1x1 | psnr, 64 × 192², float32 | – |" in text
-    assert "- v5e:1x1, psnr, 64 × 192², float32: RESOURCE_EXHAUSTED: 17.0G of 15.75G" in text
+    assert "| v5e:1x1 | PSNR step, 64 × 192², float32 | – |" in text
+    assert "- v5e:1x1, PSNR step, 64 × 192², float32: RESOURCE_EXHAUSTED: 17.0G of 15.75G" in text

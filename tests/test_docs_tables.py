@@ -8,7 +8,8 @@ from esrgan_jax.errors import RunError
 from tools import docs_tables
 
 PAGES = sorted(docs_tables.DOCS.glob("**/*.md"))
-MARKED = [page for page in PAGES if docs_tables.MARK.search(page.read_text())]
+MARKS = (docs_tables.MARK, docs_tables.BENCHMARK)
+MARKED = [page for page in PAGES if any(mark.search(page.read_text()) for mark in MARKS)]
 
 
 @pytest.mark.parametrize("page", MARKED, ids=lambda page: page.name)
@@ -17,8 +18,12 @@ def test_tables_equal_the_recorded_results(page):
 
 
 def test_every_table_is_on_a_page():
-    found = [name for page in MARKED for _, name, _ in docs_tables.MARK.findall(page.read_text())]
-    assert set(found) == set(docs_tables.TABLES)
+    tables, benchmarks = (
+        {match[2] for page in MARKED for match in mark.finditer(page.read_text())} for mark in MARKS
+    )
+    assert tables == set(docs_tables.TABLES)
+    files = (docs_tables.DOCS / "runs" / "performance").glob("*.jsonl")
+    assert benchmarks == {file.stem for file in files}
 
 
 def test_a_changed_number_is_noticed_and_written_again(tmp_path, monkeypatch, capsys):

@@ -3,7 +3,9 @@
     python -m tools.docs_tables          # rewrites the tables that differ
     python -m tools.docs_tables --check  # only says which differ
 
-A table follows a line `<!-- table: NAME -->`, and NAME is in TABLES.
+A table follows a line `<!-- table: NAME -->`, and NAME is in TABLES. What `benchmarks.table` makes
+of docs/runs/performance/NAME.jsonl, which a benchmark has written, is between a line
+`<!-- benchmark: NAME -->` and a line `<!-- end of benchmark -->`.
 """
 
 import argparse
@@ -13,12 +15,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.table import read_lines, sections
 from esrgan_jax.command_line import parse
 from esrgan_jax.errors import RunError, run_command
 from esrgan_jax.evaluation.metrics import METRICS
 
 DOCS = Path(__file__).parents[1] / "docs"
 MARK = re.compile(r"(<!-- table: (\w+) -->\n)((?:\|.*\n)*)")
+BENCHMARK = re.compile(
+    r"(<!-- benchmark: (\w+) -->\n).*?(?=^<!-- end of benchmark -->$)", re.MULTILINE | re.DOTALL
+)
 KINDS = {  # of LR images, as the tables and tools/degrade_images.py name them
     "clean": "clean",
     **{f"JPEG {quality}": f"jpeg{quality}" for quality in (75, 50, 30)},
@@ -160,6 +166,12 @@ def activations() -> str:
     return table(["positive features", *layers], texts)
 
 
+def benchmark(name: str) -> str:
+    """Returns what a benchmark measured: for each machine its name, a table and notes."""
+    lines = read_lines([DOCS / "runs" / "performance" / f"{name}.jsonl"])
+    return "".join(f"{text}\n\n" for _, text in sections(lines))
+
+
 LITE = ("lite-x4-psnr", "lite-x4, alpha 0.8, denoise 0", "lite-x4-gan")
 ALL = ("bicubic", *LITE, *PAIRS["authors"])
 SHORT = ("psnr_y", "ssim_y", "lpips", "niqe")
@@ -184,7 +196,8 @@ TABLES: dict[str, Callable[[], str]] = {
 
 def rewritten(text: str) -> str:
     """Returns a page with its marked tables made anew."""
-    return MARK.sub(lambda match: match[1] + TABLES[match[2]](), text)
+    text = MARK.sub(lambda match: match[1] + TABLES[match[2]](), text)
+    return BENCHMARK.sub(lambda match: match[1] + benchmark(match[2]), text)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
