@@ -13,7 +13,6 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from absl import flags
@@ -22,88 +21,14 @@ from configs import demo, lite_x4, realesrgan_x4, x4
 from configs.ablations import srgan_baseline
 from esrgan_jax import cli, main
 from esrgan_jax.training.settings import check_run
+from tests.docs_commands import BLOCK, CODE, OTHERS, PAGES, ROOT, STARTERS, commands, split
 
-ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md"))]
-BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
-CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
-OURS = ("python", "esrgan-jax", "pip", "make")
-STARTERS = ("srun", "mpirun", "do")  # of another command
-OTHERS = [
-    "git",
-    "cd",
-    "cat",
-    "sbatch",
-    "squeue",
-    "tail",
-    "scancel",
-    "scontrol",
-    "if",
-    "then",
-    "fi",
-    "source",
-    "wait",
-    "for",
-    "done",
-    "gcloud",
-]
-SEPARATORS = ("&&", "|", ";", "&")
 OF_OTHERS = ("--partition", "--account", "--constraint")  # of SLURM and pip
 WITHOUT_PARSER = ("tests.fuzz_weight_file", "docs.examples.run_exported")
 
 
-class Command(NamedTuple):
-    """The words of a command, and the page and line where it stands."""
-
-    words: tuple[str, ...]
-    place: str
-
-
 class Parsed(Exception):
     """Ends a command after its arguments were parsed."""
-
-
-def split(text: str) -> list[list[str]]:
-    """Returns the commands of a line of a shell, without comments, redirections and variables."""
-    lexer = shlex.shlex(text, posix=True, punctuation_chars=True)
-    lexer.whitespace_split = True
-    commands: list[list[str]] = [[]]
-    words = iter(lexer)
-    for word in words:
-        if word in SEPARATORS:
-            commands.append([])
-        elif word == ">":
-            next(words)
-        elif commands[-1] or not re.match(r"[A-Z_]+=", word):
-            commands[-1].append(word)
-    return [command for command in commands if command]
-
-
-def lines(block: str) -> list[str]:
-    """Returns the commands of a block: all of its lines, or those after "$ " if it shows output."""
-    joined = block.replace("\\\n", " ").splitlines()
-    shown = [line[2:] for line in joined if line.startswith("$ ")]
-    return shown or [line for line in joined if line.strip()]
-
-
-def commands() -> list[Command]:
-    """Returns all commands of all pages."""
-    found = []
-    for page in PAGES:
-        text = page.read_text()
-        pieces = []
-        for match in BLOCK.finditer(text):
-            first = [*match[3].removeprefix("$ ").split(), ""][0]
-            if match[2] == "bash" or (not match[2] and first in (*OURS, *STARTERS, *OTHERS)):
-                pieces += [(match.start(3), line) for line in lines(match[3])]
-        outside = BLOCK.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)
-        for match in CODE.finditer(outside):
-            if re.match(rf"(\w+=\S+ )*({'|'.join((*OURS, *STARTERS))}) ", match[1]):
-                pieces.append((match.start(), match[1]))
-        for start, line in pieces:
-            place = f"{page.relative_to(ROOT)}:{text.count(chr(10), 0, start) + 1}"
-            found += [Command(tuple(words), place) for words in split(line)]
-    return found
 
 
 @pytest.fixture
