@@ -9,8 +9,10 @@ of docs/runs/performance/NAME.jsonl, which a benchmark has written, is between a
 """
 
 import argparse
+import functools
 import json
 import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,10 @@ from benchmarks.table import read_lines, sections
 from esrgan_jax.command_line import parse
 from esrgan_jax.errors import RunError, run_command
 from esrgan_jax.evaluation.metrics import METRICS
+from tools.docs_records import COLUMNS
 
 DOCS = Path(__file__).parents[1] / "docs"
-MARK = re.compile(r"(<!-- table: (\w+) -->\n)((?:\|.*\n)*)")
+MARK = re.compile(r"^(( *)<!-- table: (\w+) -->\n)(?: *\|.*\n)*", re.MULTILINE)
 BENCHMARK = re.compile(
     r"(<!-- benchmark: (\w+) -->\n).*?(?=^<!-- end of benchmark -->$)", re.MULTILINE | re.DOTALL
 )
@@ -53,9 +56,9 @@ def alphas(pair: str, dataset: str, kind: str = "network") -> list[dict[str, flo
     return read(f"interpolation/{pair}_{dataset.lower()}")[kind]
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Returns a table for GitHub, of texts."""
-    lines = [head, ["---", *("--:" for _ in head[1:])], *rows]
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:
+    """Returns a table for GitHub, of texts; all but the first `texts` columns are numbers."""
+    lines = [head, ["---"] * texts + ["--:"] * (len(head) - texts), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -166,6 +169,13 @@ def activations() -> str:
     return table(["positive features", *layers], texts)
 
 
+def records(name: str) -> str:
+    """Returns a table of `docs_records`."""
+    lines = (DOCS / "runs" / f"{name}.jsonl").read_text().splitlines()
+    columns = COLUMNS[name]
+    return table([*columns.formats], columns.rows([*map(json.loads, lines)]), columns.texts)
+
+
 def benchmark(name: str) -> str:
     """Returns what a benchmark measured: for each machine its name, a table and notes."""
     lines = read_lines([DOCS / "runs" / "performance" / f"{name}.jsonl"])
@@ -184,6 +194,9 @@ TABLES: dict[str, Callable[[], str]] = {
         ("bicubic", *PAIRS["authors"], ANIME),
         ("psnr_y", "lpips", "niqe", "ssim_y", "psnr_rgb"),
     ),
+    "published_set14": lambda: networks(
+        "Set14", ("bicubic", *PAIRS["authors"]), ("psnr_y", "ssim_y", "psnr_rgb")
+    ),
     "alpha_set5": lambda: interpolation("Set5"),
     "alpha_set14": lambda: interpolation("Set14"),
     "lr_filters": lr_filters,
@@ -191,12 +204,13 @@ TABLES: dict[str, Callable[[], str]] = {
     "degraded_lpips": lambda: degraded("lpips", 3),
     "degraded_psnr": lambda: degraded("psnr_y", 2),
     "degraded_niqe": lambda: degraded("niqe", 2),
+    **{name: functools.partial(records, name) for name in COLUMNS},
 }
 
 
 def rewritten(text: str) -> str:
     """Returns a page with its marked tables made anew."""
-    text = MARK.sub(lambda match: match[1] + TABLES[match[2]](), text)
+    text = MARK.sub(lambda match: match[1] + textwrap.indent(TABLES[match[3]](), match[2]), text)
     return BENCHMARK.sub(lambda match: match[1] + benchmark(match[2]), text)
 
 
