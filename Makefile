@@ -17,7 +17,7 @@ installed = $(VENV)/.installed-$(extras)
 
 PEER ?= torch,onnxruntime,openvino
 
-.PHONY: demo test test-slow test-newest lint format docs docs-serve site serve peers bench bench-quick compile-for compiled accelerator clean
+.PHONY: demo test test-docs test-slow test-newest lint format docs docs-serve site serve peers bench bench-quick compile-for compiled accelerator clean
 
 demo: $(installed)
 	$(python) -m tools.demo --workdir=$(WORKDIR)
@@ -28,6 +28,10 @@ test: $(installed)
 
 test-slow: $(installed)
 	$(python) -m pytest -n $(WORKERS) -m slow
+
+# The commands of README and docs, on small inputs.
+test-docs: $(installed)
+	$(python) -m pytest tests/test_docs_run.py
 
 # What newer libraries break first: videos, training, Orbax, Grain.
 # What is left out of it stops whole runs in further ways, or starts them from other settings and files,
