@@ -53,6 +53,9 @@ COLUMNS = {
         {"on circles": "{method}"}
         | {f"{kind} edges": f"{{{kind}:.1f}}" for kind in ("hard", "antialiased", "blurred")}
     ),
+    "alpha_kodak": Columns(
+        {"alpha": "{alpha}", "LPIPS on eight images of Kodak": "{lpips:.3f}"},
+    ),
     "bfloat16": Columns(
         {
             "network": "{network}",
@@ -69,6 +72,7 @@ COLUMNS = {
             "gradient of x, as a product": "{gradient[product]}",
         }
     ),
+    "core_hours": Columns({"core-hours": "{core_hours}", "dB": "{psnr_y}"}),
     "cost": Columns(
         {
             "a step with 16 images": "{stage}, HR patch {hr_patch}",
