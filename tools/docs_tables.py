@@ -144,15 +144,17 @@ def _three(means: Mapping[str, Scores]) -> list[str]:
     return [f"{means[name]['psnr_y']:.2f}" for name in ("bicubic", *PAIRS["authors"])]
 
 
-def degraded(metric: str, decimals: int) -> str:
+def degraded(metric: str, decimals: int, dataset: str = "Set14") -> str:
     """Returns the scores of networks on degraded images; the best ones as printed are bold."""
-    kinds = [read(f"degraded/{name}") for name in KINDS.values()]
+    folder = "degraded" if dataset == "Set14" else f"degraded_{dataset.lower()}"
+    kinds = [read(f"{folder}/{name}") for name in KINDS.values()]
     columns = []
     for kind in kinds:
         texts = [f"{scores[metric]:.{decimals}f}" for scores in kind["models"].values()]
         best = METRICS[metric].best(map(float, texts))
         columns.append([f"**{text}**" if float(text) == best else text for text in texts])
-    heading = f"{METRICS[metric].heading} of Set14 {'↓' if METRICS[metric].best is min else '↑'}"
+    better = "↓" if METRICS[metric].best is min else "↑"
+    heading = f"{METRICS[metric].heading} of {dataset} {better}"
     rows = zip(kinds[0]["models"], *columns, strict=True)
     return table([heading, *KINDS], [[*row] for row in rows])
 
@@ -204,6 +206,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "degraded_lpips": lambda: degraded("lpips", 3),
     "degraded_psnr": lambda: degraded("psnr_y", 2),
     "degraded_niqe": lambda: degraded("niqe", 2),
+    "kodak_lpips": lambda: degraded("lpips", 3, "Kodak24"),
+    "kodak_psnr": lambda: degraded("psnr_y", 2, "Kodak24"),
     **{name: functools.partial(records, name) for name in COLUMNS},
 }
 

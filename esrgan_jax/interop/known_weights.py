@@ -60,7 +60,7 @@ _RELEASES = "https://github.com/xinntao/Real-ESRGAN/releases/download"
 ZOO = {
     "lite-x4-real": Weights(
         "generator", "flawed photos, GAN", 4, 869_155, 1_744_742, "Apache-2.0", _REAL,
-        "", "77a73ac13f23e7b008a88b3bd1a650bba81f416f73f4b96198a3122bc87d6458",
+        "", "9bb9809c2db5bdeab1b21ba10d11eb845151d1328af5f77cd7338d68671bd760",
         "lite_x4_real.safetensors", data=_BSDS,
     ),
     "lite-x4-real-psnr": Weights(
