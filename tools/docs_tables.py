@@ -208,6 +208,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "degraded_niqe": lambda: degraded("niqe", 2),
     "kodak_lpips": lambda: degraded("lpips", 3, "Kodak24"),
     "kodak_psnr": lambda: degraded("psnr_y", 2, "Kodak24"),
+    "kodak_niqe": lambda: degraded("niqe", 2, "Kodak24"),
     **{name: functools.partial(records, name) for name in COLUMNS},
 }
 
