@@ -76,7 +76,10 @@ def padded_by(mode):
     return pad_input
 
 
-@pytest.mark.parametrize(("border", "mode"), [("mirror", "symmetric"), ("wrap", "wrap")])
+@pytest.mark.parametrize(
+    ("border", "mode"),
+    [("mirror", "symmetric"), pytest.param("wrap", "wrap", marks=pytest.mark.slow)],
+)
 def test_mirror_and_wrap_pad_the_input_of_every_convolution(
     network, rng, border, mode, monkeypatch
 ):

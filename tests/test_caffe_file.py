@@ -307,6 +307,7 @@ def test_files_of_many_tiny_fields_take_little_memory_and_time(tmp_path):
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_convert_vgg_converts_the_real_weights(shared_data, tmp_path):
     """The weights are those of Oxford's .caffemodel, without the classifier."""
     original = shared_data / "vgg" / "vgg19_caffe_conv.npz"

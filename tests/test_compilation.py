@@ -58,6 +58,7 @@ def test_an_unwritable_cache_folder_is_ignored(tmp_path):
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_a_damaged_cache_entry_is_silently_recompiled(tmp_path):
     _run(tmp_path)
     for entry in (tmp_path / "programs").glob("*-cache"):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 
 from esrgan_jax import Upscaler, load_generator
 
@@ -23,6 +24,7 @@ def blocks() -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_the_blocks_of_the_page_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "page"}

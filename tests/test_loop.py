@@ -308,7 +308,11 @@ def test_the_gan_stage_starts_from_a_given_discriminator(
 
 
 @pytest.mark.parametrize(
-    ("number", "stage", "step"), [(signal.SIGTERM, "psnr", 3), (signal.SIGINT, "gan", 1)]
+    ("number", "stage", "step"),
+    [
+        pytest.param(signal.SIGTERM, "psnr", 3, marks=pytest.mark.slow),
+        (signal.SIGINT, "gan", 1),
+    ],
 )
 def test_a_run_stopped_by_a_signal_resumes_exactly(
     config, finished, tmp_path, monkeypatch, stage, step, number
@@ -374,7 +378,10 @@ def test_a_signal_between_the_stages_is_not_lost(config, finished, tmp_path, mon
     assert_same_run(tmp_path, finished)
 
 
-@pytest.mark.parametrize(("image", "step", "stage"), [(2, 4, "psnr"), (12, 4, "gan")])
+@pytest.mark.parametrize(
+    ("image", "step", "stage"),
+    [pytest.param(2, 4, "psnr", marks=pytest.mark.slow), (12, 4, "gan")],
+)
 def test_a_validation_that_a_signal_stops_is_repeated(
     config, finished, tmp_path, monkeypatch, image, step, stage
 ):

@@ -148,7 +148,7 @@ def test_shards_are_the_rows_of_the_same_batches(count):
         assert_equal(next(iterator)["hr"], batches[3]["hr"][rows])
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("num_workers", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_a_restored_iterator_gives_the_same_batches(num_workers):
     dataset = make_dataset(
         Numbered(8), scale=4, hr_patch=16, batch_size=4, seed=0, num_workers=num_workers

@@ -85,7 +85,7 @@ def test_both_stages_train_on_gray():
         assert {"l_g_pix", "grad_norm_g"} <= metrics.keys()
 
 
-@pytest.mark.parametrize("fsdp", [1, 4])
+@pytest.mark.parametrize("fsdp", [1, pytest.param(4, marks=pytest.mark.slow)])
 @BOTH
 def test_the_whole_state_is_donated_and_stays_where_it_is(stage, fsdp):
     state, step = compiled(stage, fsdp)
@@ -186,7 +186,7 @@ ONLY_MOMENTS = (("mesh.rules", (("opt_state|ema_params", "fsdp"),)),)
 @pytest.mark.parametrize(
     ("stage", "changes"),
     [
-        ("psnr", ()),
+        pytest.param("psnr", (), marks=pytest.mark.slow),
         ("gan", ()),
         pytest.param("gan", OTHER_GAN, marks=pytest.mark.slow, id="unet"),
         pytest.param("psnr", WITH_BATCH_NORM, marks=pytest.mark.slow, id="srresnet"),
