@@ -24,7 +24,6 @@ after_step(1, 5, lambda: os.kill(os.getpid(), signal.SIGTERM))
 """
 
 
-@pytest.mark.slow
 def test_two_processes_save_by_the_clock_and_ask_to_be_requeued(settings, tmp_path):
     """The clock is always late, so process 0 names a step two steps after each save."""
     workdir, often = tmp_path / "run", {"checkpoint_minutes": 1e-9, "keep": 9}
