@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -125,18 +126,62 @@ def train(workdir: Path, settings: Mapping[str, Any], count: int, **options: Any
     return ended
 
 
-def after_step(process: int, step: int, do: Callable[[], object]) -> None:
-    """Makes a process call a function when it has computed a step of any stage; for `before`."""
+def after_step(process: int, step: int, do: Callable[[], object], stage: str = "") -> None:
+    """Makes a process call a function when it has computed a step; for `before`.
+
+    Args:
+        process: Which process does; the others go on as usual.
+        step: The number of the step.
+        do: The function.
+        stage: The stage of the step; "" is the first that has it.
+    """
     from esrgan_jax.training import loop
 
     check = loop.check_finite
 
     def check_finite(metrics: Any, where: str, folder: Any) -> None:
-        if where.startswith(f"step {step} of") and f"--process_id={process}" in sys.argv:
+        if where.startswith(f"step {step} of the {stage}") and _is(process):
             do()
         check(metrics, where, folder)
 
     loop.check_finite = check_finite
+
+
+def after_save(process: int, step: int, do: Callable[[], object], stage: str = "psnr") -> None:
+    """As `after_step`, but when a save of that step is being written in the background."""
+    from esrgan_jax.training.run_checkpoints import RunCheckpoints
+
+    save = RunCheckpoints.save
+
+    def save_and_do(self: RunCheckpoints, state: Any, *rest: Any) -> None:
+        save(self, state, *rest)
+        if self.stage.name == stage and int(state.step) == step and _is(process):
+            do()
+
+    RunCheckpoints.save = save_and_do
+
+
+def before_stage(process: int, do: Callable[[], object], stage: str) -> None:
+    """As `after_step`, but when a stage begins, and the one before it is complete."""
+    from esrgan_jax.training import loop
+
+    train = loop.train_stage
+
+    def train_stage(config: Any, which: Any, *rest: Any) -> Any:
+        if which.name == stage and _is(process):
+            do()
+        return train(config, which, *rest)
+
+    loop.train_stage = train_stage
+
+
+def kill() -> None:
+    """Kills this process by kill -9, without a chance to do anything."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _is(process: int) -> bool:
+    return f"--process_id={process}" in sys.argv
 
 
 def logged(workdir: Path, stage: str) -> list[dict[str, float]]:

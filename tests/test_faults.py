@@ -1,12 +1,26 @@
 """Faults of runs of two real processes, started by the command line: all end, and all continue."""
 
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
 import pytest
+from orbax.checkpoint import v1 as ocp
 
 from configs import demo
+from esrgan_jax.checkpoint import find_checkpoint
 from esrgan_jax.errors import TRY_AGAIN, InputError
 from esrgan_jax.training.loop import train_and_evaluate
 from esrgan_jax.training.run_checkpoints import saved_steps
 from tests import processes
+
+# A lost process is noticed after 10 s instead of 40.
+SOON = "from esrgan_jax import process_watch; process_watch.BEAT = 0.5\n"
+HARM = f"{SOON}from tests.processes import after_save, after_step, before_stage, kill\n"
+MINUTE = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -15,6 +29,77 @@ def settings(tmp_path_factory) -> dict[str, object]:
     folder = tmp_path_factory.mktemp("photographs")
     processes.write_photographs(folder)
     return processes.TINY | {"data.train": folder, "stage": "psnr"}
+
+
+@pytest.fixture(scope="module")
+def both_stages(settings) -> dict[str, object]:
+    """Returns the settings of runs of both stages, with validation."""
+    return settings | {"stage": "both", "data.val": settings["data.train"]}
+
+
+@pytest.fixture(scope="module")
+def finished(both_stages, tmp_path_factory) -> Path:
+    """Returns the workdir of a run of both stages in two processes that was never stopped."""
+    workdir = tmp_path_factory.mktemp("finished") / "run"
+    processes.train(workdir, both_stages, 2)
+    return workdir
+
+
+def check_same_stage(workdir: Path, expected: Path, stage: str) -> None:
+    """Checks that a stage of two runs is equal bit for bit: its log, and the state at its end."""
+    assert processes.logged(workdir, stage) == processes.logged(expected, stage)
+    jax.tree.map(
+        np.testing.assert_array_equal, *(final_state(f / stage) for f in (workdir, expected))
+    )
+
+
+def final_state(folder: Path) -> Any:
+    """Returns a stage's newest state as NumPy arrays."""
+    step = find_checkpoint(folder)
+    saved = ocp.metadata(step, checkpointable_name="state").metadata
+    arrays = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), saved)
+    return ocp.load(step, arrays, checkpointable_name="state")
+
+
+def errors(ended: Sequence[processes.Ended]) -> list[list[str]]:
+    """Returns of each process the lines of errors that it printed."""
+    return [
+        [line for line in process.printed.splitlines() if line.startswith("error: ")]
+        for process in ended
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("killed", "where", "stages"),
+    [
+        (0, "after_step(0, 3, kill)", ("psnr",)),
+        (1, "after_save(1, 4, kill)", ("psnr",)),
+        (1, "before_stage(1, kill, 'gan')", ("psnr", "gan")),
+    ],
+)
+def test_if_a_process_is_killed_the_other_ends_and_the_run_continues_bit_for_bit(
+    both_stages, finished, tmp_path, killed, where, stages
+):
+    workdir, flags = tmp_path / "run", both_stages | ({} if stages[1:] else {"stage": "psnr"})
+    started = processes.start(workdir, flags, 2, before=HARM + where)
+    started[killed].popen.wait(timeout=300)
+    since = time.monotonic()
+    ended = processes.finish(started)
+    assert time.monotonic() - since < MINUTE
+    assert ended[killed].code == -9
+    code, printed = ended[1 - killed]
+    assert "Traceback" not in printed
+    if killed:
+        line = "process 1: has not been heard of for 10 s, so the run ends; the same command conti"
+        assert code == 1
+        assert errors(ended)[0] == [f"error: {line}nues from the last checkpoint"], printed
+    else:  # it had the coordinator: JAX ends the others
+        assert code == -6, ended
+        assert "coordination service" in printed
+    processes.train(workdir, flags, 2)
+    for stage in stages:
+        check_same_stage(workdir, finished, stage)
 
 
 SIGNALLED = """
