@@ -1,5 +1,6 @@
 """Faults of runs of two real processes, started by the command line: all end, and all continue."""
 
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -128,3 +129,24 @@ def test_a_bucket_is_refused_and_no_folder_has_its_name(workdir, tmp_path, monke
     with pytest.raises(InputError, match=f"--workdir={workdir}: a bucket cannot be trained in"):
         train_and_evaluate(demo.get_config(), workdir)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 3, 1])
+def test_a_damaged_newest_checkpoint_is_left_out_by_all_processes(
+    both_stages, finished, tmp_path, count
+):
+    """Any number of processes goes on from the one before it, and two come to the same bits."""
+    workdir = shutil.copytree(finished, tmp_path / "run")
+    newest = find_checkpoint(workdir / "gan")
+    largest = max((f for f in newest.rglob("*") if f.is_file()), key=lambda f: f.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    largest.write_bytes(content)
+    ended = processes.train(workdir, both_stages, count)
+    assert "damaged" in ended[0].printed
+    assert not [text for _, text in ended if "Traceback" in text]
+    if count == 2:
+        check_same_stage(workdir, finished, "gan")
+    else:
+        assert saved_steps(workdir / "gan") == saved_steps(finished / "gan")
