@@ -12,6 +12,7 @@ import pytest
 from orbax.checkpoint import v1 as ocp
 
 from configs import demo
+from esrgan_jax import folder_lock
 from esrgan_jax.checkpoint import find_checkpoint
 from esrgan_jax.errors import TRY_AGAIN, InputError
 from esrgan_jax.training.loop import train_and_evaluate
@@ -150,3 +151,43 @@ def test_a_damaged_newest_checkpoint_is_left_out_by_all_processes(
         check_same_stage(workdir, finished, "gan")
     else:
         assert saved_steps(workdir / "gan") == saved_steps(finished / "gan")
+
+
+FAILS = f"""{SOON}
+from esrgan_jax.errors import InputError, RunError
+from tests.processes import after_step
+def fail(error):
+    raise error
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("failed", "error", "message", "code"),
+    [
+        (1, "InputError('photo.png: is damaged')", "photo.png: is damaged", 2),
+        (0, "RunError('the loss is NaN')", "the loss is NaN", 1),
+        (1, "ValueError('a mistake')", "ValueError: a mistake", 1),
+    ],
+)
+def test_an_error_in_one_process_ends_all_with_its_message(
+    settings, tmp_path, failed, error, message, code
+):
+    before = f"{FAILS}after_step({failed}, 3, lambda: fail({error}))"
+    since = time.monotonic()
+    ended = processes.finish(processes.start(tmp_path / "run", settings, 2, before=before))
+    assert time.monotonic() - since < MINUTE
+    assert [process.code for process in ended] == [code, code]
+    assert message in ended[failed].printed
+    assert errors(ended)[1 - failed] == [f"error: process {failed}: {message}"]
+    assert "Traceback" not in ended[1 - failed].printed
+
+
+@pytest.mark.slow
+def test_two_processes_do_not_train_in_the_folder_of_another_run(settings, tmp_path):
+    workdir = tmp_path / "run"
+    with folder_lock.hold(workdir):
+        ended = processes.finish(processes.start(workdir, settings, 2))
+    assert [process.code for process in ended] == [2, 2]
+    assert all(len(lines) == 1 and "another run" in lines[0] for lines in errors(ended))
+    assert not [text for _, text in ended if "Traceback" in text]
