@@ -90,9 +90,10 @@ def get_config(recipe: str = "paper") -> Any:
     stage.periods = (250_000, 250_000, 250_000, 250_000)  # for "cosine", as is the minimum
     stage.minimum = 1e-7
     stage.warmup = 0  # first steps, in which the learning rate rises
-    stage.optimizer = "adam"  # or "adamw"
+    stage.optimizer = "adam"  # or "adamw", or "adan" with b1 = 0.98 and b2 = 0.92
     stage.b1, stage.b2 = 0.9, 0.999
-    stage.weight_decay = 0.0  # of "adamw"
+    stage.b3 = 0.99  # of "adan"
+    stage.weight_decay = 0.0  # of "adamw" and "adan"
     stage.clip_norm = 0.0  # 0: no clipping
     stage.accumulation = 1  # parts into which a batch is split
     stage.ema_decay = 0.0  # 0: no averaging

@@ -35,7 +35,7 @@ def refusal(config: Any, changes: dict[str, Any], devices: int = 1) -> str:
 
 
 WHOLE = ("steps", "batch_size", "hr_patch", "accumulation")
-BELOW_1 = ("b1", "b2", "ema_decay")
+BELOW_1 = ("b1", "b2", "b3", "ema_decay")
 REAL = ("learning_rate", "factor", "minimum", "clip_norm")
 WEIGHTS = ("d_learning_rate", "pixel_weight", "perceptual_weight", "gan_weight", "ldl_weight")
 

@@ -90,6 +90,35 @@ def test_adamw_matches_its_formula(rng):
     np.testing.assert_allclose(network.params, expected, rtol=1e-5, atol=4 * 0.1 * ROUNDING)
 
 
+def adan(params, gradients, rate, b1, b2, b3, decay):
+    """Returns the last parameters in float64, as github.com/sail-sg/Adan with no_prox=True."""
+    mean = change = square = 0.0
+    last = gradients[0]
+    for step, gradient in enumerate(gradients, 1):
+        difference, last = gradient - last, gradient
+        mean = b1 * mean + (1 - b1) * gradient
+        change = b2 * change + (1 - b2) * difference
+        square = b3 * square + (1 - b3) * (gradient + b2 * difference) ** 2
+        root = np.sqrt(square) / np.sqrt(1 - b3**step) + 1e-8
+        params = params * (1 - rate * decay)
+        params = params - rate / (1 - b1**step) * mean / root
+        params = params - rate * b2 / (1 - b2**step) * change / root
+    return params
+
+
+@pytest.mark.parametrize(("b1", "b2", "b3"), [(0.98, 0.92, 0.99), (0.9, 0.5, 0.8)])
+def test_adan_matches_its_formula(b1, b2, b3, rng):
+    params, gradients = rng.normal(size=3), list(rng.normal(size=(6, 3)))
+    rate = optax.constant_schedule(0.1)
+    optimizer = create_optimizer(rate, optimizer="adan", b1=b1, b2=b2, b3=b3, weight_decay=0.3)
+    network = Network(jnp.float32(params), {}, optimizer.init(jnp.float32(params)))
+    for gradient in gradients:
+        network = network.updated(jnp.float32(gradient), {}, optimizer)
+    assert network.updates == 6
+    expected = adan(params, gradients, 0.1, b1, b2, b3, 0.3)
+    np.testing.assert_allclose(network.params, expected, rtol=1e-5, atol=6 * 0.1 * ROUNDING)
+
+
 def test_warm_up_rises_and_a_delay_is_zero():
     schedule = multistep_schedule(1.0, (6,))
     rates = [float(warmed_up(schedule, 4)(step)) for step in (0, 1, 3, 5, 6)]

@@ -246,7 +246,7 @@ def _optimizer(
         schedule = warmed_up(schedule, warmup)
     if frozen:
         schedule = delayed(schedule, frozen)
-    names = ("optimizer", "b1", "b2", "weight_decay", "clip_norm")
+    names = ("optimizer", "b1", "b2", "b3", "weight_decay", "clip_norm")
     given = _picked(settings, *(name for name in names if name in settings))
     return schedule, create_optimizer(schedule, **given)
 

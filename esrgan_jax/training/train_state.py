@@ -11,6 +11,7 @@ from flax import linen as nn
 from flax import struct
 
 from esrgan_jax.models.generator import Generator, Params
+from esrgan_jax.training.adan import scale_by_adan
 
 
 class Network(struct.PyTreeNode):
@@ -68,7 +69,7 @@ def create_network(
     return Network(params, variables.get("batch_stats", {}), optimizer.init(params))
 
 
-OPTIMIZERS = ("adam", "adamw")
+OPTIMIZERS = ("adam", "adamw", "adan")
 
 
 def create_optimizer(
@@ -77,21 +78,29 @@ def create_optimizer(
     optimizer: str = "adam",
     b1: float = 0.9,
     b2: float = 0.999,
+    b3: float = 0.99,
     weight_decay: float = 0.0,
     clip_norm: float = 0.0,
 ) -> optax.GradientTransformation:
-    """Creates Adam or AdamW with PyTorch's epsilon of 1e-8.
+    """Creates Adam, AdamW or Adan with PyTorch's epsilon of 1e-8.
 
     Args:
         learning_rate: A schedule of the number of updates done.
         optimizer: One of OPTIMIZERS.
         b1: Decay of the mean of gradients.
-        b2: Decay of the mean of their squares.
-        weight_decay: Of AdamW: times the learning rate, the part of each parameter that an update
-            takes away.
+        b2: Decay of the mean of their squares; of Adan, of their changes.
+        b3: Of Adan: decay of the mean of squares.
+        weight_decay: Of AdamW and Adan: times the learning rate, the part of each parameter that an
+            update takes away.
         clip_norm: If above 0, the largest global norm of the gradients.
     """
-    if optimizer == "adamw":
+    if optimizer == "adan":
+        chosen = optax.chain(
+            scale_by_adan(b1, b2, b3),
+            optax.add_decayed_weights(weight_decay),
+            optax.scale_by_learning_rate(learning_rate),
+        )
+    elif optimizer == "adamw":
         chosen = optax.adamw(learning_rate, b1, b2, weight_decay=weight_decay)
     else:
         chosen = optax.adam(learning_rate, b1, b2)
