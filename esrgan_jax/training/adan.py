@@ -1,6 +1,6 @@
 """Adan, adaptive Nesterov momentum (Xie et al. 2022, arXiv 2208.06677)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -46,9 +46,10 @@ def scale_by_adan(
         return AdanState(jnp.zeros((), jnp.int32), zeros, zeros, zeros, zeros)
 
     def update(
-        gradients: optax.Updates, state: AdanState, params: optax.Params | None = None
+        updates: optax.Updates, state: Any, params: optax.Params | None = None
     ) -> tuple[optax.Updates, AdanState]:
         del params
+        gradients, state = updates, AdanState(*state)
         # The first gradient is not a change.
         changes = jax.tree.map(
             lambda g, last: jnp.where(state.count == 0, 0, g - last), gradients, state.last
