@@ -1,13 +1,14 @@
 """Adan, adaptive Nesterov momentum (Xie et al. 2022, arXiv 2208.06677)."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from flax import struct
 
 
-class AdanState(NamedTuple):
+class AdanState(struct.PyTreeNode):
     """Moments of Adan, each with the structure and shapes of the parameters.
 
     Attributes:
@@ -18,7 +19,7 @@ class AdanState(NamedTuple):
         last: Gradients of the last update.
     """
 
-    count: jax.Array
+    count: jax.typing.ArrayLike
     mean: optax.Updates
     change: optax.Updates
     square: optax.Updates
@@ -41,15 +42,17 @@ def scale_by_adan(
         eps: Added to the root of the squares.
     """
 
-    def init(params: optax.Params) -> AdanState:
+    def init(params: optax.Params) -> Any:
         zeros = optax.tree.zeros_like(params)
-        return AdanState(jnp.zeros((), jnp.int32), zeros, zeros, zeros, zeros)
+        return AdanState(
+            count=jnp.zeros((), jnp.int32), mean=zeros, change=zeros, square=zeros, last=zeros
+        )
 
     def update(
         updates: optax.Updates, state: Any, params: optax.Params | None = None
-    ) -> tuple[optax.Updates, AdanState]:
+    ) -> tuple[optax.Updates, Any]:
         del params
-        gradients, state = updates, AdanState(*state)
+        gradients = updates
         # The first gradient is not a change.
         changes = jax.tree.map(
             lambda g, last: jnp.where(state.count == 0, 0, g - last), gradients, state.last
@@ -64,6 +67,8 @@ def scale_by_adan(
             for moment, decay in ((mean, b1), (change, b2), (square, b3))
         )
         updates = jax.tree.map(lambda m, v, n: (m + b2 * v) / (jnp.sqrt(n) + eps), *corrected)
-        return updates, AdanState(count, mean, change, square, gradients)
+        return updates, AdanState(
+            count=count, mean=mean, change=change, square=square, last=gradients
+        )
 
     return optax.GradientTransformation(init, update)
