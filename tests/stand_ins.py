@@ -24,7 +24,9 @@ NETWORKS = (  # of the pages, as files
 )
 RUNS = {"GAN": "runs/x4/gan", "PSNR": "runs/x4/psnr"}  # what the words in capitals are
 IMAGES = {  # and their sides
-    **dict.fromkeys(["photo.jpg", "image.png", "brick.png", "scans/1999/scan.tif"], 48),
+    **dict.fromkeys(
+        ["photo.jpg", "image.png", "brick.png", "kodim22.png", "scans/1999/scan.tif"], 48
+    ),
     "photo.png": 256,
 }
 FOLDERS = {  # and the sides of their images

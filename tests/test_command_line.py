@@ -24,7 +24,7 @@ COMMANDS = (
     ),
     *("esrgan_jax.interop.zoo", "tools.convert_rrdb", "tools.convert_vgg", "tools.export"),
     *("tools.convert_discriminator", "tools.prepare_data", "tools.plot_run", "tools.alpha_strip"),
-    *("tools.degrade_images", "tools.vgg_activations"),
+    *("tools.degrade_images", "tools.vgg_activations", "tools.before_after"),
     *("tools.demo", "benchmarks.memory", "benchmarks.upscale", "benchmarks.train_step"),
 )
 

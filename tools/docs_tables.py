@@ -22,6 +22,7 @@ from esrgan_jax.command_line import parse
 from esrgan_jax.errors import RunError, run_command
 from esrgan_jax.evaluation.metrics import METRICS
 from tools.docs_records import COLUMNS
+from tools.docs_training import package, training
 
 DOCS = Path(__file__).parents[1] / "docs"
 MARK = re.compile(r"^(( *)<!-- table: (\w+) -->\n)(?: *\|.*\n)*", re.MULTILINE)
@@ -209,6 +210,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "kodak_lpips": lambda: degraded("lpips", 3, "Kodak24"),
     "kodak_psnr": lambda: degraded("psnr_y", 2, "Kodak24"),
     "kodak_niqe": lambda: degraded("niqe", 2, "Kodak24"),
+    "package": lambda: table(["", ""], package(), texts=2),
+    "training": lambda: table(["", "PSNR stage", "GAN stage"], training("lite_x4"), texts=3),
     **{name: functools.partial(records, name) for name in COLUMNS},
 }
 
