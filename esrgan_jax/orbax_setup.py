@@ -11,12 +11,14 @@ import os
 import re
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from traceback import walk_tb
 from types import TracebackType
 from typing import Any
 
+import jax
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
@@ -25,7 +27,9 @@ from esrgan_jax.errors import LONGEST_NAME, RunError
 
 JSON_ITEMS = ("config", "pictures")
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_logged: set[int] = set()  # the system's error numbers in what Orbax logged since the last save
+PATIENCE = 20.0  # seconds that an error waits for a save, if there are several processes
+# The system's error numbers in what Orbax logged since the last save; 0 for errors without one.
+_logged: set[int] = set()
 # Reasons why an undamaged checkpoint cannot be read.
 _ELSEWHERE = {os.strerror(n) for n in (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE)} | {
     "PERMISSION_DENIED",
@@ -87,6 +91,22 @@ def forget_failures() -> None:
     _logged.clear()
 
 
+def finish(save: Any) -> None:
+    """Waits for the response of a save, and raises what made it fail.
+
+    After an error in one of several processes, Orbax waits in it for the others, for many minutes.
+    """
+    seconds = None if jax.process_count() == 1 else PATIENCE
+    while True:
+        failed, started = bool(_logged), time.monotonic()
+        try:
+            save.result(seconds)
+            return
+        except TimeoutError:
+            if failed or seconds is None or time.monotonic() - started < seconds:
+                raise
+
+
 def cause_of(error: Exception) -> Exception:
     """Returns the error that made a save fail: of `error`, what it is chained to, and the log.
 
@@ -99,13 +119,13 @@ def cause_of(error: Exception) -> Exception:
         number = _error_number(found)
         if number in _FULL_DISK:
             return 0
-        if isinstance(found, ExceptionGroup):
+        if isinstance(found, (ExceptionGroup, TimeoutError)):
             return 4
         if found is error and number != errno.ENOENT:
             return 1
         return 3 if number in (None, errno.ENOENT) else 2
 
-    logged = [OSError(number, os.strerror(number)) for number in sorted(_logged)]
+    logged = [OSError(number, os.strerror(number)) for number in sorted(_logged - {0})]
     return min([*_chain(error), *logged], key=rank)
 
 
@@ -151,7 +171,7 @@ def _is_not_of_orbax(record: logging.LogRecord) -> bool:
     late = record.name == "asyncio" and "tensorstore_spec" in record.getMessage()
     hidden = late or _is_orbax(record.pathname)
     if hidden and record.exc_info and record.exc_info[1]:
-        _logged.update(filter(None, map(_error_number, _chain(record.exc_info[1]))))
+        _logged.update(_error_number(error) or 0 for error in _chain(record.exc_info[1]))
     return not hidden
 
 

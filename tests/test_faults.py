@@ -183,6 +183,53 @@ def test_an_error_in_one_process_ends_all_with_its_message(
     assert "Traceback" not in ended[1 - failed].printed
 
 
+FULL = f"""{SOON}
+import resource
+from tests.processes import after_step
+def fill():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("process", [0, 1])
+def test_if_the_disk_of_a_process_is_full_all_end_and_the_run_continues_bit_for_bit(
+    both_stages, finished, tmp_path, process
+):
+    """Files are limited to 4 KiB from step 3 on, so the next write fails as on a full disk.
+
+    In process 0 that is the log, while Orbax waits in a save, and in process 1 a save.
+    """
+    workdir, flags = tmp_path / "run", both_stages | {"stage": "psnr"}
+    before = f"{FULL}after_step({process}, 3, fill)"
+    since = time.monotonic()
+    ended = processes.finish(processes.start(workdir, flags, 2, before=before))
+    assert time.monotonic() - since < MINUTE
+    assert [process.code for process in ended] == [1, 1]
+    for lines in errors(ended):
+        assert len(lines) == 1
+        assert "File too large" in lines[0]
+    assert "Traceback" not in ended[0].printed + ended[1].printed
+    processes.train(workdir, flags, 2)
+    check_same_stage(workdir, finished, "psnr")
+
+
+@pytest.mark.slow
+def test_two_processes_refuse_changed_images_until_they_are_accepted(settings, tmp_path):
+    photographs, workdir = tmp_path / "photographs", tmp_path / "run"
+    processes.write_photographs(photographs)
+    flags = settings | {"data.train": photographs}
+    processes.train(workdir, flags | {"psnr.steps": 2}, 2)
+    (photographs / "3.png").write_bytes((photographs / "2.png").read_bytes())
+    ended = processes.finish(processes.start(workdir, flags, 2))
+    assert [process.code for process in ended] == [2, 2]
+    (line,) = sum(errors(ended), [])  # process 0 prints it for both
+    assert "changed: 3.png. Restore them, or" in line
+    assert saved_steps(workdir / "psnr") == [2]
+    ended = processes.train(workdir, flags | {"data.changed": "accept"}, 2)
+    assert "training images changed, as accepted: " in ended[0].printed
+
+
 @pytest.mark.slow
 def test_two_processes_do_not_train_in_the_folder_of_another_run(settings, tmp_path):
     workdir = tmp_path / "run"

@@ -23,7 +23,9 @@ from esrgan_jax.data import changed, pipeline
 from esrgan_jax.errors import InputError, RunError, listed
 from esrgan_jax.files import bytes_text, no_space, write_error
 from esrgan_jax.orbax_setup import (
+    PATIENCE,
     cause_of,
+    finish,
     forget_failures,
     load_items,
     orbax_context,
@@ -184,8 +186,9 @@ class RunCheckpoints:
         """Waits until the current save is complete, and closes its thread and files."""
         saving, self._saving = self._saving, None
         if saving is not None:
-            with self._saves(saving[0]):
-                saving[1].result()
+            step, response = saving
+            with self._saves(step):
+                finish(response)
 
     def _open(self) -> ocp.training.Checkpointer:
         if self._checkpointer is None:
@@ -288,6 +291,12 @@ class RunCheckpoints:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        if kind is not None and jax.process_count() > 1:
+            # The others may never come to the end of this save, or to `close`.
+            with contextlib.suppress(Exception):
+                if self._saving is not None:
+                    self._saving[1].result(PATIENCE)
+            return
         try:
             self.wait()
         except RunError as error:
