@@ -223,7 +223,7 @@ def test_two_processes_refuse_changed_images_until_they_are_accepted(settings, t
     (photographs / "3.png").write_bytes((photographs / "2.png").read_bytes())
     ended = processes.finish(processes.start(workdir, flags, 2))
     assert [process.code for process in ended] == [2, 2]
-    (line,) = sum(errors(ended), [])  # process 0 prints it for both
+    (line,) = [line for lines in errors(ended) for line in lines]  # process 0 prints it for both
     assert "changed: 3.png. Restore them, or" in line
     assert saved_steps(workdir / "psnr") == [2]
     ended = processes.train(workdir, flags | {"data.changed": "accept"}, 2)
