@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from esrgan_jax import checksums
+from esrgan_jax import bucket, checksums
 from esrgan_jax.errors import InputError
 from esrgan_jax.files import write_error
 from esrgan_jax.interop import discriminator_names, rrdb_names, unet_names, weight_file, zoo
@@ -38,9 +38,9 @@ def load_generator(
 
     Args:
         model: The directory of a run, of one stage or of one checkpoint (the newest step; averaged
-            weights if it has them), or a weight file: .safetensors, .npz, .pth, .pt, .ckpt,
-            .pth.tar or .bin in any naming; or, if no such path exists, a name of the zoo, whose
-            file is downloaded once.
+            weights if it has them), also in a bucket, gs://…; or a weight file: .safetensors, .npz,
+            .pth, .pt, .ckpt, .pth.tar or .bin in any naming; or, if no such path exists, a name of
+            the zoo, whose file is downloaded once.
         key: Name of the network in a weight file; by default, averaged weights are preferred.
         scale: 3 for a weight file of an x3 network, whose tensors look like those of an x2
             network; by default, 3 if the file's name contains 3x.
@@ -55,12 +55,12 @@ def load_generator(
         InputError: The path does not exist, cannot be read, or is not a generator.
         RunError: A file of the zoo cannot be downloaded.
     """
-    path = epath.Path(model).expanduser()
     if not os.fspath(model):
         raise InputError("the generator's name is empty: give a run, a weight file or a zoo name")
-    if not path.exists():
+    path = _place(model)
+    if not (bucket.is_bucket(path) or path.exists()):
         path = epath.Path(zoo.resolve(model))
-    if path.is_dir():
+    if bucket.is_bucket(path) or path.is_dir():
         if key or scale or unshuffle:
             raise InputError(f"{path}: key, scale and unshuffle are for weight files, not folders")
         return _load_directory(path)
@@ -95,7 +95,7 @@ def save_generator(
     Raises:
         InputError: The path cannot be used, or the network has no published naming.
     """
-    path = epath.Path(path).expanduser()
+    path = _place(path)
     variables = jax.tree.map(np.asarray, dict(variables))
     if path.suffix:
         fields = _architecture(module)
@@ -118,10 +118,11 @@ def save_generator(
     sums = checksums.record(items["state"], {"config": items["config"]})
     try:
         # Orbax's threads hang if they cannot make the directory.
-        path.mkdir(parents=True)
-        path.rmtree()
-        with orbax_context():
-            ocp.save_checkpointables(path.resolve(), items, custom_metadata=sums)
+        if not bucket.is_bucket(path):
+            path.mkdir(parents=True)
+            path.rmtree()
+        with orbax_context(), bucket.reached(path):
+            ocp.save_checkpointables(bucket.absolute(path), items, custom_metadata=sums)
     except OSError as error:
         raise write_error(path, error) from error
 
@@ -132,15 +133,20 @@ def find_checkpoint(path: epath.Path) -> epath.Path | None:
     It may lack files; then reading it raises DamagedError.
     """
     if _is_checkpoint(path):
-        return path.resolve()
-    if path.is_dir():
-        steps = [entry for entry in path.iterdir() if entry.name.isdigit()]
-        if steps := [e for e in steps if path.name == FOLDER or _is_checkpoint(e)]:
-            return max(steps, key=lambda entry: int(entry.name)).resolve()
+        return bucket.absolute(path)
+    steps = [e for e in bucket.entries(path) if e.name.isdigit() and bucket.is_saved(e)]
+    if steps := [e for e in steps if path.name == FOLDER or _is_checkpoint(e)]:
+        return bucket.absolute(max(steps, key=lambda entry: int(entry.name)))
     for inner in (path / FOLDER, path / "gan", path / "psnr"):
         if inner.is_dir() and (found := find_checkpoint(inner)) is not None:
             return found
     return None
+
+
+def saved_steps(folder: epath.Path) -> list[int]:
+    """Returns the steps of the checkpoints in a stage's folder, newest first, damaged or not."""
+    found = [e for e in bucket.entries(folder / FOLDER) if e.name.isdigit() and bucket.is_saved(e)]
+    return sorted((int(entry.name) for entry in found), reverse=True)
 
 
 def verify(path: epath.Path) -> None:
@@ -150,7 +156,9 @@ def verify(path: epath.Path) -> None:
 
 
 def _is_checkpoint(path: epath.Path) -> bool:
-    return (path / checksums.METADATA).exists() or (path / "state" / "manifest.ocdbt").exists()
+    files = path / checksums.METADATA, path / "state" / "manifest.ocdbt"
+    with bucket.reached(path):
+        return bucket.is_saved(path) and any(file.exists() for file in files)
 
 
 def load_discriminator(
@@ -169,8 +177,8 @@ def load_discriminator(
     Raises:
         InputError: The path does not exist, cannot be read, or is not a discriminator.
     """
-    path = epath.Path(model).expanduser()
-    if not path.is_dir():
+    path = _place(model)
+    if not (bucket.is_bucket(path) or path.is_dir()):
         tensors = weight_file.read_tensors(path, key)
         return _d_names("conv0.weight" in tensors).from_torch(tensors, str(path))
     step, _, saved = _describe(path)
@@ -199,6 +207,11 @@ def save_discriminator(path: str | os.PathLike[str], variables: Variables, wrap:
     if not wrap and epath.Path(path).suffix.lower() in weight_file.TORCH_SUFFIXES:
         wrap = "params"
     weight_file.write_network(path, tensors, wrap)
+
+
+def _place(path: str | os.PathLike[str]) -> epath.Path:
+    in_bucket = os.fspath(path).startswith(bucket.SCHEMES)
+    return bucket.opened(path) if in_bucket else epath.Path(path).expanduser()
 
 
 def _d_names(unet: bool) -> ModuleType:

@@ -14,6 +14,7 @@ import numpy as np
 from etils import epath
 from numpy.typing import ArrayLike
 
+from esrgan_jax.bucket import reached
 from esrgan_jax.errors import InputError, listed
 
 METADATA = "_CHECKPOINT_METADATA"  # in every finished checkpoint of Orbax
@@ -55,8 +56,9 @@ def read(step: epath.Path) -> dict[str, Any] | None:
         DamagedError: The record is damaged.
     """
     try:
-        kept = json.loads((step / METADATA).read_text())["custom_metadata"]
-        sums = kept.get(KEY)
+        with reached(step):
+            text = (step / METADATA).read_text()
+        sums = json.loads(text)["custom_metadata"].get(KEY)
         if sums is not None and sums.pop("sha256") != checksum(sums):
             raise ValueError("its checksum differs")
         return sums

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from esrgan_jax import checkpoint
+from esrgan_jax import bucket, checkpoint
 from esrgan_jax.errors import InputError, listed
 from esrgan_jax.files import sha256
 from esrgan_jax.interop.zoo import resolve
@@ -179,7 +179,7 @@ def describe_model(model: str | Path, variables: Variables) -> str:
 
     Such as "RRDB_ESRGAN_x4.npz sha256:0123456789abcdef", the first 16 digits.
     """
-    path = Path(resolve(model))
+    path = Path(model) if bucket.is_bucket(model) else resolve(model)
     if path.is_file():
         return f"{path.name} sha256:{sha256(path)[:16]}"
     digest = hashlib.sha256()

@@ -22,6 +22,7 @@ import jax
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
+from esrgan_jax.bucket import is_bucket, reached
 from esrgan_jax.checksums import DamagedError
 from esrgan_jax.errors import LONGEST_NAME, RunError
 
@@ -60,7 +61,10 @@ def load_items(step: epath.Path, items: dict[str, Any]) -> dict[str, Any]:
     except MemoryError:
         raise RunError(f"{step}: does not fit in memory") from None
     except Exception as error:  # JSON, Orbax, TensorStore and Grain raise nearly every kind
-        if isinstance(error, PermissionError) or any(text in str(error) for text in _ELSEWHERE):
+        # In a bucket, an object is whole or missing.
+        missing = isinstance(error, FileNotFoundError) or "NOT_FOUND" in str(error)
+        elsewhere = any(text in str(error) for text in _ELSEWHERE)
+        if isinstance(error, PermissionError) or elsewhere or (is_bucket(step) and not missing):
             raise RunError(f"{step}: cannot be read: {reason_of(error)}") from error
         raise DamagedError(step, f"its {' and '.join(items)} cannot be read") from error
 
@@ -68,10 +72,12 @@ def load_items(step: epath.Path, items: dict[str, Any]) -> dict[str, Any]:
 def plain_file(step: epath.Path, item: str, pattern: str) -> Any:
     """Returns the content of an item that is one JSON file; None if there is no such item."""
     try:
-        if not (step / item).exists():
-            return None
-        (path,) = (step / item).glob(pattern)
-        return json.loads(path.read_text())
+        with reached(step):
+            if not (step / item).exists():
+                return None
+            texts = [path.read_text() for path in (step / item).glob(pattern)]
+        (text,) = texts
+        return json.loads(text)
     except (OSError, ValueError) as error:
         raise DamagedError(step, f"its {item}/{pattern} cannot be read") from error
 

@@ -181,7 +181,8 @@ def kill() -> None:
 
 
 def _is(process: int) -> bool:
-    return f"--process_id={process}" in sys.argv
+    given = [flag for flag in sys.argv if flag.startswith("--process_id=")]
+    return f"--process_id={process}" in (given or ["--process_id=0"])
 
 
 def logged(workdir: Path, stage: str) -> list[dict[str, float]]:

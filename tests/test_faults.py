@@ -11,11 +11,9 @@ import numpy as np
 import pytest
 from orbax.checkpoint import v1 as ocp
 
-from configs import demo
 from esrgan_jax import folder_lock
 from esrgan_jax.checkpoint import find_checkpoint
-from esrgan_jax.errors import TRY_AGAIN, InputError
-from esrgan_jax.training.loop import train_and_evaluate
+from esrgan_jax.errors import TRY_AGAIN
 from esrgan_jax.training.run_checkpoints import saved_steps
 from tests import processes
 
@@ -122,14 +120,6 @@ def test_two_processes_save_by_the_clock_and_ask_to_be_requeued(settings, tmp_pa
     assert saved[:2] == [3, 6]
     assert f"stopped after step {saved[-1]} of the psnr stage" in ended[0].printed
     assert "error" not in ended[0].printed + ended[1].printed
-
-
-@pytest.mark.parametrize("workdir", ["gs://bucket/run", "s3://bucket/run"])
-def test_a_bucket_is_refused_and_no_folder_has_its_name(workdir, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=f"--workdir={workdir}: a bucket cannot be trained in"):
-        train_and_evaluate(demo.get_config(), workdir)
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

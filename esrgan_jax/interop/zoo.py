@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from esrgan_jax import bucket
 from esrgan_jax.command_line import parse, program
 from esrgan_jax.errors import InputError, RunError, run_command
 from esrgan_jax.files import CACHE_VARIABLE, cache_folder, near, sha256
@@ -35,10 +36,17 @@ def resolve(model: str | os.PathLike[str], kind: str = "generator") -> Path:
 
 
 def require(model: str | os.PathLike[str], kind: str = "generator") -> None:
-    """Raises an InputError unless a MODEL is an existing path or a zoo name; reads no file."""
+    """Raises an InputError unless a MODEL is an existing path or a zoo name; reads no file.
+
+    A path may be a folder in a bucket.
+    """
     name = os.fspath(model)
     path = Path(os.path.expanduser(name))
     names = [key for key, weights in ZOO.items() if weights.kind == kind]
+    if name.startswith(bucket.SCHEMES):
+        if not bucket.entries(bucket.opened(name)):
+            raise InputError(f"{name}: no such folder; weight files in buckets are not read")
+        return
     if name and (name in names or os.path.exists(path)):
         return
     if not name:

@@ -5,6 +5,7 @@ import re
 
 from etils import epath
 
+from esrgan_jax import bucket
 from esrgan_jax.errors import InputError
 
 WEIGHTED = re.compile(r"(.*):(\d+(?:\.\d+)?)")
@@ -64,15 +65,12 @@ def workdir_path(workdir: str) -> epath.Path:
     """Returns the absolute path of a workdir, with `~` expanded.
 
     Raises:
-        InputError: It has no name, or is a bucket (gs://, s3://), where locks and logs do not work.
+        InputError: It has no name, or is in a bucket that cannot be used.
     """
     if not workdir:
         raise InputError("the workdir's name is empty: give a folder by --workdir=DIR")
     if "://" in workdir:
-        raise InputError(
-            f"--workdir={workdir}: a bucket cannot be trained in; give a folder, and copy it there "
-            "afterwards"
-        )
+        return bucket.opened(workdir, "--workdir=")
     return epath.Path(workdir).expanduser().resolve()
 
 

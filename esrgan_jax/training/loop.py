@@ -13,7 +13,6 @@ from esrgan_jax.data import changed, device_cache, pipeline
 from esrgan_jax.data.device_cache import DeviceCache
 from esrgan_jax.data.sources import Source
 from esrgan_jax.evaluation.metrics import METRICS, SCORES
-from esrgan_jax.files import writing
 from esrgan_jax.progress import Progress
 from esrgan_jax.training import data_wait, processes, run_config
 from esrgan_jax.training.degrading import create_recipe
@@ -43,11 +42,10 @@ from esrgan_jax.training.settings import check_run, check_settings
 from esrgan_jax.training.stages import Stage, create_config_generator, create_stage, load_features
 from esrgan_jax.training.stopping import RunStopped, StopRequest
 from esrgan_jax.training.train_state import Params, TrainState
-from esrgan_jax.training.validation import Validation
+from esrgan_jax.training.validation import Validation, owed, set_owed
 
 Callback = Callable[[int, dict[str, float]], None]
 SAVING = "saving after this step, then stopping"
-OWED = "validation_owed"  # file with the step whose validation was stopped by a signal
 
 
 def use_cores(config: Config, processes: int = 1) -> None:
@@ -209,7 +207,7 @@ def train_stage(
                 callback(step, values)
 
             def validate(step: int) -> dict[str, float] | None:
-                """Returns scores; None without images, or if a signal stopped it (see `OWED`)."""
+                """Returns scores; None without images, or if a signal stopped it."""
                 if not validation.pairs:
                     return None
                 stop.when = "stopping after this image of the validation, and saving"
@@ -218,13 +216,12 @@ def train_stage(
                 stop.when = SAVING
                 if result is None:
                     if first:
-                        with writing(folder / OWED):
-                            (folder / OWED).write_text(str(step))
+                        set_owed(folder, step)
                     return None
                 scores, samples = result
                 writer.scalars(step, scores)
                 if first:
-                    (folder / OWED).unlink(missing_ok=True)
+                    set_owed(folder, None)
                 for name, image in samples.items():
                     writer.image(step, name, image)
                 callback(step, scores)
@@ -233,7 +230,7 @@ def train_stage(
                 say(f"{stage.name} step {step}: validation {', '.join(shown)}")
                 return scores
 
-            if any(distributed.gather(_owed(folder, start))):
+            if any(distributed.gather(owed(folder, start))):
                 validate(start)
                 stop.check("while validating")
             pipeline.start(data)
@@ -262,6 +259,7 @@ def train_stage(
                 pending = None
                 with wait.paused():
                     scores = validate(step) if evaluates else None
+                    writer.copy()
                     checkpoints.save(state, data, scores)
                 clock.saved()
                 if stop.anywhere():
@@ -276,11 +274,6 @@ def train_stage(
         return state
 
 
-def _owed(folder: epath.Path, step: int) -> bool:
-    """Returns whether the checkpoint of this step has not been validated yet."""
-    return (folder / OWED).exists() and (folder / OWED).read_text() == str(step)
-
-
 def _checkpoints(
     config: Config, stage: Stage, workdir: epath.Path, source: Source
 ) -> RunCheckpoints:
@@ -292,7 +285,7 @@ def _checkpoints(
 def _finished(config: Config, stage: Stage, workdir: epath.Path, validates: bool) -> int:
     """Returns the last step of a stage that is complete; 0 if it is not."""
     newest = next(iter(saved_steps(workdir / stage.name)), 0)
-    if newest < config[stage.name].steps or (validates and _owed(workdir / stage.name, newest)):
+    if newest < config[stage.name].steps or (validates and owed(workdir / stage.name, newest)):
         return 0
     try:
         checkpoint.verify(workdir / stage.name)

@@ -15,6 +15,7 @@ from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2
 
+from esrgan_jax.bucket import Mirror, is_bucket, reached
 from esrgan_jax.errors import RunError
 from esrgan_jax.files import write_bytes, write_text, writing
 
@@ -40,10 +41,13 @@ def read_lines(path: Path, last: float = math.inf) -> list[str]:
 
 def append_line(path: epath.Path, row: Mapping[str, object]) -> None:
     """Appends a line about a refused run to an existing log; a resumed run removes it."""
-    with contextlib.suppress(OSError):
-        if Path(path).exists():
-            with Path(path).open("a") as file:
-                file.write(json.dumps(row) + "\n")
+    line = json.dumps(row) + "\n"
+    with contextlib.suppress(OSError, RunError), reached(path):
+        if is_bucket(path):
+            path.write_text(path.read_text() + line)
+        elif path.exists():
+            with path.open("a") as file:
+                file.write(line)
 
 
 class MetricWriter:
@@ -56,7 +60,8 @@ class MetricWriter:
         warned: Whether it wrote a warning.
 
     Args:
-        folder: Folder of `metrics.jsonl` and the TensorBoard files.
+        folder: Folder of `metrics.jsonl` and the TensorBoard files. In a bucket, they are copied
+            there by `copy` and at the end.
         step: The step that the run continues from. Later lines of an earlier run are removed, so
             that a resumed run leaves the same lines as one that never stopped.
         writes: False for processes that leave the writing to the first: nothing is written.
@@ -66,10 +71,14 @@ class MetricWriter:
     """
 
     def __init__(self, folder: str | os.PathLike[str], step: int, writes: bool = True):
-        self.path = Path(folder) / JSONL
-        self.warned, self._writes = False, writes
+        self.warned, self._writes, self._mirror = False, writes, None
         if not writes:
             return
+        if is_bucket(folder):
+            self._mirror = Mirror(epath.Path(folder))
+            self._mirror.fetch(JSONL)
+            folder = self._mirror.folder
+        self.path = Path(folder) / JSONL
         with self._writing():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             kept = "".join(read_lines(self.path, step))
@@ -113,6 +122,13 @@ class MetricWriter:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_bytes(path, encoded.value[0].image.encoded_image_string)
 
+    def copy(self) -> None:
+        """Copies what is new to the bucket, if the folder is in one; call it before a save."""
+        if self._mirror:
+            with self._writing():
+                self.board.flush()
+            self._mirror.copy()
+
     def _line(self, row: Mapping[str, object]) -> None:
         if not self._writes:
             return
@@ -137,6 +153,11 @@ class MetricWriter:
         try:
             with self._writing(), contextlib.closing(self.board), self.file:
                 pass
+            if self._mirror:
+                self._mirror.copy()
         except RunError:
             if kind is None:  # otherwise the first error is raised
                 raise
+        finally:
+            if self._mirror:
+                self._mirror.close()

@@ -11,6 +11,7 @@ import jax
 from etils import epath
 
 from esrgan_jax import distributed, folder_lock
+from esrgan_jax.bucket import is_bucket
 from esrgan_jax.checksums import checksum
 from esrgan_jax.data import changed
 from esrgan_jax.data.sources import Source
@@ -23,10 +24,15 @@ from esrgan_jax.training.run_config import Config
 def locked(folder: epath.Path) -> Generator[None]:
     """Locks a workdir for a run: process 0 does, and the others look whether they share it.
 
+    A bucket is not locked.
+
     Raises:
         InputError: As `folder_lock.hold`, or the folder is not shared.
         RunError: As `folder_lock.hold`.
     """
+    if is_bucket(folder):  # which has no locks
+        yield
+        return
     first = distributed.first()
     with folder_lock.hold(folder) if first else contextlib.nullcontext():
         distributed.gather(None)  # process 0 has locked it

@@ -16,8 +16,8 @@ import numpy as np
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
-from esrgan_jax import checksums, distributed
-from esrgan_jax.checkpoint import FOLDER
+from esrgan_jax import bucket, checksums, distributed
+from esrgan_jax.checkpoint import FOLDER, saved_steps
 from esrgan_jax.checksums import DamagedError
 from esrgan_jax.data import changed, pipeline
 from esrgan_jax.errors import InputError, RunError, listed
@@ -38,13 +38,6 @@ from esrgan_jax.training.metric_writer import JSONL, append_line
 from esrgan_jax.training.preservation import newest_and_best
 from esrgan_jax.training.run_config import refused_changes
 from esrgan_jax.training.train_state import TrainState
-
-
-def saved_steps(folder: epath.Path) -> list[int]:
-    """Returns the steps of the checkpoints in a stage's folder, newest first, damaged or not."""
-    folder = folder / FOLDER
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return sorted((int(name) for name in names if name.isdigit()), reverse=True)
 
 
 class RunCheckpoints:
@@ -68,7 +61,7 @@ class RunCheckpoints:
         keep: int,
         best: str = "psnr_y",
     ):
-        self.stage, self.folder = stage, (stage / FOLDER).resolve()
+        self.stage, self.folder = stage, bucket.absolute(stage / FOLDER)
         self._config = json.loads(json.dumps(config))
         self._images, self._keep, self._best = images, keep, best
         self._checkpointer: ocp.training.Checkpointer | None = None
@@ -141,6 +134,8 @@ class RunCheckpoints:
 
         Only sign and exponent of trained float32 values can be compressed: about half remains.
         """
+        if bucket.is_bucket(self.stage):
+            return
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) // 2
         place = next(path for path in (self.stage, *self.stage.parents) if path.is_dir())
         free = shutil.disk_usage(place).free
@@ -193,12 +188,13 @@ class RunCheckpoints:
     def _open(self) -> ocp.training.Checkpointer:
         if self._checkpointer is None:
             try:
-                self._checkpointer = ocp.training.Checkpointer(
-                    self.folder,
-                    context=orbax_context(),
-                    preservation_policy=newest_and_best(self._keep, self._best),
-                    cleanup_tmp_directories=True,
-                )
+                with bucket.reached(self.folder):
+                    self._checkpointer = ocp.training.Checkpointer(
+                        self.folder,
+                        context=orbax_context(),
+                        preservation_policy=newest_and_best(self._keep, self._best),
+                        cleanup_tmp_directories=True,
+                    )
             except OSError as error:
                 raise write_error(self.folder, error) from error
         return self._checkpointer
@@ -278,7 +274,8 @@ class RunCheckpoints:
         first = f"{error.step.name}.damaged"
         name = next(n for n in (first, *(f"{first}-{i}" for i in range(2, 9999))) if n not in names)
         try:
-            error.step.rename(self.folder / name)
+            with bucket.reached(error.step):
+                error.step.rename(self.folder / name)
         except OSError as failure:
             raise write_error(error.step, failure) from failure
         print(

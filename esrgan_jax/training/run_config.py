@@ -6,6 +6,7 @@ from typing import Any
 
 from etils import epath
 
+from esrgan_jax.bucket import is_bucket, reached
 from esrgan_jax.errors import InputError
 from esrgan_jax.files import no_space, write_error
 from esrgan_jax.models import COMPUTATION, DISCRIMINATORS
@@ -46,23 +47,35 @@ def write_config(config: Config, workdir: epath.Path) -> None:
     """
     path, new = workdir / "config.json", to_json(config)
     try:
-        old = _named(json.loads(path.read_text())) if path.exists() else new
+        with reached(path):
+            text = path.read_text() if path.exists() else None
+        old = _named(json.loads(text)) if text else new
     except (OSError, TypeError, ValueError):
         old = new  # a power failure cut the file; only the comparison is lost
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.part")
-        partial.write_text(json.dumps(new, indent=2) + "\n")
-        partial.replace(path)
+        _write(path, json.dumps(new, indent=2) + "\n")
     except OSError as error:
         if no_space(workdir, error):
             raise write_error(path, error) from error
-        raise InputError(f"--workdir={workdir} cannot be written: {error.strerror}") from None
+        reason = error.strerror or "there is no such bucket"
+        raise InputError(f"--workdir={workdir} cannot be written: {reason}") from None
     for key, (before, now) in differences(old, new).items():
         if key != "data.changed":
             print(
                 f"config, changed since the last run here: {key} {before} -> {now}", file=sys.stderr
             )
+
+
+def _write(path: epath.Path, text: str) -> None:
+    """Writes a file completely or not at all."""
+    if is_bucket(path):
+        with reached(path):
+            path.write_text(text)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_text(text)
+    partial.replace(path)
 
 
 def differences(old: Any, new: Any, where: str = "") -> dict[str, tuple[Any, Any]]:

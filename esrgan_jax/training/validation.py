@@ -8,8 +8,10 @@ from typing import NamedTuple, Self
 
 import jax
 import numpy as np
+from etils import epath
 
 from esrgan_jax import distributed
+from esrgan_jax.bucket import reached
 from esrgan_jax.degradation.recipe import Recipe, degraded, image_keys
 from esrgan_jax.errors import InputError
 from esrgan_jax.evaluation.metrics import (
@@ -23,12 +25,29 @@ from esrgan_jax.evaluation.metrics import (
     scores,
 )
 from esrgan_jax.evaluation.samples import Pair, bicubic, image_paths, read_pair
+from esrgan_jax.files import writing
 from esrgan_jax.models.generator import Generator, Variables
 from esrgan_jax.upscaling.upscaler import SCORED, Upscaler
 
+OWED = "validation_owed"  # file with the step whose validation was stopped by a signal
 SAMPLE_COUNT = 4
 SAMPLE_SIZE = 256  # pixels
 SQUARE = 512  # HR pixels, of images that are degraded at random
+
+
+def owed(folder: epath.Path, step: int) -> bool:
+    """Returns whether a stage's checkpoint of this step has not been validated yet."""
+    with reached(folder):
+        return (folder / OWED).exists() and (folder / OWED).read_text() == str(step)
+
+
+def set_owed(folder: epath.Path, step: int | None) -> None:
+    """Notes the step whose validation is still owed, None for no step; see `owed`."""
+    with writing(folder / OWED), reached(folder):
+        if step is None:
+            (folder / OWED).unlink(missing_ok=True)
+        else:
+            (folder / OWED).write_text(str(step))
 
 
 class Validation(NamedTuple):
