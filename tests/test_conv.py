@@ -22,6 +22,15 @@ def gradients(function, x, kernel, g, stride):
     return y, *vjp(g.reshape(y.shape))
 
 
+def test_initialisers_of_given_parameters_are_not_traced(monkeypatch):
+    layer, x = conv.Conv(4, initializer="torch"), jnp.ones((1, 5, 5, 3))
+    params = layer.init(jax.random.key(0), x)
+    monkeypatch.setattr(conv, "_KERNEL_INIT", {"torch": None})  # cannot be called
+    assert layer.apply(params, x).shape == (1, 5, 5, 4)
+    with pytest.raises(TypeError):
+        layer.init(jax.random.key(0), x)
+
+
 # (batch, height, width), inputs, outputs, size, stride
 CASES = [
     ((3, 8, 6), 5, 4, 3, 1),

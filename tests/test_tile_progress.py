@@ -1,5 +1,6 @@
 """Tests of progress within a tile: the network runs as several programs, one after the other."""
 
+import re
 from functools import partial
 
 import jax
@@ -41,14 +42,17 @@ def upscaled_with_progress(upscaler, image, **options):
     ],
     ids=["rows", "ensemble", "blend"],
 )
-def test_parts_give_the_same_image_as_one_program(rng, height, bands, options):
-    """Bit for bit; 150 rows are enlarged some at a time."""
+def test_parts_give_the_same_image_as_one_program(rng, caplog, height, bands, options):
+    """Bit for bit; 150 rows are enlarged some at a time. No operation is a program of its own."""
     image = rng.integers(0, 256, (height, 12, bands), dtype=np.uint8)
     parts = Upscaler(*network(), devices=jax.devices()[:1], **options)
     whole = Upscaler(*network(), devices=jax.devices()[:1], **options)
     one_program = partial(upscale_step, **parts.runner.step.keywords)
     whole.runner.step = lambda *args, progress, **given: one_program(*args, **given)
-    result, done = upscaled_with_progress(parts, image)
+    with jax.log_compiles():
+        result, done = upscaled_with_progress(parts, image)
+    programs = set(re.findall(r"Compiling jit\((\w+)\)", caplog.text))
+    assert programs - {"_tails"} == {"_begun", "_blocks", "_method", "_joined"}
     assert len(done) >= 4
     assert np.diff(done).max() < 0.3
     np.testing.assert_array_equal(result, whole(image))

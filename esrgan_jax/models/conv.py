@@ -75,11 +75,18 @@ class Conv(nn.Module):
         The bias is (1, 1, 1, features). Both are in the computation dtype.
         """
         shape = (self.size, self.size, inputs, self.features)
-        found = [self.param("kernel", kernel_init(self.initializer), shape)]
+        found = [self._parameter("kernel", kernel_init(self.initializer), shape)]
         if self.use_bias:
             init = bias_init(self.initializer, self.size**2 * inputs)
-            found.append(self.param("bias", init, (self.features,)).reshape(1, 1, 1, -1))
+            found.append(self._parameter("bias", init, (self.features,)).reshape(1, 1, 1, -1))
         return [array.astype(self.dtype) for array in found]
+
+    def _parameter(
+        self, name: str, init: nn.initializers.Initializer, shape: tuple[int, ...]
+    ) -> jax.Array:
+        # Flax traces the initialiser of a parameter that exists as well, to compare the shapes.
+        exists = self.has_variable("params", name)
+        return self.param(name, nn.initializers.zeros if exists else init, shape)
 
 
 def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:

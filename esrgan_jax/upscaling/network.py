@@ -49,26 +49,48 @@ def apply(
     return joined(module, [results], x.shape[1], border)
 
 
-def apply_in_parts(
+def begun(
     module: Generator,
     variables: Variables,
     x: jax.Array,
     sizes: jax.Array,
     border: str,
+) -> tuple[jax.Array, jax.Array]:
+    """Returns the result of `head` and the sizes of its features, for `apply_in_parts`.
+
+    Of a network that cannot be split, it returns the network's result. The arguments are those of
+    `apply`.
+    """
+    method = "head" if module.split else "__call__"
+    first = _method(module, variables, sizes, border, method, x)
+    return first, sizes // module.size_multiple
+
+
+def apply_in_parts(
+    module: Generator,
+    variables: Variables,
+    first: jax.Array,
+    sizes: jax.Array,
+    border: str,
     progress: Callable[[float], None],
 ) -> list[jax.Array]:
-    """Does the same as `apply` in several programs, and reports progress after each.
+    """Does the rest of `apply` after `begun` in several programs, and reports progress after each.
 
     A program computes some of the blocks, or some strips of rows of the result.
 
     Args:
+        module: The generator.
+        variables: Its variables.
+        first: The first result of `begun`.
+        sizes: Its second one.
+        border: The padding at an image's border, see `models.borders`.
         progress: Called with the part of the work that is done, in (0, 1].
 
     Returns:
         The arrays that `joined` takes.
     """
     if module.split is None:
-        return [_method_alone(module, variables, sizes, border, "__call__", x)]
+        return [first]
     num_blocks, _, block, tail = module.split
     done, total = 0.0, num_blocks * block + tail
 
@@ -79,15 +101,14 @@ def apply_in_parts(
         progress(min(done / total, 1.0))
         return result
 
-    first = y = _method_alone(module, variables, sizes, border, "head", x)
-    sizes = sizes // module.size_multiple
+    y = first
     # Several blocks a program, since each program allocates its memory anew.
     step = max(int(REPORT_STEP * total / block), 1)
     for start in range(0, num_blocks, step):
         end = min(start + step, num_blocks)
         y = count((end - start) * block, _blocks(module, variables, y, sizes, border, start, end))
     features = _method_alone(module, variables, sizes, border, "join", y, first)
-    parts = _parts(module, x.shape[1], border)
+    parts = _parts(module, first.shape[1] * module.size_multiple, border)
     if not parts:
         return [count(tail, _method_alone(module, variables, sizes, border, "tail", features))]
     step = -(-len(parts) // math.ceil(tail / total / REPORT_STEP))
@@ -209,8 +230,10 @@ def _tails(
 ) -> jax.Array:
     """Computes the first `count` strips of rows: (parts, N, rows, W, out_channels), then zeros."""
     tail = partial(_tail, module, variables, features, sizes, border)
-    shape = jax.eval_shape(tail, starts[0])
-    results = jnp.zeros((len(starts), *shape.shape), shape.dtype)
+    factor = module.scale * module.size_multiple
+    rows, width = _part_length(module) * factor, features.shape[2] * factor
+    # `jax.eval_shape` would trace the layers a second time.
+    results = jnp.zeros((len(starts), len(features), rows, width, module.out_channels))
     return jax.lax.fori_loop(0, count, lambda i, x: x.at[i].set(tail(starts[i])), results)
 
 

@@ -87,8 +87,8 @@ def upscale_in_parts(
     Args:
         progress: Called after each program with the finished part of the work, in (0, 1].
     """
-    x, x_sizes = _compiled_inputs(module, tiles, sizes, ensemble)
-    results = network.apply_in_parts(module, variables, x, x_sizes, border, progress)
+    first, first_sizes = _begun(module, variables, tiles, sizes, border, ensemble)
+    results = network.apply_in_parts(module, variables, first, first_sizes, border, progress)
     options: _Options = {"ensemble": ensemble, "keep_color": keep_color, "dtype": dtype}
     return _joined(module, tiles, sizes, results, border, strength, **options)
 
@@ -146,7 +146,18 @@ def _finished(
     return sr, finite
 
 
-_compiled_inputs = jax.jit(_network_inputs, static_argnums=(0, 3))
+@partial(jax.jit, static_argnums=(0, 4, 5))
+def _begun(
+    module: Generator,
+    variables: Variables,
+    tiles: jax.Array,
+    sizes: jax.Array,
+    border: str,
+    ensemble: bool,
+) -> tuple[jax.Array, jax.Array]:
+    """Returns what `network.begun` does of tiles."""
+    x, x_sizes = _network_inputs(module, tiles, sizes, ensemble)
+    return network.begun(module, variables, x, x_sizes, border)
 
 
 @partial(jax.jit, static_argnums=(0, 4), static_argnames=("ensemble", "keep_color", "dtype"))
