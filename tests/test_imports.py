@@ -10,6 +10,7 @@ PACKAGE = Path(esrgan_jax.__file__).parent
 # Each module or folder imports only from the lines above it.
 LAYERS = (
     "errors packaged setting_rule",
+    "bucket",
     "files progress gray imresize sharding checksums command_line distributed",
     "compilation folder_lock process_watch orbax_setup models degradation",
     "interop",
