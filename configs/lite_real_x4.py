@@ -23,7 +23,7 @@ def get_config(vgg: str = "") -> Any:
     config.vgg = lite.vgg
     config.data, config.generator = lite.data, lite.generator
     config.degradation.margin = 16
-    config.degradation.clean_prob = 0.2
+    config.degradation.clean_prob = 0.4
     config.degradation.blur_sigma = (0.2, 2.5)
     config.degradation.resize_prob = (0.1, 0.4, 0.5)
     config.degradation.resize_range = (0.5, 1.2)
@@ -39,13 +39,13 @@ def get_config(vgg: str = "") -> Any:
     config.discriminator.num_features = 32
 
     config.psnr.init_from = "lite-x4-psnr"
-    config.psnr.steps = 4_000
-    config.psnr.periods = (4_000,)
+    config.psnr.steps = 2_500
+    config.psnr.periods = (2_500,)
     config.psnr.learning_rate = 5e-4
     config.psnr.hr_patch, config.gan.hr_patch = 96, 64
     config.psnr.unsharp = config.gan.unsharp = ()
-    config.gan.steps = 3_000
-    config.gan.periods = (3_000,)
+    config.gan.steps = 5_500
+    config.gan.periods = (5_500,)
     config.gan.learning_rate = 3e-4
     # Of five layers of Oxford's VGG19, the loss is then about a hundred times the pixel loss. Four
     # times as much made white pages 7 to 10 levels darker in the first 1,000 steps.
@@ -55,6 +55,6 @@ def get_config(vgg: str = "") -> Any:
         stage.schedule = "cosine"
 
     config.log_every = 20
-    config.eval_every = 1_000
+    config.eval_every = 2_500
     config.checkpoint_every = 500
     return config

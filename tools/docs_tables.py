@@ -212,6 +212,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "kodak_niqe": lambda: degraded("niqe", 2, "Kodak24"),
     "package": lambda: table(["", ""], package(), texts=2),
     "training": lambda: table(["", "PSNR stage", "GAN stage"], training("lite_x4"), texts=3),
+    "training_real": lambda: table(
+        ["", "PSNR stage", "GAN stage"], training("lite_real_x4"), texts=3
+    ),
     **{name: functools.partial(records, name) for name in COLUMNS},
 }
 
