@@ -114,7 +114,8 @@ def plot(stages: dict[str, Lines], path: Path) -> None:
                 if not values:
                     continue
                 if name.startswith(("val_", "lr_")):
-                    axes.plot(steps, values, color=f"C{index}", label=name)
+                    marker = "." if name.startswith("val_") else None
+                    axes.plot(steps, values, color=f"C{index}", label=name, marker=marker)
                 else:
                     axes.plot(steps, values, color=f"C{index}", alpha=0.25, linewidth=0.7)
                     axes.plot(*window_means(steps, values), color=f"C{index}", label=name)
