@@ -37,9 +37,10 @@ def opened(name: str | os.PathLike[str], flag: str = "") -> epath.Path:
     """
     kind = os.fspath(name).partition("://")[0]
     if kind != "gs":
+        instead = "folder, and copy it there afterwards" if flag else "folder with a copy of it"
         raise InputError(
-            f"{flag}{name}: Orbax, which saves the checkpoints, has no {kind}://; give a folder "
-            "and copy it there afterwards, or give gs://BUCKET/FOLDER"
+            f"{flag}{name}: Orbax, which saves and reads checkpoints, has no {kind}://; give a "
+            f"{instead}; or give gs://BUCKET/FOLDER"
         )
     if importlib.util.find_spec("gcsfs") is None:
         raise InputError(f"{flag}{name}: needs gcsfs: pip install gcsfs")

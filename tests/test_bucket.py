@@ -178,7 +178,10 @@ def test_a_bucket_that_cannot_be_reached_is_no_empty_one(folder, monkeypatch):
     [
         ("gs://bucket/run", "needs gcsfs: pip install gcsfs"),
         ("gs://", "names no bucket"),
-        ("s3://bucket/run", "Orbax, which saves the checkpoints, has no s3://; give a folder"),
+        (
+            "s3://bucket/run",
+            "Orbax, which saves and reads checkpoints, has no s3://; give a folder",
+        ),
     ],
 )
 def test_other_buckets_are_refused_and_no_folder_has_their_name(
