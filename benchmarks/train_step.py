@@ -13,6 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from benchmarks import flops, results, timing
+from configs.ablations.lite import ROWS
 from esrgan_jax import sharding
 from esrgan_jax.command_line import parse
 from esrgan_jax.errors import InputError, run_command
@@ -26,6 +27,7 @@ from esrgan_jax.training.stages import create_config_generator, create_stage, lo
 
 PEERS = ("torch",)
 CONFIGS = ("lite_x4", "x4")
+ABLATIONS = tuple(f"ablations.lite:{row}" for row in ROWS)  # those of residual blocks by us alone
 CPU_BATCH = {"x4": 4}  # by default; a step of the config's 16 images takes minutes
 STAGES = ("psnr", "gan")
 # What flags may change in a config.
@@ -44,7 +46,7 @@ def measure_case(
     """Measures one stage's step on random images, built as by `esrgan_jax.main`.
 
     Args:
-        name: Of CONFIGS.
+        name: Of CONFIGS or ABLATIONS.
         stage: "psnr" or "gan".
         dtype: Our computation in generator and discriminator.
         peer: Of PEERS.
@@ -103,7 +105,8 @@ def measure_case(
         flop = flops.gan_step_flop(generator, discriminator, extractor, batch, patch)
     case = {"config": name, "stage": stage, "batch": batch, "hr_patch": patch}
     case |= {"features": list(settings.layer_weights)} if stage == "gan" else {}
-    fields = ("num_blocks", "num_features", "num_growth")
+    fields = ("num_blocks", "num_features", "num_growth", "normalize")
+    fields = [field for field in fields if field in config.generator]
     return results.result_line(
         "train_step",
         case | {field: config.generator[field] for field in fields} | {"repeats": repeats},
@@ -136,7 +139,7 @@ def read_config(
     """Reads a config and changes what is not None.
 
     Args:
-        name: Of CONFIGS.
+        name: Of CONFIGS or ABLATIONS.
         dtype: Of generator and discriminator.
         batch: Images in a step.
         patch: Side of the HR images.
@@ -145,7 +148,8 @@ def read_config(
         num_growth: The generator's growth channels.
         features: VGG layers of the perceptual loss.
     """
-    config = importlib.import_module(f"configs.{name}").get_config()
+    module, _, row = name.partition(":")
+    config = importlib.import_module(f"configs.{module}").get_config(*filter(None, [row]))
     generator, discriminator = config.generator, config.discriminator
     stages = (config.psnr, config.gan)
     for sections, key, value in (
@@ -193,7 +197,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     results.add_common_arguments(parser, PEERS)
     args = parse(parser, argv)
     results.check_common_arguments(args, PEERS)
-    for key, choices in (("config", CONFIGS), ("stage", STAGES), ("features", layer_names(19))):
+    for key, choices in (
+        ("config", CONFIGS + ABLATIONS),
+        ("stage", STAGES),
+        ("features", layer_names(19)),
+    ):
         for value in getattr(args, key) or ():
             if value not in choices:
                 raise InputError(f"--{key}={value}: choose {', '.join(choices)}")

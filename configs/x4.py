@@ -128,7 +128,11 @@ def get_config(recipe: str = "paper") -> Any:
     config.eval_every = 5_000
     config.checkpoint_every = 5_000
     config.checkpoint_minutes = 60.0  # since the last checkpoint; 0: by steps alone
-    config.metrics = ("psnr_y", "ssim_y", "psnr_rgb")  # of validation; also "lpips", "niqe"
+    config.metrics = (
+        "psnr_y",
+        "ssim_y",
+        "psnr_rgb",
+    )  # of validation; also "lpips", "niqe", "brightness"
     config.keep = 3  # newest checkpoints, in addition to the best
 
     if recipe == "official2019":

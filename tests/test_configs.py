@@ -10,7 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import demo, lite_x4, realesrgan_x2, realesrgan_x4, x4
-from configs.ablations import before_activation, no_bn, ragan, rrdb, srgan_baseline
+from configs.ablations import before_activation, lite, no_bn, ragan, rrdb, srgan_baseline
 from esrgan_jax.models.vgg import VGGFeatures
 from esrgan_jax.sharding import create_mesh
 from esrgan_jax.training.settings import check_run
@@ -164,6 +164,38 @@ def test_each_ablation_changes_one_thing() -> None:
     assert [config["recipe"] for config in configs] == [
         module.__name__.split(".")[-1] for module in ABLATIONS
     ]
+
+
+def test_each_small_ablation_changes_one_thing() -> None:
+    rows = {row: flat(lite.get_config(row)) for row in lite.ROWS}
+
+    def changes(old: str, new: str) -> set[str]:
+        keys = rows[old].keys() | rows[new].keys()
+        return {key for key in keys if rows[old].get(key) != rows[new].get(key)} - {"recipe"}
+
+    assert [changes(*pair) for pair in itertools.pairwise(lite.ROWS[:4])] == [
+        {"generator.normalize"},
+        {"gan.layer_weights.relu5_4", "gan.layer_weights.conv5_4"},
+        {"gan.relativistic"},
+    ]
+    assert {key.split(".")[0] for key in changes("ragan", "rrdb")} == {"generator"}
+    assert changes("rrdb", "no_l1") == {"gan.pixel_weight"}
+    assert changes("rrdb", "no_psnr") == {"psnr.steps", "psnr.periods"}
+    with pytest.raises(ValueError, match="'l1': choose one of srgan_baseline, no_bn, "):
+        lite.get_config("l1")
+
+
+@pytest.mark.parametrize("row", ["srgan_baseline", "rrdb"])
+def test_small_ablations_have_networks_of_one_cost(row: str) -> None:
+    """Multiplications of the blocks per LR pixel, which are parameters of convolutions."""
+    generator = lite.get_config(row).generator
+    f = generator.num_features
+    if generator.name == "srresnet":
+        count = generator.num_blocks * 2 * 9 * f * f
+    else:
+        g = generator.num_growth
+        count = generator.num_blocks * 3 * 9 * (g * (4 * f + 6 * g) + f * (f + 4 * g))
+    assert count == 829_440
 
 
 def test_the_last_ablation_equals_the_paper() -> None:

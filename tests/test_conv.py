@@ -1,5 +1,7 @@
 """The convolution and its gradients against XLA's convolution and an explicit sum."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,8 @@ import pytest
 from jax import lax
 
 from esrgan_jax.models import conv
-from esrgan_jax.models.conv import convolve
+from esrgan_jax.models.borders import borders
+from esrgan_jax.models.conv import convolve, convolve_upsampled
 
 
 def by_xla(x, kernel, stride):
@@ -44,6 +47,28 @@ CASES = [
     ((3, 2, 2), 32, 32, 3, 1),  # on CPUs, kernels that are large for the image are multiplied
     ((2, 5, 3), 4, 64, 4, 2),
 ]
+
+
+@pytest.mark.parametrize("border", ["zero", "mirror", "wrap", None])
+@pytest.mark.parametrize("factor", [2, 3])
+def test_convolving_upsampled_images_is_upsampling_and_convolving(factor, border, rng):
+    sizes = jnp.array([(6, 5), (3, 4)])
+    x = rng.normal(size=(2, 6, 5, 3)).astype(np.float32)
+    x[1, 3:], x[1, :, 4:] = 0, 0
+    kernel = rng.normal(size=(3, 3, 3, 4)).astype(np.float32)
+    g = jnp.float32(rng.normal(size=(2, 6 * factor, 5 * factor, 4)))
+    g *= jnp.repeat(jnp.repeat(x[..., :1] != 0, factor, 1), factor, 2)  # what is image
+
+    def in_two_steps(x, kernel, factor):
+        return convolve(x.repeat(factor, 1).repeat(factor, 2), kernel)
+
+    def inside(function):
+        with contextlib.nullcontext() if border is None else borders(sizes, 6, 5, border):
+            y, *derivatives = gradients(function, x, kernel, g, factor)
+        return y * (g != 0), *derivatives
+
+    for ours, expected in zip(inside(convolve_upsampled), inside(in_two_steps), strict=True):
+        np.testing.assert_allclose(ours, expected, atol=2e-6 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("strip", [1, 24, 10**6])

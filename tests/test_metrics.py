@@ -9,7 +9,15 @@ import pytest
 
 from esrgan_jax.errors import InputError
 from esrgan_jax.evaluation.luma import rgb_to_y
-from esrgan_jax.evaluation.metrics import crop_border, load_metrics, mean_scores, psnr, scores, ssim
+from esrgan_jax.evaluation.metrics import (
+    METRICS,
+    crop_border,
+    load_metrics,
+    mean_scores,
+    psnr,
+    scores,
+    ssim,
+)
 from esrgan_jax.images.image_file import find_images, read_image
 from esrgan_jax.imresize import imresize, mod_crop
 
@@ -46,6 +54,15 @@ def test_psnr_of_a_constant_difference(difference):
 def test_psnr_of_equal_images_is_infinite(rng):
     a = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
     assert psnr(a, a.copy()) == math.inf
+
+
+def test_brightness_is_the_difference_of_means_and_best_near_0(rng):
+    hr = rng.integers(10, 200, (4, 5, 3), dtype=np.uint8)
+    brightness = load_metrics(["brightness"])["brightness"]
+    assert brightness(hr + np.uint8(3), hr) == pytest.approx(3, abs=1e-12)
+    assert brightness(hr - np.uint8(2), hr) == pytest.approx(-2, abs=1e-12)
+    metric = METRICS["brightness"]
+    assert (metric.best([3.0, -2.0]), metric.arrowed) == (-2.0, "Brightness → 0")
 
 
 def test_ssim_of_flat_images_is_the_luminance_term():

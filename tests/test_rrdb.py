@@ -11,7 +11,7 @@ import pytest
 
 from esrgan_jax.errors import InputError
 from esrgan_jax.models.pixel_shuffle import pixel_shuffle, pixel_unshuffle
-from esrgan_jax.models.rrdb import RRDBNet, nearest
+from esrgan_jax.models.rrdb import RRDBNet
 
 # The compiler's optimisations cost far more time here than they save.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -246,8 +246,9 @@ def test_bfloat16_computes_all_but_the_last_convolution(rng):
     program = str(jax.make_jaxpr(network.apply)({"params": params}, lr))
     dtypes = re.findall(r":(\w+)\[[\d,]*\] = conv_general_dilated", program)
     assert dtypes == ["bf16"] * (len(dtypes) - 1) + ["f32"]
-    # Of a dense block the forms for accelerators and for CPUs, and five layers around the blocks.
-    assert len(dtypes) == 5 + 15 + 5
+    # Of a dense block the forms for accelerators and for CPUs, four layers around the blocks, and
+    # four convolutions after which the image is twice as large.
+    assert len(dtypes) == 5 + 15 + 4 + 4
     sr = jit(network.apply)({"params": params}, lr)
     assert sr.dtype == jnp.float32
     expected = reference(network, params, lr)
@@ -268,14 +269,6 @@ def test_pixel_unshuffle_orders_channels_as_torch(factor, rng):
 def test_pixel_unshuffle_refuses_remainders():
     with pytest.raises(InputError, match="6x8 image cannot be unshuffled by 4: pad it"):
         pixel_unshuffle(jnp.zeros((1, 6, 8, 3)), 4)
-
-
-def test_nearest():
-    x = jnp.arange(12.0).reshape(1, 2, 3, 2)
-    y = nearest(x, 2)
-    assert y.shape == (1, 4, 6, 2)
-    for _, row, column, c in np.ndindex(y.shape):
-        assert y[0, row, column, c] == x[0, row // 2, column // 2, c]
 
 
 @pytest.mark.parametrize("unroll", [False, True])

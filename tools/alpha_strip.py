@@ -27,7 +27,7 @@ def numbers(text: str) -> tuple[float, ...]:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list such as 0,0.5,1") from None
 
 
-def _box(text: str) -> tuple[int, int, int, int]:
+def box(text: str) -> tuple[int, int, int, int]:
     """Parses "TOP,LEFT,HEIGHT,WIDTH"."""
     parts = text.split(",")
     if len(parts) != 4 or not all(part.isdecimal() for part in parts):
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--psnr_model", metavar="MODEL", type=model_type, help=f"alpha 0 (default: {PSNR})")
     add("--model", metavar="MODEL", type=model_type, help=f"alpha 1 (default: {GAN})")
     add("--alphas", type=numbers, default=ALPHAS, help="alphas to show, such as 0,0.5,1")
-    add("--box", type=_box, help="part of the result to show: TOP,LEFT,HEIGHT,WIDTH in pixels")
+    add("--box", type=box, help="part of the result to show: TOP,LEFT,HEIGHT,WIDTH in pixels")
     add("--pictures", action="store_true", help="below, blends of the two networks' results")
     add("--zoom", type=int, default=1, help=f"pixels are drawn ZOOM x ZOOM large, 1 to {MOST_ZOOM}")
     args = parse(parser, argv)

@@ -31,10 +31,6 @@ def _cell(text: str, record: Mapping[str, Any]) -> str:
         return ""
 
 
-def _both(key: str) -> str:
-    return f"{{{key}[0]:g}}, {{{key}[1]:g}}"
-
-
 def _process(number: int) -> str:
     at = f"processes[{number}]"
     return f"{{{at}[rss_mib]}} MiB, {{{at}[threads]}}, {{{at}[descriptors]}}"
@@ -99,11 +95,10 @@ COLUMNS = {
     ),
     "input_pipeline": Columns(
         {
-            "source": "{source}",
-            "processor ms per patch": _both("cpu_ms_per_crop"),
-            "the same before": _both("before[cpu_ms_per_crop]"),
-            "patches per second": _both("crops_per_s"),
-            "before": _both("before[crops_per_s]"),
+            "source": "{case[source]}",
+            "workers": "{case[workers]}",
+            "patches per second": "{crops_per_s:.0f}",
+            "processor ms per patch": "{cpu_ms_per_crop:.2f}",
         }
     ),
     "soak": Columns(

@@ -70,10 +70,6 @@ def marked(metric: str, values: Sequence[float]) -> list[str]:
     return [f"**{text}**" if text == best else text for text in shown]
 
 
-def headed(metric: str) -> str:
-    return f"{METRICS[metric].heading} {'↓' if METRICS[metric].best is min else '↑'}"
-
-
 def networks(dataset: str, methods: Sequence[str], metrics: Sequence[str]) -> str:
     """Returns a table of networks on a dataset; a line for each of `methods`."""
     found: dict[str, Scores] = {}
@@ -87,7 +83,7 @@ def networks(dataset: str, methods: Sequence[str], metrics: Sequence[str]) -> st
         found[method] = read(f"{method}_{dataset.lower()}")["mean"]
     columns = [marked(name, [found[method][name] for method in methods]) for name in metrics]
     count = read(f"interpolation/package_{dataset.lower()}")["images"]
-    head = [f"{dataset}, x4, mean of {count}", *map(headed, metrics)]
+    head = [f"{dataset}, x4, mean of {count}", *(METRICS[name].arrowed for name in metrics)]
     return table(head, [[*row] for row in zip(methods, *columns, strict=True)])
 
 
@@ -154,8 +150,7 @@ def degraded(metric: str, decimals: int, dataset: str = "Set14") -> str:
         texts = [f"{scores[metric]:.{decimals}f}" for scores in kind["models"].values()]
         best = METRICS[metric].best(map(float, texts))
         columns.append([f"**{text}**" if float(text) == best else text for text in texts])
-    better = "↓" if METRICS[metric].best is min else "↑"
-    heading = f"{METRICS[metric].heading} of {dataset} {better}"
+    heading = f"{METRICS[metric].heading} of {dataset} {METRICS[metric].better}"
     rows = zip(kinds[0]["models"], *columns, strict=True)
     return table([heading, *KINDS], [[*row] for row in rows])
 

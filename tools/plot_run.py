@@ -23,6 +23,7 @@ PANELS = {
     "validation PSNR-Y, dB": ("val_psnr_y",),
     "validation LPIPS": ("val_lpips",),
     "validation NIQE": ("val_niqe",),
+    "validation brightness": ("val_brightness",),
     "perceptual loss": ("l_g_percep",),
     "GAN losses": ("l_g_gan", "l_d_total"),
     "logits of D": ("out_d_real", "out_d_fake"),
@@ -81,8 +82,25 @@ def window_means(
     return means(steps), means(values)
 
 
+def draw(axes: Any, lines: Lines, names: Sequence[str]) -> None:
+    """Draws metrics over steps: values as a faint curve, means as a clear one."""
+    for index, name in enumerate(names):
+        steps, values = curve(lines, name)
+        if not values:
+            continue
+        if name.startswith(("val_", "lr_")):
+            marker = "." if name.startswith("val_") else None
+            axes.plot(steps, values, color=f"C{index}", label=name, marker=marker)
+        else:
+            axes.plot(steps, values, color=f"C{index}", alpha=0.25, linewidth=0.7)
+            axes.plot(*window_means(steps, values), color=f"C{index}", label=name)
+    axes.tick_params(labelsize=7)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=7)
+
+
 def plot(stages: dict[str, Lines], path: Path) -> None:
-    """Draws a row of panels for each stage: values of steps as a faint curve, means as a clear one.
+    """Draws a row of panels for each stage.
 
     Raises:
         InputError: matplotlib is not installed.
@@ -109,22 +127,10 @@ def plot(stages: dict[str, Lines], path: Path) -> None:
         for axes in line_of_axes[len(panels) :]:
             axes.axis("off")
         for (title, names), axes in zip(panels.items(), line_of_axes, strict=False):
-            for index, name in enumerate(names):
-                steps, values = curve(stages[stage], name)
-                if not values:
-                    continue
-                if name.startswith(("val_", "lr_")):
-                    marker = "." if name.startswith("val_") else None
-                    axes.plot(steps, values, color=f"C{index}", label=name, marker=marker)
-                else:
-                    axes.plot(steps, values, color=f"C{index}", alpha=0.25, linewidth=0.7)
-                    axes.plot(*window_means(steps, values), color=f"C{index}", label=name)
+            draw(axes, stages[stage], names)
             if title in LOGARITHMIC:
                 axes.set_yscale("log")
             axes.set_title(f"{stage}: {title}", fontsize=9)
-            axes.tick_params(labelsize=7)
-            axes.grid(alpha=0.3)
-            axes.legend(fontsize=7)
         line_of_axes[0].set_xlabel("step", fontsize=8)
     with replacing(path) as partial, writing(path):
         figure.savefig(partial, dpi=110, format=path.suffix[1:].lower())

@@ -7,7 +7,7 @@ computed here in float64. LPIPS and NIQE, which need parameter files, have their
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -24,13 +24,26 @@ class Metric(NamedTuple):
         heading: The name in tables.
         decimals: The number of decimals in tables.
         needs: What an image must have inside the border to be scored.
-        best: Returns the best of several scores: `max` or `min`.
+        better: Which scores are better: "↑" higher ones, "↓" lower ones, "→ 0" those nearer to 0.
     """
 
     heading: str
     decimals: int
     needs: str = "a pixel"
-    best: Callable[[Iterable[float]], float] = max
+    better: Literal["↑", "↓", "→ 0"] = "↑"
+
+    @property
+    def arrowed(self) -> str:
+        """The heading with what is better, such as "LPIPS ↓"."""
+        return f"{self.heading} {self.better}"
+
+    def rank(self, value: float) -> float:
+        """Returns a number that is higher for a better score."""
+        return {"↑": value, "↓": -value, "→ 0": -abs(value)}[self.better]
+
+    def best(self, values: Iterable[float]) -> float:
+        """Returns the best of several scores."""
+        return max(values, key=self.rank)
 
     def shown(self, value: float) -> str:
         """Returns a score as printed in a table, "-" for NaN."""
@@ -41,8 +54,9 @@ METRICS = {
     "psnr_y": Metric("PSNR-Y", 2),
     "ssim_y": Metric("SSIM-Y", 4, f"{SSIM_WINDOW}x{SSIM_WINDOW} px"),
     "psnr_rgb": Metric("PSNR-RGB", 2),
-    "lpips": Metric("LPIPS", 4, "31x31 px", min),
-    "niqe": Metric("NIQE", 2, "two blocks of 96x96 px with texture", min),
+    "lpips": Metric("LPIPS", 4, "31x31 px", "↓"),
+    "niqe": Metric("NIQE", 2, "two blocks of 96x96 px with texture", "↓"),
+    "brightness": Metric("Brightness", 2, better="→ 0"),
 }
 SCORES = ("psnr_y", "ssim_y", "psnr_rgb")
 Score = Callable[[np.ndarray, np.ndarray], float]
@@ -131,6 +145,8 @@ def _load(name: str) -> Score:
 
             niqe = load_niqe()
             return lambda sr, _: niqe(sr)
+        case "brightness":
+            return lambda sr, hr: float(sr.mean() - hr.mean())
         case _:
             raise InputError(f"{name!r} is not a metric: choose from {', '.join(METRICS)}")
 

@@ -57,10 +57,7 @@ def markdown(title: str, columns: Mapping[str, Rows]) -> str:
     """Returns tables for GitHub: the means, then all images by metric; the best are in bold."""
     rows = [*columns.values()]
     metrics = _metrics(rows[0])
-    headings = {
-        name: f"{METRICS[name].heading} {'↓' if METRICS[name].best is min else '↑'}"
-        for name in metrics
-    }
+    headings = {name: METRICS[name].arrowed for name in metrics}
     means = [mean_scores(each) for each in rows]
     cells = [_marked(name, [mean[name] for mean in means]) for name in metrics]
     tables = [_github([title, *headings.values()], zip(columns, *cells, strict=True))]

@@ -149,7 +149,7 @@ class RRDBNet(nn.Module):
         area, tail = 1, 0
         for factor in self.up_factors:
             area *= factor**2
-            tail += 9 * f * f * area
+            tail += (4 if self.upsampler == "upconv" else 9) * f * f * area
         tail += 9 * f * (f + self.out_channels) * area
         return Split(self.num_blocks, TAIL_FIELD, block, tail)
 
@@ -158,8 +158,8 @@ class RRDBNet(nn.Module):
         if self.initializer == "basicsr":
             block_init, edge_init = "msra_tenth", "torch"
 
-        def conv(features: int, dtype: jnp.dtype = self.dtype) -> Conv:
-            return Conv(features, initializer=edge_init, dtype=dtype)
+        def conv(features: int, dtype: jnp.dtype = self.dtype, upsample: int = 1) -> Conv:
+            return Conv(features, upsample=upsample, initializer=edge_init, dtype=dtype)
 
         block = nn.remat(RRDB, prevent_cse=self.unroll) if self.remat else RRDB
         self.conv_first = conv(self.num_features)
@@ -167,7 +167,9 @@ class RRDBNet(nn.Module):
         self.conv_body = conv(self.num_features)
         for index, factor in enumerate(self.up_factors, 1):
             wider = factor**2 if self.upsampler == "pixelshuffle" else 1
-            setattr(self, f"conv_up{index}", conv(self.num_features * wider))
+            enlarged = factor if self.upsampler == "upconv" else 1
+            layer = conv(self.num_features * wider, upsample=enlarged)
+            setattr(self, f"conv_up{index}", layer)
         self.conv_hr = conv(self.num_features)
         self.conv_last = conv(self.out_channels, jnp.dtype("float32"))
 
@@ -210,15 +212,8 @@ class RRDBNet(nn.Module):
         Its receptive field is `TAIL_FIELD` pixels of its input on each side.
         """
         for index, factor in enumerate(self.up_factors, 1):
-            conv = getattr(self, f"conv_up{index}")
-            if self.upsampler == "upconv":
-                x = conv(nearest(x, factor))
-            else:
-                x = pixel_shuffle(conv(x), factor)
+            x = getattr(self, f"conv_up{index}")(x)
+            if self.upsampler == "pixelshuffle":
+                x = pixel_shuffle(x, factor)
             x = leaky_relu(x)
         return self.conv_last(leaky_relu(self.conv_hr(x)))
-
-
-def nearest(x: jax.Array, factor: int) -> jax.Array:
-    """Nearest neighbour upsampling: (N, H, W, C) -> (N, fH, fW, C)."""
-    return x.repeat(factor, axis=1).repeat(factor, axis=2)

@@ -19,9 +19,7 @@ def newest_and_best(newest: int, best: str) -> Any:
     """
 
     def rank(scores: Mapping[str, float]) -> float:
-        if best not in scores:
-            return -math.inf
-        return scores[best] if METRICS[best].best is max else -scores[best]
+        return METRICS[best].rank(scores[best]) if best in scores else -math.inf
 
     policies = ocp.training.preservation_policies
     first = policies.BestN(get_metric_fn=rank, n=1, keep_checkpoints_without_metrics=False)
