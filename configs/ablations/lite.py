@@ -44,7 +44,7 @@ def get_config(row: str = "rrdb") -> Any:
     config.gan.relativistic = published.gan.relativistic
 
     config.psnr.steps = 1 if row == "no_psnr" else 1_500
-    config.gan.steps = 500
+    config.gan.steps = 400
     config.psnr.learning_rate = 5e-4
     config.gan.pixel_weight = 0.0 if row == "no_l1" else config.gan.pixel_weight
     for stage in (config.psnr, config.gan):
