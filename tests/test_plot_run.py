@@ -2,12 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from esrgan_jax.errors import InputError
-from esrgan_jax.images.image_file import read_image
+from esrgan_jax.images.image_file import read_image, write_image
 from esrgan_jax.training.metric_writer import MetricWriter
-from tools import plot_run
+from esrgan_jax.upscaling.upscaler import Upscaler
+from tools import compare_runs, plot_run
 
 
 @pytest.fixture
@@ -56,6 +58,30 @@ def test_two_stages_are_drawn_one_below_the_other(run, tmp_path):
     both = drawn("two.png")
     assert both.shape[0] == 2 * psnr_alone.shape[0]
     assert (both != 255).any(axis=(1, 2))[psnr_alone.shape[0] :].mean() > 0.5
+
+
+def test_runs_are_drawn_below_each_other_with_a_part_of_an_image(run, tmp_path, monkeypatch):
+    """The networks are replaced: one gives red images, the other blue ones."""
+    colors = {"a": (255, 0, 0), "b": (0, 0, 255)}
+    for name in colors:
+        (tmp_path / name / "gan").mkdir(parents=True)
+        line = {"step": 1, "l_g_gan": 0.7, "l_d_total": 0.6, "val_lpips": 0.2}
+        (tmp_path / name / "gan/metrics.jsonl").write_text(json.dumps(line) + "\n")
+    monkeypatch.setattr(
+        Upscaler,
+        "load",
+        lambda model, **_: lambda lr: np.full((32, 32, 3), colors[model.split("/")[-2]], np.uint8),
+    )
+    write_image(tmp_path / "lr.png", np.zeros((8, 8, 3), np.uint8))
+    options = [f"--output={tmp_path / 'both.png'}", f"--image={tmp_path / 'lr.png'}"]
+    options += ["--box=4,4,16,16"]
+    compare_runs.main([str(tmp_path / "a"), str(tmp_path / "b"), *options])
+    figure = read_image(tmp_path / "both.png")
+    half = len(figure) // 2
+    for rows, color in ((figure[:half], colors["a"]), (figure[half:], colors["b"])):
+        assert 0.05 < (rows == color).all(axis=2).mean() < 0.25
+    with pytest.raises(InputError, match="run: has no GAN stage"):
+        compare_runs.main([str(run), *options])
 
 
 def test_window_means_are_over_equal_numbers_of_steps():

@@ -42,6 +42,15 @@ FILTERS = {
     "Pillow, BICUBIC": "pillow_bicubic",
 }
 SHOWN = {"Set5": (0.0, 0.2, 0.4, 0.6, 0.8, 1.0), "Set14": (0.0, 0.5, 0.8, 1.0)}  # alphas
+CHANGES = {  # rows of configs/ablations/lite.py
+    "srgan_baseline": "residual blocks with batch normalisation, features after activation, GAN",
+    "no_bn": "without batch normalisation",
+    "before_activation": "features before activation",
+    "ragan": "relativistic average GAN",
+    "rrdb": "dense blocks",
+    "no_l1": "`rrdb` without the L1 term",
+    "no_psnr": "`rrdb` without a PSNR stage",
+}
 ANIME = "RealESRGAN_x4plus_anime_6B"
 
 Scores = Mapping[str, float]
@@ -155,6 +164,18 @@ def degraded(metric: str, decimals: int, dataset: str = "Set14") -> str:
     return table([heading, *KINDS], [[*row] for row in rows])
 
 
+def ablations() -> str:
+    """Returns the scores of small networks that differ in one thing each."""
+    means = {each["model"]: each["mean"] for each in read("ablations/set14")["models"]}
+    metrics = ("psnr_y", "lpips", "brightness")
+    rows = []
+    for name, change in CHANGES.items():
+        scores = means.get(name)
+        cells = [METRICS[m].shown(scores[m]) if scores else "not run" for m in metrics]
+        rows.append([f"`{name}`", change, *cells])
+    return table(["row", "change", *(METRICS[m].arrowed for m in metrics)], rows, texts=2)
+
+
 def activations() -> str:
     """Returns the share of VGG's features that are positive, of the baboon and on average."""
     shares = read("vgg_activations")
@@ -199,6 +220,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "alpha_set14": lambda: interpolation("Set14"),
     "lr_filters": lr_filters,
     "activations": activations,
+    "ablations": ablations,
     "degraded_lpips": lambda: degraded("lpips", 3),
     "degraded_psnr": lambda: degraded("psnr_y", 2),
     "degraded_niqe": lambda: degraded("niqe", 2),
