@@ -96,7 +96,8 @@ def draw(axes: Any, lines: Lines, names: Sequence[str]) -> None:
             axes.plot(*window_means(steps, values), color=f"C{index}", label=name)
     axes.tick_params(labelsize=7)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7)
+    if axes.lines:
+        axes.legend(fontsize=7)
 
 
 def plot(stages: dict[str, Lines], path: Path) -> None:
