@@ -8,14 +8,11 @@ in these networks is below a hundredth of that.
 import math
 from collections.abc import Callable
 from typing import Any
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.extend import core
-
-from esrgan_jax.models import conv
 
 # Passes through a network as multiples of its forward pass: a gradient with respect to the
 # parameters, or to the input, counts as one more each.
@@ -45,18 +42,10 @@ def count_macs(function: Callable[..., Any], *arguments: Any) -> int:
 
 
 def forward_macs(module: nn.Module, shape: tuple[int, ...]) -> int:
-    """Counts the multiply-accumulates of one forward pass of a Linen module over (N, H, W, C).
-
-    An image that is enlarged and convolved counts as others compute it, with kernels of 3x3.
-    """
+    """Counts the multiply-accumulates of one forward pass of a Linen module over (N, H, W, C)."""
     x = jax.ShapeDtypeStruct(shape, jnp.float32)
     variables = jax.eval_shape(module.init, jax.random.key(0), x)
-    with mock.patch.object(conv, "convolve_upsampled", _convolve_upsampled):
-        return count_macs(lambda v, x: module.apply(v, x, mutable=["batch_stats"]), variables, x)
-
-
-def _convolve_upsampled(x: jax.Array, kernel: jax.Array, factor: int) -> jax.Array:
-    return conv.convolve(x.repeat(factor, axis=1).repeat(factor, axis=2), kernel)
+    return count_macs(lambda v, x: module.apply(v, x, mutable=["batch_stats"]), variables, x)
 
 
 def psnr_step_flop(generator: nn.Module, batch: int, lr_patch: int) -> int:
