@@ -116,7 +116,7 @@ def convolve_upsampled(x: jax.Array, kernel: jax.Array, factor: int) -> jax.Arra
     def enlarged(x: jax.Array, kernel: jax.Array) -> jax.Array:
         return convolve(x.repeat(factor, axis=1).repeat(factor, axis=2), kernel)
 
-    # On TPUs four narrow convolutions would take longer than a wide one, by the compiler's estimate.
+    # Four narrow convolutions would take longer on TPUs, by the compiler's estimate.
     by_parts = partial(_convolve_by_parts, factor=factor)
     return lax.platform_dependent(x, kernel, cpu=by_parts, default=enlarged)
 
