@@ -9,7 +9,7 @@ from flax import linen as nn
 from jax import lax
 
 from esrgan_jax.errors import InputError
-from esrgan_jax.models.borders import bordered
+from esrgan_jax.models.borders import bordered, has_borders
 
 _KERNEL_INIT = {
     # Kaiming He's "MSRA": normal with variance 2 / fan_in.
@@ -112,17 +112,43 @@ def convolve_upsampled(x: jax.Array, kernel: jax.Array, factor: int) -> jax.Arra
     Returns:
         (N, factor H, factor W, O).
     """
+    if has_borders():  # which are not those of this call when its gradient is traced
+        return _upsampled(x, kernel, factor)
+    return _upsampled_with_gradient(x, kernel, factor)
 
-    def enlarged(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return convolve(x.repeat(factor, axis=1).repeat(factor, axis=2), kernel)
 
+def _upsampled(x: jax.Array, kernel: jax.Array, factor: int) -> jax.Array:
     # Four narrow convolutions would take longer on TPUs, by the compiler's estimate.
     by_parts = partial(_convolve_by_parts, factor=factor)
+    enlarged = partial(_convolve_enlarged, factor=factor)
     return lax.platform_dependent(x, kernel, cpu=by_parts, default=enlarged)
 
 
+def _upsampled_backward(
+    factor: int, saved: tuple[jax.Array, jax.Array], g: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    def by_parts(x: jax.Array, kernel: jax.Array, g: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return jax.vjp(partial(_convolve_by_parts, factor=factor), x, kernel)[1](g)
+
+    def enlarged(x: jax.Array, kernel: jax.Array, g: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return jax.vjp(partial(_convolve_enlarged, factor=factor), x, kernel)[1](g)
+
+    # The gradient of `platform_dependent` itself makes a step a third slower on CPUs.
+    return lax.platform_dependent(*saved, g, cpu=by_parts, default=enlarged)
+
+
+_upsampled_with_gradient = jax.custom_vjp(_upsampled, nondiff_argnums=(2,))
+_upsampled_with_gradient.defvjp(
+    lambda x, kernel, factor: (_upsampled(x, kernel, factor), (x, kernel)), _upsampled_backward
+)
+
+
+def _convolve_enlarged(x: jax.Array, kernel: jax.Array, factor: int) -> jax.Array:
+    return convolve(x.repeat(factor, axis=1).repeat(factor, axis=2), kernel)
+
+
 def _convolve_by_parts(x: jax.Array, kernel: jax.Array, factor: int) -> jax.Array:
-    """Does the work of `convolve_upsampled` with 4/9 of the multiplications.
+    """Does the work of `_convolve_enlarged` with 4/9 of the multiplications.
 
     Each of the factor² results at a pixel reads only 2x2 pixels of x, so for each of them the
     values of the kernel are added up to a kernel of 2x2.
