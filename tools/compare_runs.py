@@ -16,8 +16,13 @@ from esrgan_jax.files import replacing, writing
 from tools.alpha_strip import box
 from tools.plot_run import PANELS, SUFFIXES, Lines, draw, read_run
 
-SHOWN = ("GAN losses", "logits of D", "validation PSNR-Y, dB", "validation LPIPS")
-SHOWN += ("validation brightness",)
+SHOWN = (
+    "GAN losses",
+    "logits of D",
+    "validation PSNR-Y, dB",
+    "validation LPIPS",
+    "validation brightness",
+)
 
 
 def plot(runs: Mapping[str, Lines], parts: Mapping[str, np.ndarray], path: Path) -> None:
