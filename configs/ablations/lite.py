@@ -1,4 +1,4 @@
-"""The paper's claims one by one, at a size that two CPU cores train: one row in half an hour.
+"""The paper's claims one by one, at a size that two CPU cores train.
 
     python -m esrgan_jax.main --config=configs/ablations/lite.py:ragan --workdir=runs/ragan \
         --config.vgg=vgg19.safetensors --config.data.train=BSDS500/train,T91
