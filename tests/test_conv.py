@@ -9,8 +9,8 @@ import pytest
 from jax import lax
 
 from esrgan_jax.models import conv
-from esrgan_jax.models.borders import borders
 from esrgan_jax.models.conv import convolve, convolve_upsampled
+from esrgan_jax.upscaling.borders import borders
 
 
 def by_xla(x, kernel, stride):

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from esrgan_jax.models.borders import borders
 from esrgan_jax.models.conv import convolve, leaky_relu
 from esrgan_jax.models.dense_block import dense_convolutions, with_residuals
+from esrgan_jax.upscaling.borders import borders
 
 FEATURES, GROWTH, OUTPUTS = 6, 4, 5
 SHAPE = (2, 7, 9, FEATURES)

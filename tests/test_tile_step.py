@@ -8,9 +8,9 @@ from flax import linen as nn
 
 from esrgan_jax.errors import InputError
 from esrgan_jax.imresize import imresize
-from esrgan_jax.models.borders import borders
 from esrgan_jax.models.generator import Generator
 from esrgan_jax.models.rrdb import RRDBNet
+from esrgan_jax.upscaling.borders import borders
 from esrgan_jax.upscaling.network import PART
 from esrgan_jax.upscaling.planes import result_bands
 from esrgan_jax.upscaling.tile_step import upscale_step

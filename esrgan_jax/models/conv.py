@@ -9,7 +9,7 @@ from flax import linen as nn
 from jax import lax
 
 from esrgan_jax.errors import InputError
-from esrgan_jax.models.borders import bordered, has_borders
+from esrgan_jax.models.padding import padded
 
 _KERNEL_INIT = {
     # Kaiming He's "MSRA": normal with variance 2 / fan_in.
@@ -99,77 +99,41 @@ class Conv(nn.Module):
 def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     """Convolves (N, H, W, C) with a kernel (K, K, C, O), padded with (K - 1) // 2 zeros.
 
-    Within `borders`, the padding is that of each image. Only reverse mode works (`jax.grad`), not
+    Within `padded_by`, the padding is another. Only reverse mode works (`jax.grad`), not
     `jax.jvp`, because of `_backward`.
     """
-    x, padding = bordered(x, (kernel.shape[0] - 1) // 2)
+    x, padding = padded(x, (kernel.shape[0] - 1) // 2)
     return _with_gradient(x, kernel, stride, ((padding, padding),) * 2)
 
 
 def convolve_upsampled(x: jax.Array, kernel: jax.Array, factor: int) -> jax.Array:
     """Enlarges (N, H, W, C) by nearest neighbour and convolves with (3, 3, C, O), as `convolve`.
 
+    Each of the factor² results at a pixel reads only 2x2 pixels of x. So the values of the kernel
+    are added up to a kernel of 2x2 for each of them: at factor 2, 4/9 of the multiplications.
+
     Returns:
         (N, factor H, factor W, O).
     """
-    if has_borders():  # which are not those of this call when its gradient is traced
-        return _upsampled(x, kernel, factor)
-    return _upsampled_with_gradient(x, kernel, factor)
-
-
-def _upsampled(x: jax.Array, kernel: jax.Array, factor: int) -> jax.Array:
-    # Four narrow convolutions would take longer on TPUs, by the compiler's estimate.
-    by_parts = partial(_convolve_by_parts, factor=factor)
-    enlarged = partial(_convolve_enlarged, factor=factor)
-    return lax.platform_dependent(x, kernel, cpu=by_parts, default=enlarged)
-
-
-def _upsampled_backward(
-    factor: int, saved: tuple[jax.Array, jax.Array], g: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    def by_parts(x: jax.Array, kernel: jax.Array, g: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return jax.vjp(partial(_convolve_by_parts, factor=factor), x, kernel)[1](g)
-
-    def enlarged(x: jax.Array, kernel: jax.Array, g: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return jax.vjp(partial(_convolve_enlarged, factor=factor), x, kernel)[1](g)
-
-    # The gradient of `platform_dependent` itself makes a step a third slower on CPUs.
-    return lax.platform_dependent(*saved, g, cpu=by_parts, default=enlarged)
-
-
-_upsampled_with_gradient = jax.custom_vjp(_upsampled, nondiff_argnums=(2,))
-_upsampled_with_gradient.defvjp(
-    lambda x, kernel, factor: (_upsampled(x, kernel, factor), (x, kernel)), _upsampled_backward
-)
-
-
-def _convolve_enlarged(x: jax.Array, kernel: jax.Array, factor: int) -> jax.Array:
-    return convolve(x.repeat(factor, axis=1).repeat(factor, axis=2), kernel)
-
-
-def _convolve_by_parts(x: jax.Array, kernel: jax.Array, factor: int) -> jax.Array:
-    """Does the work of `_convolve_enlarged` with 4/9 of the multiplications.
-
-    Each of the factor² results at a pixel reads only 2x2 pixels of x, so for each of them the
-    values of the kernel are added up to a kernel of 2x2.
-    """
-    n, height, width, _ = x.shape
+    n, height, width, inputs = x.shape
+    outputs = kernel.shape[-1]
     shifts = [0] * (factor - 1) + [1]  # the last results read the next pixel, others the one before
     taps = np.zeros((factor, 2, 3), np.float32)
     for place, shift in enumerate(shifts):
         for tap in range(3):
             taps[place, (place + tap - 1) // factor + 1 - shift, tap] = 1
-    kernels = jnp.einsum("ysd,xte,deio->yxstio", taps, taps, kernel, precision="highest")
-    kernels = kernels.astype(kernel.dtype)
-    x, padding = bordered(x, 1)
-    pads = [(padding - shift, padding - 1 + shift) for shift in shifts]
+    kernels = jnp.einsum("ysd,xte,deio->stiyxo", taps, taps, kernel, precision="highest")
+    x, padding = padded(x, 1)
+    wide = kernels.reshape(2, 2, inputs, -1).astype(kernel.dtype)
+    results = _with_gradient(x, wide, 1, ((padding, padding),) * 2)
+    parts = iter(jnp.split(results, factor**2, axis=-1))
 
-    def row(kernels: jax.Array, above: tuple[int, int]) -> jax.Array:
-        each = zip(kernels, pads, strict=True)
-        return jnp.stack([_with_gradient(x, k, 1, (above, beside)) for k, beside in each], axis=3)
+    def row(down: int) -> jax.Array:
+        within = (next(parts)[:, down:, right:][:, :height, :width] for right in shifts)
+        return jnp.concatenate(list(within), axis=-1)
 
-    rows = jnp.stack([row(*each) for each in zip(kernels, pads, strict=True)], axis=2)
-    return rows.reshape(n, factor * height, factor * width, -1)
+    rows = jnp.stack([row(down) for down in shifts], axis=2)
+    return rows.reshape(n, factor * height, factor * width, outputs)
 
 
 def _convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:

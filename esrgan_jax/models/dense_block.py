@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from esrgan_jax.models.borders import has_borders, traced_once
 from esrgan_jax.models.conv import convolve, leaky_relu
+from esrgan_jax.models.padding import only_zeros, traced_once
 
 Arrays = list[jax.Array]
 
@@ -29,9 +29,9 @@ def dense_convolutions(x: jax.Array, kernels: Arrays, biases: Arrays) -> jax.Arr
     Returns:
         (N, H, W, O).
     """
-    if has_borders():  # `_backward` is for zeros at the edge of the array
-        return _forward(x, kernels, biases)[0]
-    return _with_gradient(x, kernels, biases)
+    if only_zeros():  # as `_backward` has it
+        return _with_gradient(x, kernels, biases)
+    return _forward(x, kernels, biases)[0]
 
 
 def with_residuals(kernels: Arrays, skip: jax.Array) -> Arrays:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.scipy.special import ndtri
 
 from esrgan_jax.imresize import resize
-from esrgan_jax.models.borders import continued, inside, take
+from esrgan_jax.upscaling.borders import continued, inside, take
 from esrgan_jax.upscaling.color import blur
 
 CONTINUED = 24  # LR pixels that colours are continued under transparent ones

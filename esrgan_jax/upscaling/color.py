@@ -5,7 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from esrgan_jax.models.borders import inside
+from esrgan_jax.upscaling.borders import inside
 
 COLOR_SIGMA, COLOR_FIELD = 4.0, 12  # of the low-pass filter of `keep_color`, in LR pixels
 

@@ -5,7 +5,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 
-from esrgan_jax.models.borders import take
+from esrgan_jax.upscaling.borders import take
 
 TURNS = list(itertools.product((False, True), repeat=3))  # rows flipped, columns, transposed
 

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from esrgan_jax.models.borders import borders
 from esrgan_jax.models.generator import Generator, Variables
+from esrgan_jax.upscaling.borders import borders
 from esrgan_jax.upscaling.tiles import Span, spans
 
 PART = 32  # rows of features that `tail` computes at a time
@@ -35,7 +35,7 @@ def apply(
         variables: Its variables.
         x: (N, h, w, in_channels) float32.
         sizes: (N, 2) int, the height and width that is image.
-        border: The padding at an image's border, see `models.borders`.
+        border: The padding at an image's border, see `upscaling.borders`.
 
     Returns:
         (N, scale h, scale w, out_channels).
@@ -83,7 +83,7 @@ def apply_in_parts(
         variables: Its variables.
         first: The first result of `begun`.
         sizes: Its second one.
-        border: The padding at an image's border, see `models.borders`.
+        border: The padding at an image's border, see `upscaling.borders`.
         progress: Called with the part of the work that is done, in (0, 1].
 
     Returns:

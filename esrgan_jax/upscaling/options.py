@@ -3,7 +3,7 @@
 from typing import Any
 
 from esrgan_jax.errors import InputError
-from esrgan_jax.models.borders import BORDERS
+from esrgan_jax.upscaling.borders import BORDERS
 
 LARGEST_SCALE = 100
 LARGEST_SIDE = 1_000_000  # px of a result

@@ -62,7 +62,7 @@ def from_planes(
         lr: (N, h, w, bands), the images.
         sizes: (N, 2) int, height and width of each image within the array.
         module: The network.
-        border: How images are continued, see `models.borders`.
+        border: How images are continued, see `upscaling.borders`.
         strength: For alpha, as in `upscale_step`.
 
     Returns:

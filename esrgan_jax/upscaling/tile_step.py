@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from esrgan_jax.imresize import resize
-from esrgan_jax.models.borders import continued, take
 from esrgan_jax.models.generator import Generator, Variables
 from esrgan_jax.upscaling import network
+from esrgan_jax.upscaling.borders import continued, take
 from esrgan_jax.upscaling.color import color_drift
 from esrgan_jax.upscaling.ensemble import all_versions, mean_of_versions
 from esrgan_jax.upscaling.planes import from_planes, to_planes
@@ -53,7 +53,7 @@ def upscale_step(
         sizes: (N, 2) int, the height and width of the part that is image.
         strength: 1 (or None) is the network's result, 0 bicubic interpolation, and between them a
             blend of both. Traced, so one program serves all values.
-        border: The padding at an image's border, see `models.borders`.
+        border: The padding at an image's border, see `upscaling.borders`.
         ensemble: Takes the mean over the eight flipped and transposed versions of each tile, which
             must be square.
         keep_color: Corrects the low frequencies of the result towards those of the input.
