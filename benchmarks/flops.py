@@ -2,8 +2,8 @@
 
 Counted are the multiplications and additions of convolutions and matrix products, the zeros of the
 padding included, as everybody counts them; a multiply-accumulate (MAC) is two operations. All else
-in these networks is below a hundredth of that. What `conv.convolve_upsampled` saves is counted, too:
-rates of all programs refer to the network as it is published.
+in these networks is below a hundredth of that. What `conv.convolve_upsampled` saves is counted,
+too: rates of all programs refer to the network as it is published.
 """
 
 import math

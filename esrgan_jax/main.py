@@ -186,13 +186,12 @@ def _packaged(config: str) -> str:
 
 
 def _main(_: list[str]) -> None:
+    end_at_once(_REQUEUE.value)
     logging.set_verbosity(logging.WARNING)  # Orbax logs every phase of a save
     from esrgan_jax import distributed, process_watch
     from esrgan_jax.compilation import keep_programs
     from esrgan_jax.training.loop import train_and_evaluate, use_cores
 
-    if _REQUEUE.value:
-        end_at_once(requeue=True)
     keep_programs()
     count = distributed.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     watch = process_watch.ProcessWatch() if count > 1 else None
@@ -216,7 +215,7 @@ def _main(_: list[str]) -> None:
 
 def run() -> NoReturn:
     """Runs the command and exits."""
-    end_at_once()  # until training begins there is nothing to save
+    end_at_once("--requeue" in sys.argv)  # until training begins there is nothing to save
     # When a run is ended at once, Python's resource tracker warns that it frees semaphores.
     os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.resource_tracker")
     run_command(lambda: app.run(_main, flags_parser=_parse))

@@ -45,6 +45,10 @@ TINY = {
     "checkpoint_every": 2,
 }
 
+# The variables in which launchers tell a process its number.
+RANKS = {"srun": "SLURM_PROCID", "mpirun": "OMPI_COMM_WORLD_RANK"}
+JAX_PORTS = 2**12  # how many ports JAX chooses from by the number of a job
+
 
 class Ended(NamedTuple):
     """How a process ended: its exit code, and all that it printed."""
@@ -76,6 +80,7 @@ def start(
     devices: int = 1,
     before: str = "",
     flags: Sequence[str] = (),
+    launcher: str = "",
 ) -> list[Process]:
     """Starts `python -m esrgan_jax.main` in `count` processes that find each other.
 
@@ -86,6 +91,8 @@ def start(
         devices: The number of simulated devices of each.
         before: Python that each process runs before the command, to do harm or to look.
         flags: Further flags, such as --requeue.
+        launcher: "srun" or "mpirun": the processes find each other by the variables that these set,
+            see `RANKS`. Otherwise by flags.
     """
     command = [sys.executable, "-m", "esrgan_jax.main"]
     if before:
@@ -95,17 +102,37 @@ def start(
         command[1:] = ["-c", f"{before}\n{run}"]
     command += ["--config=configs/demo.py", f"--workdir={workdir}", *flags]
     command += [f"--config.{name}={value}" for name, value in settings.items()]
-    if count > 1:
-        command += [f"--coordinator=localhost:{free_port()}", f"--num_processes={count}"]
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)}
+    if launcher:
+        environment |= _surroundings(launcher, count)
+    elif count > 1:
+        command += [f"--coordinator=localhost:{free_port()}", f"--num_processes={count}"]
     processes = []
     for index in range(count):
-        mine = [*command, f"--process_id={index}"] if count > 1 else command
+        mine = [*command, f"--process_id={index}"] if count > 1 and not launcher else command
+        environment |= {RANKS[launcher]: str(index)} if launcher else {}
         log = workdir.with_name(f"{workdir.name}-{index}.log")
         with log.open("ab") as file:
             popen = subprocess.Popen(mine, stdout=file, stderr=file, cwd=ROOT, env=environment)
         processes.append(Process(popen, log))
     return processes
+
+
+def _surroundings(launcher: str, count: int) -> dict[str, str]:
+    """Returns the variables that a launcher sets and JAX reads, without those of `RANKS`."""
+    job = free_port() % JAX_PORTS  # JAX computes a port from it
+    if launcher == "srun":
+        found = {"SLURM_JOB_ID": job, "SLURM_NTASKS": count, "SLURM_STEP_NUM_TASKS": count}
+        return {
+            "SLURM_STEP_NODELIST": "localhost",
+            "SLURM_LOCALID": "0",
+            **{name: str(value) for name, value in found.items()},
+        }
+    return {
+        "OMPI_MCA_orte_hnp_uri": f"{job * JAX_PORTS}.0;tcp://127.0.0.1:1",
+        "OMPI_COMM_WORLD_SIZE": str(count),
+        "OMPI_COMM_WORLD_LOCAL_RANK": "0",
+    }
 
 
 def finish(processes: Sequence[Process]) -> list[Ended]:
@@ -181,7 +208,9 @@ def kill() -> None:
 
 
 def _is(process: int) -> bool:
+    ranks = [os.environ[name] for name in RANKS.values() if name in os.environ]
     given = [flag for flag in sys.argv if flag.startswith("--process_id=")]
+    given += [f"--process_id={rank}" for rank in ranks]
     return f"--process_id={process}" in (given or ["--process_id=0"])
 
 

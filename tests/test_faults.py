@@ -110,10 +110,15 @@ after_step(1, 5, lambda: os.kill(os.getpid(), signal.SIGTERM))
 
 
 def test_two_processes_save_by_the_clock_and_ask_to_be_requeued(settings, tmp_path):
-    """The clock is always late, so process 0 names a step two steps after each save."""
+    """The clock is always late, so process 0 names a step two steps after each save.
+
+    They find each other by the variables of Open MPI.
+    """
     workdir, often = tmp_path / "run", {"checkpoint_minutes": 1e-9, "keep": 9}
     flags = settings | often | {"psnr.steps": 20, "checkpoint_every": 100, "eval_every": 100}
-    started = processes.start(workdir, flags, 2, before=SIGNALLED, flags=["--requeue"])
+    started = processes.start(
+        workdir, flags, 2, before=SIGNALLED, flags=["--requeue"], launcher="mpirun"
+    )
     ended = processes.finish(started)
     assert [process.code for process in ended] == [TRY_AGAIN] * 2, ended
     saved = sorted(saved_steps(workdir / "psnr"))

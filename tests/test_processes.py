@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from esrgan_jax.checkpoint import find_checkpoint
+from esrgan_jax.errors import TRY_AGAIN
 from tests import processes
 
 # Process 1 gets a SIGTERM when it has computed step 2.
@@ -37,18 +38,44 @@ def check_logged(workdir: Path, expected: Path, stage: str) -> None:
 
 
 def test_two_processes_train_as_one_does_and_stop_together(settings, tmp_path):
-    """A signal to process 1 stops both after one step, and one process goes on from there."""
+    """A signal to process 1 stops both after one step, and one process goes on from there.
+
+    They find each other by the variables of SLURM.
+    """
     alone, together = tmp_path / "alone", tmp_path / "together"
     settings = settings | {"stage": "psnr", "eval_every": 100, "checkpoint_every": 100}
     processes.train(alone, settings, 1, devices=2)
-    ended = processes.finish(processes.start(together, settings, 2, before=SIGNALLED))
+    started = processes.start(together, settings, 2, before=SIGNALLED, launcher="srun")
+    ended = processes.finish(started)
     assert [process.code for process in ended] == [128 + signal.SIGTERM] * 2, ended
     step = int(find_checkpoint(together).name)
     assert step == 5  # the signal came while step 3 was computed
     assert f"stopped after step {step} of the psnr stage" in ended[0].printed
     assert "SIGTERM: saving after this step" in ended[1].printed
-    assert "stopped after" not in ended[1].printed  # process 0 writes the messages
+    for message in ("reading headers", "stopped after"):  # process 0 writes the messages
+        assert message in ended[0].printed
+        assert message not in ended[1].printed
     assert not [word for _, text in ended for word in ("Traceback", "Error") if word in text]
     (resumed,) = processes.train(together, settings, 1, devices=2)
     assert "by 2 processes with 2 devices in all, and 1 process with 2 devices" in resumed.printed
     check_logged(together, alone, "psnr")
+
+
+# A signal while the command imports JAX, long before the first step.
+EARLY = """
+import os, signal, sys
+from importlib.abc import MetaPathFinder
+class Finder(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "jax":
+            os.kill(os.getpid(), signal.SIGTERM)
+sys.meta_path.insert(0, Finder())
+"""
+
+
+@pytest.mark.parametrize("flags", [["--requeue"], []], ids=str)
+def test_a_signal_before_training_has_the_exit_code_of_one_in_training(tmp_path, flags):
+    started = processes.start(tmp_path / "run", {}, 1, before=EARLY, flags=flags)
+    (ended,) = processes.finish(started)
+    assert ended.code == (TRY_AGAIN if flags else 128 + signal.SIGTERM)
+    assert ended.printed == "\nSIGTERM: stopped\n"

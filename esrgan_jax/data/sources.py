@@ -55,6 +55,7 @@ def open_source(
     scale: int,
     min_size: int,
     memory: int = MEMORY,
+    shown: bool = True,
 ) -> Source:
     """Opens folders of images, pairs of folders, or data that `esrgan-jax prepare` made.
 
@@ -64,6 +65,7 @@ def open_source(
         scale: HR size divided by LR size.
         min_size: The smallest side of an HR image in pixels, such as the patch size.
         memory: Bytes of decoded images that each process keeps.
+        shown: Whether progress and images that are left out are reported on stderr.
 
     Raises:
         InputError: A folder is missing, or has no image that can be used.
@@ -76,9 +78,9 @@ def open_source(
         lr_folders = _several(lr_paths)
         if prepared:
             raise InputError(f"{prepared[0]}: has only HR; pairs need two folders of images")
-        return PairedFolder(lr_folders, folders, scale, min_size, memory)
+        return PairedFolder(lr_folders, folders, scale, min_size, memory, shown)
     if not prepared:
-        return ImageFolder(folders, min_size, memory)
+        return ImageFolder(folders, min_size, memory, shown)
     if len(folders) > 1:
         raise InputError(
             f"{prepared[0]}: is a prepared folder and cannot be combined; give all folders of "
@@ -107,11 +109,15 @@ class ImageFolder:
     """
 
     def __init__(
-        self, folders: StrPath | Sequence[StrPath], min_size: int, memory: int = MEMORY
+        self,
+        folders: StrPath | Sequence[StrPath],
+        min_size: int,
+        memory: int = MEMORY,
+        shown: bool = True,
     ) -> None:
         self._folders = _several(folders)
         paths = [path for folder in self._folders for path in find_images(folder)]
-        sizes = _sizes(paths, min_size)
+        sizes = _sizes(paths, min_size, shown)
         self._images = DecodedImages([{"hr": path} for path in paths if path in sizes], memory)
         self.decoded_bytes = _decoded_bytes(sizes)
         self.decodes = self.decoded_bytes > memory
@@ -144,6 +150,7 @@ class PairedFolder:
         scale: int,
         min_size: int,
         memory: int = MEMORY,
+        shown: bool = True,
     ) -> None:
         lr_folders, hr_folders = _several(lr_folder), _several(hr_folder)
         if len(lr_folders) != len(hr_folders):
@@ -155,8 +162,8 @@ class PairedFolder:
             for lr, hr in zip(lr_folders, hr_folders, strict=True)
             for pair in find_pairs(hr, lr, scale)
         ]
-        hr_sizes = _sizes([hr for hr, _ in pairs], min_size)
-        lr_sizes = _sizes([lr for hr, lr in pairs if hr in hr_sizes], 1)
+        hr_sizes = _sizes([hr for hr, _ in pairs], min_size, shown)
+        lr_sizes = _sizes([lr for hr, lr in pairs if hr in hr_sizes], 1, shown)
         pairs = [(hr, lr) for hr, lr in pairs if lr in lr_sizes and hr in hr_sizes]
         wrong = [
             f"{lr} has {_by(lr_sizes[lr])}, {hr} has {_by(hr_sizes[hr])}"
@@ -235,10 +242,10 @@ class ArrayRecordSource:
         return files | {f"record {i}": zlib.crc32(self[i]["hr"].tobytes()) for i in sampled}
 
 
-def _sizes(paths: list[Path], min_size: int) -> dict[Path, tuple[int, int]]:
-    """Returns (height, width) of the usable images, and reports the others on stderr."""
+def _sizes(paths: list[Path], min_size: int, shown: bool) -> dict[Path, tuple[int, int]]:
+    """Returns (height, width) of the usable images; if `shown`, reports the others on stderr."""
     sizes, skipped = {}, 0
-    with Progress(len(paths), "image", "reading headers") as progress:
+    with Progress(len(paths), "image", "reading headers", shown=shown) as progress:
         for path in paths:
             try:
                 size = image_size(path)
@@ -248,12 +255,13 @@ def _sizes(paths: list[Path], min_size: int) -> dict[Path, tuple[int, int]]:
                     )
                 sizes[path] = size
             except InputError as error:
-                progress.write(f"left out: {error}")
+                if shown:
+                    progress.write(f"left out: {error}")
                 skipped += 1
             progress.update()
     if not sizes:
         raise InputError(f"none of {len(paths)} images can be used: see the lines above")
-    if skipped:
+    if skipped and shown:
         print(f"left out {skipped} of {len(paths)} images", file=sys.stderr)
     return sizes
 

@@ -8,7 +8,7 @@ import grain
 import jax
 from jax.sharding import Mesh
 
-from esrgan_jax import sharding
+from esrgan_jax import distributed, sharding
 from esrgan_jax.data import device_cache, pipeline, transforms
 from esrgan_jax.data.device_cache import DeviceCache
 from esrgan_jax.data.mixture import Mixture
@@ -31,10 +31,11 @@ def open_images(config: Config) -> Source:
     names, weights = mixture(config.data.train, "data.train")
     lr_names = folders(config.data.train_lr, "data.train_lr") or None
     least = max(patch_side(config, name)[0] for name in STAGES[config.stage])
-    options = {"scale": config.scale, "min_size": least}
+    # Process 0 alone writes messages.
+    opened = partial(open_source, scale=config.scale, min_size=least, shown=distributed.first())
     memory = 0 if on_devices(config) else MEMORY
     if not weights:
-        return open_source(names, lr_names, memory=memory, **options)
+        return opened(names, lr_names, memory=memory)
     if lr_names and len(lr_names) != len(names):
         raise InputError(
             f"data.train_lr has {len(lr_names)} folders for {len(names)} of data.train: give one "
@@ -42,7 +43,7 @@ def open_images(config: Config) -> Source:
         )
     memory //= len(names)
     each = zip(names, lr_names or [None] * len(names), strict=True)
-    return Mixture([open_source(hr, lr, memory=memory, **options) for hr, lr in each], weights)
+    return Mixture([opened(hr, lr, memory=memory) for hr, lr in each], weights)
 
 
 def patch_side(config: Config, name: str) -> tuple[int, int | None]:
