@@ -220,6 +220,17 @@ def logged(workdir: Path, stage: str) -> list[dict[str, float]]:
     return [row for row in map(json.loads, lines) if "warning" not in row]
 
 
+def check_logged(workdir: Path, expected: Path, stage: str) -> None:
+    """Checks that two runs logged the same steps, with losses and scores that agree to 1e-6."""
+    rows, wanted = logged(workdir, stage), logged(expected, stage)
+    assert [row.keys() for row in rows] == [row.keys() for row in wanted]
+    names = ("step", "l_", "lr_", "val_") + ("grad_",) * (stage == "psnr")
+    for row, other in zip(rows, wanted, strict=True):
+        chosen = [name for name in row if name.startswith(names)]
+        values, others = ([r[name] for name in chosen] for r in (row, other))
+        np.testing.assert_allclose(values, others, rtol=1e-6, atol=1e-6)
+
+
 def free_port() -> int:
     """Returns a port on which nothing listens."""
     with socket.socket() as free:

@@ -145,7 +145,16 @@ def test_a_damaged_newest_checkpoint_is_left_out_by_all_processes(
     if count == 2:
         check_same_stage(workdir, finished, "gan")
     else:
+        processes.check_logged(workdir, finished, "gan")
         assert saved_steps(workdir / "gan") == saved_steps(finished / "gan")
+
+
+@pytest.mark.slow
+def test_both_stages_are_equal_in_one_process_with_as_many_devices(both_stages, finished, tmp_path):
+    workdir = tmp_path / "run"
+    processes.train(workdir, both_stages, 1, devices=2)
+    for stage in ("psnr", "gan"):
+        check_same_stage(workdir, finished, stage)
 
 
 FAILS = f"""{SOON}

@@ -1,9 +1,7 @@
 """Several real processes that train together, started by the command line."""
 
 import signal
-from pathlib import Path
 
-import numpy as np
 import pytest
 
 from esrgan_jax.checkpoint import find_checkpoint
@@ -24,17 +22,6 @@ def settings(tmp_path_factory) -> dict[str, object]:
     folder = tmp_path_factory.mktemp("photographs")
     processes.write_photographs(folder)
     return processes.TINY | {"data.train": folder, "data.val": folder}
-
-
-def check_logged(workdir: Path, expected: Path, stage: str) -> None:
-    """Checks that two runs logged the same steps, with losses and scores that agree to 1e-6."""
-    rows, wanted = processes.logged(workdir, stage), processes.logged(expected, stage)
-    assert [row.keys() for row in rows] == [row.keys() for row in wanted]
-    names = ("step", "l_", "lr_", "val_") + ("grad_",) * (stage == "psnr")
-    for row, other in zip(rows, wanted, strict=True):
-        chosen = [name for name in row if name.startswith(names)]
-        values, others = ([r[name] for name in chosen] for r in (row, other))
-        np.testing.assert_allclose(values, others, rtol=1e-6, atol=1e-6)
 
 
 def test_two_processes_train_as_one_does_and_stop_together(settings, tmp_path):
@@ -58,7 +45,7 @@ def test_two_processes_train_as_one_does_and_stop_together(settings, tmp_path):
     assert not [word for _, text in ended for word in ("Traceback", "Error") if word in text]
     (resumed,) = processes.train(together, settings, 1, devices=2)
     assert "by 2 processes with 2 devices in all, and 1 process with 2 devices" in resumed.printed
-    check_logged(together, alone, "psnr")
+    processes.check_logged(together, alone, "psnr")
 
 
 # A signal while the command imports JAX, long before the first step.
