@@ -38,25 +38,25 @@ def test_estimates_are_close_to_those_of_the_compiler(name):
     assert 0.7 * used <= memory.bytes_per_pixel(module, Device("cpu")) <= 1.5 * used
 
 
-# Side, batch and the intermediate bytes a pixel of programs compiled with jax 0.10.2.
+# Side, batch and the temporary bytes a pixel of programs compiled with jax 0.10.2. Weights that are
+# rearranged are among them, so networks with many need many pixels.
 COMPILED = {
     "gpu": [
-        (RRDBNet(), 256, 1, 3825),
-        (RRDBNet(), 1024, 1, 3719),
-        (RRDBNet(dtype=BF16), 256, 1, 1969),
-        (RRDBNet(dtype=BF16), 256, 8, 1870),
-        (RRDBNet(dtype=BF16), 1024, 1, 1863),
-        (RRDBNet(scale=2, dtype=BF16), 512, 1, 1886),
-        (RRDBNet(scale=2, unshuffle=2, dtype=BF16), 512, 1, 492),
-        (RRDBNet(scale=8, dtype=BF16), 512, 1, 2723),
-        (RRDBNet(num_features=32, num_growth=16, dtype=BF16), 512, 1, 905),
-        (RRDBNet(num_features=32, num_growth=32, dtype=BF16), 512, 1, 1292),
+        (RRDBNet(), 256, 8, 3563),
+        (RRDBNet(), 1024, 1, 3509),
+        (RRDBNet(dtype=BF16), 256, 8, 1835),
+        (RRDBNet(dtype=BF16), 1024, 1, 1781),
+        (RRDBNet(scale=2, dtype=BF16), 512, 1, 1971),
+        (RRDBNet(scale=2, unshuffle=2, dtype=BF16), 2048, 1, 445),
+        (RRDBNet(scale=8, dtype=BF16), 512, 1, 3297),
+        (RRDBNet(num_features=32, num_growth=16, dtype=BF16), 512, 1, 895),
+        (RRDBNet(num_features=32, num_growth=32, dtype=BF16), 512, 1, 1345),
         (SRResNet(dtype=BF16), 512, 1, 6144),
     ],
     "tpu": [
-        (RRDBNet(dtype=BF16), 256, 8, 2580),
-        (RRDBNet(dtype=BF16), 512, 2, 2638),
-        (RRDBNet(dtype=BF16), 1024, 1, 3476),
+        (RRDBNet(dtype=BF16), 256, 8, 2645),
+        (RRDBNet(dtype=BF16), 512, 2, 2701),
+        (RRDBNet(dtype=BF16), 1024, 1, 3447),
         (RRDBNet(num_features=32, num_growth=32, dtype=BF16), 256, 8, 2401),
         (SRResNet(dtype=BF16), 512, 1, 11355),
     ],
