@@ -97,6 +97,15 @@ def test_relativistic_generator_loss_equals_equation_2(logits):
     np.testing.assert_allclose(loss, expected_generator_loss(*logits), rtol=1e-6)
 
 
+def test_the_generator_also_learns_from_real_images(logits):
+    """The gradient has a part from each of the two terms, which are equal for equal logits."""
+    real, fake = float32(*logits)
+    gradient = jax.grad(losses.ragan_generator_loss, 1)(real, fake)
+    of_real = jax.nn.sigmoid(real - fake.mean()).mean()
+    of_fake = jax.nn.sigmoid(real.mean() - fake)
+    np.testing.assert_allclose(gradient, -(of_real + of_fake) / (2 * fake.size), rtol=1e-5)
+
+
 @pytest.mark.parametrize("stop_means", [False, True])
 def test_relativistic_discriminator_losses_equal_equation_1(logits, stop_means):
     real, fake = logits

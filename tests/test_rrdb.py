@@ -246,8 +246,9 @@ def test_bfloat16_computes_all_but_the_last_convolution(rng):
     program = str(jax.make_jaxpr(network.apply)({"params": params}, lr))
     dtypes = re.findall(r":(\w+)\[[\d,]*\] = conv_general_dilated", program)
     assert dtypes == ["bf16"] * (len(dtypes) - 1) + ["f32"]
-    # The forms of a dense block for accelerators and for CPUs, one upsampling and four layers.
-    assert len(dtypes) == 5 + 15 + 1 + 4
+    # The forms of a dense block for accelerators and for CPUs, one upsampling in two parts, and
+    # four layers.
+    assert len(dtypes) == 5 + 15 + 2 + 4
     sr = jit(network.apply)({"params": params}, lr)
     assert sr.dtype == jnp.float32
     expected = reference(network, params, lr)

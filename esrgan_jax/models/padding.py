@@ -34,7 +34,7 @@ def only_zeros() -> bool:
 
 
 def padded(x: jax.Array, size: int) -> tuple[jax.Array, int]:
-    """Returns what the `pad` of `padded_by` returns for the input of a convolution."""
+    """Prepares the input of a convolution that reads `size` pixels beyond each edge."""
     pad = _current.get()
     return pad(x, size) if pad and size else (x, size)
 
