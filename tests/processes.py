@@ -208,10 +208,10 @@ def kill() -> None:
 
 
 def _is(process: int) -> bool:
-    ranks = [os.environ[name] for name in RANKS.values() if name in os.environ]
-    given = [flag for flag in sys.argv if flag.startswith("--process_id=")]
-    given += [f"--process_id={rank}" for rank in ranks]
-    return f"--process_id={process}" in (given or ["--process_id=0"])
+    name = "--process_id="
+    given = [flag.removeprefix(name) for flag in sys.argv if flag.startswith(name)]
+    given += [os.environ[name] for name in RANKS.values() if name in os.environ]
+    return [*given, "0"][0] == str(process)
 
 
 def logged(workdir: Path, stage: str) -> list[dict[str, float]]:

@@ -17,8 +17,11 @@ from esrgan_jax.errors import TRY_AGAIN
 from esrgan_jax.training.run_checkpoints import saved_steps
 from tests import processes
 
-# A lost process is noticed after 10 s instead of 40.
-SOON = "from esrgan_jax import process_watch; process_watch.BEAT = 0.5\n"
+# A lost process is noticed after 5 s instead of 40; an error waits 5 s for a save instead of 20.
+SOON = """
+from esrgan_jax import orbax_setup, process_watch
+orbax_setup.PATIENCE, process_watch.BEAT = 5, 0.25
+"""
 HARM = f"{SOON}from tests.processes import after_save, after_step, before_stage, kill\n"
 MINUTE = 60.0
 
@@ -91,7 +94,7 @@ def test_if_a_process_is_killed_the_other_ends_and_the_run_continues_bit_for_bit
     code, printed = ended[1 - killed]
     assert "Traceback" not in printed
     if killed:
-        line = "process 1: has not been heard of for 10 s, so the run ends; the same command conti"
+        line = "process 1: has not been heard of for 5 s, so the run ends; the same command conti"
         assert code == 1
         assert errors(ended)[0] == [f"error: {line}nues from the last checkpoint"], printed
     else:  # it had the coordinator: JAX ends the others

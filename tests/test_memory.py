@@ -38,8 +38,8 @@ def test_estimates_are_close_to_those_of_the_compiler(name):
     assert 0.7 * used <= memory.bytes_per_pixel(module, Device("cpu")) <= 1.5 * used
 
 
-# Side, batch and the temporary bytes a pixel of programs compiled with jax 0.10.2. Weights that are
-# rearranged are among them, so networks with many need many pixels.
+# Side, batch and the temporary bytes a pixel of programs compiled with jax 0.10.2. Rearranged
+# weights are among them, so large networks are listed with many pixels alone.
 COMPILED = {
     "gpu": [
         (RRDBNet(), 256, 8, 3563),

@@ -48,21 +48,30 @@ def test_two_processes_train_as_one_does_and_stop_together(settings, tmp_path):
     processes.check_logged(together, alone, "psnr")
 
 
-# A signal while the command imports JAX, long before the first step.
+# A signal while the command imports a module.
 EARLY = """
 import os, signal, sys
 from importlib.abc import MetaPathFinder
 class Finder(MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name == "jax":
+        if name == "{}":
             os.kill(os.getpid(), signal.SIGTERM)
 sys.meta_path.insert(0, Finder())
 """
 
 
-@pytest.mark.parametrize("flags", [["--requeue"], []], ids=str)
-def test_a_signal_before_training_has_the_exit_code_of_one_in_training(tmp_path, flags):
-    started = processes.start(tmp_path / "run", {}, 1, before=EARLY, flags=flags)
+@pytest.mark.parametrize(
+    ("module", "flags", "code"),
+    [
+        ("jax", [], 128 + signal.SIGTERM),
+        ("jax", ["--requeue"], TRY_AGAIN),  # the flags are not yet read
+        ("esrgan_jax.training.loop", ["--requeue=true"], TRY_AGAIN),
+    ],
+)
+def test_a_signal_before_training_has_the_exit_code_of_one_in_training(
+    tmp_path, module, flags, code
+):
+    before = EARLY.format(module)
+    started = processes.start(tmp_path / "run", {}, 1, before=before, flags=flags)
     (ended,) = processes.finish(started)
-    assert ended.code == (TRY_AGAIN if flags else 128 + signal.SIGTERM)
-    assert ended.printed == "\nSIGTERM: stopped\n"
+    assert ended == (code, "\nSIGTERM: stopped\n")

@@ -76,6 +76,7 @@ COLUMNS = {
             "whole schedule, 1e18 operations": "{schedule} ({steps} steps)",
         }
     ),
+    "first_minutes": Columns({"step": "{what}", "seconds": "{seconds:.0f}"}),
     "export": Columns(
         {
             "on two CPU cores": "{network}",

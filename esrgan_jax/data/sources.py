@@ -65,7 +65,7 @@ def open_source(
         scale: HR size divided by LR size.
         min_size: The smallest side of an HR image in pixels, such as the patch size.
         memory: Bytes of decoded images that each process keeps.
-        shown: Whether progress and images that are left out are reported on stderr.
+        shown: Whether progress is shown on stderr. Images that are left out always are.
 
     Raises:
         InputError: A folder is missing, or has no image that can be used.
@@ -243,7 +243,7 @@ class ArrayRecordSource:
 
 
 def _sizes(paths: list[Path], min_size: int, shown: bool) -> dict[Path, tuple[int, int]]:
-    """Returns (height, width) of the usable images; if `shown`, reports the others on stderr."""
+    """Returns (height, width) of the usable images, and reports the others on stderr."""
     sizes, skipped = {}, 0
     with Progress(len(paths), "image", "reading headers", shown=shown) as progress:
         for path in paths:
@@ -255,13 +255,12 @@ def _sizes(paths: list[Path], min_size: int, shown: bool) -> dict[Path, tuple[in
                     )
                 sizes[path] = size
             except InputError as error:
-                if shown:
-                    progress.write(f"left out: {error}")
+                progress.write(f"left out: {error}")
                 skipped += 1
             progress.update()
     if not sizes:
         raise InputError(f"none of {len(paths)} images can be used: see the lines above")
-    if skipped and shown:
+    if skipped:
         print(f"left out {skipped} of {len(paths)} images", file=sys.stderr)
     return sizes
 

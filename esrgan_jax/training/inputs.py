@@ -31,7 +31,7 @@ def open_images(config: Config) -> Source:
     names, weights = mixture(config.data.train, "data.train")
     lr_names = folders(config.data.train_lr, "data.train_lr") or None
     least = max(patch_side(config, name)[0] for name in STAGES[config.stage])
-    # Process 0 alone writes messages.
+    # The progress of one process stands for all.
     opened = partial(open_source, scale=config.scale, min_size=least, shown=distributed.first())
     memory = 0 if on_devices(config) else MEMORY
     if not weights:

@@ -9,7 +9,7 @@ import jax
 from esrgan_jax.models.generator import Generator
 
 LARGEST_DEFAULT_TILE = 1024  # larger tiles save little overlap
-# Of fewer images XLA cuts strips for a TPU, and a pixel takes two to three times as long
+# Of fewer images XLA cuts strips for a TPU, and a pixel takes 1.3 to 1.7 times as long
 # (docs/performance.md). Smaller tiles make such batches from smaller images.
 LEAST_TPU_BATCH = 8
 LARGEST_TPU_TILE = 512
