@@ -48,6 +48,14 @@ def finished(both_stages, tmp_path_factory) -> Path:
     return workdir
 
 
+@pytest.fixture(scope="module")
+def alone(both_stages, tmp_path_factory) -> Path:
+    """Returns the workdir of the same run in one process with as many devices."""
+    workdir = tmp_path_factory.mktemp("alone") / "run"
+    processes.train(workdir, both_stages, 1, devices=2)
+    return workdir
+
+
 def check_same_stage(workdir: Path, expected: Path, stage: str) -> None:
     """Checks that a stage of two runs is equal bit for bit: its log, and the state at its end."""
     assert processes.logged(workdir, stage) == processes.logged(expected, stage)
@@ -131,12 +139,12 @@ def test_two_processes_save_by_the_clock_and_ask_to_be_requeued(settings, tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [2, 3, 1])
+@pytest.mark.parametrize(("began", "count"), [(2, 2), (2, 1), (1, 3)])
 def test_a_damaged_newest_checkpoint_is_left_out_by_all_processes(
-    both_stages, finished, tmp_path, count
+    both_stages, finished, alone, tmp_path, began, count
 ):
     """Any number of processes goes on from the one before it, and two come to the same bits."""
-    workdir = shutil.copytree(finished, tmp_path / "run")
+    workdir = shutil.copytree({1: alone, 2: finished}[began], tmp_path / "run")
     newest = find_checkpoint(workdir / "gan")
     largest = max((f for f in newest.rglob("*") if f.is_file()), key=lambda f: f.stat().st_size)
     content = bytearray(largest.read_bytes())
@@ -153,11 +161,9 @@ def test_a_damaged_newest_checkpoint_is_left_out_by_all_processes(
 
 
 @pytest.mark.slow
-def test_both_stages_are_equal_in_one_process_with_as_many_devices(both_stages, finished, tmp_path):
-    workdir = tmp_path / "run"
-    processes.train(workdir, both_stages, 1, devices=2)
+def test_both_stages_are_equal_in_one_process_with_as_many_devices(finished, alone):
     for stage in ("psnr", "gan"):
-        check_same_stage(workdir, finished, stage)
+        check_same_stage(alone, finished, stage)
 
 
 FAILS = f"""{SOON}

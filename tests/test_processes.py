@@ -48,6 +48,19 @@ def test_two_processes_train_as_one_does_and_stop_together(settings, tmp_path):
     processes.check_logged(together, alone, "psnr")
 
 
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_process_that_does_not_find_the_others_says_so(settings, tmp_path, index):
+    place = [f"--coordinator=localhost:{processes.free_port()}", f"--process_id={index}"]
+    before = "from esrgan_jax import distributed; distributed.JOIN_SECONDS = 2"
+    started = processes.start(
+        tmp_path / "run", settings, 1, before=before, flags=[*place, "--num_processes=2"]
+    )
+    (ended,) = processes.finish(started)
+    assert ended.code == 1
+    assert "error: the processes did not find each other within 2 s: start all" in ended.printed
+    assert "Traceback" not in ended.printed
+
+
 # A signal while the command imports a module.
 EARLY = """
 import os, signal, sys
