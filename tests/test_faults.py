@@ -1,8 +1,10 @@
 """Faults of runs of two real processes, started by the command line: all end, and all continue."""
 
+import fcntl
+import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +29,27 @@ MINUTE = 60.0
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory) -> dict[str, object]:
+def shared(tmp_path_factory) -> Path:
+    """Returns a folder for all workers of this session."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "faults"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def made_once(path: Path, make: Callable[[Path], object]) -> Path:
+    """Calls `make` in the first worker that comes; the others wait."""
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            make(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def settings(shared) -> dict[str, object]:
     """Returns the settings of runs of the PSNR stage, without validation."""
-    folder = tmp_path_factory.mktemp("photographs")
-    processes.write_photographs(folder)
+    folder = made_once(shared / "photographs", processes.write_photographs)
     return processes.TINY | {"data.train": folder, "stage": "psnr"}
 
 
@@ -41,19 +60,17 @@ def both_stages(settings) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def finished(both_stages, tmp_path_factory) -> Path:
+def finished(both_stages, shared) -> Path:
     """Returns the workdir of a run of both stages in two processes that was never stopped."""
-    workdir = tmp_path_factory.mktemp("finished") / "run"
-    processes.train(workdir, both_stages, 2)
-    return workdir
+    return made_once(shared / "finished", lambda path: processes.train(path, both_stages, 2))
 
 
 @pytest.fixture(scope="module")
-def alone(both_stages, tmp_path_factory) -> Path:
+def alone(both_stages, shared) -> Path:
     """Returns the workdir of the same run in one process with as many devices."""
-    workdir = tmp_path_factory.mktemp("alone") / "run"
-    processes.train(workdir, both_stages, 1, devices=2)
-    return workdir
+    return made_once(
+        shared / "alone", lambda path: processes.train(path, both_stages, 1, devices=2)
+    )
 
 
 def check_same_stage(workdir: Path, expected: Path, stage: str) -> None:
