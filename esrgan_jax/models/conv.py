@@ -99,8 +99,8 @@ class Conv(nn.Module):
 def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     """Convolves (N, H, W, C) with a kernel (K, K, C, O), padded with (K - 1) // 2 zeros.
 
-    Within `padded_by`, the padding is another. Only reverse mode works (`jax.grad`), not
-    `jax.jvp`, because of `_backward`.
+    Within `padded_by`, its pad takes the place of the zeros. Only reverse mode works (`jax.grad`),
+    not `jax.jvp`, because of `_backward`.
     """
     x, padding = padded(x, (kernel.shape[0] - 1) // 2)
     return _with_gradient(x, kernel, stride, ((padding, padding),) * 2)
