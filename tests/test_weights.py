@@ -127,7 +127,7 @@ def test_the_docs_give_the_default_alpha():
     texts = {page: " ".join((ROOT / "docs" / page).read_text().split()) for page in pages}
     assert f"interpolated with its PSNR network with alpha = {ALPHA}." in texts["upscaling.md"]
     assert f"A · lite-x4-real | {ALPHA} |" in texts["upscaling.md"]
-    assert f"lite-x4-gan + D · that | {DENOISE:g} |" in texts["upscaling.md"]
+    assert f"lite-x4-gan) + D · (the blend above) | {DENOISE:g} |" in texts["upscaling.md"]
     assert f"--psnr_model=lite-x4-psnr --alpha={ALPHA}" in texts["converting.md"]
 
 

@@ -1,7 +1,7 @@
 """The paper's claims one by one, at a size that two CPU cores train.
 
     python -m esrgan_jax.main --config=configs/ablations/lite.py:ragan --workdir=runs/ragan \
-        --config.vgg=vgg19.safetensors --config.data.train=BSDS500/train,T91
+        --config.vgg=vgg19.safetensors --config.data.train=BSDS500/train,BSDS500/test,T91
 
 Rows, each with one change from the row before it, or from rrdb:
 
