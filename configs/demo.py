@@ -22,7 +22,6 @@ def get_config() -> Any:
     config.psnr.periods = (600,)
     config.psnr.hr_patch = 64
     config.psnr.learning_rate = 5e-4
-    config.psnr.ema_decay = 0.99  # 0.999, for long runs, would average over a sixth of this one
 
     config.log_every = 20
     config.eval_every = 150

@@ -6,7 +6,8 @@
 All numbers are those of the authors' option files, github.com/xinntao/Real-ESRGAN,
 options/train_realesrnet_x4plus.yml and options/train_realesrgan_x4plus.yml. Their batch of 48 is 12
 on each of four GPUs. They flip patches from left to right only (`use_rot: False`); here patches are
-rotated and turned upside down, too.
+rotated and turned upside down, too. Their training images are DIV2K, Flickr2K and OST, and reduced
+copies of the first two, which their scripts/generate_multiscale_DF2K.py makes.
 
 To fine-tune the released networks, both of them:
 

@@ -138,7 +138,7 @@ def find_checkpoint(path: epath.Path) -> epath.Path | None:
     if steps := [e for e in steps if path.name == FOLDER or _is_checkpoint(e)]:
         return bucket.absolute(max(steps, key=lambda entry: int(entry.name)))
     for inner in (path / FOLDER, path / "gan", path / "psnr"):
-        if inner.is_dir() and (found := find_checkpoint(inner)) is not None:
+        if bucket.entries(inner) and (found := find_checkpoint(inner)) is not None:
             return found
     return None
 

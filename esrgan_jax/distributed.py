@@ -158,6 +158,11 @@ def gather(value: Any) -> list[Any]:
     return [json.loads(texts[index]) for index in range(jax.process_count())]
 
 
+def wait_for_all() -> None:
+    """Waits until all processes have called it."""
+    gather(None)
+
+
 def put(key: str, text: str) -> None:
     """Sets a key that all processes can read."""
     client().key_value_set(f"{ROOT}/{key}", text, allow_overwrite=True)

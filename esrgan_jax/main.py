@@ -53,13 +53,14 @@ def load_config(name: str) -> ConfigDict:
         files = ", ".join(map(str, packaged))
         raise InputError(f"--config={name}: there is no such file; the package has {files}")
     try:
-        config = runpy.run_path(file)["get_config"](*[recipe] * bool(colon))
-    except KeyError as error:
-        raise InputError(f"--config={name}: has no {error}, so it is not a config") from None
+        get_config = runpy.run_path(file).get("get_config")
+        config = get_config(*[recipe] * bool(colon)) if get_config else None
     except Exception as error:  # a user's config may raise anything
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         reason = " ".join(str(error).split())
         raise InputError(f"--config={name} cannot be loaded: {kind}{reason}") from error
+    if get_config is None:
+        raise InputError(f"--config={name}: has no get_config, so it is not a config")
     if not isinstance(config, ConfigDict):
         raise InputError(f"--config={name}: get_config does not return a ConfigDict")
     return config
@@ -95,7 +96,7 @@ def _check_names(arguments: list[str], config: ConfigDict) -> None:
         name = text.lstrip("-").partition("=")[0]
         if text == "--":
             return
-        if text[0] != "-" or not name[:1].isalpha() or name in flags.FLAGS:
+        if not text.startswith("-") or not name[:1].isalpha() or name in flags.FLAGS:
             continue
         key = name.removeprefix("config.")
         if name != key and key in keys:

@@ -32,9 +32,11 @@ PATIENCE = 20.0  # seconds that an error waits for a save, if there are several 
 # The system's error numbers in what Orbax logged since the last save; 0 for errors without one.
 _logged: set[int] = set()
 # Reasons why an undamaged checkpoint cannot be read.
-_ELSEWHERE = {os.strerror(n) for n in (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE)} | {
+_ELSEWHERE = {
+    *map(os.strerror, (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ESTALE)),
     "PERMISSION_DENIED",
     "RESOURCE_EXHAUSTED",
+    "UNAVAILABLE",
 }
 
 
@@ -49,14 +51,18 @@ def orbax_context() -> ocp.Context:
 
 
 def load_items(step: epath.Path, items: dict[str, Any]) -> dict[str, Any]:
-    """Reads items of a checkpoint by `ocp.load_checkpointables`.
+    """Reads items of a checkpoint by `ocp.load_checkpointables`, each process for itself.
 
     Raises:
         DamagedError: They are missing or not as they were saved.
         RunError: They cannot be read now, but may be undamaged.
     """
+    context = orbax_context()
+    # Otherwise Orbax waits in each process for the others, which may have found damage.
+    context.multiprocessing_options.primary_host = None
+    context.multiprocessing_options.active_processes = {jax.process_index()}
     try:
-        with orbax_context():
+        with context:
             return ocp.load_checkpointables(step, items)
     except MemoryError:
         raise RunError(f"{step}: does not fit in memory") from None

@@ -49,7 +49,11 @@ class ProcessWatch:
             code: The exit code; an InputError has 2.
         """
         if _by_another(error):
-            time.sleep(BEAT * (LOST + 5))  # the thread ends the process when it knows which one
+            seconds = BEAT * (LOST + 5)
+            reason = str(error).partition("\n")[0]
+            line = f"{reason}: waiting {seconds:.0f} s to see whether another process is lost"
+            print(printable(line), file=sys.stderr, flush=True)
+            time.sleep(seconds)  # the thread ends the process when it knows which one
         self._leaving.acquire()
         code = 2 if isinstance(error, InputError) else code
         known = isinstance(error, (InputError, RunError))
@@ -70,8 +74,8 @@ class ProcessWatch:
             try:
                 distributed.put(f"alive/{self._index}", str(beat))
                 alive, failed = distributed.read("alive"), distributed.read("failed")
-            except Exception:  # the coordinator is gone, or this process ends
-                return
+            except Exception:  # the coordinator is busy, or gone: then JAX ends this process
+                continue
             for other in set(range(self._count)) - {self._index}:
                 sign = alive.get(str(other), "")
                 looks[other] = looks.get(other, 0) + 1 if signs.get(other) == sign else 0

@@ -5,6 +5,7 @@ of the axis `fsdp` by rules.
 """
 
 import contextlib
+import functools
 import math
 import os
 import re
@@ -133,10 +134,15 @@ def local(tree: Any) -> Any:
     def one(array: jax.Array) -> jax.Array:
         if not array.is_fully_replicated:
             sharding: Any = array.sharding
-            array = jax.jit(lambda x: x, out_shardings=replicated(sharding.mesh))(array)
+            array = _gathering(sharding.mesh)(array)
         return array.addressable_data(0)
 
     return jax.tree.map(one, tree)
+
+
+@functools.lru_cache  # otherwise each call would compile a program for each array
+def _gathering(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
+    return jax.jit(lambda array: array, out_shardings=replicated(mesh))
 
 
 def constrain(tree: Any, placement: Any) -> Any:

@@ -8,12 +8,12 @@ import jax
 import numpy as np
 import pytest
 
-from esrgan_jax import sharding
+from esrgan_jax import distributed, sharding
 from esrgan_jax.data import device_cache
 from esrgan_jax.data.pipeline import make_dataset
 from esrgan_jax.data.sources import ImageFolder
 from esrgan_jax.data.transforms import random_indices
-from esrgan_jax.errors import InputError
+from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.images.image_file import write_image
 from esrgan_jax.training import inputs
 
@@ -72,6 +72,12 @@ def test_batches_are_those_of_the_host(monkeypatch, devices, paired):
         expected = next(iter(make_dataset(source, **options(**changes))))
         assert batch["hr"].shape == (8, 32, 32, 3)
         np.testing.assert_array_equal(batch["hr"], expected["hr"])
+
+
+def test_if_processes_decoded_different_images_the_run_ends(monkeypatch):
+    monkeypatch.setattr(distributed, "gather", lambda value: [value, "other"])
+    with pytest.raises(RunError, match="the processes decoded different images"):
+        device_cache.load(Images(), sharding.create_mesh(jax.devices()[:1]))
 
 
 def test_each_device_has_its_share():

@@ -50,6 +50,7 @@ def parse(monkeypatch):
         ([RUN, X4, "--config.gan.b1=x"], "--config.gan.b1=x: take a number, 0 or more, below 1"),
         ([RUN, X4, "--config.data.train"], "Missing value for flag --config.data.train"),
         ([X4, "--workdir"], "Missing value for flag --workdir"),
+        ([RUN, X4, ""], "unknown argument '': flags look like --workdir=DIR"),
         ([RUN, X4, "extra"], "unknown argument 'extra': flags look like --workdir=DIR"),
         ([X4], "--config or --workdir is missing: python -m esrgan_jax.main"),
         ([X4, "--workdir="], "--config or --workdir is missing"),
@@ -58,7 +59,7 @@ def parse(monkeypatch):
         ([RUN, "--config=configs/none.py"], "no such file; the package has configs/demo.py, "),
         ([RUN, "--config=configs"], "--config=configs: there is no such file"),
         ([RUN, "--config=setup.cfg"], "--config=setup.cfg cannot be loaded: SyntaxError: "),
-        ([RUN, "--config=esrgan_jax/errors.py"], "has no 'get_config', so it is not a config"),
+        ([RUN, "--config=esrgan_jax/errors.py"], "has no get_config, so it is not a config"),
         ([RUN, "--config=configs/x4.py:best"], "loaded: recipe 'best': choose one of paper,"),
         ([RUN, "--config=configs/demo.py:abc"], "loaded: TypeError: get_config() takes 0"),
     ],
@@ -75,9 +76,11 @@ def test_a_config_file_that_fails_or_returns_another_type_is_refused(parse, tmp_
     (tmp_path / "mine.py").write_text("def get_config():\n    return {'steps': 1}\n")
     with pytest.raises(InputError, match="get_config does not return a ConfigDict"):
         parse(f"--config={tmp_path}/mine.py", RUN)
-    (tmp_path / "mine.py").write_text("def get_config():\n    raise OSError('two\\nlines')\n")
-    with pytest.raises(InputError, match=r"mine.py cannot be loaded: OSError: two lines$"):
-        parse(f"--config={tmp_path}/mine.py", RUN)
+    cases = {"OSError('two\\nlines')": "two lines", "KeyError('get_config')": "'get_config'"}
+    for raised, shown in cases.items():
+        (tmp_path / "mine.py").write_text(f"def get_config():\n    raise {raised}\n")
+        with pytest.raises(InputError, match=rf"mine.py cannot be loaded: \w+Error: {shown}"):
+            parse(f"--config={tmp_path}/mine.py", RUN)
 
 
 def test_help_lists_flags_and_the_settings_of_a_given_config(parse, capsys):

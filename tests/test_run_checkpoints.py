@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from esrgan_jax import orbax_setup, sharding
+from esrgan_jax import distributed, orbax_setup, sharding
 from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.training.metric_writer import read_lines
 from esrgan_jax.training.run_checkpoints import RunCheckpoints, saved_steps
@@ -337,6 +337,15 @@ def test_if_all_checkpoints_are_damaged_they_are_refused_and_left_unchanged(save
     with pytest.raises(InputError, match=message), opened(epath.Path(tmp_path) / "psnr") as found:
         found.restore(target(), fresh_data())
     assert files(tmp_path / "psnr") == before
+
+
+def test_if_processes_restore_different_checkpoints_the_run_ends(saved, monkeypatch):
+    before = files(saved)
+    monkeypatch.setattr(distributed, "gather", lambda value: [value, 1])
+    message = "read different checkpoints, the newest of steps 2, 1; do all see the same folder"
+    with pytest.raises(RunError, match=message), opened(epath.Path(saved)) as found:
+        found.restore(target(), fresh_data())
+    assert files(saved) == before
 
 
 def test_a_second_damaged_checkpoint_of_a_step_gets_a_new_name(saved, tmp_path):

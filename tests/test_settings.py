@@ -194,6 +194,11 @@ def test_a_missing_setting_is_refused() -> None:
     del config["mesh"]
     check_run(changed(config, {}), devices=8)
     config = x4.get_config()
+    del config.gan["lr_batch_size"]
+    check_run(changed(config, {}), devices=1)
+    needed = "gan.lr_scaling is sqrt: give gan.lr_batch_size, too, "
+    assert refusal(config, {"gan.lr_scaling": "sqrt"}).startswith(needed)
+    config = x4.get_config()
     del config["discriminator"]
     assert refusal(config, {}).startswith("discriminator is None: take a section")
 

@@ -34,15 +34,17 @@ def test_the_first_signal_asks_for_a_stop_and_immediate_ones_are_ignored(number,
     )
 
 
+@pytest.mark.parametrize("requeue", [False, True])
 @SIGNALS
-def test_a_later_signal_ends_the_process_with_its_number(number, capsys, monkeypatch):
+def test_a_later_signal_ends_the_process_with_its_code(number, requeue, capsys, monkeypatch):
     monkeypatch.setattr(stopping, "SIGNAL_GRACE", 0.0)
+    monkeypatch.setattr(stopping, "_requeue", requeue)
     codes = []
     with StopRequest(end=codes.append) as request:
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(number)
         assert request.signal == signal.SIGTERM
-    assert codes == [128 + number]
+    assert codes == [75 if requeue and number == signal.SIGTERM else 128 + number]
     assert f"{number.name}: ended; what was done since the last checkpoint is done again" in (
         capsys.readouterr().err
     )

@@ -19,7 +19,6 @@ from esrgan_jax.training.train_state import (
     cosine_schedule,
     create_network,
     create_optimizer,
-    delayed,
     moving_average,
     multistep_schedule,
     warmed_up,
@@ -119,11 +118,12 @@ def test_adan_matches_its_formula(b1, b2, b3, rng):
     np.testing.assert_allclose(network.params, expected, rtol=1e-5, atol=6 * 0.1 * ROUNDING)
 
 
-def test_warm_up_rises_and_a_delay_is_zero():
+def test_warm_up_rises_and_begins_when_a_network_is_no_longer_frozen():
     schedule = multistep_schedule(1.0, (6,))
     rates = [float(warmed_up(schedule, 4)(step)) for step in (0, 1, 3, 5, 6)]
     assert rates == [0.25, 0.5, 1, 1, 0.5]
-    assert [float(delayed(schedule, 2)(step)) for step in (0, 1, 2, 6)] == [0, 0, 1, 0.5]
+    assert [float(warmed_up(schedule, 1, 2)(step)) for step in (0, 1, 2, 6)] == [0, 0, 1, 0.5]
+    assert [float(warmed_up(schedule, 2, 2)(step)) for step in (1, 2, 3, 6)] == [0, 0.5, 1, 0.5]
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,9 @@ def test_scores_equal_those_of_evaluate(variables, hr, tmp_path, monkeypatch) ->
     scores, samples = Validation.load(str(hr), None, 4).run(MODULE, variables)
     assert scores == pytest.approx(expected, abs=1e-12)
     assert [*samples] == ["large.png", "small.png"]
+    pairs = [pair._replace(name="a.jpg") for pair in Validation.load(str(hr), None, 4).pairs]
+    _, samples = Validation(pairs, 4, {}).run(MODULE, variables)
+    assert [*samples] == ["a.png", "_a.png"]
 
     monkeypatch.setattr(upscaler, "best_dtype", lambda device: "bfloat16")
     monkeypatch.setattr(memory, "budget", lambda device: 1)

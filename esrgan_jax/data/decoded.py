@@ -29,7 +29,10 @@ class UnreadImage:
         (top, bottom, _), (left, right, _) = (
             part.indices(side) for part, side in zip(window, self.shape[:2], strict=True)
         )
-        return read_crop(self.path, top, left, bottom - top, right - left)
+        try:
+            return read_crop(self.path, top, left, bottom - top, right - left)
+        except InputError as error:
+            raise RunError(f"{error}; it could be read before: look at its disk") from error
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return read_image(self.path).astype(dtype or np.uint8, copy=False)
@@ -42,8 +45,8 @@ class DecodedImages:
     """Images by number, kept in memory up to `memory` bytes.
 
     Every image is decoded as a whole the first time, which finds damage. Of an image that does not
-    fit in memory only a part is decoded after that (see `UnreadImage`). A damaged image is reported
-    once, and the next one is used instead.
+    fit in memory only a part is decoded after that (see `UnreadImage`), and a failure of that is a
+    RunError. An image that is damaged the first time is reported, and the next one is used instead.
 
     Args:
         items: The files of each element, by name.

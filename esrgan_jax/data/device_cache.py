@@ -14,7 +14,10 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
+from esrgan_jax import distributed
+from esrgan_jax.checksums import checksum
 from esrgan_jax.data.sources import Source
+from esrgan_jax.errors import RunError
 from esrgan_jax.progress import Progress
 from esrgan_jax.sharding import batch_spec, batched, replicate
 
@@ -75,6 +78,9 @@ def load(source: Source, mesh: Mesh) -> DeviceCache:
 
     A damaged image is replaced by the next one, as in training without a cache. Of several
     processes, each decodes all images and copies those of its own devices.
+
+    Raises:
+        RunError: An image could be read by some of the processes only.
     """
     devices = list(mesh.devices.flat)
     names = tuple(source[0])
@@ -90,6 +96,11 @@ def load(source: Source, mesh: Mesh) -> DeviceCache:
                 emptiest = min(range(len(devices)), key=lambda d: writers[name][d].count)
                 places[name].append((emptiest, writers[name][emptiest].write(array)))
             progress.update()
+    if len(set(distributed.gather(checksum([shapes, places])))) > 1:
+        raise RunError(
+            "data.cache is device: the processes decoded different images, since one of them could "
+            "not read some; the same command tries again"
+        )
 
     def stored(name: str) -> Stored:
         length = max(writer.count for writer in writers[name])

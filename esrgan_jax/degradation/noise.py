@@ -48,7 +48,8 @@ def poisson_noise(key: jax.Array, image: jax.Array, scale: Scalar, gray: jax.Arr
     """
     light = (image * jnp.array(GRAY)[None, None]).sum(axis=-1, keepdims=True)
     level = jnp.round(jnp.clip(jnp.where(gray, light, image), 0, 1) * 255)
-    count = jnp.exp2(jnp.ceil(jnp.log2(distinct(level).astype(jnp.float32))))
+    bits = 32 - lax.clz(distinct(level) - 1)  # exact on any device, which log2 is not
+    count = (jnp.uint32(1) << bits).astype(jnp.float32)
     drawn = poisson(_normal(key, image.shape, gray), level / 255 * count)
     return jnp.clip(image + scale * (drawn / count - level / 255), 0, 1)
 

@@ -1,7 +1,8 @@
 """The training loop, read from top to bottom: build, restore, step, log, evaluate, save."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 from etils import epath
@@ -107,7 +108,8 @@ def _train_and_evaluate(
         source = open_images(config)
         if on_devices(config):
             check_room(source, mesh)
-        processes.check_equal(config, source)
+        images = changed.fingerprint(source)
+        processes.check_equal(config, images)
         held_out = path(config.data.val), path(config.data.val_lr), config.scale
         metrics = config.get("metrics", SCORES)
         validation = Validation.load(*held_out, create_recipe(config), metrics)
@@ -118,7 +120,7 @@ def _train_and_evaluate(
         done = distributed.gather(done)[0]
         for stage in stages:
             if not done[stage.name]:
-                _checkpoints(config, stage, folder, source).check()
+                _checkpoints(config, stage, folder, images).check()
         if distributed.first():
             run_config.write_config(config, folder)
         state, cache = None, None
@@ -132,7 +134,8 @@ def _train_and_evaluate(
                 with stop.interrupting("while images were being copied to the devices"):
                     cache = device_cache.load(source, mesh)
             inputs = loaded.pop(stage.name, Initial()), source, cache, validation, vgg_params, mesh
-            state = train_stage(config, stage, folder, *inputs, stop, callback)
+            checkpoints = _checkpoints(config, stage, folder, images)
+            state = train_stage(config, stage, folder, checkpoints, *inputs, stop, callback)
             if stop.anywhere():  # received after the last step
                 assert stop.signal
                 raise RunStopped(
@@ -141,7 +144,7 @@ def _train_and_evaluate(
                     stop.signal,
                 )
         if state is None:
-            checkpoints = _checkpoints(config, stages[-1], folder, source)
+            checkpoints = _checkpoints(config, stages[-1], folder, images)
             state = checkpoints.newest_state(restore_target(config, stages[-1]))
         return state
 
@@ -150,6 +153,7 @@ def train_stage(
     config: Config,
     stage: Stage,
     workdir: epath.Path,
+    checkpoints: RunCheckpoints,
     loaded: Initial,
     source: Source,
     cache: DeviceCache | None,
@@ -166,7 +170,7 @@ def train_stage(
 
     with (
         contextlib.closing(iter(make_batches(config, stage.name, source, cache, mesh))) as data,
-        _checkpoints(config, stage, workdir, source) as checkpoints,
+        checkpoints,
     ):
         stop.when = "stopping as soon as the state is there"
         state = restore_or_create(config, stage, workdir, loaded, checkpoints, data)
@@ -264,7 +268,7 @@ def train_stage(
                 clock.saved()
                 if stop.anywhere():
                     checkpoints.wait()
-                    distributed.gather(None)  # it is complete in all processes
+                    distributed.wait_for_all()  # it is complete in all processes
                     assert stop.signal
                     raise RunStopped(
                         f"stopped after step {step} of the {stage.name} stage; all is saved in "
@@ -275,9 +279,9 @@ def train_stage(
 
 
 def _checkpoints(
-    config: Config, stage: Stage, workdir: epath.Path, source: Source
+    config: Config, stage: Stage, workdir: epath.Path, images: Mapping[str, Any]
 ) -> RunCheckpoints:
-    values, images = run_config.to_json(config), changed.fingerprint(source)
+    values = run_config.to_json(config)
     best = config[stage.name].get("best", "psnr_y")
     return RunCheckpoints(workdir / stage.name, values, images, config.keep, best)
 

@@ -6,6 +6,7 @@ Also says when a run continues on other processes or devices.
 import contextlib
 import sys
 from collections.abc import Generator, Mapping
+from typing import Any
 
 import jax
 from etils import epath
@@ -13,8 +14,6 @@ from etils import epath
 from esrgan_jax import distributed, folder_lock
 from esrgan_jax.bucket import is_bucket
 from esrgan_jax.checksums import checksum
-from esrgan_jax.data import changed
-from esrgan_jax.data.sources import Source
 from esrgan_jax.errors import InputError
 from esrgan_jax.training import run_config
 from esrgan_jax.training.run_config import Config
@@ -35,14 +34,19 @@ def locked(folder: epath.Path) -> Generator[None]:
         return
     first = distributed.first()
     with folder_lock.hold(folder) if first else contextlib.nullcontext():
-        distributed.gather(None)  # process 0 has locked it
+        distributed.wait_for_all()  # process 0 has locked it
         if not first:
             folder_lock.check_shared(folder)
         yield
 
 
-def check_equal(config: Config, source: Source) -> None:
-    """Raises InputError if the processes of a run were not started alike."""
+def check_equal(config: Config, images: Mapping[str, Any]) -> None:
+    """Raises InputError if the processes of a run were not started alike.
+
+    Args:
+        config: The run's config.
+        images: The training images as `data.changed.fingerprint` returns them.
+    """
     if jax.process_count() == 1:
         return
     if distributed.client() is None:
@@ -52,7 +56,7 @@ def check_equal(config: Config, source: Source) -> None:
         )
     mine = {
         "another config": checksum(run_config.to_json(config)),
-        "other training images": changed.fingerprint(source)["sha256"],
+        "other training images": images["sha256"],
         "another number of devices": jax.local_device_count(),
         "another version of JAX": jax.__version__,
     }

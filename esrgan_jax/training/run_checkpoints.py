@@ -92,15 +92,21 @@ class RunCheckpoints:
 
         Raises:
             InputError: It does not fit the config or the images, or all checkpoints are damaged.
-            RunError: They cannot be read for another reason, or the folder cannot be written.
+            RunError: They cannot be read for another reason, or only by some of the processes, or
+                the folder cannot be written.
         """
-        state, damaged = None, []
+        state, damaged, restored = None, [], 0
         for step in saved_steps(self.stage):
             try:
-                state = self._load(self.folder / str(step), target, data)
+                state, restored = self._load(self.folder / str(step), target, data), step
                 break
             except DamagedError as error:
                 damaged.append(error)
+        if len(set(everywhere := distributed.gather(restored))) > 1:
+            raise RunError(
+                f"{self.folder}: the processes could read different checkpoints, the newest of "
+                f"steps {', '.join(map(str, everywhere))}; do all see the same folder?"
+            )
         if damaged and state is None:
             reasons = "; ".join(f"{error.step.name} ({error.reason})" for error in damaged)
             raise InputError(
@@ -115,7 +121,7 @@ class RunCheckpoints:
                     damaged.append(error)
         for error in damaged if distributed.first() else ():
             self._set_aside(error)
-        distributed.gather(None)  # they are renamed
+        distributed.wait_for_all()  # they are renamed
         self._open()
         return state
 
@@ -164,7 +170,8 @@ class RunCheckpoints:
         metrics: Any = dict(scores) if scores else None
         plain = items | {"data": data.get_state(), "metrics": metrics}
         host = jax.tree.map(lambda leaf: np.asarray(local(leaf)), state)
-        sums = checksums.record(host, plain, processes.numbers())
+        first = distributed.first()  # which writes them
+        sums = checksums.record(host, plain, processes.numbers()) if first else None
         forget_failures()
         with self._saves(step):
             # Forced, since Orbax's own policy would skip a save while another is in progress.

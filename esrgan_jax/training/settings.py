@@ -158,6 +158,11 @@ def _check_stage(config: Config, name: str, devices: int) -> None:
             f"{name}.batch_size is {settings.batch_size}: take a multiple of {parts} "
             f"({devices} devices, accumulation {settings.accumulation})"
         )
+    if settings.get("lr_scaling", "none") != "none" and not settings.get("lr_batch_size"):
+        raise InputError(
+            f"{name}.lr_scaling is {settings.lr_scaling}: give {name}.lr_batch_size, too, the "
+            "batch size that the learning rates are meant for"
+        )
     metrics, best = config.get("metrics", SCORES), settings.get("best", "psnr_y")
     if best not in metrics:
         raise InputError(

@@ -38,7 +38,6 @@ from esrgan_jax.training.train_state import (
     cosine_schedule,
     create_network,
     create_optimizer,
-    delayed,
     lr_factor,
     multistep_schedule,
     warmed_up,
@@ -235,17 +234,16 @@ def _create(
 def _optimizer(
     settings: Config, learning_rate: float, frozen: int = 0
 ) -> tuple[optax.Schedule, optax.GradientTransformation]:
-    scaling, meant = settings.get("lr_scaling", "none"), settings.get("lr_batch_size", 1)
-    factor = lr_factor(scaling, settings.batch_size, meant)
+    scaling, meant = settings.get("lr_scaling", "none"), settings.get("lr_batch_size")
+    factor = lr_factor(scaling, settings.batch_size, meant or settings.batch_size)
     if settings.schedule == "cosine":
         minimum = factor * settings.minimum
         schedule = cosine_schedule(factor * learning_rate, settings.periods, minimum)
     else:
         schedule = multistep_schedule(factor * learning_rate, settings.milestones, settings.factor)
-    if warmup := settings.get("warmup", 0):
-        schedule = warmed_up(schedule, warmup)
-    if frozen:
-        schedule = delayed(schedule, frozen)
+    warmup = settings.get("warmup", 0)
+    if warmup or frozen:
+        schedule = warmed_up(schedule, max(warmup, 1), frozen)
     names = ("optimizer", "b1", "b2", "b3", "weight_decay", "clip_norm")
     given = _picked(settings, *(name for name in names if name in settings))
     return schedule, create_optimizer(schedule, **given)

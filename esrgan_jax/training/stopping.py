@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from esrgan_jax.errors import RunError, signal_code
 
+_requeue = False  # whether SIGTERM ends the process with TRY_AGAIN, see `end_at_once`
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 SIGNAL_GRACE = 5.0  # seconds in which further signals count as the same request
 
@@ -28,7 +29,7 @@ class StopRequest:
 
     A thread prints at once what will happen, because Python's own handlers run only after C++ code,
     such as a compilation, has returned. Signals within SIGNAL_GRACE seconds after the first have no
-    effect. Later ones end the process with exit code 128 + number, and the steps since the last
+    effect. Later ones end the process with the code of `signal_code`, and the steps since the last
     checkpoint are computed again.
 
     Attributes:
@@ -67,7 +68,8 @@ class StopRequest:
         """Raises RunStopped if a signal was received; only before the first step."""
         if self.signal is not None:
             raise RunStopped(
-                f"stopped {doing}; there was nothing to save, and the same command starts again",
+                f"stopped {doing}; there was nothing to save yet, and the same command starts or "
+                "continues the run",
                 self.signal,
             )
 
@@ -120,7 +122,7 @@ class StopRequest:
                 _say(f"{name}: stopping already, please wait")
             else:
                 _say(f"{name}: ended; what was done since the last checkpoint is done again")
-                self._end(128 + number)
+                self._end(signal_code(number, _requeue))
 
     def __enter__(self) -> Self:
         # Python allows signal handlers only in the main thread.
@@ -146,7 +148,12 @@ class StopRequest:
 
 
 def end_at_once(requeue: bool = False) -> None:
-    """Makes signals end the process with a message and the code of `signal_code`."""
+    """Makes signals end the process with a message and the code of `signal_code`.
+
+    The code is also that of the second signal to a `StopRequest`.
+    """
+    global _requeue
+    _requeue = requeue
 
     def end(number: int, _: object) -> None:
         _say(f"{signal.Signals(number).name}: stopped")

@@ -40,7 +40,7 @@ class TrainState(struct.PyTreeNode):
     """The whole state of a run: what is saved, donated and sharded.
 
     Attributes:
-        step: Updates done, int32.
+        step: Steps done, int32, with those that were skipped.
         generator: The generator in training.
         discriminator: The discriminator, or None in the PSNR stage.
         ema_params: Exponential moving average of the generator's parameters, or None.
@@ -123,14 +123,12 @@ def lr_factor(scaling: str, batch_size: int, lr_batch_size: int) -> float:
     return {"none": 1.0, "linear": ratio, "sqrt": ratio**0.5}[scaling]
 
 
-def warmed_up(schedule: optax.Schedule, steps: int) -> optax.Schedule:
-    """Returns a schedule that rises linearly to its rates in `steps` steps, as in BasicSR."""
-    return lambda count: schedule(count) * jnp.minimum(1, (jnp.asarray(count) + 1) / steps)
+def warmed_up(schedule: optax.Schedule, steps: int, frozen: int = 0) -> optax.Schedule:
+    """Returns a schedule whose rate is 0 for `frozen` steps, and then rises linearly in `steps`.
 
-
-def delayed(schedule: optax.Schedule, steps: int) -> optax.Schedule:
-    """Returns a schedule whose rate is 0 for the first `steps` steps."""
-    return lambda count: jnp.where(jnp.asarray(count) < steps, 0.0, schedule(count))
+    It reaches the rates of `schedule`, as in BasicSR. With 1 step, it has them at once.
+    """
+    return lambda count: schedule(count) * jnp.clip((jnp.asarray(count) - frozen + 1) / steps, 0, 1)
 
 
 def multistep_schedule(
@@ -163,7 +161,7 @@ def cosine_schedule(
 def moving_average(
     average: Params | None, params: Params, decay: float, step: jax.Array | int
 ) -> Params | None:
-    """Returns the exponential moving average of the parameters after `step` updates, or None.
+    """Returns the exponential moving average of the parameters after `step` steps, or None.
 
     It is d · average + (1 - d) · params with d = min(decay, (1 + step) / (10 + step)), so that in a
     short run the average covers about the last ninth. With a constant decay of 0.999, a third of

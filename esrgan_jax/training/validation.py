@@ -116,7 +116,10 @@ class Validation(NamedTuple):
             rows.append(scores(sr, pair.hr, self.scale, self.metrics))
             if len(samples) < SAMPLE_COUNT:
                 panels = (bicubic(self.scale)(pair.lr), sr, pair.hr)
-                samples[pair.name] = np.concatenate([_middle(p) for p in panels], axis=1)
+                name = f"{Path(pair.name).stem}.png"
+                while name in samples:  # from another folder, or of another format
+                    name = f"_{name}"
+                samples[name] = np.concatenate([_middle(p) for p in panels], axis=1)
         shares = distributed.gather(None if stops else rows)
         if None in shares:
             return None
