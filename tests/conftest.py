@@ -4,6 +4,7 @@ import contextlib
 import functools
 import gc
 import os
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -149,3 +150,55 @@ def page_models(tmp_path_factory):
         paths[name] = folder / f"{name}.safetensors"
         save_generator(paths[name], module, variables)
     return paths
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory) -> Path:
+    """Returns a folder for all workers of this session."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photographs(shared) -> Path:
+    """Returns the folder of images of the runs below."""
+    from tests.processes import write_photographs
+
+    return _made_once(shared / "photographs", write_photographs)
+
+
+@pytest.fixture(scope="session")
+def both_stages(photographs) -> dict[str, object]:
+    """Returns the settings of a small run of both stages, with validation."""
+    from tests.processes import TINY
+
+    return TINY | {"data.train": photographs, "data.val": photographs}
+
+
+@pytest.fixture(scope="session")
+def finished(both_stages, shared) -> Path:
+    """Returns the workdir of that run in two processes, never stopped."""
+    from tests.processes import train
+
+    return _made_once(shared / "finished", lambda workdir: train(workdir, both_stages, 2))
+
+
+@pytest.fixture(scope="session")
+def alone(both_stages, shared) -> Path:
+    """Returns the workdir of that run in one process with two devices, never stopped."""
+    from tests.processes import train
+
+    return _made_once(shared / "alone", lambda workdir: train(workdir, both_stages, 1, devices=2))
+
+
+def _made_once(path: Path, make: Callable[[Path], object]) -> Path:
+    """Calls `make` in the first worker that comes; the others wait."""
+    import fcntl
+
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            make(path)
+    return path

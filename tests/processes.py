@@ -231,6 +231,28 @@ def check_logged(workdir: Path, expected: Path, stage: str) -> None:
         np.testing.assert_allclose(values, others, rtol=1e-6, atol=1e-6)
 
 
+def check_same_stage(workdir: Path, expected: Path, stage: str) -> None:
+    """Checks that a stage of two runs is equal bit for bit: its log, and the state at its end."""
+    import jax  # not above, since processes import this file before the command does
+
+    assert logged(workdir, stage) == logged(expected, stage)
+    states = (_final_state(folder / stage) for folder in (workdir, expected))
+    jax.tree.map(np.testing.assert_array_equal, *states)
+
+
+def _final_state(folder: Path) -> Any:
+    """Returns a stage's newest state as NumPy arrays."""
+    import jax
+    from orbax.checkpoint import v1 as ocp
+
+    from esrgan_jax.checkpoint import find_checkpoint
+
+    step = find_checkpoint(folder)
+    saved = ocp.metadata(step, checkpointable_name="state").metadata
+    arrays = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), saved)
+    return ocp.load(step, arrays, checkpointable_name="state")
+
+
 def free_port() -> int:
     """Returns a port on which nothing listens."""
     with socket.socket() as free:

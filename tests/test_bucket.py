@@ -27,7 +27,6 @@ from esrgan_jax.training.metric_writer import MetricWriter, append_line
 from esrgan_jax.training.validation import owed, set_owed
 from esrgan_jax.upscaling.upscaler import Upscaler
 from tests import processes
-from tests.test_faults import check_same_stage
 
 SERVER = """
 import sys, threading
@@ -84,34 +83,32 @@ def server():
 
 
 @pytest.mark.slow
-def test_a_run_in_a_bucket_continues_bit_for_bit_and_its_networks_are_read(server, tmp_path):
-    """It is killed in a save, whose checkpoint then lacks its end and does not count."""
-    processes.write_photographs(tmp_path / "photographs")
-    settings = processes.TINY | {"data.train": tmp_path / "photographs"}
-    settings["data.val"] = settings["data.train"]
-    processes.train(tmp_path / "run", settings, 1)
+def test_a_run_in_a_bucket_continues_bit_for_bit_and_its_networks_are_read(
+    server, both_stages, alone, tmp_path
+):
+    """It is killed in a save, whose checkpoint then does not count, and two processes continue."""
     workdir = epath.Path("gs://bucket/run")
     there = {"flags": [f"--workdir={workdir}"]}
     ended = processes.finish(
-        processes.start(tmp_path / "killed", settings, 1, before=KILLED, **there)
+        processes.start(tmp_path / "killed", both_stages, 1, devices=2, before=KILLED, **there)
     )
     assert ended[0].code == -9, ended
     assert saved_steps(workdir_path(str(workdir)) / "psnr") == [2]
-    (ended,) = processes.train(tmp_path / "continued", settings, 1, **there)
-    assert "damaged" not in ended.printed
+    ended = processes.train(tmp_path / "continued", both_stages, 2, **there)
+    assert not [text for _, text in ended if "damaged" in text or "Traceback" in text]
     for stage in ("psnr", "gan"):
-        check_same_stage(workdir, tmp_path / "run", stage)
+        processes.check_same_stage(workdir, alone, stage)
         assert sorted(p.name for p in (workdir / stage / "samples").iterdir()) == sorted(
-            p.name for p in (tmp_path / "run" / stage / "samples").iterdir()
+            p.name for p in (alone / stage / "samples").iterdir()
         )
         assert any(p.name.startswith("events.out") for p in (workdir / stage).iterdir())
-    here, from_bucket = load_generator(tmp_path / "run"), load_generator(str(workdir))
+    here, from_bucket = load_generator(alone), load_generator(str(workdir))
     assert here[0] == from_bucket[0]
     jax.tree.map(np.testing.assert_array_equal, here[1], from_bucket[1])
     image = np.zeros((8, 8, 3), np.float32)
     blends = [
         Upscaler.load(f"{run}/gan", psnr_model=f"{run}/psnr", alpha=0.5)(image)
-        for run in (tmp_path / "run", workdir)
+        for run in (alone, workdir)
     ]
     np.testing.assert_array_equal(*blends)
     with pytest.raises(InputError, match="--workdir=gs://other/run cannot be written: there is no"):

@@ -1,17 +1,10 @@
 """Faults of runs of two real processes, started by the command line: all end, and all continue."""
 
-import fcntl
-import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-import jax
-import numpy as np
 import pytest
-from orbax.checkpoint import v1 as ocp
 
 from esrgan_jax import folder_lock
 from esrgan_jax.checkpoint import find_checkpoint
@@ -28,65 +21,10 @@ HARM = f"{SOON}from tests.processes import after_save, after_step, before_stage,
 MINUTE = 60.0
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory) -> Path:
-    """Returns a folder for all workers of this session."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "faults"
-    folder.mkdir(exist_ok=True)
-    return folder
-
-
-def made_once(path: Path, make: Callable[[Path], object]) -> Path:
-    """Calls `make` in the first worker that comes; the others wait."""
-    with path.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not path.exists():
-            make(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def settings(shared) -> dict[str, object]:
+@pytest.fixture
+def settings(photographs) -> dict[str, object]:
     """Returns the settings of runs of the PSNR stage, without validation."""
-    folder = made_once(shared / "photographs", processes.write_photographs)
-    return processes.TINY | {"data.train": folder, "stage": "psnr"}
-
-
-@pytest.fixture(scope="module")
-def both_stages(settings) -> dict[str, object]:
-    """Returns the settings of runs of both stages, with validation."""
-    return settings | {"stage": "both", "data.val": settings["data.train"]}
-
-
-@pytest.fixture(scope="module")
-def finished(both_stages, shared) -> Path:
-    """Returns the workdir of a run of both stages in two processes that was never stopped."""
-    return made_once(shared / "finished", lambda path: processes.train(path, both_stages, 2))
-
-
-@pytest.fixture(scope="module")
-def alone(both_stages, shared) -> Path:
-    """Returns the workdir of the same run in one process with as many devices."""
-    return made_once(
-        shared / "alone", lambda path: processes.train(path, both_stages, 1, devices=2)
-    )
-
-
-def check_same_stage(workdir: Path, expected: Path, stage: str) -> None:
-    """Checks that a stage of two runs is equal bit for bit: its log, and the state at its end."""
-    assert processes.logged(workdir, stage) == processes.logged(expected, stage)
-    jax.tree.map(
-        np.testing.assert_array_equal, *(final_state(f / stage) for f in (workdir, expected))
-    )
-
-
-def final_state(folder: Path) -> Any:
-    """Returns a stage's newest state as NumPy arrays."""
-    step = find_checkpoint(folder)
-    saved = ocp.metadata(step, checkpointable_name="state").metadata
-    arrays = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), saved)
-    return ocp.load(step, arrays, checkpointable_name="state")
+    return processes.TINY | {"data.train": photographs, "stage": "psnr"}
 
 
 def errors(ended: Sequence[processes.Ended]) -> list[list[str]]:
@@ -127,7 +65,7 @@ def test_if_a_process_is_killed_the_other_ends_and_the_run_continues_bit_for_bit
         assert "coordination service" in printed
     processes.train(workdir, flags, 2)
     for stage in stages:
-        check_same_stage(workdir, finished, stage)
+        processes.check_same_stage(workdir, finished, stage)
 
 
 SIGNALLED = """
@@ -171,16 +109,10 @@ def test_a_damaged_newest_checkpoint_is_left_out_by_all_processes(
     assert "damaged" in ended[0].printed
     assert not [text for _, text in ended if "Traceback" in text]
     if count == 2:
-        check_same_stage(workdir, finished, "gan")
+        processes.check_same_stage(workdir, finished, "gan")
     else:
         processes.check_logged(workdir, finished, "gan")
         assert saved_steps(workdir / "gan") == saved_steps(finished / "gan")
-
-
-@pytest.mark.slow
-def test_both_stages_are_equal_in_one_process_with_as_many_devices(finished, alone):
-    for stage in ("psnr", "gan"):
-        check_same_stage(alone, finished, stage)
 
 
 FAILS = f"""{SOON}
@@ -241,7 +173,7 @@ def test_if_the_disk_of_a_process_is_full_all_end_and_the_run_continues_bit_for_
         assert "File too large" in lines[0]
     assert "Traceback" not in ended[0].printed + ended[1].printed
     processes.train(workdir, flags, 2)
-    check_same_stage(workdir, finished, "psnr")
+    processes.check_same_stage(workdir, finished, "psnr")
 
 
 @pytest.mark.slow

@@ -2,7 +2,9 @@
 
 import signal
 
+import jax
 import pytest
+from orbax.checkpoint import v1 as ocp
 
 from esrgan_jax.checkpoint import find_checkpoint
 from esrgan_jax.errors import TRY_AGAIN
@@ -16,21 +18,13 @@ after_step(1, 2, lambda: os.kill(os.getpid(), signal.SIGTERM))
 """
 
 
-@pytest.fixture(scope="module")
-def settings(tmp_path_factory) -> dict[str, object]:
-    """Returns the settings of the runs, whose five images are also those of the validation."""
-    folder = tmp_path_factory.mktemp("photographs")
-    processes.write_photographs(folder)
-    return processes.TINY | {"data.train": folder, "data.val": folder}
-
-
-def test_two_processes_train_as_one_does_and_stop_together(settings, tmp_path):
+def test_two_processes_train_as_one_does_and_stop_together(both_stages, tmp_path):
     """A signal to process 1 stops both after one step, and one process goes on from there.
 
     They find each other by the variables of SLURM.
     """
     alone, together = tmp_path / "alone", tmp_path / "together"
-    settings = settings | {"stage": "psnr", "eval_every": 100, "checkpoint_every": 100}
+    settings = both_stages | {"stage": "psnr", "eval_every": 100, "checkpoint_every": 100}
     processes.train(alone, settings, 1, devices=2)
     started = processes.start(together, settings, 2, before=SIGNALLED, launcher="srun")
     ended = processes.finish(started)
@@ -48,12 +42,33 @@ def test_two_processes_train_as_one_does_and_stop_together(settings, tmp_path):
     processes.check_logged(together, alone, "psnr")
 
 
+@pytest.mark.slow
+def test_both_stages_are_equal_in_one_process_with_as_many_devices(finished, alone):
+    for stage in ("psnr", "gan"):
+        processes.check_same_stage(alone, finished, stage)
+
+
+@pytest.mark.slow
+def test_a_state_that_is_split_over_two_processes_is_trained_as_copies_are(
+    both_stages, finished, tmp_path
+):
+    before = "from esrgan_jax import sharding; sharding.SMALL = 1"  # otherwise nothing is split
+    settings = both_stages | {"mesh.fsdp": 2}
+    processes.train(tmp_path / "split", settings, 2, before=before)
+    for stage in ("psnr", "gan"):
+        step = find_checkpoint(tmp_path / "split" / stage)
+        state = ocp.metadata(step, checkpointable_name="state").metadata
+        split = [x for x in jax.tree.leaves(state) if "fsdp" in x.sharding_metadata.partition_spec]
+        assert len(split) > len(jax.tree.leaves(state)) / 2
+        processes.check_logged(tmp_path / "split", finished, stage)
+
+
 @pytest.mark.parametrize("index", [0, 1])
-def test_a_process_that_does_not_find_the_others_says_so(settings, tmp_path, index):
+def test_a_process_that_does_not_find_the_others_says_so(both_stages, tmp_path, index):
     place = [f"--coordinator=localhost:{processes.free_port()}", f"--process_id={index}"]
     before = "from esrgan_jax import distributed; distributed.JOIN_SECONDS = 2"
     started = processes.start(
-        tmp_path / "run", settings, 1, before=before, flags=[*place, "--num_processes=2"]
+        tmp_path / "run", both_stages, 1, before=before, flags=[*place, "--num_processes=2"]
     )
     (ended,) = processes.finish(started)
     assert ended.code == 1
