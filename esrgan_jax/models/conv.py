@@ -24,8 +24,9 @@ INITIALIZERS = tuple(_KERNEL_INIT)
 # A kernel with more than this many times the values of an image is slow in XLA on CPUs, so there
 # the convolution and its gradients are matrix products: deep layers of VGG and the discriminator.
 LARGE_KERNEL = 32
-Padding = tuple[tuple[int, int], tuple[int, int]]  # above and below, left and right
 STRIP_PIXELS = 2048  # pixels of a strip in `_kernel_gradient`; the fastest of 512 to 8192
+Padding = tuple[tuple[int, int], ...]  # (above, below), (left, right)
+Pair = tuple[jax.Array, jax.Array]  # of an input and a kernel
 
 
 def kernel_init(initializer: str) -> nn.initializers.Initializer:
@@ -37,11 +38,9 @@ def kernel_init(initializer: str) -> nn.initializers.Initializer:
 
 def bias_init(initializer: str, fan_in: int) -> nn.initializers.Initializer:
     """Returns the initialiser of biases: zeros, or for "torch" uniform within 1 / sqrt(fan_in)."""
-    if initializer != "torch":
-        return nn.initializers.zeros_init()
-
     limit = fan_in**-0.5
-    return partial(jax.random.uniform, minval=-limit, maxval=limit)
+    uniform = partial(jax.random.uniform, minval=-limit, maxval=limit)
+    return uniform if initializer == "torch" else nn.initializers.zeros_init()
 
 
 class Conv(nn.Module):
@@ -54,7 +53,7 @@ class Conv(nn.Module):
         upsample: Factor by which the input is enlarged before, by nearest neighbour.
         initializer: "msra", "msra_tenth" or "torch" (see `kernel_init`).
         use_bias: Whether a bias is added.
-        dtype: Computation dtype; parameters stay float32.
+        dtype: Computation dtype, also of what `parameters` returns; they are kept in float32.
 
     Zero padding is (size - 1) // 2 on all four sides: 1 for 3x3, 1 for 4x4 with stride 2, as the
     published networks have it. Flax's "SAME" pads 3x3 with stride 2 on one side only.
@@ -77,23 +76,15 @@ class Conv(nn.Module):
 
     @nn.compact
     def parameters(self, inputs: int) -> list[jax.Array]:
-        """Returns the kernel (size, size, inputs, features) and, if used, the bias.
-
-        The bias is (1, 1, 1, features). Both are in the computation dtype.
-        """
-        shape = (self.size, self.size, inputs, self.features)
-        found = [self._parameter("kernel", kernel_init(self.initializer), shape)]
-        if self.use_bias:
-            init = bias_init(self.initializer, self.size**2 * inputs)
-            found.append(self._parameter("bias", init, (self.features,)).reshape(1, 1, 1, -1))
-        return [array.astype(self.dtype) for array in found]
-
-    def _parameter(
-        self, name: str, init: nn.initializers.Initializer, shape: tuple[int, ...]
-    ) -> jax.Array:
-        # Flax traces the initialiser of a parameter that exists as well, to compare the shapes.
-        exists = self.has_variable("params", name)
-        return self.param(name, nn.initializers.zeros if exists else init, shape)
+        """Returns the kernel (size, size, inputs, features) and any bias (1, 1, 1, features)."""
+        kernel = kernel_init(self.initializer), (self.size, self.size, inputs, self.features)
+        bias = bias_init(self.initializer, self.size**2 * inputs), (self.features,)
+        found = []
+        for name, (init, shape) in [("kernel", kernel), ("bias", bias)][: 1 + self.use_bias]:
+            # Flax traces the initialiser of a parameter that exists as well, to compare the shapes.
+            init = nn.initializers.zeros if self.has_variable("params", name) else init
+            found.append(self.param(name, init, shape).astype(self.dtype))
+        return [found[0], *(bias.reshape(1, 1, 1, -1) for bias in found[1:])]
 
 
 def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
@@ -107,47 +98,33 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
 
 
 def convolve_upsampled(x: jax.Array, kernel: jax.Array, factor: int) -> jax.Array:
-    """Enlarges (N, H, W, C) by nearest neighbour and convolves with (3, 3, C, O), as `convolve`.
+    """(N, H, W, C) -> (N, factor H, factor W, O): nearest neighbour, then a kernel (3, 3, C, O).
 
-    Each of the factor² results at a pixel reads only 2x2 pixels of x. So the values of the kernel
-    are added up to a kernel of 2x2 for each of them: at factor 2, 4/9 of the multiplications.
-
-    Returns:
-        (N, factor H, factor W, O).
+    It is padded as by `convolve`. Each of the factor² results at a pixel reads only 2x2 pixels of
+    x. So the values of the kernel are added up to a kernel of 2x2 for each of them: at factor 2,
+    4/9 of the multiplications.
     """
     (n, height, width, inputs), outputs = x.shape, kernel.shape[-1]
     shifts = [0] * (factor - 1) + [1]  # the last results read the next pixel, others the one before
-    taps = np.zeros((factor, 2, 3), np.float32)
-    for place, shift in enumerate(shifts):
-        for tap in range(3):
-            taps[place, (place + tap - 1) // factor + 1 - shift, tap] = 1
+    place, reads, tap = np.ogrid[:factor, :2, :3]
+    taps = np.float32((place + tap - 1) // factor + (place < factor - 1) == reads)
     kernels = jnp.einsum("ysd,xte,deio->stiyxo", taps, taps, kernel, precision="highest")
-    kernels = kernels.astype(kernel.dtype)
-    x, padding = padded(x, 1)
+    x, pad = padded(x, 1)
     # Results of one width, so that devices that split the columns exchange only their borders.
     beside = [
-        _with_gradient(
-            x,
-            kernels[..., first:last, :].reshape(2, 2, inputs, -1),
-            1,
-            ((padding, padding), (padding - shift, padding - 1 + shift)),
-        )
-        for shift, first, last in ((0, 0, factor - 1), (1, factor - 1, factor))
+        _with_gradient(x, k.reshape(2, 2, inputs, -1), 1, ((pad, pad), (pad - i, pad - 1 + i)))
+        for i, k in enumerate(jnp.split(kernels.astype(kernel.dtype), [factor - 1], axis=4))
     ]
     # Stacking the columns as well takes TPUs a third longer, by the compiler's estimate.
-    parts = zip(*(jnp.split(each, factor, axis=-1) for each in beside), strict=True)
-    rows = [
-        jnp.concatenate(each, axis=-1)[:, down : down + height]
-        for down, each in zip(shifts, parts, strict=True)
-    ]
+    parts = zip(shifts, *(jnp.split(each, factor, axis=-1) for each in beside), strict=True)
+    rows = [jnp.concatenate(each, axis=-1)[:, i : i + height] for i, *each in parts]
     return jnp.stack(rows, axis=2).reshape(n, factor * height, factor * width, outputs)
 
 
 def _convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
     def by_xla(x: jax.Array, kernel: jax.Array) -> jax.Array:
         names = ("NHWC", "HWIO", "NHWC")
-        steps = (stride, stride)
-        return lax.conv_general_dilated(x, kernel, steps, padding, dimension_numbers=names)
+        return lax.conv_general_dilated(x, kernel, (stride,) * 2, padding, dimension_numbers=names)
 
     def by_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
         wider = jnp.pad(x, ((0, 0), *padding, (0, 0)))
@@ -165,39 +142,27 @@ def _shifts(x: jax.Array, size: int, stride: int = 1) -> list[jax.Array]:
     height, width = x.shape[1] - size + 1, x.shape[2] - size + 1
     return [
         x[:, down : down + height : stride, right : right + width : stride]
-        for down in range(size)
-        for right in range(size)
+        for down, right in np.ndindex(size, size)
     ]
 
 
-def _forward(
-    x: jax.Array, kernel: jax.Array, stride: int, padding: Padding
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _convolve(x, kernel, stride, padding), (x, kernel)
-
-
-def _backward(
-    stride: int, padding: Padding, saved: tuple[jax.Array, jax.Array], g: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def _backward(stride: int, padding: Padding, saved: Pair, g: jax.Array) -> Pair:
     x, kernel = saved
-    size = len(kernel)
 
     def by_xla(x: jax.Array, g: jax.Array) -> jax.Array:
         of_kernel = partial(_convolve, x, stride=stride, padding=padding)
         return jax.linear_transpose(of_kernel, kernel)(g)[0]
 
-    def by_products(x: jax.Array, g: jax.Array) -> jax.Array:
-        return _kernel_gradient(x, g, size, padding).astype(kernel.dtype)
-
     # On CPUs XLA's gradient of the kernel is several times slower than the forward pass.
-    fits = stride == 1 and all(0 <= pad < size for pads in padding for pad in pads)
+    fits = stride == 1 and all(0 <= pad < len(kernel) for pads in padding for pad in pads)
+    by_products = partial(_kernel_gradient, size=len(kernel), padding=padding)
     of_kernel = lax.platform_dependent(x, g, cpu=by_products if fits else by_xla, default=by_xla)
     of_x = jax.linear_transpose(lambda x: _convolve(x, kernel, stride, padding), x)(g)[0]
     return of_x, of_kernel
 
 
 _with_gradient = jax.custom_vjp(_convolve, nondiff_argnums=(2, 3))
-_with_gradient.defvjp(_forward, _backward)
+_with_gradient.defvjp(lambda x, k, *rest: (_convolve(x, k, *rest), (x, k)), _backward)
 
 
 def _kernel_gradient(x: jax.Array, g: jax.Array, size: int, padding: Padding) -> jax.Array:
@@ -207,8 +172,7 @@ def _kernel_gradient(x: jax.Array, g: jax.Array, size: int, padding: Padding) ->
     concatenated to (pixels, size² O). A strip is so small that its shifts fit in the cache.
     """
     (_, height, width, inputs), outputs = x.shape, g.shape[-1]
-    (top, bottom), (left, right) = padding
-    rest = ((size - 1 - top, size - 1 - bottom), (size - 1 - left, size - 1 - right))
+    rest = tuple((size - 1 - before, size - 1 - after) for before, after in padding)
     if inputs < outputs:  # shifting the narrower array is less work; the result is flipped
         return _kernel_gradient(g, x, size, rest)[::-1, ::-1].swapaxes(2, 3)
     wider = jnp.pad(g, ((0, 0), *rest, (0, 0)))
@@ -216,18 +180,14 @@ def _kernel_gradient(x: jax.Array, g: jax.Array, size: int, padding: Padding) ->
     rows = next(rows for rows in range(min(most, height), 0, -1) if height % rows == 0)
 
     def add(total: jax.Array, top: jax.Array) -> tuple[jax.Array, None]:
-        strip = lax.dynamic_slice_in_dim(x, top, rows, 1)
+        strip = lax.dynamic_slice_in_dim(x, top, rows, 1).reshape(-1, inputs)
         shifts = _shifts(lax.dynamic_slice_in_dim(wider, top, rows + size - 1, 1), size)
-        product = jnp.dot(
-            strip.reshape(-1, inputs).T,
-            jnp.concatenate(shifts[::-1], axis=-1).reshape(-1, size**2 * outputs),
-            preferred_element_type=jnp.float32,
-        )
-        return total + product, None
+        beside = jnp.concatenate(shifts[::-1], axis=-1).reshape(-1, size**2 * outputs)
+        return total + jnp.dot(strip.T, beside, preferred_element_type=jnp.float32), None
 
     zeros = jnp.zeros((inputs, size**2 * outputs), jnp.float32)
     total, _ = lax.scan(add, zeros, jnp.arange(0, height, rows))
-    return total.reshape(inputs, size, size, outputs).transpose(1, 2, 0, 3)
+    return total.reshape(inputs, size, size, outputs).transpose(1, 2, 0, 3).astype(x.dtype)
 
 
 def leaky_relu(x: jax.Array) -> jax.Array:

@@ -1,6 +1,5 @@
 """The generator: residual-in-residual dense blocks without batch normalisation (paper §3.1)."""
 
-import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import ClassVar
@@ -120,12 +119,12 @@ class RRDBNet(nn.Module):
         if (self.scale, self.unshuffle) == (3, 1):
             return (3,)
         if self.scale not in RRDB_SCALES or self.unshuffle not in UNSHUFFLES:
+            scales, folds = (", ".join(map(str, x)) for x in (RRDB_SCALES, UNSHUFFLES))
             raise InputError(
-                f"RRDBNet has scales {', '.join(map(str, RRDB_SCALES))} with unshuffle "
-                f"{', '.join(map(str, UNSHUFFLES))}, and scale 3 without; "
+                f"RRDBNet has scales {scales} with unshuffle {folds}, and scale 3 without; "
                 f"not scale {self.scale} with unshuffle {self.unshuffle}"
             )
-        return (2,) * int(math.log2(self.scale * self.unshuffle))
+        return (2,) * ((self.scale * self.unshuffle).bit_length() - 1)
 
     @property
     def size_multiple(self) -> int:
@@ -154,24 +153,20 @@ class RRDBNet(nn.Module):
         return Split(self.num_blocks, TAIL_FIELD, block, tail)
 
     def setup(self) -> None:
-        block_init, edge_init = self.initializer, self.initializer
-        if self.initializer == "basicsr":
-            block_init, edge_init = "msra_tenth", "torch"
-
-        def conv(features: int, dtype: jnp.dtype = self.dtype, upsample: int = 1) -> Conv:
-            return Conv(features, upsample=upsample, initializer=edge_init, dtype=dtype)
-
+        inner, outer = {"basicsr": ("msra_tenth", "torch")}.get(
+            self.initializer, (self.initializer, self.initializer)
+        )
+        nf, conv = self.num_features, partial(Conv, initializer=outer, dtype=self.dtype)
         block = nn.remat(RRDB, prevent_cse=self.unroll) if self.remat else RRDB
-        self.conv_first = conv(self.num_features)
-        self.body = block(partial(RDB, self.num_growth, self.plus, block_init, self.dtype))
-        self.conv_body = conv(self.num_features)
+        self.conv_first = conv(nf)
+        self.body = block(partial(RDB, self.num_growth, self.plus, inner, self.dtype))
+        self.conv_body = conv(nf)
         for index, factor in enumerate(self.up_factors, 1):
-            wider = factor**2 if self.upsampler == "pixelshuffle" else 1
-            enlarged = factor if self.upsampler == "upconv" else 1
-            layer = conv(self.num_features * wider, upsample=enlarged)
+            shuffles = self.upsampler == "pixelshuffle"
+            layer = conv(nf * factor**2) if shuffles else conv(nf, upsample=factor)
             setattr(self, f"conv_up{index}", layer)
-        self.conv_hr = conv(self.num_features)
-        self.conv_last = conv(self.out_channels, jnp.dtype("float32"))
+        self.conv_hr = conv(nf)
+        self.conv_last = conv(self.out_channels, dtype=jnp.dtype("float32"))
 
     def __call__(self, lr: jax.Array, train: bool = False) -> jax.Array:
         """(N, H, W, in_channels) in [0, 1] -> (N, scale H, scale W, out_channels), unclamped.
@@ -207,13 +202,8 @@ class RRDBNet(nn.Module):
         return self.conv_body(x) + first
 
     def tail(self, x: jax.Array) -> jax.Array:
-        """Upsampling layers: (N, H/u, W/u, num_features) -> (N, scale H, scale W, out_channels).
-
-        Its receptive field is `TAIL_FIELD` pixels of its input on each side.
-        """
+        """Upsampling layers: (N, H/u, W/u, num_features) -> (N, scale H, scale W, out_channels)."""
         for index, factor in enumerate(self.up_factors, 1):
             x = getattr(self, f"conv_up{index}")(x)
-            if self.upsampler == "pixelshuffle":
-                x = pixel_shuffle(x, factor)
-            x = leaky_relu(x)
+            x = leaky_relu(pixel_shuffle(x, factor) if self.upsampler == "pixelshuffle" else x)
         return self.conv_last(leaky_relu(self.conv_hr(x)))
