@@ -68,6 +68,29 @@ def test_pillow_images_are_returned_as_pillow_images(upscaler, rng, mode):
             np.asarray(result), np.asarray(image).repeat(2, axis=0).repeat(2, axis=1)
         )
         assert mode == "I;16" or result.info["icc_profile"] == b"a profile"
+    if mode == "CMYK":  # the profile is not that of the result
+        assert "icc_profile" not in result.info
+
+
+@pytest.mark.parametrize(("mode", "value", "bands"), [("L", 7, 2), ("RGB", (7, 8, 9), 4)])
+def test_a_transparent_colour_becomes_alpha(upscaler, mode, value, bands):
+    image = Image.new(mode, (4, 4))
+    image.paste(value, (0, 0, 2, 4))
+    image.info["transparency"] = value
+    result = np.asarray(upscaler(image))
+    assert result.shape == (8, 8, bands)
+    assert (result[0, 0, -1], result[0, -1, -1]) == (0, 255)
+
+
+def test_other_arrays_are_taken_as_numpy_arrays(upscaler, rng):
+    class Tensor:
+        dtype = "its own"
+
+        def __array__(self, dtype=None, copy=None):
+            return array
+
+    array = rng.integers(0, 256, (6, 5, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(upscaler(Tensor()), upscaler(array))
 
 
 def test_a_palette_image_keeps_its_transparency(upscaler):

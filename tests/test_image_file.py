@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import pyvips
+import tifffile
 from PIL import Image
 
 from esrgan_jax.errors import InputError, RunError
@@ -59,6 +60,15 @@ def test_sixteen_bits_are_rounded_to_eight(tmp_path, rng, channels):
     np.testing.assert_array_equal(
         read_image(tmp_path / "a.png"), np.broadcast_to(expected, (20, 30, 3))
     )
+
+
+@pytest.mark.parametrize("shape", [(5, 4, 3), (5, 4)])
+def test_floats_are_levels_not_linear_light(tmp_path, rng, shape):
+    array = rng.uniform(0, 1, shape).astype(np.float32)
+    kind = "rgb" if len(shape) == 3 else "minisblack"
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric=kind)
+    expected = np.rint(array * 255).reshape(5, 4, -1)
+    assert np.array_equal(read_image(tmp_path / "a.tif"), np.broadcast_to(expected, (5, 4, 3)))
 
 
 def test_cmyk_is_converted_to_similar_colours(tmp_path):

@@ -14,6 +14,7 @@ from PIL import Image
 
 from esrgan_jax.errors import InputError
 from esrgan_jax.images.reader import OpenedImage, open_image
+from esrgan_jax.images.writer import write_rows
 
 # 32x24 pixels of 10 bits in HEVC, made with heif-enc from `HEIC_PIXELS`.
 HEIC = base64.b64decode("""
@@ -170,6 +171,21 @@ def test_floats_are_divided_by_their_white_level(rng, low, high, white, notes):
     np.testing.assert_allclose(pixels[..., 0], np.clip(array / white, 0, 1), rtol=1e-6)
     assert len(image.notes) == len(notes)
     assert all(map(re.fullmatch, notes, image.notes))
+
+
+@pytest.mark.parametrize(("color", "alpha"), [(12, 1), (0.5, 255), (300, 0.5)])
+def test_floating_alpha_has_a_range_of_its_own(rng, tmp_path, color, alpha):
+    array = rng.uniform(0, 1, (80, 9, 4)).astype(np.float32)
+    array[0, 0] = 1
+    array[..., :3] *= color
+    array[..., 3] *= alpha
+    image, pixels = read(tiff(array, photometric="rgb", extrasamples=["unassalpha"]))
+    assert pixels[0, 0, 3] == (0.5 if alpha == 0.5 else 1)
+    assert pixels[0, 0, 0] == (0.5 if color == 0.5 else np.float32(color / image.white))
+    rows = [pixels.reshape(80, 9, 4)]
+    write_rows(tmp_path / "a.tif", rows, height=80, width=9, bands=4, dtype=np.float32, like=image)
+    stored = pyvips.Image.new_from_file(tmp_path / "a.tif").numpy()
+    np.testing.assert_allclose(stored, array, rtol=1e-6)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

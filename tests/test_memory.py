@@ -101,9 +101,10 @@ def test_tiles_on_a_cpu_use_only_part_of_the_memory(monkeypatch):
 def test_free_host_memory_respects_container_limits(monkeypatch, tmp_path):
     free = memory.free_host_bytes()
     assert 2**26 < free < 2**45
-    limit, usage = tmp_path / "limit", tmp_path / "usage"
-    usage.write_text("1000000\n")
-    monkeypatch.setattr(memory, "CGROUPS", ((str(limit), str(usage)),))
+    limit = tmp_path / "limit"
+    (tmp_path / "usage").write_text("1500000\n")
+    (tmp_path / "memory.stat").write_text("anon 1000000\ncache 500000\n")
+    monkeypatch.setattr(memory, "CGROUPS", ((str(limit), "usage", "cache"),))
     assert memory.free_host_bytes() > 2**26  # no such file
     limit.write_text("max\n")
     assert memory.free_host_bytes() > 2**26

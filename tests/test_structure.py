@@ -422,6 +422,7 @@ FOREIGN = {
     "it is a Photoshop document": b"8BPS\0\1" + bytes(99),
     "it is an OpenEXR image": b"v/1\x01\2" + bytes(99),
     "it is a Windows icon": b"\0\0\1\0\1\0" + bytes(99),
+    "it is a Targa image": b"\0\0\2\0\0\0" + bytes(99) + b"1",
     "it is a PDF document": b"%PDF-1.7\n",
     "it is an SVG drawing, which has no pixels": b'<?xml version="1.0"?>\n<!-- by hand -->\n<svg/>',
     "it is a web page, not an image": b"<!DOCTYPE html><html><svg></svg></html>",

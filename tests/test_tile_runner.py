@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from esrgan_jax.errors import RunError
+from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.models.generator import Generator
 from esrgan_jax.models.rrdb import RRDBNet
 from esrgan_jax.upscaling import tile_runner
@@ -222,6 +222,26 @@ def test_one_image_that_is_not_finite_does_not_touch_the_others(rng):
     with pytest.raises(RunError, match="not finite; its weights are damaged"):
         upscaler(images)
     np.testing.assert_array_equal(upscaler([images[0], images[2]]), [images[0], images[2]])
+
+
+def test_exact_needs_a_receptive_field():
+    with pytest.raises(InputError, match="exact needs a network that tells its receptive_field"):
+        Upscaler(Narrow(), {}, exact=True)
+
+
+def test_memory_that_runs_out_in_float32_does_not_touch_other_images(rng, monkeypatch):
+    images = [rng.integers(0, 255, (20, 20, 3), dtype=np.uint8) for _ in range(2)]
+    images[0][0, 0] = 255
+    upscaler = Upscaler(Narrow(), {}, dtype="bfloat16", batch=1)
+    launch = upscaler.runner._launch
+
+    def no_room(tiles, module=None):
+        return launch(tiles) if module is None else MemoryError("no room\nfor it")
+
+    monkeypatch.setattr(upscaler.runner, "_launch", no_room)
+    with pytest.raises(RunError, match=r"cannot be computed again in float32: no room$"):
+        upscaler(images)
+    np.testing.assert_array_equal(upscaler(images[1]), images[1])
 
 
 @pytest.mark.parametrize(

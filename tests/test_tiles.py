@@ -64,18 +64,20 @@ def test_rounded_lengths_are_few_and_waste_little(steps, most):
     assert max(waste) < 1 + 1 / steps
 
 
-@pytest.mark.parametrize("multiple", [1, 2])
-@pytest.mark.parametrize("size", [7, 200, 256, 300, 1001])
-def test_a_wrapped_axis_has_overlap_at_its_ends(size, multiple):
-    axis = plan_axis(size, 256, 112, multiple=multiple, wrap=True)
-    if size <= 256 and size % multiple == 0:
-        assert [tuple(span) for span in axis.spans] == [(0, size, 0, size)]
-        return
-    kept = [position for s in axis.spans for position in range(s.keep_start, s.keep_end)]
-    assert kept == list(range(size))
-    assert axis.length <= 256
-    for span in axis.spans:
-        assert span.start % multiple == 0
-        assert span.end - span.start == axis.length
-        assert span.keep_start - span.start >= 56
-        assert span.end - span.keep_end >= 56
+@pytest.mark.parametrize("steps", [0, 1, 4])
+@pytest.mark.parametrize("multiple", [1, 2, 4])
+@pytest.mark.parametrize(("tile", "overlap"), [(256, 112), (32, 0), (64, 6)])
+def test_a_wrapped_axis_has_overlap_at_its_ends(tile, overlap, multiple, steps):
+    for size in range(1, 700):
+        axis = plan_axis(size, tile, overlap, multiple=multiple, steps=steps, wrap=True)
+        if size <= tile and size % multiple == 0:
+            assert [tuple(span) for span in axis.spans] == [(0, size, 0, size)]
+            continue
+        kept = [position for s in axis.spans for position in range(s.keep_start, s.keep_end)]
+        assert kept == list(range(size))
+        assert axis.length <= tile
+        for span in axis.spans:
+            assert span.start % multiple == 0
+            assert span.end - span.start == axis.length
+            assert span.keep_start - span.start >= overlap / 2
+            assert span.end - span.keep_end >= overlap / 2

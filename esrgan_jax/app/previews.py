@@ -41,7 +41,7 @@ def write_preview(image: OpenedImage, target: Path, size: tuple[int, int]) -> Pa
         width=size[1],
         bands=image.bands - 1 if image.bands in (2, 4) else image.bands,
         dtype=np.uint8,
-        like=replace(image, metadata=profile, white=1.0, resolution=None, frames=1, extra=()),
+        like=replace(image, metadata=profile, resolution=None, frames=1, extra=()),
     )
     return target
 

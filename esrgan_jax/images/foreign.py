@@ -19,6 +19,7 @@ FIRST_BYTES = {
     "a Radiance HDR image": (b"#?RADIANCE", b"#?RGBE"),
     "a DirectDraw texture (DDS)": (b"DDS ",),
     "a Khronos texture (KTX)": (b"\xabKTX ",),
+    "a Targa image": (b"\0\0\2\0\0\0", b"\0\0\x0a\0\0\0"),
     "a Windows icon": (b"\0\0\1\0", b"\0\0\2\0"),
     "an Apple icon": (b"icns",),
     "a FITS image": (b"SIMPLE  =",),

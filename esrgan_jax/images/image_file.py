@@ -21,6 +21,7 @@ IMAGE_SUFFIXES = (
     *(".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jpe", ".jpeg", ".jpg"),
     *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 )
+FLOATS = ("float", "double")  # libvips' formats
 
 _error_text_lock = ErrorTextLock()
 
@@ -79,10 +80,12 @@ def _pixels(path: Path, again: bool = False) -> np.ndarray:
         # A warning may be about something harmless, so the second attempt examines the file.
         whole, options = (_whole_jpeg(path), {}) if again else (path, {"fail_on": "warning"})
         image = load_vips(whole, kind, **options).autorot()
-    elif kind in LOADERS:
-        image = _first_frame(path, kind).autorot()
+    elif kind in LOADERS and (image := _first_frame(path, kind)).format not in FLOATS:
+        image = image.autorot()
     else:
         array = np.concatenate(list(open_image(path).rows()))
+        if array.dtype == np.float32:  # libvips takes floats for linear light
+            array = np.rint(array * 255).astype(np.uint8)
         image = pyvips.Image.new_from_array(array)
     return _to_srgb8(image)
 

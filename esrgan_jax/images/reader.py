@@ -62,6 +62,7 @@ class OpenedImage:
         resolution: Pixels per millimetre, (across, down); None if the file has none.
         texts: Text outside EXIF and XMP, such as PNG text or a JPEG comment.
         white: The value that floating-point values were divided by to be in [0, 1].
+        alpha_white: The same for alpha, the last band of 2 or 4.
         extra: TIFF's kinds of the samples after the colours, if any is a further band; each
             further band is a frame, see `bands`.
         geo: The georeference.
@@ -80,6 +81,7 @@ class OpenedImage:
     resolution: tuple[float, float] | None = None
     texts: tuple[Text, ...] = ()
     white: float = 1.0
+    alpha_white: float = 1.0
     extra: tuple[int, ...] = ()
     geo: Geo | None = None
     nodata: float | None = None
@@ -203,27 +205,32 @@ def _open_vips(name: str, source: Path | bytes, kind: str, found: Structure) -> 
 
 def _in_range(image: OpenedImage) -> OpenedImage:
     """Scales or clips the `strips` of a float image to [0, 1]; reads the file to find its range."""
-    low, high = 0.0, 0.0
+    low, highest = 0.0, np.zeros(image.bands)
     for strip in image.rows():
-        low, high = min(low, float(strip.min())), max(high, float(strip.max()))
         if not np.isfinite(strip).all():
             raise ValueError("it has values that are infinite or not a number; replace them first")
-    white, notes = 1.0, image.notes
+        low, highest = min(low, float(strip.min())), np.maximum(highest, strip.max(axis=(0, 1)))
+    colors = image.bands - (image.bands in (2, 4))
+    high, notes = float(highest[:colors].max()), image.notes
+    white, alpha_white = _white(high), _white(float(highest[colors:].max(initial=0)))
     if high > 1:
-        white = next((w for w in (HIGHEST_HDR, 255, 65535) if high <= w), high)
-        white = high if white == HIGHEST_HDR else white
         notes += (f"its values go up to {high:g}; {white:g} is taken as white",)
     if low < 0:
         notes += (f"values below 0 (down to {low:g}) are taken as 0",)
 
-    scale = np.full(image.bands, white, np.float32)
-    scale[-1] = white if image.nodata is None else 1  # alpha, which marks the pixels with data
+    scale = np.array([white] * colors + [alpha_white] * (image.bands - colors), np.float32)
 
     def strips() -> Iterator[np.ndarray]:
         for strip in image.strips():
             yield np.clip(strip / scale, 0, 1)
 
-    return replace(image, strips=strips, notes=notes, white=float(white))
+    return replace(image, strips=strips, notes=notes, white=white, alpha_white=alpha_white)
+
+
+def _white(high: float) -> float:
+    """Returns what floats up to `high` are divided by to be in [0, 1]."""
+    known = next((float(white) for white in (1, HIGHEST_HDR, 255, 65535) if high <= white), high)
+    return high if known == HIGHEST_HDR else known
 
 
 def _array_rows(array: np.ndarray) -> Iterator[np.ndarray]:

@@ -107,7 +107,10 @@ def write_rows(
     size = height * width * bands * frames * dtype.itemsize
     options = _options(to, size, dtype, quality, lossless)
     bits = _avif_bits(dtype, lossless) if saver == "heif" else None
-    strips = _to_stored_values(strips, bits, dtype, like.white if like else 1.0)
+    white = np.full(bands, like.white if like is not None else 1, np.float32)
+    if like is not None and bands in (2, 4):
+        white[-1] = like.alpha_white
+    strips = _to_stored_values(strips, bits, dtype, white)
     further, extra, folder = {}, (), target.parent if isinstance(target, Path) else None
     if like is not None and saver == "tiff":
         value = nodata_of(like.geo, dtype)
@@ -204,11 +207,11 @@ def _avif_bits(dtype: np.dtype, lossless: bool) -> int:
 
 
 def _to_stored_values(
-    strips: Iterable[np.ndarray], bits: int | None, dtype: np.dtype, white: float
+    strips: Iterable[np.ndarray], bits: int | None, dtype: np.dtype, white: np.ndarray
 ) -> Iterable[np.ndarray]:
     """Scales floats back from [0, 1]; rounds 16 bits to `bits`, to which libvips truncates."""
-    if dtype == np.float32 and white != 1:
-        return (strip * np.float32(white) for strip in strips)
+    if dtype == np.float32 and (white != 1).any():
+        return (strip * white for strip in strips)
     if dtype == np.uint16 and bits is not None:
         scale = np.float32((2**bits - 1) / 65535)
         return (np.rint(strip * scale).astype(np.uint16) << (16 - bits) for strip in strips)

@@ -115,7 +115,7 @@ def cast(tensors: Mapping[str, np.ndarray], dtype: str) -> dict[str, np.ndarray]
     for name, tensor in tensors.items():
         with np.errstate(over="ignore"):
             result[name] = tensor.astype(np.dtype(dtype))
-        if not np.isfinite(result[name]).all() and np.isfinite(tensor).all():
+        if (np.isfinite(tensor) & ~np.isfinite(result[name])).any():
             raise InputError(
                 f"{name}: has values that {dtype} cannot hold; take bfloat16 or float32"
             )

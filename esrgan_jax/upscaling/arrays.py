@@ -13,7 +13,7 @@ from esrgan_jax.upscaling.strips import Strips
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-PILLOW_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+OTHER_COLORS = ("CMYK", "YCbCr", "LAB", "HSV")  # Pillow's modes whose profile is not that of RGB
 
 
 def checked_array(image: object) -> np.ndarray | jax.Array:
@@ -79,9 +79,11 @@ def like_source(result: Any, source: Any) -> Any:
         if result.dtype == np.uint16:
             return Image.fromarray(result[..., 0])
         image = Image.fromarray(result.squeeze(-1) if result.shape[-1] == 1 else result)
-        if profile := source.info.get("icc_profile"):
+        profile = source.info.get("icc_profile")
+        if profile and source.mode not in OTHER_COLORS:
             image.info["icc_profile"] = profile
         return image
+    source = source if isinstance(source, jax.Array) else np.asarray(source)
     result = result.astype(source.dtype)
     result = result[..., 0] if source.ndim == 2 and result.shape[-1] == 1 else result
     if isinstance(source, np.ndarray):
@@ -109,9 +111,6 @@ def _from_pillow(image: "Image") -> np.ndarray:
             f"a Pillow image of mode {image.mode} has no defined range: "
             "give it as an array, uint16 or float in [0, 1]"
         )
-    if image.mode not in PILLOW_MODES.values():
-        transparent = image.has_transparency_data
-        gray = image.mode == "1"
-        image = image.convert(("LA" if gray else "RGBA") if transparent else "L" if gray else "RGB")
-    array = np.asarray(image)
+    mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
+    array = np.asarray(image.convert(mode + "A" * image.has_transparency_data))
     return array[..., None] if array.ndim == 2 else array

@@ -61,7 +61,7 @@ def upscale_on_device(
     results = []
     for index, parts in groupby(runner.run(tiles()), key=lambda part: part.image):
         image = images[index]
-        joined = _joined(parts, scale, image)
+        joined = _joined(parts, scale, image, result_bands(image.shape[2], runner.module))
         results.append(joined[: image.shape[0] * scale, : image.shape[1] * scale])
     return results
 
@@ -95,7 +95,7 @@ def _cut(image: jax.Array, rows: Axis, columns: Axis) -> Iterator[Tile]:
             yield Tile(lr, size, image.dtype.name, row, column)
 
 
-def _joined(tiles: Iterator[Tile], scale: int, image: jax.Array) -> jax.Array:
+def _joined(tiles: Iterator[Tile], scale: int, image: jax.Array, bands: int) -> jax.Array:
     """Joins the results of one image's tiles on the image's device."""
     device = min(image.devices(), key=lambda device: device.id)
     strips = []
@@ -114,7 +114,7 @@ def _joined(tiles: Iterator[Tile], scale: int, image: jax.Array) -> jax.Array:
                 full = white_level(part.dtype)
                 value = tile.constant_alpha if full == 1 else np.rint(tile.constant_alpha * full)
                 alpha = jnp.full((*part.shape[:2], 1), value, part.dtype, device=device)
-                part = jnp.concatenate([part, alpha], -1)
+                part = jnp.concatenate([part[..., : bands - 1], alpha], -1)
             assert tile.progress
             tile.progress(1)
             parts.append(part)

@@ -1,5 +1,6 @@
 """Free memory, the memory that a tile takes, and the tile size that follows."""
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -9,40 +10,39 @@ import jax
 from esrgan_jax.models.generator import Generator
 
 LARGEST_DEFAULT_TILE = 1024  # larger tiles save little overlap
-# Of fewer images XLA cuts strips for a TPU, and a pixel takes 1.3 to 1.7 times as long
-# (docs/performance.md). Smaller tiles make such batches from smaller images.
+# For a TPU, XLA cuts smaller batches into strips of rows, and a pixel takes 1.3 to 1.7 times as
+# long (docs/performance.md). Smaller tiles make such batches from smaller images.
 LEAST_TPU_BATCH = 8
 LARGEST_TPU_TILE = 512
 TPU_MEMORY = 1.5  # times that of a GPU: channels are padded to 128, and strips are copies
 AHEAD = 2  # batches on the device: one is computed while the result of another is fetched
 MOST_ON_CPU = 5 * 2**28  # a laptop shares its memory with other programs
 CGROUPS = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    (
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-    ),
-)
+    ("/sys/fs/cgroup/memory.max", "memory.current", "inactive_file"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)  # limit, usage, and the files in it that give way to programs
 
 
 def free_host_bytes() -> int:
     """Returns the host memory that is free without swapping, within the container's limit."""
-    free = _meminfo() or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    for limit, usage in CGROUPS:
+    free = 1024 * _values(Path("/proc/meminfo")).get("MemAvailable:", 0)
+    free = free or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    for limit, usage, cache in CGROUPS:
+        folder = Path(limit).parent
         try:
-            free = min(free, int(Path(limit).read_text()) - int(Path(usage).read_text()))
-        except (OSError, ValueError):  # no such control group, or its limit is "max"
+            used = int((folder / usage).read_text()) - _values(folder / "memory.stat")[cache]
+            free = min(free, int(Path(limit).read_text()) - used)
+        except (OSError, ValueError, KeyError):  # no such control group, or its limit is "max"
             continue
     return max(free, 0)
 
 
-def _meminfo() -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    free = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
-    return int(free[0]) * 1024 if free else None
+def _values(path: Path) -> dict[str, int]:
+    """Returns the numbers of a file of lines NAME VALUE; {} if there is none."""
+    with contextlib.suppress(OSError):
+        rows = (line.split() for line in path.read_text().splitlines())
+        return {row[0]: int(row[1]) for row in rows if len(row) > 1}
+    return {}
 
 
 def budget(device: Any) -> int:

@@ -23,9 +23,8 @@ def result_bands(bands: int, module: Generator) -> int:
     if channels == made == 1:  # band by band
         return bands
     gray = made == 1 or (bands < 3 and channels != 1)
-    alpha = made == 4 if channels == 4 else bands in (2, 4) or made == 4
-    if channels == 4 and bands in (1, 3):
-        alpha = False
+    has_alpha = bands in (2, 4)
+    alpha = made == 4 and has_alpha if channels == 4 else made == 4 or has_alpha
     return (1 if gray else 3) + alpha
 
 

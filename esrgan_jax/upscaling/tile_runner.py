@@ -204,7 +204,9 @@ class TileRunner:
                 lambda: jax.device_get(self._launch([tile], module))
             )
             if isinstance(arrays, Exception):
-                raise RunError(f"a tile cannot be computed again in float32: {arrays}")
+                reason = str(arrays).partition("\n")[0]
+                tile.error = RunError(f"a tile cannot be computed again in float32: {reason}")
+                return
             (tile.result,), (finite,) = arrays[0][:1], arrays[1][:1]
             if finite:
                 return

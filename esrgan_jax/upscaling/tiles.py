@@ -54,11 +54,11 @@ def plan_axis(
     if size <= tile and size % multiple == 0:
         return Axis(min(rounded(size, multiple, steps), tile), (Span(0, size, 0, size),))
     if wrap:
-        count = -(-size // (tile - overlap))
-        cuts = [i * size // count // multiple * multiple for i in range(count)] + [size]
         before = -(-overlap // 2 // multiple) * multiple
-        longest = max(b - a for a, b in pairwise(cuts))
-        length = min(rounded(longest + overlap, multiple, steps), tile) if steps else tile
+        longest = max((tile - 2 * before) // multiple * multiple, multiple)
+        longest = -(-size // -(-size // longest) // multiple) * multiple  # of as many, even pieces
+        cuts = [*range(0, size, longest), size]
+        length = min(rounded(longest + 2 * before, multiple, steps), tile) if steps else tile
         starts = [cut - before for cut in cuts[:-1]]
         return Axis(
             length,

@@ -124,6 +124,8 @@ class Upscaler:
         """Returns the tile's side and the overlap, multiples of the network's `size_multiple`."""
         multiple = self.multiple
         field = self.module.receptive_field
+        if exact and field is None:
+            raise InputError("exact needs a network that tells its receptive_field: give overlap")
         field = 2 * (OVERLAP if field is None else field)
         least = field if exact else min(field, OVERLAP)
         least += 2 * COLOR_FIELD if self.keep_color else 0
