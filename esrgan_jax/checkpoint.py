@@ -177,6 +177,8 @@ def load_discriminator(
     Raises:
         InputError: The path does not exist, cannot be read, or is not a discriminator.
     """
+    if not os.fspath(model):
+        raise InputError("the discriminator's name is empty: give a run or a weight file")
     path = _place(model)
     if not (bucket.is_bucket(path) or path.is_dir()):
         tensors = weight_file.read_tensors(path, key)

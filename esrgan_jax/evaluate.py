@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from esrgan_jax.compilation import keep_programs
     from esrgan_jax.evaluation.comparison import sheet
     from esrgan_jax.evaluation.contestants import BICUBIC, load_contestants
-    from esrgan_jax.evaluation.samples import bicubic, image_paths, read_pair, sheet_row
+    from esrgan_jax.evaluation.samples import bicubic, image_paths, read_pair, readable, sheet_row
     from esrgan_jax.evaluation.score_table import score_table
     from esrgan_jax.images.writer import write_rows
     from esrgan_jax.progress import Progress
@@ -104,8 +104,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     paths = image_paths(args.hr, args.lr, scale)
     methods = {BICUBIC: bicubic(scale), **models}
     columns: dict[str, list[dict[str, Any]]] = {method: [] for method in methods}
-    rows_shown = min(len(paths), MOST_ROWS) if args.sheet else 0
-    chosen = np.linspace(0, len(paths) - 1, rows_shown).round()
+    chosen = readable(paths, scale, MOST_ROWS) if args.sheet else set()
     figure = []
     with Progress(len(paths) * len(models), "image", "evaluating") as progress:
         for index, (hr_path, lr_path) in enumerate(paths):
@@ -171,21 +170,21 @@ def _write(args: argparse.Namespace, scale: int, columns: Mapping[str, Any]) -> 
 
 
 def _check_outputs(args: argparse.Namespace) -> None:
-    """Raises InputError if an output cannot be written or would replace an HR image."""
+    """Raises InputError if an output cannot be written or would replace an image."""
     from esrgan_jax.images.image_file import find_images
     from esrgan_jax.images.writer import check_target
 
-    images = find_images(args.hr)
+    images = [image for folder in (args.hr, args.lr) if folder for image in find_images(folder)]
     for name in ("json", "csv", "markdown", "sheet"):
         if path := getattr(args, name):
             _check_writable(f"--{name}={path}", path)
+            for image in images:
+                refuse_same(image, path)
     if args.sheet:
         try:
             check_target(args.sheet.suffix, height=1, width=1, bands=3, dtype=np.uint8)
         except InputError as error:
             raise InputError(f"--sheet={args.sheet}: {error}") from None
-        for image in images:
-            refuse_same(image, args.sheet)
 
 
 def _check_writable(option: str, path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from esrgan_jax.blend import ALPHA
 from esrgan_jax.command_line import model_type, parse, program
 from esrgan_jax.errors import InputError, printable, run_command
+from esrgan_jax.files import refuse_same
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -51,6 +52,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         written = blend_images(Path(args.psnr), Path(args.gan), args.alpha, Path(args.output))
         result = f"{len(written)} blended image{'s' if len(written) != 1 else ''}"
     else:
+        for model in (args.psnr, args.gan):
+            refuse_same(Path(model), Path(args.output))
+
         from esrgan_jax.checkpoint import save_generator
         from esrgan_jax.interpolation import architecture, load_blend
 

@@ -20,7 +20,9 @@ def test_means_are_over_images_that_every_method_has_a_score_for():
         "a": [{"x": 1.0, "y": math.nan}, {"x": 3.0, "y": 2.0}],
         "b": [{"x": math.nan, "y": 5.0}, {"x": 4.0, "y": math.nan}],
     }
+    before = str(columns)
     means = alpha_scores.complete_means(columns)
+    assert str(columns) == before
     assert means == {"a": {"x": 3.0, "y": None}, "b": {"x": 4.0, "y": None}}
 
 

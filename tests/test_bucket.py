@@ -16,10 +16,12 @@ from etils.epath import backend
 from fsspec.implementations.memory import MemoryFileSystem
 
 from configs import demo
-from esrgan_jax import bucket
+from esrgan_jax import bucket, checkpoint
 from esrgan_jax.bucket import COMMITTED
 from esrgan_jax.checkpoint import load_generator, saved_steps
 from esrgan_jax.errors import InputError, RunError
+from esrgan_jax.models.rrdb import RRDBNet
+from esrgan_jax.models.unet_discriminator import UNetDiscriminator
 from esrgan_jax.training import run_config
 from esrgan_jax.training.folders import workdir_path
 from esrgan_jax.training.loop import train_and_evaluate
@@ -27,6 +29,7 @@ from esrgan_jax.training.metric_writer import MetricWriter, append_line
 from esrgan_jax.training.validation import owed, set_owed
 from esrgan_jax.upscaling.upscaler import Upscaler
 from tests import processes
+from tools import convert_discriminator, convert_rrdb, export
 
 SERVER = """
 import sys, threading
@@ -153,6 +156,34 @@ def test_small_files_of_a_run_in_a_bucket(folder, capsys):
     assert not owed(folder, 6)
     set_owed(folder, None)
     assert not owed(folder, 4)
+
+
+def test_the_tools_read_networks_in_a_bucket(folder, tmp_path, monkeypatch, capsys):
+    """They pass its whole name on; Orbax, which would read it, is replaced."""
+    generator = RRDBNet(num_features=4, num_growth=2, num_blocks=1)
+    discriminator = UNetDiscriminator(num_features=4)
+    fields = {"name": "unet", "num_features": 4, "in_channels": 3}
+    asked = []
+
+    def loads(first, module):
+        def load(model, **_):
+            asked.append(model)
+            shapes = jax.eval_shape(module.init, jax.random.key(0), np.zeros((1, 8, 8, 3)))
+            return first, jax.tree.map(lambda s: np.ones(s.shape, np.float32), dict(shapes))
+
+        return load
+
+    monkeypatch.setattr(checkpoint, "load_generator", loads(generator, generator))
+    monkeypatch.setattr(checkpoint, "load_discriminator", loads(fields, discriminator))
+    for tool, target in (
+        (convert_rrdb, "net.npz"),
+        (convert_discriminator, "net_d.npz"),
+        (export, "net.stablehlo"),
+    ):
+        tool.main([str(folder), str(tmp_path / target)])
+        assert (tmp_path / target).is_file()
+    assert asked == ["gs://bucket/run"] * 3
+    assert "name          run" in capsys.readouterr().out
 
 
 def test_a_bucket_that_cannot_be_reached_is_no_empty_one(folder, monkeypatch):

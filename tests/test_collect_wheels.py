@@ -49,6 +49,27 @@ def test_wheels_that_are_too_large_are_refused(calls, tmp_path, monkeypatch):
     assert calls[0][-1] == "jax"
 
 
+def test_only_wheels_are_replaced_and_only_by_all_that_are_needed(calls, tmp_path, monkeypatch):
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    for name in ("old.whl", "requirements.txt", "notes.txt"):
+        (folder / name).write_text(name)
+    for output in (folder, folder / "notes.txt"):
+        with pytest.raises(InputError, match=r"has notes\.txt besides wheels|is a file"):
+            collect_wheels.collect(output, ["ml-collections"])
+    assert not calls
+    (folder / "notes.txt").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(collect_wheels, "LARGEST", 2**20)
+        with pytest.raises(RunError, match="name only what is missing"):
+            collect_wheels.collect(folder, ["ml-collections"])
+    assert sorted(path.read_text() for path in folder.iterdir()) == ["old.whl", "requirements.txt"]
+    wheels = collect_wheels.collect(folder, ["ml-collections"])
+    assert {*folder.iterdir()} == {*wheels, folder / "requirements.txt"}
+    assert [path.name for path in wheels] == ["PyYAML.whl", "ml_collections.whl"]
+    assert [path.name for path in tmp_path.iterdir()] == ["wheels"]
+
+
 def test_every_package_is_required_by_setup_cfg():
     requirements = collect_wheels.requirements(collect_wheels.NEEDED)
     assert [line.split(">=")[0] for line in requirements] == list(collect_wheels.NEEDED)

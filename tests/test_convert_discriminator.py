@@ -74,6 +74,7 @@ def test_wrong_arguments_are_refused(tmp_path, network):
         ([source, tmp_path / "x.npz", "--wrap=params"], "only .pth"),
         ([source, tmp_path / "x.npz", "--key=net_g"], "has no key net_g"),
         ([tmp_path, tmp_path / "x.npz"], "holds no checkpoint"),
+        (["", tmp_path / "x.npz"], "the discriminator's name is empty"),
         ([tmp_path / "none.pth", tmp_path / "x.npz"], "no such file"),
     ):
         with pytest.raises(InputError, match=message):

@@ -118,7 +118,7 @@ def test_wrong_arguments_are_refused(tmp_path, source, generator):
         ([source, tmp_path / "x", "--dtype=float16"], "are for weight files"),
         ([source, tmp_path / "x.pth", "--scale=3"], "as 3x_x.pth"),
         ([source, tmp_path / "3x_x.pth", "--scale=3"], "enlarges 4 times, and cannot 3"),
-        (["", tmp_path / "x.pth"], "holds no checkpoint"),
+        (["", tmp_path / "x.pth"], "the generator's name is empty"),
         ([tmp_path / "none.pth", tmp_path / "x.pth"], "no such file"),
         ([tmp_path, tmp_path / "x.pth"], "holds no checkpoint"),
     ):

@@ -39,6 +39,42 @@ def test_each_kind_is_reproducible_and_further_from_hr_than_clean(photographs, t
     assert error["phone"] > error["jpeg75"]
 
 
+def test_sub_folders_are_kept_and_nothing_is_overwritten(photographs, tmp_path):
+    flat, nested, out = photographs, tmp_path / "nested", tmp_path / "out"
+    write_image(nested / "1" / "a.png", read_image(flat / "a.png"))
+    write_image(nested / "2" / "a.png", read_image(flat / "b.png"))
+    main([str(flat), str(tmp_path / "flat"), "--kinds=clean"])
+    main([str(nested), str(out), "--kinds=clean,noise10"])
+    for name, other in (("1/a.png", "a.png"), ("2/a.png", "b.png")):
+        expected = read_image(tmp_path / "flat" / "clean" / other)
+        np.testing.assert_array_equal(read_image(out / "clean" / name), expected)
+    noise = [
+        read_image(out / "noise10" / name) - read_image(out / "clean" / name).astype(float)
+        for name in ("1/a.png", "2/a.png")
+    ]
+    assert (noise[0] != noise[1]).mean() > 0.5
+    for hr, output in ((flat, flat), (flat, flat / "lr"), (out / "clean", out)):
+        with pytest.raises(InputError, match=r"clean: would mix results with the images of"):
+            main([str(hr), str(output), "--kinds=clean"])
+    (flat / "b.png").rename(flat / "a.jpg")
+    with pytest.raises(InputError, match=r"a\.jpg and .*a\.png would become the same PNG"):
+        main([str(flat), str(tmp_path / "new")])
+    assert sorted(path.name for path in flat.iterdir()) == ["a.jpg", "a.png"]
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_flat_folder_has_the_noise_it_always_had(photographs, tmp_path):
+    """Since scores in docs/models.md were measured with it."""
+    (photographs / "a.png").rename(photographs / "a.1.png")
+    main([str(photographs), str(tmp_path), "--kinds=clean,noise10"])
+    clean, found = (
+        np.asarray(read_image(tmp_path / kind / "a.1.png"), float) for kind in ("clean", "noise10")
+    )
+    rng = np.random.default_rng(list(b"noise10/a.1"))
+    expected = (clean + rng.normal(0, 10, clean.shape)).round().clip(0, 255)
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_an_unknown_kind_is_refused(photographs, tmp_path):
     with pytest.raises(InputError, match="no 'fog'; take some of clean, "):
         main([str(photographs), str(tmp_path / "out"), "--kinds=clean,fog"])

@@ -16,7 +16,7 @@ from esrgan_jax.checkpoint import save_generator
 from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.evaluate import main
 from esrgan_jax.evaluation.metrics import mean_scores, scores
-from esrgan_jax.evaluation.samples import bicubic, image_paths, read_pair
+from esrgan_jax.evaluation.samples import bicubic, image_paths, read_pair, readable
 from esrgan_jax.images.image_file import read_image, write_image
 from esrgan_jax.imresize import imresize
 from esrgan_jax.models.rrdb import RRDBNet
@@ -309,15 +309,22 @@ def test_the_sheet_shows_at_most_eight_images(model, tmp_path, capsys):
     assert "shown" not in capsys.readouterr().out
 
 
-def test_a_sheet_of_broken_images_does_not_stop_the_evaluation(model, tmp_path, capsys):
-    photos = tmp_path / "Photos"
-    for index in range(9):
-        write_image(photos / f"{index}.png", np.full((40, 40, 3), index, np.uint8))
-        if index != 4:  # image 4 is not one of the eight
-            (photos / f"{index}.png").write_bytes(b"junk")
-    with pytest.raises(RunError, match="8 of 9 images were left out"):
-        main(arguments([model], photos, sheet=tmp_path / "sheet.png"))
-    assert "sheet.png: 0 of 1 images are shown" in capsys.readouterr().out
+def test_a_sheet_shows_other_images_instead_of_broken_ones(model, tmp_path, capsys):
+    photos, sheet = tmp_path / "Photos", tmp_path / "sheet.png"
+    for index in range(15):
+        write_image(photos / f"{index:02}.png", np.full((40, 40, 3), 16 * index, np.uint8))
+    paths = image_paths(photos, None, 4)
+    assert readable(paths, 4, 8) == {0, 2, 4, 6, 8, 10, 12, 14}
+    for index in (0, 8, 9, 14):
+        (photos / f"{index:02}.png").write_bytes(b"junk")
+    assert readable(paths, 4, 8) == {1, 2, 4, 6, 7, 10, 12, 13}
+    for index in range(15):
+        if index != 5:  # which is not one of the eight
+            (photos / f"{index:02}.png").write_bytes(b"junk")
+    with pytest.raises(RunError, match="14 of 15 images were left out"):
+        main(arguments([model], photos, sheet=sheet))
+    assert (read_image(sheet) == 16 * 5).all(axis=2).sum() > 2 * 250**2
+    assert "shown" not in capsys.readouterr().out
 
 
 def test_the_sheet_shows_the_results_of_every_method(photos, models, tmp_path):
@@ -346,5 +353,13 @@ def test_an_unwritable_sheet_is_refused_before_models_are_loaded(photos):
     for name, message in (("sheet.bmp", "is not an output format"), ("sheet", "no ending")):
         with pytest.raises(InputError, match=rf"--sheet=\S+ .*{message}"):
             main(arguments(["none.npz"], photos, sheet=photos.parent / name))
-    with pytest.raises(InputError, match="would overwrite the input"):
-        main(arguments(["none.npz"], photos, sheet=photos / "sub" / "b.png"))
+
+
+@pytest.mark.parametrize("option", ["json", "csv", "markdown", "sheet"])
+def test_no_output_replaces_an_image(photos, tmp_path, option):
+    write_image(tmp_path / "lr/a.png", np.zeros((11, 13, 3), np.uint8))
+    for image in (photos / "sub/b.png", tmp_path / "lr/a.png"):
+        before = image.read_bytes()
+        with pytest.raises(InputError, match=f"{image.name}: would overwrite the input"):
+            main([*arguments(["none.npz"], photos, **{option: image}), f"--lr={tmp_path / 'lr'}"])
+        assert image.read_bytes() == before

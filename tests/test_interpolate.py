@@ -157,6 +157,31 @@ def test_the_command_refuses_an_alpha_that_is_not_finite():
         main(["--psnr=a.npz", "--gan=b.npz", "--alpha=nan", "--output=c.npz"])
 
 
+def test_the_command_does_not_overwrite_its_inputs(models, tmp_path):
+    (psnr, _), (gan, _) = models
+    before = psnr.read_bytes(), gan.read_bytes()
+    for output in (psnr, gan):
+        with pytest.raises(InputError, match=rf"{output.name}: would overwrite the input"):
+            main([f"--psnr={psnr}", f"--gan={gan}", f"--output={output}"])
+    assert (psnr.read_bytes(), gan.read_bytes()) == before
+
+    for folder, level in (("p", 1), ("g", 9)):
+        for name in ("a.png", "sub/a.png", "z.png"):
+            write_image(tmp_path / folder / name, np.full((4, 4, 3), level, np.uint8))
+    p, g = tmp_path / "p", tmp_path / "g"
+    for first, second, output in (
+        (p, g, p),
+        (p, g, g),
+        (p, g, p / "sub"),  # a.png would become sub/a.png
+        (p / "a.png", g / "a.png", g / "a.png"),
+    ):
+        with pytest.raises(InputError, match=r"a\.png: would overwrite the input"):
+            main(["--images", f"--psnr={first}", f"--gan={second}", f"--output={output}"])
+    for folder, level in ((p, 1), (g, 9)):
+        assert {read_image(path).max() for path in folder.rglob("*.png")} == {level}
+        assert len([*folder.rglob("*.png")]) == 3
+
+
 def test_image_blends_are_rounded_once():
     levels = np.arange(256, dtype=np.uint8)
     psnr, gan = (levels.repeat(256).reshape(256, 256), np.tile(levels, (256, 1)))

@@ -80,6 +80,10 @@ def test_runs_are_drawn_below_each_other_with_a_part_of_an_image(run, tmp_path, 
     half = len(figure) // 2
     for rows, color in ((figure[:half], colors["a"]), (figure[half:], colors["b"])):
         assert 0.05 < (rows == color).all(axis=2).mean() < 0.25
+    (tmp_path / "other").mkdir()
+    (tmp_path / "b").rename(tmp_path / "other/a")
+    compare_runs.main([str(tmp_path / "a"), str(tmp_path / "other/a"), *options])
+    assert read_image(tmp_path / "both.png").shape == figure.shape
     with pytest.raises(InputError, match="run: has no GAN stage"):
         compare_runs.main([str(run), *options])
 

@@ -34,13 +34,13 @@ def complete_means(columns: Mapping[str, Rows]) -> dict[str, dict[str, float | N
     Args:
         columns: For each method, the scores of every image in one order. NaN is no score.
     """
-    rows = [*columns.values()]
+    rows = [[dict(row) for row in each] for each in columns.values()]
     for name in rows[0][0]:
         for index in range(len(rows[0])):
             if any(math.isnan(each[index][name]) for each in rows):
                 for each in rows:
                     each[index][name] = math.nan
-    means = {method: mean_scores(each) for method, each in columns.items()}
+    means = {method: mean_scores(each) for method, each in zip(columns, rows, strict=True)}
     return {
         method: {k: None if math.isnan(v) else round(v, 6) for k, v in mean.items()}
         for method, mean in means.items()

@@ -10,7 +10,6 @@ On the machine, `make accelerator` installs from there what is missing.
 import argparse
 import json
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,13 +29,14 @@ NEEDED = (
 # What comes with JAX. Another jaxlib would have no CUDA.
 LEFT_OUT = {"jax", "jaxlib", "ml-dtypes", "numpy", "opt-einsum", "scipy"}
 LARGEST = 64 * 2**20  # bytes of all wheels
+REQUIREMENTS = "requirements.txt"
 
 
 def collect(folder: Path, names: Sequence[str] = NEEDED, jax: str | None = None) -> list[Path]:
-    """Replaces a folder by one with wheels and a requirements.txt for pip.
+    """Replaces what a folder has by wheels and a requirements.txt for pip.
 
     Args:
-        folder: The folder.
+        folder: The folder, which need not exist. If this fails, it is as it was.
         names: Packages of NEEDED.
         jax: The machine's version of JAX; None is the newest.
 
@@ -44,10 +44,12 @@ def collect(folder: Path, names: Sequence[str] = NEEDED, jax: str | None = None)
         The wheels.
 
     Raises:
-        InputError: A name is not in NEEDED, or this is not a clone of the repository.
+        InputError: A name is not in NEEDED, this is not a clone of the repository, or the folder is
+            a file or has other files.
         RunError: pip finds no fitting versions, or the wheels have more than 64 MiB.
     """
     wanted = requirements(names)
+    _check_folder(folder)
     target = ["--only-binary=:all:", f"--python-version={PYTHON}", "--implementation=cp"]
     target += [f"--platform={platform}" for platform in PLATFORMS]
     with tempfile.TemporaryDirectory() as temporary:
@@ -56,16 +58,21 @@ def collect(folder: Path, names: Sequence[str] = NEEDED, jax: str | None = None)
         _pip(*resolve, f"--report={file}", *target, *wanted, f"jax=={jax}" if jax else "jax")
         found = [item["metadata"] for item in json.loads(file.read_text())["install"]]
     pinned = [f"{x['name']}=={x['version']}" for x in found if _normal(x["name"]) not in LEFT_OUT]
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    _pip("download", "--no-deps", f"--dest={folder}", *target, *pinned)
-    (folder / "requirements.txt").write_text("".join(f"{line}\n" for line in wanted))
-    wheels = sorted(folder.glob("*.whl"))
-    size = sum(wheel.stat().st_size for wheel in wheels)
-    if size > LARGEST:
-        mebibytes = f"{size / 2**20:.0f} MiB, more than {LARGEST / 2**20:.0f}"
-        raise RunError(f"the wheels in {folder} have {mebibytes}: name only what is missing")
-    return wheels
+    parent = folder.resolve().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=".wheels-") as temporary:
+        _pip("download", "--no-deps", f"--dest={temporary}", *target, *pinned)
+        Path(temporary, REQUIREMENTS).write_text("".join(f"{line}\n" for line in wanted))
+        size = sum(wheel.stat().st_size for wheel in Path(temporary).glob("*.whl"))
+        if size > LARGEST:
+            mebibytes = f"{size / 2**20:.0f} MiB, more than {LARGEST / 2**20:.0f}"
+            raise RunError(f"the wheels for {folder} have {mebibytes}: name only what is missing")
+        folder.mkdir(exist_ok=True)
+        for old in filter(_is_collected, list(folder.iterdir())):
+            old.unlink()
+        for new in list(Path(temporary).iterdir()):
+            new.replace(folder / new.name)
+    return sorted(folder.glob("*.whl"))
 
 
 def requirements(names: Sequence[str]) -> list[str]:
@@ -80,6 +87,21 @@ def requirements(names: Sequence[str]) -> list[str]:
     lines = [line.partition(";")[0] for line in parser["options"]["install_requires"].split("\n")]
     by_name = {_normal(re.split(r"[^\w.-]", line)[0]): line for line in lines}
     return [by_name[name] for name in names]
+
+
+def _check_folder(folder: Path) -> None:
+    """Raises InputError unless `collect` may replace all that is there."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file; give a folder")
+    entries = sorted(folder.iterdir()) if folder.exists() else []
+    if others := [path.name for path in entries if not _is_collected(path)]:
+        raise InputError(
+            f"{folder}: has {listed(others)} besides wheels; give a new or an empty folder"
+        )
+
+
+def _is_collected(path: Path) -> bool:
+    return path.is_file() and (path.suffix == ".whl" or path.name == REQUIREMENTS)
 
 
 def _normal(name: str) -> str:

@@ -4,6 +4,7 @@ python -m tools.compare_runs runs/a runs/b --output=figure.png --image=lr.png --
 """
 
 import argparse
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,14 +76,16 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     image = read_image(args.image)
     runs, parts = {}, {}
+    counts = Counter(folder.name for folder in args.runs)
     for folder in args.runs:
         stages = read_run(folder)
         if "gan" not in stages:
             raise InputError(f"{folder}: has no GAN stage")
         upscale = Upscaler.load(str(folder / "gan"), **SCORED)
         top, left, height, width = args.box
-        runs[folder.name] = stages["gan"]
-        parts[folder.name] = upscale(image)[top : top + height, left : left + width]
+        name = folder.name if counts[folder.name] == 1 else str(folder)
+        runs[name] = stages["gan"]
+        parts[name] = upscale(image)[top : top + height, left : left + width]
     args.output.parent.mkdir(parents=True, exist_ok=True)
     plot(runs, parts, args.output)
     print(args.output)

@@ -1,8 +1,9 @@
 """Converts a discriminator from and to BasicSR's names."""
 
 import argparse
+from pathlib import Path
 
-from esrgan_jax.command_line import parse, path_type
+from esrgan_jax.command_line import model_type, parse, path_type
 from esrgan_jax.errors import InputError, run_command
 from esrgan_jax.files import refuse_same, sha256
 from esrgan_jax.interop.weight_file import WEIGHT_SUFFIXES
@@ -20,7 +21,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("source", metavar="SRC", type=path_type, help="the discriminator to read")
+    parser.add_argument("source", metavar="SRC", type=model_type, help="the discriminator to read")
     parser.add_argument("target", metavar="DST", type=path_type, help="the file to write")
     parser.add_argument("--key", default="", help="the network to read if SRC has several: net_d")
     parser.add_argument(
@@ -32,7 +33,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parse(parser, argv)
     if args.target.suffix.lower() not in WEIGHT_SUFFIXES:
         raise InputError(f"{args.target}: DST must end in one of {', '.join(WEIGHT_SUFFIXES)}")
-    refuse_same(args.source, args.target)
+    source = Path(args.source)  # of gs://… it is no file
+    refuse_same(source, args.target)
 
     import jax
 
@@ -52,8 +54,8 @@ def main(argv: list[str] | None = None) -> None:
     if "hr_patch" in fields:
         print(f"hr_patch      {fields['hr_patch']}")
     print(f"parameters    {count:,}")
-    if args.source.is_file():
-        print(f"sha256        {sha256(args.source)}  {args.source.name}")
+    if source.is_file():
+        print(f"sha256        {sha256(source)}  {source.name}")
     print(f"written       {args.target}")
     print(f"sha256        {sha256(args.target)}  {args.target.name}")
 

@@ -80,21 +80,22 @@ def main(argv: list[str] | None = None) -> None:
         "--json", type=path_type, metavar="FILE", help="write an OpenModelDB entry for DST, a file"
     )
     args = parse(parser, argv)
-    args.source = Path(args.source)
     _check(args)
 
     import jax
 
+    from esrgan_jax.bucket import is_bucket
     from esrgan_jax.checkpoint import load_generator, save_generator
     from esrgan_jax.interop import rrdb_names, weight_file, zoo
     from esrgan_jax.models.rrdb import RRDBNet
 
-    source = zoo.resolve(args.source)
+    model = args.source if is_bucket(args.source) else zoo.resolve(args.source)
+    source = Path(model)  # of gs://… it is no file
     module, variables = load_generator(
-        source, key=args.key, scale=args.scale, unshuffle=args.unshuffle
+        model, key=args.key, scale=args.scale, unshuffle=args.unshuffle
     )
     if not isinstance(module, RRDBNet):
-        raise InputError(f"{source}: contains an SRResNet, not an RRDB network")
+        raise InputError(f"{model}: contains an SRResNet, not an RRDB network")
     fields = {k: getattr(module, k) for k in FIELDS}
     naming = "a checkpoint"
     if source.is_file():
@@ -124,7 +125,7 @@ def _check(args: argparse.Namespace) -> None:
     """Raises InputError for options that are wrong whatever SRC contains."""
     from esrgan_jax.interop.rrdb_names import says_x3
 
-    refuse_same(args.source, args.target)
+    refuse_same(Path(args.source), args.target)
     suffix = args.target.suffix.lower()
     if suffix and suffix not in WEIGHT_SUFFIXES:
         raise InputError(

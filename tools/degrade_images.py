@@ -3,9 +3,9 @@
     python -m tools.degrade_images Set14 degraded
     python -m esrgan_jax.evaluate --hr=Set14 --lr=degraded/jpeg50 --metrics=lpips,niqe
 
-Into one folder for each kind, as PNG: the bicubic reduction alone (clean), with JPEG at three
-qualities, with noise, blurred before, and with some of all as from a phone. docs/models.md has the
-scores of networks on them.
+Into one folder for each kind, with the sub-folders of HR, as PNG: the bicubic reduction alone
+(clean), with JPEG at three qualities, with noise, blurred before, and with some of all as from a
+phone. docs/models.md has the scores of networks on them.
 """
 
 import argparse
@@ -60,24 +60,38 @@ def degrade_folder(hr_folder: Path, output: Path, scale: int, kinds: Sequence[st
     """Writes every image of a folder in every kind; returns the number of files.
 
     HR is cropped at the right and at the bottom to a multiple of the scale. The noise depends on
-    the kind and on the image's name, not on what else is in the folder.
+    the kind and on the image's path below the folder, not on what else is in the folder.
 
     Raises:
-        InputError: The folder has no image, or one cannot be read or is too small.
+        InputError: The folder has no image, or one cannot be read or is too small; two would become
+            the same file; or results would be among the images of the folder.
     """
     from esrgan_jax.images.image_file import find_images, read_image
     from esrgan_jax.imresize import mod_crop
 
-    paths = list(find_images(hr_folder))
-    for path in paths:
+    paths: dict[Path, Path] = {}
+    for path in find_images(hr_folder):
+        other = paths.setdefault(path.relative_to(hr_folder).with_suffix(".png"), path)
+        if other != path:
+            raise InputError(f"{other} and {path} would become the same PNG; rename one")
+    hr_place = hr_folder.resolve()
+    for folder in (output / kind for kind in kinds):
+        place = folder.resolve()
+        if place.is_relative_to(hr_place) or hr_place.is_relative_to(place):
+            raise InputError(
+                f"{folder}: would mix results with the images of {hr_folder}; give another OUTPUT"
+            )
+    for name, path in paths.items():
         image = mod_crop(read_image(path), scale)
         if not image.size:
             raise InputError(f"{path}: is smaller than the scale of {scale}")
         hr = Image.fromarray(image)
         for kind in kinds:
-            rng = np.random.default_rng(list(f"{kind}/{path.stem}".encode()))
-            (output / kind).mkdir(parents=True, exist_ok=True)
-            KINDS[kind](hr, scale, rng).save(output / kind / f"{path.stem}.png")
+            seed = f"{kind}/{name.with_suffix('').as_posix()}"
+            rng = np.random.default_rng(list(seed.encode()))
+            target = output / kind / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            KINDS[kind](hr, scale, rng).save(target)
     return len(paths) * len(kinds)
 
 

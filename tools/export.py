@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from esrgan_jax.blend import add_blend_arguments
-from esrgan_jax.command_line import parse, path_type
+from esrgan_jax.command_line import model_type, parse, path_type
 from esrgan_jax.errors import InputError, missing, run_command
 from esrgan_jax.files import refuse_same, sha256, write_bytes
 from esrgan_jax.interop.weight_file import WEIGHT_SUFFIXES
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("model", metavar="MODEL", type=path_type, help="the generator to export")
+    parser.add_argument("model", metavar="MODEL", type=model_type, help="the generator to export")
     parser.add_argument("output", metavar="OUTPUT", type=path_type, help="the file to write")
     add_blend_arguments(parser)
     parser.add_argument(
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Otherwise the file, which may be published, would contain paths of this machine.
     jax.config.update("jax_traceback_in_locations_limit", 0)
 
-    name = args.model.resolve().name
+    name = Path(args.model).resolve().name  # of gs://… the last part, too
     if args.psnr_model is None:
         module, variables = load_generator(args.model)
     else:

@@ -1,7 +1,8 @@
 """Reads the images to evaluate on, and makes bicubic results and the rows of a figure."""
 
+import contextlib
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,6 +63,22 @@ def read_pair(hr_path: Path, lr_path: Path | None, scale: int, name: str | None 
             f"{width // scale}x{height // scale}; give LR images of scale {scale}"
         )
     return Pair(name or hr_path.name, lr, hr)
+
+
+def readable(paths: Sequence[tuple[Path, Path | None]], scale: int, most: int) -> set[int]:
+    """Returns the indices of up to `most` pairs that `read_pair` reads, evenly spread.
+
+    The nearest others take the place of those that it does not.
+    """
+    left, found = [*range(len(paths))], set[int]()
+    for place in np.linspace(0, len(paths) - 1, min(len(paths), most)).round():
+        for index in sorted(left, key=lambda index: abs(index - place)):
+            left.remove(index)
+            with contextlib.suppress(InputError):
+                read_pair(*paths[index], scale)
+                found.add(index)
+                break
+    return found
 
 
 def bicubic(scale: int) -> Callable[[np.ndarray], np.ndarray]:

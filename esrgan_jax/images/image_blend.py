@@ -15,11 +15,17 @@ def blend_images(psnr: Path, gan: Path, alpha: float, output: Path) -> list[Path
         The files written.
 
     Raises:
-        InputError: An image is missing or has no partner, or two partners differ in size.
+        InputError: An image is missing or has no partner, two partners differ in size, or an image
+            would be overwritten.
     """
     written = []
     psnr, gan, output = (path.expanduser() for path in (psnr, gan, output))
-    for first, second, target in _image_pairs(psnr, gan, output):
+    pairs = _image_pairs(psnr, gan, output)
+    inputs = {path.resolve() for first, second, _ in pairs for path in (first, second)}
+    for _, _, target in pairs:
+        if target.resolve() in inputs:
+            raise InputError(f"{target}: would overwrite the input; give another --output")
+    for first, second, target in pairs:
         a, b = read_image(first), read_image(second)
         if a.shape != b.shape:
             raise InputError(
