@@ -64,6 +64,7 @@ def get_config(recipe: str = "paper") -> Any:
     config.generator.out_channels = 3
     config.generator.unshuffle = 1
     config.generator.plus = False
+    config.generator.upsampler = "upconv"
     config.generator.initializer = "msra_tenth"
     config.generator.remat = False
     config.generator.dtype = "float32"

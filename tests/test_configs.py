@@ -66,6 +66,7 @@ def test_the_paper_recipe_has_the_published_settings() -> None:
     generator = {"name": "rrdb", "num_features": 64, "num_growth": 32, "num_blocks": 23}
     generator |= {"in_channels": 3, "out_channels": 3, "unshuffle": 1, "plus": False}
     generator |= {"initializer": "msra_tenth", "remat": False, "dtype": "float32"}
+    generator |= {"upsampler": "upconv"}
     assert config.generator.to_dict() == generator
     assert config.scale == 4
 

@@ -82,7 +82,7 @@ def test_the_first_seconds_say_nothing(clock):
 def test_the_advice_fits_source_and_settings():
     folder: Any = SimpleNamespace(decodes=True, decoded_bytes=6 * 2**30)
     prepared: Any = SimpleNamespace(decodes=False, decoded_bytes=2**30)
-    settings = ConfigDict({"num_threads": 4})
+    settings = ConfigDict({"num_threads": 4, "cache": "memory"})
     assert advice(0.433, folder, settings, 0) == (
         "the devices wait for data 43% of the time: prepare the images once by `esrgan-jax "
         "prepare`, or keep them on the devices by --config.data.cache=device (6.0 GiB in all), or "

@@ -107,13 +107,8 @@ def test_pairs_are_not_degraded():
         check_run(changed, 1)
 
 
-def test_configs_without_the_section_use_bicubic():
-    older = x4.get_config()
-    older.data.train = "photographs"
-    with older.unlocked():
-        del older["degradation"], older.psnr["unsharp"], older.gan["unsharp"]
-    check_run(older, 1)
-    assert create_recipe(older) is None
+def test_bicubic_is_no_random_degradation():
+    assert create_recipe(x4.get_config()) is None
 
 
 def test_the_function_of_the_page_runs(tmp_path, monkeypatch):

@@ -114,7 +114,7 @@ def test_a_step_that_is_not_finite_changes_only_its_number():
 
     mesh = sharding.create_mesh()
     run = stages._jitted(
-        ConfigDict({"skip_nonfinite": 1}),
+        ConfigDict({"skip_nonfinite": 1, "precision": "default"}),
         step,
         {"lr_g": lambda n: n / 2},
         mesh,

@@ -86,7 +86,7 @@ def advice(share: float, source: Source, settings: Config, num_workers: int) -> 
         num_workers: Processes that make batches now.
     """
     threads, size = settings.num_threads, bytes_text(source.decoded_bytes)
-    if settings.get("cache") == "device":
+    if settings.cache == "device":
         ways = [f"use more threads by --config.data.num_threads={2 * threads} (now {threads})"]
     else:
         ways = ["prepare the images once by `esrgan-jax prepare`"] if source.decodes else []

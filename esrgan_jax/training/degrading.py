@@ -14,18 +14,12 @@ from esrgan_jax.degradation.degrade import degrade as realesrgan
 from esrgan_jax.degradation.recipe import Recipe
 from esrgan_jax.degradation.settings import RealESRGAN, check
 from esrgan_jax.errors import InputError, did_you_mean
-from esrgan_jax.training.run_config import MARGIN, Config
+from esrgan_jax.training.run_config import Config
 
 
 def is_random(config: Config) -> bool:
     """Returns whether LR is made by a random degradation, and not by MATLAB's bicubic."""
-    settings = config.get("degradation", {})
-    return bool(settings.get("function")) or settings.get("name", "bicubic") != "bicubic"
-
-
-def margin_of(config: Config) -> int:
-    """Returns the HR pixels that a random degradation needs on every side of a patch."""
-    return config.get("degradation", {}).get("margin", MARGIN)
+    return bool(config.degradation.function) or config.degradation.name != "bicubic"
 
 
 def create_recipe(config: Config) -> Recipe | None:
@@ -36,12 +30,11 @@ def create_recipe(config: Config) -> Recipe | None:
     """
     if not is_random(config):
         return None
-    settings = config.degradation
-    if settings.get("function"):
-        degrade = load_function(settings.function)
+    if config.degradation.function:
+        degrade = load_function(config.degradation.function)
     else:
         degrade = partial(realesrgan, settings=published(config))
-    return Recipe(degrade, margin_of(config), config.seed)
+    return Recipe(degrade, config.degradation.margin, config.seed)
 
 
 def published(config: Config) -> RealESRGAN:
@@ -93,10 +86,10 @@ def check_function(config: Config, hr_patch: int) -> None:
     Raises:
         InputError: It fails, or returns another shape or dtype than that of LR.
     """
-    name = config.get("degradation", {}).get("function")
+    name = config.degradation.function
     if not name:
         return
-    side, scale = hr_patch + 2 * margin_of(config), config.scale
+    side, scale = hr_patch + 2 * config.degradation.margin, config.scale
     called = f"degradation.function is {name!r:.200}: called with (key, hr {side}x{side}x3, "
     called += f"scale={scale}) "
     image = jax.ShapeDtypeStruct((side, side, 3), jnp.float32)

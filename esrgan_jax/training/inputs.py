@@ -15,7 +15,7 @@ from esrgan_jax.data.mixture import Mixture
 from esrgan_jax.data.sources import MEMORY, Source, open_source
 from esrgan_jax.errors import InputError
 from esrgan_jax.files import bytes_text
-from esrgan_jax.training.degrading import is_random, margin_of
+from esrgan_jax.training.degrading import is_random
 from esrgan_jax.training.folders import folders, mixture
 from esrgan_jax.training.run_config import Config
 from esrgan_jax.training.setting_rules import STAGES
@@ -52,12 +52,12 @@ def patch_side(config: Config, name: str) -> tuple[int, int | None]:
     A random degradation gets a square of the image, of which the patch is a crop.
     """
     patch = config[name].hr_patch
-    return (patch + 2 * margin_of(config), 0) if is_random(config) else (patch, None)
+    return (patch + 2 * config.degradation.margin, 0) if is_random(config) else (patch, None)
 
 
 def on_devices(config: Config) -> bool:
     """Returns whether the devices keep all images in their memory."""
-    return config.data.get("cache") == "device"
+    return config.data.cache == "device"
 
 
 def check_room(source: Source, mesh: Mesh) -> None:

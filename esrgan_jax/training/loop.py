@@ -13,7 +13,7 @@ from esrgan_jax.checksums import DamagedError
 from esrgan_jax.data import changed, device_cache, pipeline
 from esrgan_jax.data.device_cache import DeviceCache
 from esrgan_jax.data.sources import Source
-from esrgan_jax.evaluation.metrics import METRICS, SCORES
+from esrgan_jax.evaluation.metrics import METRICS
 from esrgan_jax.progress import Progress
 from esrgan_jax.training import data_wait, processes, run_config
 from esrgan_jax.training.degrading import create_recipe
@@ -93,7 +93,7 @@ def _train_and_evaluate(
 ) -> TrainState:
     with stop.interrupting("while networks and images were being read"):
         check_run(config, jax.device_count())
-        mesh = sharding.create_mesh(fsdp=config.get("mesh", {}).get("fsdp", 1))
+        mesh = sharding.create_mesh(fsdp=config.mesh.fsdp)
         names = STAGES[config.stage]
         vgg, vgg_params = load_features(config) if "gan" in names else (None, {})
         vgg_params = sharding.replicate(vgg_params, mesh)
@@ -111,8 +111,7 @@ def _train_and_evaluate(
         images = changed.fingerprint(source)
         processes.check_equal(config, images)
         held_out = path(config.data.val), path(config.data.val_lr), config.scale
-        metrics = config.get("metrics", SCORES)
-        validation = Validation.load(*held_out, create_recipe(config), metrics)
+        validation = Validation.load(*held_out, create_recipe(config), config.metrics)
 
     with processes.locked(folder):
         owing = bool(validation.pairs)
@@ -188,7 +187,7 @@ def train_stage(
                 nonlocal skipped
                 where = f"step {step} of the {stage.name} stage"
                 values = {name: value.item() for name, value in jax.device_get(metrics).items()}
-                if skipped >= config.get("skip_nonfinite", 0):
+                if skipped >= config.skip_nonfinite:
                     check_finite(values, where, folder)
                 skipped = skipped + 1 if values.get("skipped") else 0
                 if skipped:
@@ -240,7 +239,7 @@ def train_stage(
             pipeline.start(data)
             stop.when = "stopping after the first step; compiling it cannot be interrupted"
             pending: tuple[int, dict[str, jax.Array]] | None = None
-            clock = SaveClock(stage.name, config.get("checkpoint_minutes", 0))
+            clock = SaveClock(stage.name, config.checkpoint_minutes)
             for step in range(start + 1, steps + 1):
                 batch = crop(wait.next(data))
                 compiles = step == start + 1
@@ -282,7 +281,7 @@ def _checkpoints(
     config: Config, stage: Stage, workdir: epath.Path, images: Mapping[str, Any]
 ) -> RunCheckpoints:
     values = run_config.to_json(config)
-    best = config[stage.name].get("best", "psnr_y")
+    best = config[stage.name].best
     return RunCheckpoints(workdir / stage.name, values, images, config.keep, best)
 
 

@@ -21,12 +21,11 @@ def to_json(config: Config) -> dict[str, Any]:
     """Returns the config as JSON values, with the scale also in the generator's section."""
     values = json.loads(json.dumps(config.to_dict()))
     values["generator"]["scale"] = config.scale
-    values["discriminator"] = discriminator_settings(values["discriminator"])
-    return _named(values)
+    return values | {"discriminator": discriminator_settings(values["discriminator"])}
 
 
 def _named(values: dict[str, Any]) -> dict[str, Any]:
-    """Adds settings that older configs do not have."""
+    """Adds settings that the configs of older checkpoints do not have."""
     stage_settings = {"optimizer": "adam", "unsharp": []}
     added = {
         "discriminator": {"name": "vgg"},

@@ -143,29 +143,18 @@ GAN: dict[str, Rule] = PSNR | {
     "relativistic": FLAG,
     "stop_means": FLAG,
 }
-# The networks that each of these sections can describe, by name, and the one without a name.
-NETWORKS = {"generator": (GENERATORS, "rrdb"), "discriminator": (DISCRIMINATORS, "vgg")}
+# The networks that each of these sections can describe, by name.
+NETWORKS = {"generator": GENERATORS, "discriminator": DISCRIMINATORS}
 SECTIONS = ("data", "mesh", "degradation", *NETWORKS, "psnr", "gan")
-# Settings that older configs and the package's own do not have.
-OPTIONAL = {
-    *("generator.upsampler", "discriminator.name", "data.cache"),
-    *("precision", "skip_nonfinite", "metrics", "gan.perceptual_dtype", "gan.d_frozen"),
-    "checkpoint_minutes",
-    *(f"{s}.{k}" for s in ("psnr", "gan") for k in ("warmup", "optimizer", "b3", "weight_decay")),
-    *(f"{s}.{k}" for s in ("psnr", "gan") for k in ("lr_scaling", "lr_batch_size")),
-    *("psnr.unsharp", "gan.unsharp", "psnr.best", "gan.best", "degradation"),
-    *("psnr.ms_ssim_weight", "gan.ms_ssim_weight", "gan.ldl_weight"),
-    *(f"degradation.{key}" for key in DEGRADATION),
-    "mesh",
-    *(f"mesh.{key}" for key in MESH),
-}
+# Only configs that change them have them, or they are fields of a network with a default.
+OPTIONAL = {"generator.upsampler", *(f"degradation.{key}" for key in degradation.RULES)}
 
 
 def section_rules(config: Mapping[str, Any]) -> dict[str, dict[str, Rule]]:
     """Returns the rules of each section, by key; those of the networks that the config names."""
     sections = {"data": DATA, "mesh": MESH, "degradation": DEGRADATION, "psnr": PSNR, "gan": GAN}
-    for section, (networks, usual) in NETWORKS.items():
-        network = networks.get(str(config.get(section, {}).get("name", usual)))
+    for section, networks in NETWORKS.items():
+        network = networks.get(str(config.get(section, {}).get("name")))
         settings = network.settings if network else {}
         sections[section] = {"name": one_of(*networks), **settings}
     return sections
@@ -176,7 +165,7 @@ def discriminator_settings(given: Mapping[str, Any]) -> dict[str, Any]:
 
     So its name alone can be changed.
     """
-    own = DISCRIMINATORS[given.get("name", "vgg")].settings.keys()
+    own = DISCRIMINATORS[given["name"]].settings.keys()
     others = {key for network in DISCRIMINATORS.values() for key in network.settings} - own
     return {key: value for key, value in given.items() if key not in others}
 

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 
 from esrgan_jax.degradation.sharpen import TAPS
 from esrgan_jax.errors import InputError, listed
-from esrgan_jax.evaluation.metrics import SCORES
 from esrgan_jax.imresize import EXACT_SCALES
 from esrgan_jax.models import DISCRIMINATORS, Discriminator, UNetDiscriminator, rrdb
 from esrgan_jax.setting_rule import LARGEST_INT, Rule, one_of
-from esrgan_jax.training.degrading import check_function, create_recipe, is_random, margin_of
+from esrgan_jax.training.degrading import check_function, create_recipe, is_random
 from esrgan_jax.training.folders import folders, mixture
 from esrgan_jax.training.ms_ssim import WINDOW
 from esrgan_jax.training.run_config import Config
@@ -33,7 +32,6 @@ def check_settings(config: Config) -> None:
         InputError: A setting is wrong. The message names its key, its value and what to take.
     """
     given = config.to_dict()
-    given = {name: {} for name in SECTIONS if name in OPTIONAL} | given
     for name in SECTIONS:
         if not isinstance(given.get(name), dict):
             raise InputError(f"{name} is {given.get(name)!r:.100}: take a section of settings")
@@ -86,10 +84,9 @@ def _check_section(given: Mapping[str, object], rules: Mapping[str, Rule], prefi
 
 
 def _check_name(section: str, given: Mapping[str, object]) -> None:
-    networks, usual = NETWORKS[section]
-    what, fits = one_of(*networks)
-    if not fits(given.get("name", usual)):
-        raise InputError(f"{section}.name is {given['name']!r:.100}: take {what}")
+    what, fits = one_of(*NETWORKS[section])
+    if not fits(name := given.get("name")):
+        raise InputError(f"{section}.name is {name!r:.100}: take {what}")
 
 
 def _check_channels(config: Config) -> None:
@@ -102,8 +99,7 @@ def _check_channels(config: Config) -> None:
 
 
 def _check_mesh(config: Config, devices: int) -> None:
-    given = config.get("mesh", {})
-    data, fsdp = given.get("data"), given.get("fsdp", 1)
+    data, fsdp = config.mesh.data, config.mesh.fsdp
     if devices % fsdp:
         raise InputError(f"mesh.fsdp is {fsdp}: take a number that divides the {devices} devices")
     if data and data * fsdp != devices:
@@ -135,10 +131,10 @@ def _check_degradation(config: Config) -> None:
             "data.train_lr gives LR images, which are not degraded: leave it out, or train with "
             "--config.degradation.name=bicubic --config.degradation.function=none"
         )
-    if margin_of(config) % config.scale:
+    margin = config.degradation.margin
+    if margin % config.scale:
         raise InputError(
-            f"degradation.margin is {margin_of(config)}: take a multiple of the scale, "
-            f"{config.scale}"
+            f"degradation.margin is {margin}: take a multiple of the scale, {config.scale}"
         )
     create_recipe(config)
     for patch in sorted({config[name].hr_patch for name in STAGES[config.stage]}):
@@ -158,27 +154,21 @@ def _check_stage(config: Config, name: str, devices: int) -> None:
             f"{name}.batch_size is {settings.batch_size}: take a multiple of {parts} "
             f"({devices} devices, accumulation {settings.accumulation})"
         )
-    if settings.get("lr_scaling", "none") != "none" and not settings.get("lr_batch_size"):
+    if settings.best not in config.metrics:
         raise InputError(
-            f"{name}.lr_scaling is {settings.lr_scaling}: give {name}.lr_batch_size, too, the "
-            "batch size that the learning rates are meant for"
+            f"{name}.best is {settings.best}, which is not computed: add it to metrics, which has "
+            f"{', '.join(config.metrics)}"
         )
-    metrics, best = config.get("metrics", SCORES), settings.get("best", "psnr_y")
-    if best not in metrics:
-        raise InputError(
-            f"{name}.best is {best}, which is not computed: add it to metrics, which has "
-            f"{', '.join(metrics)}"
-        )
-    if settings.get("weight_decay", 0) and settings.get("optimizer", "adam") == "adam":
+    if settings.weight_decay and settings.optimizer == "adam":
         raise InputError(
             f"{name}.weight_decay is {settings.weight_decay}: adam has none; take "
             f"--config.{name}.optimizer=adamw"
         )
-    if settings.get("unsharp") and settings.hr_patch <= TAPS // 2:
+    if settings.unsharp and settings.hr_patch <= TAPS // 2:
         raise InputError(
             f"{name}.hr_patch is {settings.hr_patch}: {name}.unsharp needs more than {TAPS // 2}"
         )
-    if settings.get("ms_ssim_weight") and settings.hr_patch < WINDOW:
+    if settings.ms_ssim_weight and settings.hr_patch < WINDOW:
         raise InputError(
             f"{name}.hr_patch is {settings.hr_patch}: {name}.ms_ssim_weight needs {WINDOW} or more"
         )
@@ -208,7 +198,7 @@ def _check_cosine(settings: Config, name: str) -> None:
 
 
 def _discriminator(config: Config) -> type[Discriminator] | type[UNetDiscriminator]:
-    return DISCRIMINATORS[config.discriminator.get("name", "vgg")]
+    return DISCRIMINATORS[config.discriminator.name]
 
 
 def _check_normalisation(config: Config) -> None:
@@ -228,13 +218,13 @@ def _check_losses(settings: Config) -> None:
             "gan.layer_weights has no weight above 0: add a layer, such as conv5_4, or "
             "train without VGG by --config.gan.perceptual_weight=0"
         )
-    if settings.get("ldl_weight") and not settings.ema_decay:
+    if settings.ldl_weight and not settings.ema_decay:
         raise InputError(
             "gan.ldl_weight needs averaged weights: take --config.gan.ema_decay=0.999, or "
             "train without by --config.gan.ldl_weight=0"
         )
     weights = [f"{name}_weight" for name in LOSSES]
-    if not any(settings.get(weight) for weight in weights):
+    if not any(settings[weight] for weight in weights):
         raise InputError(
             f"gan.{', gan.'.join(weights)} are all 0: nothing would be learned; take a positive "
             "number for one of them"

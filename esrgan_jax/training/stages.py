@@ -31,7 +31,7 @@ from esrgan_jax.training.degrading import create_recipe
 from esrgan_jax.training.folders import path
 from esrgan_jax.training.losses import GanLosses
 from esrgan_jax.training.run_config import Config
-from esrgan_jax.training.setting_rules import MESH_RULES, discriminator_settings
+from esrgan_jax.training.setting_rules import discriminator_settings
 from esrgan_jax.training.train_state import (
     Params,
     TrainState,
@@ -88,9 +88,7 @@ def psnr_stage(config: Config, mesh: Mesh) -> Stage:
         mesh=mesh,
         placement=_tree(placement),
         recipe=create_recipe(config),
-        unsharp=settings.get("unsharp", ()),
-        ms_ssim_weight=settings.get("ms_ssim_weight", 0.0),
-        **_picked(settings, "pixel_norm", "ema_decay", "accumulation"),
+        **_picked(settings, "pixel_norm", "ema_decay", "accumulation", "unsharp", "ms_ssim_weight"),
     )
     schedules = {"lr_g": schedule}
     jitted = _jitted(config, lambda state, _, batch: step(state, batch), schedules, mesh, placement)
@@ -103,8 +101,7 @@ def gan_stage(config: Config, vgg: nn.Module | None, mesh: Mesh) -> Stage:
     generator = create_config_generator(config, unroll=_on_cpu(mesh))
     discriminator = create_discriminator(**discriminator_settings(config.discriminator))
     schedule, optimizer = _optimizer(settings, settings.learning_rate)
-    frozen = settings.get("d_frozen", 0)
-    d_schedule, d_optimizer = _optimizer(settings, settings.d_learning_rate, frozen)
+    d_schedule, d_optimizer = _optimizer(settings, settings.d_learning_rate, settings.d_frozen)
 
     def create(key: jax.Array) -> TrainState:
         g_key, d_key = jax.random.split(key)
@@ -124,9 +121,8 @@ def gan_stage(config: Config, vgg: nn.Module | None, mesh: Mesh) -> Stage:
         mesh=mesh,
         placement=_tree(placement),
         recipe=create_recipe(config),
-        unsharp=settings.get("unsharp", ()),
         use=GanLosses(**{k: v for k, v in settings.to_dict().items() if k in GanLosses._fields}),
-        **_picked(settings, "ema_decay", "accumulation"),
+        **_picked(settings, "ema_decay", "accumulation", "unsharp"),
     )
     schedules = {"lr_g": schedule, "lr_d": d_schedule}
     # As fast in half the memory or less; the PSNR stage would need as much.
@@ -168,7 +164,7 @@ def load_features(config: Config) -> tuple[nn.Module | None, Params]:
         raise InputError(f"gan.layer_weights: VGG{depth} has no {unknown}; it has {known}")
     if missing := missing_layers(params, layers, depth):
         raise InputError(f"{file} lacks {', '.join(missing)}, which {layers} need; {how}")
-    dtype = jnp.dtype(settings.get("perceptual_dtype", "float32"))
+    dtype = jnp.dtype(settings.perceptual_dtype)
     return VGGFeatures(layers=tuple(layers), depth=depth, dtype=dtype), params
 
 
@@ -180,8 +176,8 @@ def _on_cpu(mesh: Mesh) -> bool:
 def _placement(config: Config, create: Callable[[jax.Array], TrainState], mesh: Mesh) -> Any:
     if sharding.FSDP not in mesh.axis_names:
         return sharding.replicated(mesh)
-    rules = config.mesh.get("rules", MESH_RULES)
-    return sharding.placements(jax.eval_shape(create, jax.random.key(0)), mesh, rules)
+    state = jax.eval_shape(create, jax.random.key(0))
+    return sharding.placements(state, mesh, config.mesh.rules)
 
 
 def _tree(placement: Any) -> TrainState | None:
@@ -197,7 +193,7 @@ def _jitted(
     options: dict[str, str] | None = None,
 ) -> Any:
     """Jits a step. It returns the state where it takes and donates it, and values everywhere."""
-    exact = config.get("precision") == "highest"
+    exact = config.precision == "highest"
 
     def step_and_rates(
         state: TrainState, vgg_params: Params, batch: steps.Batch
@@ -208,7 +204,7 @@ def _jitted(
         rates = {name: jnp.asarray(rate(updates[name])) for name, rate in schedules.items()}
         with jax.default_matmul_precision("highest") if exact else nullcontext():
             new, metrics = step(state, vgg_params, batch)
-        if config.get("skip_nonfinite", 0):
+        if config.skip_nonfinite:
             new, metrics = steps.skip_nonfinite(state, new, metrics)
         return new, metrics | rates
 
@@ -234,19 +230,16 @@ def _create(
 def _optimizer(
     settings: Config, learning_rate: float, frozen: int = 0
 ) -> tuple[optax.Schedule, optax.GradientTransformation]:
-    scaling, meant = settings.get("lr_scaling", "none"), settings.get("lr_batch_size")
-    factor = lr_factor(scaling, settings.batch_size, meant or settings.batch_size)
+    factor = lr_factor(**_picked(settings, "lr_scaling", "batch_size", "lr_batch_size"))
     if settings.schedule == "cosine":
         minimum = factor * settings.minimum
         schedule = cosine_schedule(factor * learning_rate, settings.periods, minimum)
     else:
         schedule = multistep_schedule(factor * learning_rate, settings.milestones, settings.factor)
-    warmup = settings.get("warmup", 0)
-    if warmup or frozen:
-        schedule = warmed_up(schedule, max(warmup, 1), frozen)
+    if settings.warmup or frozen:
+        schedule = warmed_up(schedule, max(settings.warmup, 1), frozen)
     names = ("optimizer", "b1", "b2", "b3", "weight_decay", "clip_norm")
-    given = _picked(settings, *(name for name in names if name in settings))
-    return schedule, create_optimizer(schedule, **given)
+    return schedule, create_optimizer(schedule, **_picked(settings, *names))
 
 
 def _picked(settings: Config, *names: str) -> dict[str, Any]:

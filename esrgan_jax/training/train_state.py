@@ -110,17 +110,17 @@ def create_optimizer(
 LR_SCALINGS = ("none", "linear", "sqrt")
 
 
-def lr_factor(scaling: str, batch_size: int, lr_batch_size: int) -> float:
+def lr_factor(lr_scaling: str, batch_size: int, lr_batch_size: int) -> float:
     """Returns by how much learning rates are larger than those of another batch size.
 
     Args:
-        scaling: One of LR_SCALINGS. "linear" is for SGD (arXiv 1706.02677), "sqrt" for Adam (arXiv
-            2205.10287).
+        lr_scaling: One of LR_SCALINGS. "linear" is for SGD (arXiv 1706.02677), "sqrt" for Adam
+            (arXiv 2205.10287).
         batch_size: Of the training.
         lr_batch_size: That the learning rates are meant for.
     """
     ratio = batch_size / lr_batch_size
-    return {"none": 1.0, "linear": ratio, "sqrt": ratio**0.5}[scaling]
+    return {"none": 1.0, "linear": ratio, "sqrt": ratio**0.5}[lr_scaling]
 
 
 def warmed_up(schedule: optax.Schedule, steps: int, frozen: int = 0) -> optax.Schedule:
