@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from esrgan_jax.models import padding
 from esrgan_jax.models.conv import convolve, leaky_relu
+from esrgan_jax.models.padding import Pad, current, padded_by
 
 Arrays = list[jax.Array]
 
@@ -28,15 +28,15 @@ def dense_convolutions(x: jax.Array, kernels: Arrays, biases: Arrays) -> jax.Arr
         kernels: (3, 3, C + i G, G) for i from 0 to 3 and (3, 3, C + 4 G, O).
         biases: (1, 1, 1, G) four times and (1, 1, 1, O).
     """
-    return _padded_by(padding.current.get(), x, kernels, biases)
+    return _padded(current.get(), x, kernels, biases)
 
 
 @jax.jit  # traced once for all dense blocks of a network
-def _padded_by(pad: padding.Pad | None, x: jax.Array, kernels: Arrays, biases: Arrays) -> jax.Array:
+def _padded(pad: Pad | None, x: jax.Array, kernels: Arrays, biases: Arrays) -> jax.Array:
     # The pad is an argument, since `jit` would take that of the first call for those of all.
     if pad is None:  # `_backward` knows zeros alone
         return _with_gradient(x, kernels, biases)
-    with padding.padded_by(pad):
+    with padded_by(pad):
         return _forward(x, kernels, biases)[0]
 
 

@@ -19,24 +19,22 @@ from orbax.checkpoint import v1 as ocp
 from esrgan_jax import bucket, checksums, distributed
 from esrgan_jax.checkpoint import FOLDER, saved_steps
 from esrgan_jax.checksums import DamagedError
-from esrgan_jax.data import changed, pipeline
-from esrgan_jax.errors import InputError, RunError, listed
+from esrgan_jax.data import pipeline
+from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.files import bytes_text, no_space, write_error
 from esrgan_jax.orbax_setup import (
     PATIENCE,
     cause_of,
     finish,
     forget_failures,
-    load_items,
     orbax_context,
     plain_file,
     reason_of,
 )
-from esrgan_jax.sharding import local, place
+from esrgan_jax.sharding import local
 from esrgan_jax.training import processes
-from esrgan_jax.training.metric_writer import JSONL, append_line
 from esrgan_jax.training.preservation import newest_and_best
-from esrgan_jax.training.run_config import refused_changes
+from esrgan_jax.training.saved_step import accept, load_state, set_aside
 from esrgan_jax.training.train_state import TrainState
 
 
@@ -75,7 +73,7 @@ class RunCheckpoints:
         """
         for step in saved_steps(self.stage):
             with contextlib.suppress(DamagedError):
-                self._accept(self.folder / str(step))
+                accept(self.folder / str(step), self._config, self._images)
                 return
 
     def restore(self, target: TrainState, data: Any) -> TrainState | None:
@@ -120,7 +118,7 @@ class RunCheckpoints:
                 if step not in [int(known.step.name) for known in damaged]:
                     damaged.append(error)
         for error in damaged if distributed.first() else ():
-            self._set_aside(error)
+            set_aside(error)
         distributed.wait_for_all()  # they are renamed
         self._open()
         return state
@@ -133,7 +131,7 @@ class RunCheckpoints:
             DamagedError: It is damaged.
         """
         step = self.folder / str(saved_steps(self.stage)[0])
-        return self._load_state(step, checksums.read(step), target)
+        return load_state(step, checksums.read(step), target)
 
     def check_room(self, state: TrainState) -> None:
         """Raises RunError if a checkpoint does not fit on the disk; call it before the first step.
@@ -221,37 +219,9 @@ class RunCheckpoints:
                 f"{self.folder}: checkpoint {step} could not be saved, {before}: {reason}"
             ) from error
 
-    def _accept(self, step: epath.Path, report: bool = False) -> dict[str, Any] | None:
-        """Returns a checkpoint's checksums; InputError if config or images do not fit it."""
-        sums = checksums.read(step)
-        saved = load_items(step, {"config": None})["config"]
-        checksums.verify_item(step, sums, "config", saved)
-        if refused := refused_changes(saved, self._config, self.stage.name):
-            if distributed.first():
-                append_line(self.stage / JSONL, {"step": int(step.name), "refused": refused})
-            changes = ", ".join(f"{key} was {old}, is {new}" for key, (old, new) in refused.items())
-            flags = " ".join(f"--config.{key}={old}" for key, (old, _) in refused.items())
-            raise InputError(
-                f"{step}: was saved with other settings: {changes}. Continue with {flags}, or "
-                "choose another --workdir"
-            )
-        if sums is None or "pictures" not in sums["items"]:
-            return sums  # saved by an older version
-        images = load_items(step, {"pictures": None})["pictures"]
-        checksums.verify_item(step, sums, "pictures", images)
-        if differs := changed.changes(images, self._images):
-            if self._config["data"].get("changed") != "accept":
-                raise InputError(
-                    f"{step}: the training images have changed since: {differs}. Restore "
-                    "them, or continue with the new ones by --config.data.changed=accept"
-                )
-            if report and distributed.first():
-                print(f"training images changed, as accepted: {differs}", file=sys.stderr)
-        return sums
-
     def _load(self, step: epath.Path, target: TrainState, data: Any) -> TrainState:
-        sums = self._accept(step, report=True)
-        state = self._load_state(step, sums, target)
+        sums = accept(step, self._config, self._images, report=True)
+        state = load_state(step, sums, target)
         position = plain_file(step, "data", "process_0-of-*.json")
         checksums.verify_item(step, sums, "data", position)
         checksums.verify_item(step, sums, "metrics", plain_file(step, "metrics", "metrics"))
@@ -261,35 +231,6 @@ class RunCheckpoints:
             raise DamagedError(step, "its data cannot be read") from error
         processes.report_others(step, (sums or {}).get("saved_by"))
         return state
-
-    def _load_state(
-        self, step: epath.Path, sums: dict[str, Any] | None, target: TrainState
-    ) -> TrainState:
-        if sums and (other := checksums.other_shapes(sums, target)):
-            raise InputError(
-                f"{step}: its arrays are not those of this config: {listed(other, 3)}; choose "
-                "another --workdir"
-            )
-        # On the host first, so that a full device does not look like damage.
-        host = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), target)
-        state = load_items(step, {"state": host})["state"]
-        checksums.verify_arrays(step, sums, state)
-        return jax.tree.map(lambda leaf, like: place(leaf, like.sharding), state, target)
-
-    def _set_aside(self, error: DamagedError) -> None:
-        names = {path.name for path in self.folder.iterdir()}
-        first = f"{error.step.name}.damaged"
-        name = next(n for n in (first, *(f"{first}-{i}" for i in range(2, 9999))) if n not in names)
-        try:
-            with bucket.reached(error.step):
-                error.step.rename(self.folder / name)
-        except OSError as failure:
-            raise write_error(error.step, failure) from failure
-        print(
-            f"{error.step}: is damaged ({error.reason}); renamed to {name}; the run continues "
-            "from the newest undamaged one",
-            file=sys.stderr,
-        )
 
     def __enter__(self) -> Self:
         return self

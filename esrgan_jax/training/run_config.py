@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from etils import epath
@@ -24,7 +25,7 @@ def to_json(config: Config) -> dict[str, Any]:
     return values | {"discriminator": discriminator_settings(values["discriminator"])}
 
 
-def _named(values: dict[str, Any]) -> dict[str, Any]:
+def _named(values: Mapping[str, Any]) -> dict[str, Any]:
     """Adds settings that the configs of older checkpoints do not have."""
     stage_settings = {"optimizer": "adam", "unsharp": []}
     added = {
@@ -88,7 +89,7 @@ def differences(old: Any, new: Any, where: str = "") -> dict[str, tuple[Any, Any
 
 
 def refused_changes(
-    old: dict[str, Any], new: dict[str, Any], stage: str
+    old: Mapping[str, Any], new: Mapping[str, Any], stage: str
 ) -> dict[str, tuple[Any, Any]]:
     """Returns the differences with which a stage cannot continue, since they change the state."""
     old, new = _named(old), _named(new)

@@ -7,7 +7,9 @@ from typing import Any
 
 import jax
 
+from esrgan_jax.errors import InputError
 from esrgan_jax.models.generator import Generator
+from esrgan_jax.upscaling.tiles import OVERLAP
 
 LARGEST_DEFAULT_TILE = 1024  # larger tiles save little overlap
 # For a TPU, XLA cuts smaller batches into strips of rows, and a pixel takes 1.3 to 1.7 times as
@@ -88,3 +90,47 @@ def tile_side(module: Generator, device: Any, planes: int = 1) -> int:
         largest = LARGEST_DEFAULT_TILE
         pixels = budget(device) / (bytes_per_pixel(module, device) * planes)
     return int(min(max(pixels**0.5 // 32 * 32, 64), largest))
+
+
+def tile_and_overlap(
+    module: Generator,
+    device: Any,
+    *,
+    tile: int | None,
+    overlap: int | None,
+    exact: bool,
+    further: int = 0,
+    planes: int = 1,
+) -> tuple[int, int]:
+    """Returns the side of a tile and the overlap, multiples of the network's `size_multiple`.
+
+    Args:
+        module: The generator.
+        device: Where it runs.
+        tile: As for `Upscaler`, as are the next two.
+        overlap: As for `Upscaler`.
+        exact: As for `Upscaler`.
+        further: LR pixels on each side of a pixel that other steps than the network read.
+        planes: Inputs of the network per tile.
+
+    Raises:
+        InputError: The three do not fit together, or do not fit the network.
+    """
+    multiple, field = module.size_multiple, module.receptive_field
+    if exact and field is None:
+        raise InputError("exact needs a network that tells its receptive_field: give overlap")
+    field = 2 * (OVERLAP if field is None else field)
+    least = (field if exact else min(field, OVERLAP)) + 2 * further
+    fixed = exact or overlap is not None  # otherwise the overlap may shrink
+    shared = least if overlap is None else overlap
+    rounded = -(-shared // multiple) * multiple
+    if tile is None:
+        side = tile_side(module, device, planes)
+        tile = max(side, -(-2 * rounded // 32) * 32) if fixed else side
+    lowest = multiple + (shared if fixed else 1)
+    if tile < lowest or tile % multiple:
+        must = f"{lowest} px or more" + (f" (the overlap is {shared})" if fixed else "")
+        if multiple > 1:
+            must += f" and a multiple of {multiple}, the size_multiple of this network"
+        raise InputError(f"a tile of {tile} px must be {must}")
+    return tile, rounded if fixed else min(rounded, tile // 2 // multiple * multiple)

@@ -204,8 +204,7 @@ class TileRunner:
                 lambda: jax.device_get(self._launch([tile], module))
             )
             if isinstance(arrays, Exception):
-                reason = str(arrays).partition("\n")[0]
-                tile.error = RunError(f"a tile cannot be computed again in float32: {reason}")
+                tile.error = _no_memory("a tile cannot be computed again in float32", arrays)
                 return
             (tile.result,), (finite,) = arrays[0][:1], arrays[1][:1]
             if finite:
@@ -229,10 +228,8 @@ class TileRunner:
         self.largest_side = min(side, self.largest_side or side)
         for tile in tiles:
             if side < SMALLEST_TILE:
-                reason = str(error).partition("\n")[0]
-                tile.error = RunError(
-                    f"memory does not suffice for tiles of {2 * side} px: {reason}"
-                )
+                what = f"memory does not suffice for tiles of {2 * side} px"
+                tile.error = _no_memory(what, error)
             else:
                 self._split(tile, side)
 
@@ -288,6 +285,11 @@ class TileRunner:
                 result = np.zeros(shape, part.result.dtype)
             paste(part, result, scale)
         tile.result = result
+
+
+def _no_memory(what: str, error: Exception) -> RunError:
+    reason = str(error).partition("\n")[0]
+    return RunError(f"{what}: {reason}")
 
 
 def _report(tiles: list[Tile], done: float) -> None:

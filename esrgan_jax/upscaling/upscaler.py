@@ -15,12 +15,11 @@ from esrgan_jax.upscaling.arrays import checked_array, like_source, to_strips
 from esrgan_jax.upscaling.color import COLOR_FIELD
 from esrgan_jax.upscaling.device_images import upscale_on_device
 from esrgan_jax.upscaling.image_tiles import upscale_strips
-from esrgan_jax.upscaling.memory import tile_side
+from esrgan_jax.upscaling.memory import tile_and_overlap
 from esrgan_jax.upscaling.network import macs
 from esrgan_jax.upscaling.options import best_dtype, check_options, result_size
 from esrgan_jax.upscaling.strips import Strips
 from esrgan_jax.upscaling.tile_runner import TileRunner
-from esrgan_jax.upscaling.tiles import OVERLAP
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -104,7 +103,15 @@ class Upscaler:
         self.multiple = module.size_multiple
         self.macs = macs(self.module, variables)
         self.keep_color, self.ensemble = color == "keep", ensemble
-        self.tile, self.overlap = self._sides(tile, overlap, exact, devices[0])
+        self.tile, self.overlap = tile_and_overlap(
+            self.module,
+            devices[0],
+            tile=tile,
+            overlap=overlap,
+            exact=exact,
+            further=COLOR_FIELD if self.keep_color else 0,
+            planes=8 if ensemble else 1,
+        )
         self.runner = TileRunner(
             self.module,
             variables,
@@ -117,31 +124,6 @@ class Upscaler:
             keep_color=self.keep_color,
             **({} if strength == 1 else {"strength": strength}),
         )
-
-    def _sides(
-        self, tile: int | None, overlap: int | None, exact: bool, device: Any
-    ) -> tuple[int, int]:
-        """Returns the tile's side and the overlap, multiples of the network's `size_multiple`."""
-        multiple = self.multiple
-        field = self.module.receptive_field
-        if exact and field is None:
-            raise InputError("exact needs a network that tells its receptive_field: give overlap")
-        field = 2 * (OVERLAP if field is None else field)
-        least = field if exact else min(field, OVERLAP)
-        least += 2 * COLOR_FIELD if self.keep_color else 0
-        fixed = exact or overlap is not None  # otherwise the overlap may shrink
-        shared = least if overlap is None else overlap
-        rounded = -(-shared // multiple) * multiple
-        if tile is None:
-            side = tile_side(self.module, device, 8 if self.ensemble else 1)
-            tile = max(side, -(-2 * rounded // 32) * 32) if fixed else side
-        lowest = multiple + (shared if fixed else 1)
-        if tile < lowest or tile % multiple:
-            must = f"{lowest} px or more" + (f" (the overlap is {shared})" if fixed else "")
-            if multiple > 1:
-                must += f" and a multiple of {multiple}, the size_multiple of this network"
-            raise InputError(f"a tile of {tile} px must be {must}")
-        return tile, rounded if fixed else min(rounded, tile // 2 // multiple * multiple)
 
     @classmethod
     def load(
