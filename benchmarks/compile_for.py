@@ -48,7 +48,7 @@ def compile_case(
         built = programs.upscaling(config, mesh, tile, batch)
     else:
         check_run(config, len(devices))
-        mesh = sharding.create_mesh(devices, config.get("mesh", {}).get("fsdp", 1))
+        mesh = sharding.create_mesh(devices, config.mesh.fsdp)
         built = programs.training_step(config, mesh, program)
     line: dict[str, Any] = {
         "benchmark": "compile_for",

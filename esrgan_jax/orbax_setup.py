@@ -31,6 +31,8 @@ _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PATIENCE = 20.0  # seconds that an error waits for a save, if there are several processes
 # The system's error numbers in what Orbax logged since the last save; 0 for errors without one.
 _logged: set[int] = set()
+# Orbax counts loads, and names what processes wait for in a save by that number.
+loads = 0
 # Reasons why an undamaged checkpoint cannot be read.
 _ELSEWHERE = {
     *map(os.strerror, (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ESTALE)),
@@ -57,6 +59,8 @@ def load_items(step: epath.Path, items: dict[str, Any]) -> dict[str, Any]:
         DamagedError: They are missing or not as they were saved.
         RunError: They cannot be read now, but may be undamaged.
     """
+    global loads
+    loads += 1
     context = orbax_context()
     # Otherwise Orbax waits in each process for the others, which may have found damage.
     context.multiprocessing_options.primary_host = None

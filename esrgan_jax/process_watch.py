@@ -74,7 +74,7 @@ class ProcessWatch:
             try:
                 distributed.put(f"alive/{self._index}", str(beat))
                 alive, failed = distributed.read("alive"), distributed.read("failed")
-            except Exception:  # the coordinator is busy, or gone: then JAX ends this process
+            except Exception:  # the coordinator is busy, or gone; then JAX ends this process
                 continue
             for other in set(range(self._count)) - {self._index}:
                 sign = alive.get(str(other), "")

@@ -199,6 +199,7 @@ def _made_once(path: Path, make: Callable[[Path], object]) -> Path:
 
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not path.exists():
-            make(path)
+        if not path.exists():  # otherwise it is complete
+            make(part := path.with_suffix(".part"))
+            part.rename(path)
     return path

@@ -62,12 +62,17 @@ def test_sixteen_bits_are_rounded_to_eight(tmp_path, rng, channels):
     )
 
 
-@pytest.mark.parametrize("shape", [(5, 4, 3), (5, 4)])
-def test_floats_are_levels_not_linear_light(tmp_path, rng, shape):
-    array = rng.uniform(0, 1, shape).astype(np.float32)
-    kind = "rgb" if len(shape) == 3 else "minisblack"
-    tifffile.imwrite(tmp_path / "a.tif", array, photometric=kind)
-    expected = np.rint(array * 255).reshape(5, 4, -1)
+@pytest.mark.parametrize("highest", [1, 4, 255])
+@pytest.mark.parametrize("shape", [(5, 4, 3), (5, 4), (5, 4, 5)])
+def test_floats_are_levels_not_linear_light(tmp_path, rng, shape, highest):
+    """Above 1 they are HDR light, whose brightest parts are lost, or whole numbers."""
+    array = (rng.uniform(0, 1, shape) * highest).astype(np.float32)
+    array.flat[0] = highest
+    options = {"photometric": "rgb"} if len(shape) == 3 else {"photometric": "minisblack"}
+    options |= {"extrasamples": ["unspecified"] * 2} if shape[2:] == (5,) else {}
+    tifffile.imwrite(tmp_path / "a.tif", array, **options)
+    levels = np.minimum(array / (255 if highest == 255 else 1), 1)
+    expected = np.rint(levels * 255).reshape(5, 4, -1)[..., :3]
     assert np.array_equal(read_image(tmp_path / "a.tif"), np.broadcast_to(expected, (5, 4, 3)))
 
 

@@ -49,11 +49,12 @@ def test_both_stages_are_equal_in_one_process_with_as_many_devices(finished, alo
 
 
 @pytest.mark.slow
-def test_a_state_that_is_split_over_two_processes_is_trained_as_copies_are(
+def test_state_and_images_that_are_split_over_two_processes_train_as_copies_do(
     both_stages, finished, tmp_path
 ):
+    """By `mesh.fsdp=2` and `data.cache=device`."""
     before = "from esrgan_jax import sharding; sharding.SMALL = 1"  # otherwise nothing is split
-    settings = both_stages | {"mesh.fsdp": 2}
+    settings = both_stages | {"mesh.fsdp": 2, "data.cache": "device"}
     processes.train(tmp_path / "split", settings, 2, before=before)
     for stage in ("psnr", "gan"):
         step = find_checkpoint(tmp_path / "split" / stage)

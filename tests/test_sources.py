@@ -72,7 +72,7 @@ def test_only_a_part_is_decoded_where_images_do_not_fit_in_memory(tmp_path, rng)
     assert unread.shape == (300, 200, 3)
     corrupt(tmp_path / "0.png")
     np.testing.assert_array_equal(unread[100:132, 7:40], array[100:132, 7:40])
-    with pytest.raises(RunError, match=r"0\.png: .*; it could be read before: look at its disk$"):
+    with pytest.raises(RunError, match=r"0\.png: .*; it could be read before, so check its disk$"):
         unread[200:232, 7:40]
     assert not ImageFolder(tmp_path, 32, memory=3 * 300 * 200).decodes
 

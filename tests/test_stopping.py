@@ -38,7 +38,10 @@ def test_the_first_signal_asks_for_a_stop_and_immediate_ones_are_ignored(number,
 @SIGNALS
 def test_a_later_signal_ends_the_process_with_its_code(number, requeue, capsys, monkeypatch):
     monkeypatch.setattr(stopping, "SIGNAL_GRACE", 0.0)
-    monkeypatch.setattr(stopping, "_requeue", requeue)
+    monkeypatch.setattr(stopping, "_requeue", False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(signal, "signal", lambda *args: None)
+        stopping.end_at_once(requeue)
     codes = []
     with StopRequest(end=codes.append) as request:
         signal.raise_signal(signal.SIGTERM)

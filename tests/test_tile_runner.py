@@ -225,7 +225,7 @@ def test_one_image_that_is_not_finite_does_not_touch_the_others(rng):
 
 
 def test_exact_needs_a_receptive_field():
-    with pytest.raises(InputError, match="exact needs a network that tells its receptive_field"):
+    with pytest.raises(InputError, match="exact needs a network with a receptive_field"):
         Upscaler(Narrow(), {}, exact=True)
 
 

@@ -1,9 +1,10 @@
 """Decodes the images of a source, and keeps them in memory as far as they fit."""
 
+import contextlib
 import itertools
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,19 @@ class UnreadImage:
         (top, bottom, _), (left, right, _) = (
             part.indices(side) for part, side in zip(window, self.shape[:2], strict=True)
         )
-        try:
+        with self._read_again():
             return read_crop(self.path, top, left, bottom - top, right - left)
-        except InputError as error:
-            raise RunError(f"{error}; it could be read before: look at its disk") from error
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return read_image(self.path).astype(dtype or np.uint8, copy=False)
+        with self._read_again():
+            return read_image(self.path).astype(dtype or np.uint8, copy=False)
+
+    @contextlib.contextmanager
+    def _read_again(self) -> Generator[None]:
+        try:
+            yield
+        except InputError as error:
+            raise RunError(f"{error}; it could be read before, so check its disk") from error
 
 
 Element = Mapping[str, np.ndarray | UnreadImage]

@@ -4,6 +4,7 @@ The images are split over the devices. A patch is cropped on the device that has
 to the device that trains on it. The host only draws positions.
 """
 
+import zlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -87,19 +88,21 @@ def load(source: Source, mesh: Mesh) -> DeviceCache:
     writers = {name: [_Writer(device) for device in devices] for name in names}
     shapes: dict[str, list[tuple[int, ...]]] = {name: [] for name in names}
     places: dict[str, list[tuple[int, int]]] = {name: [] for name in names}
+    sums: list[int] = []
     label, first = "copying images to the devices", jax.process_index() == 0
     with Progress(len(source), "image", label, shown=first) as progress:
         for index in range(len(source)):
             for name, image in source[index].items():
                 array = np.asarray(image)
+                sums.append(zlib.crc32(array.tobytes()))
                 shapes[name].append(array.shape)
                 emptiest = min(range(len(devices)), key=lambda d: writers[name][d].count)
                 places[name].append((emptiest, writers[name][emptiest].write(array)))
             progress.update()
-    if len(set(distributed.gather(checksum([shapes, places])))) > 1:
+    if len(set(distributed.gather(checksum([sums, shapes, places])))) > 1:
         raise RunError(
             "data.cache is device: the processes decoded different images, since one of them could "
-            "not read some; the same command tries again"
+            "not read some; start the same command again"
         )
 
     def stored(name: str) -> Stored:

@@ -68,7 +68,7 @@ def read_pair(hr_path: Path, lr_path: Path | None, scale: int, name: str | None 
 def readable(paths: Sequence[tuple[Path, Path | None]], scale: int, most: int) -> set[int]:
     """Returns the indices of up to `most` pairs that `read_pair` reads, evenly spread.
 
-    The nearest others take the place of those that it does not.
+    A pair that cannot be read is replaced by the nearest one that can.
     """
     left, found = [*range(len(paths))], set[int]()
     for place in np.linspace(0, len(paths) - 1, min(len(paths), most)).round():

@@ -11,7 +11,7 @@ from esrgan_jax.errors import InputError
 from esrgan_jax.images.formats.jpeg_end import JPEG_DAMAGED, checked_jpeg
 from esrgan_jax.images.inputs import kind_of
 from esrgan_jax.images.metadata.fields import field
-from esrgan_jax.images.reader import open_image
+from esrgan_jax.images.reader import HIGHEST_HDR, open_image
 from esrgan_jax.images.reasons import explained
 from esrgan_jax.images.structure import examined
 from esrgan_jax.images.vips import LOADERS, ErrorTextLock, load_vips
@@ -21,7 +21,6 @@ IMAGE_SUFFIXES = (
     *(".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jpe", ".jpeg", ".jpg"),
     *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 )
-FLOATS = ("float", "double")  # libvips' formats
 
 _error_text_lock = ErrorTextLock()
 
@@ -29,8 +28,9 @@ _error_text_lock = ErrorTextLock()
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     """Reads an image as 8-bit sRGB.
 
-    The EXIF orientation is applied, gray is expanded to three channels, 16 bits and CMYK are
-    converted, and alpha is dropped. Of an animation only the first frame is read.
+    The EXIF orientation is applied, gray is expanded to three channels, 16 bits, floats and CMYK
+    are converted, and alpha is dropped. Of an animation only the first frame is read. Floats are
+    levels, not linear light: white is 1, or 255 or 65535 if values are that large.
 
     Returns:
         (H, W, 3) uint8.
@@ -80,12 +80,15 @@ def _pixels(path: Path, again: bool = False) -> np.ndarray:
         # A warning may be about something harmless, so the second attempt examines the file.
         whole, options = (_whole_jpeg(path), {}) if again else (path, {"fail_on": "warning"})
         image = load_vips(whole, kind, **options).autorot()
-    elif kind in LOADERS and (image := _first_frame(path, kind)).format not in FLOATS:
+    elif kind in LOADERS and (image := _first_frame(path, kind)).format != "float":
         image = image.autorot()
     else:
-        array = np.concatenate(list(open_image(path).rows()))
+        opened = open_image(path)
+        array = np.concatenate(list(opened.rows()))[: opened.height]
         if array.dtype == np.float32:  # libvips takes floats for linear light
-            array = np.rint(array * 255).astype(np.uint8)
+            # Of HDR images, 1 is white in each, so that LR and HR have the same levels.
+            brightest = opened.white if opened.white <= HIGHEST_HDR else 1
+            array = np.rint(np.minimum(array * brightest, 1) * 255).astype(np.uint8)
         image = pyvips.Image.new_from_array(array)
     return _to_srgb8(image)
 

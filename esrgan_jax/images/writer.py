@@ -75,8 +75,8 @@ def write_rows(
             in [0, 1].
         height: Rows of one frame.
         suffix: The format for a stream; the format of a file is given by its name.
-        like: The source image: its colour profile, EXIF, XMP, IPTC, resolution, timing and white
-            are kept.
+        like: The source image: its colour profile, EXIF, XMP, IPTC, resolution, timing and the
+            white levels of floats are kept.
         software: The program's name, for EXIF, the text of a PNG and the comment of a GIF.
         quality: 1 to 100, for JPEG, WebP and AVIF; None for the format's default.
         lossless: For WebP and AVIF: whether every pixel is kept exactly.

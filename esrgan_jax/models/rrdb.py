@@ -198,7 +198,7 @@ class RRDBNet(nn.Module):
         return loop(self.body, x, None)[0]
 
     def join(self, x: jax.Array, first: jax.Array) -> jax.Array:
-        """The last convolution of the trunk, added to the result of `head`, of the same shape."""
+        """Adds `first`, the result of `head`, to the trunk's last convolution."""
         return self.conv_body(x) + first
 
     def tail(self, x: jax.Array) -> jax.Array:

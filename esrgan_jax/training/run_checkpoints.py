@@ -16,7 +16,7 @@ import numpy as np
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
-from esrgan_jax import bucket, checksums, distributed
+from esrgan_jax import bucket, checksums, distributed, orbax_setup
 from esrgan_jax.checkpoint import FOLDER, saved_steps
 from esrgan_jax.checksums import DamagedError
 from esrgan_jax.data import pipeline
@@ -100,10 +100,13 @@ class RunCheckpoints:
                 break
             except DamagedError as error:
                 damaged.append(error)
-        if len(set(everywhere := distributed.gather(restored))) > 1:
+        read = distributed.gather([restored, orbax_setup.loads])
+        if read.count(read[0]) < len(read):
+            steps = ", ".join(str(step) for step, _ in read)
             raise RunError(
-                f"{self.folder}: the processes could read different checkpoints, the newest of "
-                f"steps {', '.join(map(str, everywhere))}; do all see the same folder?"
+                f"{self.folder}: not all processes could read the same checkpoints (the newest, in "
+                f"the order of the processes: {steps}; 0 is none). Do all see the same folder? The "
+                "same command tries again"
             )
         if damaged and state is None:
             reasons = "; ".join(f"{error.step.name} ({error.reason})" for error in damaged)
@@ -167,9 +170,14 @@ class RunCheckpoints:
         items = {"config": self._config, "pictures": self._images}
         metrics: Any = dict(scores) if scores else None
         plain = items | {"data": data.get_state(), "metrics": metrics}
-        host = jax.tree.map(lambda leaf: np.asarray(local(leaf)), state)
-        first = distributed.first()  # which writes them
-        sums = checksums.record(host, plain, processes.numbers()) if first else None
+        first = distributed.first()  # it alone writes the checksums
+
+        def host(leaf: jax.Array) -> np.ndarray | None:
+            array = local(leaf)  # all processes take part
+            return np.asarray(array) if first else None
+
+        arrays = jax.tree.map(host, state)
+        sums = checksums.record(arrays, plain, processes.numbers()) if first else None
         forget_failures()
         with self._saves(step):
             # Forced, since Orbax's own policy would skip a save while another is in progress.

@@ -11,9 +11,8 @@ from esrgan_jax.bucket import is_bucket, reached
 from esrgan_jax.errors import InputError
 from esrgan_jax.files import no_space, write_error
 from esrgan_jax.models import COMPUTATION, DISCRIMINATORS
-from esrgan_jax.training.setting_rules import MESH_RULES, discriminator_settings
+from esrgan_jax.training.setting_rules import discriminator_settings
 
-MARGIN = 72  # Real-ESRGAN: crops of 400 pixels are degraded for patches of 256
 # A ConfigDict, whose annotations declare every value as a union of six types.
 Config = Any
 
@@ -31,8 +30,9 @@ def _named(values: Mapping[str, Any]) -> dict[str, Any]:
     added = {
         "discriminator": {"name": "vgg"},
         "data": {"cache": "memory"},
-        "mesh": {"data": None, "fsdp": 1, "rules": [list(rule) for rule in MESH_RULES]},
-        "degradation": {"name": "bicubic", "margin": MARGIN},
+        "mesh": {"data": None, "fsdp": 1, "rules": [["batch_stats", "replicated"], [".*", "fsdp"]]},
+        "degradation": {"name": "bicubic", "margin": 72},
+        "generator": {"upsampler": "upconv"} if values["generator"].get("name") == "rrdb" else {},
         **{stage: stage_settings for stage in ("psnr", "gan") if stage in values},
     }
     return {**values, **{key: value | values.get(key, {}) for key, value in added.items()}}

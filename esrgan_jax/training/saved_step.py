@@ -1,4 +1,4 @@
-"""One checkpoint of a run: whether a config can continue it, its state, and what if it is damaged.
+"""Checks and reads one checkpoint of a run, and renames it if it is damaged.
 
 `run_checkpoints` reads these in order, newest first.
 """
@@ -26,7 +26,7 @@ from esrgan_jax.training.train_state import TrainState
 def accept(
     step: epath.Path, config: Mapping[str, Any], images: Mapping[str, Any], report: bool = False
 ) -> dict[str, Any] | None:
-    """Returns the checksums of a checkpoint that a config and images can continue.
+    """Checks that a config and images can continue a checkpoint, and returns its checksums.
 
     Args:
         step: STAGE/checkpoints/STEP.

@@ -55,7 +55,6 @@ LAYER_WEIGHTS = Rule(
     ),
 )
 
-MESH_RULES = (("batch_stats", "replicated"), (".*", FSDP))
 PLACED = Rule(
     f"pairs of a regular expression and {' or '.join(PLACEMENTS)} in brackets, such as "
     f"(('opt_state', '{FSDP}'),)",
@@ -146,8 +145,8 @@ GAN: dict[str, Rule] = PSNR | {
 # The networks that each of these sections can describe, by name.
 NETWORKS = {"generator": GENERATORS, "discriminator": DISCRIMINATORS}
 SECTIONS = ("data", "mesh", "degradation", *NETWORKS, "psnr", "gan")
-# Only configs that change them have them, or they are fields of a network with a default.
-OPTIONAL = {"generator.upsampler", *(f"degradation.{key}" for key in degradation.RULES)}
+# Configs name only those that they change; the others have the published values.
+OPTIONAL = {f"degradation.{key}" for key in degradation.RULES}
 
 
 def section_rules(config: Mapping[str, Any]) -> dict[str, dict[str, Rule]]:

@@ -104,8 +104,8 @@ def _check_mesh(config: Config, devices: int) -> None:
         raise InputError(f"mesh.fsdp is {fsdp}: take a number that divides the {devices} devices")
     if data and data * fsdp != devices:
         raise InputError(
-            f"mesh.data is {data} and mesh.fsdp {fsdp}, and there are {devices} devices: leave out "
-            "mesh.data, or let the product be the number of devices"
+            f"mesh.data is {data} and mesh.fsdp {fsdp}, and there are {devices} devices: take "
+            "--config.mesh.data=none, or let the product be the number of devices"
         )
 
 

@@ -11,9 +11,9 @@ from typing import Any, Self
 
 from esrgan_jax.errors import RunError, signal_code
 
-_requeue = False  # whether SIGTERM ends the process with TRY_AGAIN, see `end_at_once`
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 SIGNAL_GRACE = 5.0  # seconds in which further signals count as the same request
+_requeue = False  # whether SIGTERM ends the process with TRY_AGAIN, see `end_at_once`
 
 
 class RunStopped(RunError):

@@ -40,7 +40,7 @@ class TrainState(struct.PyTreeNode):
     """The whole state of a run: what is saved, donated and sharded.
 
     Attributes:
-        step: Steps done, int32, with those that were skipped.
+        step: Steps done, int32, including skipped ones.
         generator: The generator in training.
         discriminator: The discriminator, or None in the PSNR stage.
         ema_params: Exponential moving average of the generator's parameters, or None.
@@ -124,9 +124,9 @@ def lr_factor(lr_scaling: str, batch_size: int, lr_batch_size: int) -> float:
 
 
 def warmed_up(schedule: optax.Schedule, steps: int, frozen: int = 0) -> optax.Schedule:
-    """Returns a schedule whose rate is 0 for `frozen` steps, and then rises linearly in `steps`.
+    """Returns a schedule that is 0 for `frozen` steps, and rises to its rates in the next `steps`.
 
-    It reaches the rates of `schedule`, as in BasicSR. With 1 step, it has them at once.
+    It rises linearly, as in BasicSR. With `steps` = 1 it has its rates at once.
     """
     return lambda count: schedule(count) * jnp.clip((jnp.asarray(count) - frozen + 1) / steps, 0, 1)
 

@@ -52,7 +52,7 @@ def upscale_on_device(
         for index, (image, plan) in enumerate(zip(images, plans, strict=True)):
             pixels = image.shape[0] * image.shape[1] * scale**2
             counter = ImageProgress(progress or (lambda _: None), pixels, 0, 1)
-            for part in _cut(image, *plan):
+            for part in _cut(image, *plan, wraps=runner.border == "wrap"):
                 part.image = index
                 part.progress = counter.of_tile(_area(part.row, part.column) / _area(*_ends(plan)))
                 separate_constant_alpha(part, runner)
@@ -76,15 +76,14 @@ def _area(row: Span, column: Span) -> int:
     return (row.keep_end - row.keep_start) * (column.keep_end - column.keep_start)
 
 
-def _cut(image: jax.Array, rows: Axis, columns: Axis) -> Iterator[Tile]:
+def _cut(image: jax.Array, rows: Axis, columns: Axis, wraps: bool) -> Iterator[Tile]:
     """Cuts the tiles of an image, from the top left to the bottom right."""
-    wraps = [axis.spans[0].start < 0 for axis in (rows, columns)]
-    for axis, (plan, wrap) in enumerate(zip((rows, columns), wraps, strict=True)):
+    for axis, plan in enumerate((rows, columns)):
         before, after = -plan.spans[0].start, plan.spans[-1].end - image.shape[axis]
         padding = [(0, 0)] * 3
         padding[axis] = before, after
         # Mirrored as in Real-ESRGAN, so that the pixel grid stays in place.
-        image = jnp.pad(image, padding, mode="wrap" if wrap else "reflect")
+        image = jnp.pad(image, padding, mode="wrap" if wraps else "reflect")
     top, left = (min(axis.spans[0].start, 0) for axis in (rows, columns))
     for row in rows.spans:
         for column in columns.spans:

@@ -190,7 +190,7 @@ def _cut(image: _Image, runner: TileRunner) -> Iterator[Tile]:
     right = max(columns.spans[-1].keep_end - source.width, 0)
     pixels = rows.spans[-1].keep_end * columns.spans[-1].keep_end
     held, top, strips = np.zeros((0, source.width, source.bands), source.dtype), 0, source.rows
-    if wraps := rows.spans[0].start < 0:  # a seamless texture, whose first rows need its last ones
+    if wraps := runner.border == "wrap":  # a seamless texture, whose first rows need its last ones
         strips = iter([np.concatenate(list(strips))])
     for row in rows.spans:
         while top + len(held) < min(row.end, source.height):

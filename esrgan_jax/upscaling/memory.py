@@ -107,18 +107,19 @@ def tile_and_overlap(
     Args:
         module: The generator.
         device: Where it runs.
-        tile: As for `Upscaler`, as are the next two.
-        overlap: As for `Upscaler`.
-        exact: As for `Upscaler`.
-        further: LR pixels on each side of a pixel that other steps than the network read.
+        tile: Of `Upscaler`, as are `overlap` and `exact`.
+        overlap: See there.
+        exact: See there.
+        further: LR pixels on each side that steps besides the network read, such as colour
+            correction.
         planes: Inputs of the network per tile.
 
     Raises:
-        InputError: The three do not fit together, or do not fit the network.
+        InputError: `tile`, `overlap` and `exact` do not fit together, or do not fit the network.
     """
     multiple, field = module.size_multiple, module.receptive_field
     if exact and field is None:
-        raise InputError("exact needs a network that tells its receptive_field: give overlap")
+        raise InputError("exact needs a network with a receptive_field: give overlap instead")
     field = 2 * (OVERLAP if field is None else field)
     least = (field if exact else min(field, OVERLAP)) + 2 * further
     fixed = exact or overlap is not None  # otherwise the overlap may shrink

@@ -46,7 +46,7 @@ def plan_axis(
             padding, fewer mean less compilation. With 0 tiles are never padded: a single one is as
             long as the axis, others have the length `tile`.
         wrap: The axis is periodic. A single tile is as long as the axis, and convolutions wrap
-            around; several tiles reach over its ends, from -overlap to size + overlap.
+            around; several tiles reach over its ends, by half the overlap or more.
 
     Returns:
         The plan. Without `wrap` its spans are within 0 and `size`.
