@@ -27,7 +27,7 @@ test: $(installed)
 	$(python) -m pytest -n $(WORKERS) --dist=loadfile --no-loadscope-reorder -m 'not slow'
 
 test-slow: $(installed)
-	$(python) -m pytest -n $(WORKERS) -m slow
+	$(python) -m pytest -n $(WORKERS) --dist=worksteal -m slow
 
 # The commands of README and docs, on small inputs.
 test-docs: $(installed)

@@ -47,7 +47,9 @@ def errors(ended: Sequence[processes.Ended]) -> list[list[str]]:
 def test_if_a_process_is_killed_the_other_ends_and_the_run_continues_bit_for_bit(
     both_stages, finished, tmp_path, killed, where, stages
 ):
-    workdir, flags = tmp_path / "run", both_stages | ({} if stages[1:] else {"stage": "psnr"})
+    workdir, flags = tmp_path / "run", both_stages | {"stage": "both" if stages[1:] else "psnr"}
+    if stages[1:]:
+        shutil.copytree(finished / "psnr", workdir / "psnr")
     started = processes.start(workdir, flags, 2, before=HARM + where)
     started[killed].popen.wait(timeout=300)
     since = time.monotonic()
@@ -160,7 +162,8 @@ def test_if_the_disk_of_a_process_is_full_all_end_and_the_run_continues_bit_for_
 ):
     """Files are limited to 4 KiB from step 3 on, so the next write fails as on a full disk.
 
-    In process 0 that is the log, while Orbax waits in a save, and in process 1 a save.
+    In process 0 that is the log, while Orbax waits in a save, and in process 1 a save, whose
+    remains are there when the run continues.
     """
     workdir, flags = tmp_path / "run", both_stages | {"stage": "psnr"}
     before = f"{FULL}after_step({process}, 3, fill)"
@@ -172,22 +175,24 @@ def test_if_the_disk_of_a_process_is_full_all_end_and_the_run_continues_bit_for_
         assert len(lines) == 1
         assert "File too large" in lines[0]
     assert "Traceback" not in ended[0].printed + ended[1].printed
-    processes.train(workdir, flags, 2)
-    processes.check_same_stage(workdir, finished, "psnr")
+    if process == 1:
+        processes.train(workdir, flags, 2)
+        processes.check_same_stage(workdir, finished, "psnr")
 
 
 @pytest.mark.slow
-def test_two_processes_refuse_changed_images_until_they_are_accepted(settings, tmp_path):
-    photographs, workdir = tmp_path / "photographs", tmp_path / "run"
-    processes.write_photographs(photographs)
-    flags = settings | {"data.train": photographs}
-    processes.train(workdir, flags | {"psnr.steps": 2}, 2)
+def test_two_processes_refuse_changed_images_until_they_are_accepted(settings, finished, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished / "psnr", workdir / "psnr")
+    photographs = shutil.copytree(settings["data.train"], tmp_path / "photographs")
+    flags = settings | {"data.train": photographs, "psnr.steps": 8}
+    before = saved_steps(workdir / "psnr")
     (photographs / "3.png").write_bytes((photographs / "2.png").read_bytes())
     ended = processes.finish(processes.start(workdir, flags, 2))
     assert [process.code for process in ended] == [2, 2]
     (line,) = [line for lines in errors(ended) for line in lines]  # process 0 prints it for both
     assert "changed: 3.png. Restore them, or" in line
-    assert saved_steps(workdir / "psnr") == [2]
+    assert saved_steps(workdir / "psnr") == before
     ended = processes.train(workdir, flags | {"data.changed": "accept"}, 2)
     assert "training images changed, as accepted: " in ended[0].printed
 

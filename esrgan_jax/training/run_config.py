@@ -32,7 +32,6 @@ def _named(values: Mapping[str, Any]) -> dict[str, Any]:
         "data": {"cache": "memory"},
         "mesh": {"data": None, "fsdp": 1, "rules": [["batch_stats", "replicated"], [".*", "fsdp"]]},
         "degradation": {"name": "bicubic", "margin": 72},
-        "generator": {"upsampler": "upconv"} if values["generator"].get("name") == "rrdb" else {},
         **{stage: stage_settings for stage in ("psnr", "gan") if stage in values},
     }
     return {**values, **{key: value | values.get(key, {}) for key, value in added.items()}}
