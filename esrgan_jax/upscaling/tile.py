@@ -113,3 +113,10 @@ def paste(tile: Tile, target: np.ndarray, scale: int, top: int = 0) -> None:
 def _scaled(span: Span, scale: int, start: int = 0) -> slice:
     """Returns the pixels of the result that a span fills, relative to LR position `start`."""
     return slice((span.keep_start - start) * scale, (span.keep_end - start) * scale)
+
+
+def report(tiles: list[Tile], done: float) -> None:
+    """Reports the finished part of a batch, in (0, 1], to each of its tiles."""
+    for tile in tiles:
+        if tile.progress:
+            tile.progress(done)

@@ -13,7 +13,7 @@ from esrgan_jax.errors import RunError
 from esrgan_jax.models.generator import Generator, Variables
 from esrgan_jax.sharding import batched, create_mesh, replicated
 from esrgan_jax.upscaling.memory import AHEAD, LEAST_TPU_BATCH, batch_pixels
-from esrgan_jax.upscaling.tile import AnyArray, Tile, cut_row, paste, rows_of, stacked
+from esrgan_jax.upscaling.tile import AnyArray, Tile, cut_row, paste, report, rows_of, stacked
 from esrgan_jax.upscaling.tile_step import upscale_in_parts, upscale_step
 from esrgan_jax.upscaling.tiles import Axis, plan_axis
 
@@ -141,7 +141,7 @@ class TileRunner:
         elif count == 1:
             size, variables, places = 1, self.on_first, (self.devices[0], self.devices[0])
         arrays = stacked(tiles, size)
-        options: Any = {"progress": partial(_report, tiles)} if self.on_cpu else {}
+        options: Any = {"progress": partial(report, tiles)} if self.on_cpu else {}
         options |= {"border": self._border(tiles), "dtype": tiles[0].dtype}
 
         def start() -> _Results:
@@ -273,7 +273,7 @@ class TileRunner:
             for part in cut_row(rows_of(image, row), row, rows, columns, tile.dtype)
         ]
         for index, part in enumerate(parts):
-            part.progress = lambda done, index=index: _report([tile], (index + done) / len(parts))
+            part.progress = lambda done, index=index: report([tile], (index + done) / len(parts))
         scale, result = self.module.scale, None
         for part in self.run(parts):
             if part.error is not None:
@@ -290,13 +290,6 @@ class TileRunner:
 def _no_memory(what: str, error: Exception) -> RunError:
     reason = str(error).partition("\n")[0]
     return RunError(f"{what}: {reason}")
-
-
-def _report(tiles: list[Tile], done: float) -> None:
-    """Reports the finished part of a batch, in (0, 1], to each of its tiles."""
-    for tile in tiles:
-        if tile.progress:
-            tile.progress(done)
 
 
 def _key(tile: Tile) -> _Key:
