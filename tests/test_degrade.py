@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import NamedSharding, PartitionSpec
 from scipy import stats
 
 from esrgan_jax.degradation import kernels
@@ -16,7 +15,6 @@ from esrgan_jax.degradation.resize import MODES
 from esrgan_jax.degradation.settings import KERNELS, RULES, RealESRGAN, check
 from esrgan_jax.errors import InputError
 from esrgan_jax.imresize import resize
-from esrgan_jax.sharding import create_mesh
 
 PUBLISHED = RealESRGAN()
 COUNT, SIDE = 500, 48
@@ -127,15 +125,6 @@ def test_lr_has_8_bits_and_differs_by_key(eight):
 def test_lr_depends_on_the_key_and_not_on_the_batch(eight, count):
     keys, images, lr = eight
     np.testing.assert_array_equal(several(keys[:count], images[:count]), lr[:count])
-
-
-def test_lr_depends_on_the_key_and_not_on_the_number_of_devices(eight):
-    keys, images, lr = eight
-    split = NamedSharding(create_mesh(), PartitionSpec("data"))
-    assert split.mesh.size == 8
-    shared = several(*(jax.device_put(x, split) for x in (keys, images)))
-    assert len({shard.device for shard in shared.addressable_shards}) == 8
-    np.testing.assert_array_equal(shared, lr)
 
 
 def without_noise(drawn, index: int):

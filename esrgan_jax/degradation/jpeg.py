@@ -117,7 +117,9 @@ def _coded(planes: jax.Array, table: jax.Array) -> jax.Array:
     blocks = planes.reshape(rows // 8, 8, columns // 8, 8, channels) - 128
     eighths = transform("ui,aibvc->aubvc", transform("vj,aibjc->aibvc", blocks, 4), 1 / 4)
     steps = table[None, :, None, :, None]
-    quantised = jnp.sign(eighths) * _rounded(jnp.abs(eighths) / (8 * steps)) * steps
+    # Halves stay above the half by the last term, whatever way a division is computed.
+    whole = jnp.floor(jnp.abs(eighths) * (1 / (8 * steps)) + (0.5 + 2**-12))
+    quantised = jnp.sign(eighths) * whole * steps
     blocks = transform("vj,aibvc->aibjc", transform("ui,aubvc->aibvc", quantised, 4), 1 / 32)
     return jnp.clip(blocks + 128, 0, 255).reshape(planes.shape)
 

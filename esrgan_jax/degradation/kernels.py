@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from esrgan_jax.degradation.unfused import unfused
+
 SIZE = 21
 FAMILIES = ("gaussian", "plateau", "sinc")
 NODES = 24  # of the integral of Bessel's function; enough for arguments of up to 50
@@ -46,7 +48,7 @@ def kernel(
         ]
     )
     chosen = jnp.where(_distance() <= (jnp.asarray(size) - 1) / 2, values[family], 0)
-    return chosen / chosen.sum()
+    return chosen * (1 / chosen.sum())
 
 
 def gaussian(sigma_x: Scalar, sigma_y: Scalar, rotation: Scalar, beta: Scalar) -> jax.Array:
@@ -80,14 +82,16 @@ def bessel_j1(x: jax.Array) -> jax.Array:
     any power there. NODES points in a quarter of the turn stand for all of them.
     """
     sine = np.sin((np.arange(NODES) + 0.5) * np.pi / (2 * NODES)).astype(np.float32)
-    values = jnp.sin(jnp.multiply.outer(x, sine)) * sine.reshape((1,) * x.ndim + (NODES,))
-    return values.mean(axis=-1)
+    values = jnp.sin(jnp.multiply.outer(x, sine))
+    return jnp.matmul(values, sine / NODES, precision="highest")
 
 
 def _scaled_square(sigma_x: Scalar, sigma_y: Scalar, rotation: Scalar) -> jax.Array:
     x, y = _grid()
     cos, sin = jnp.cos(rotation), jnp.sin(rotation)
-    return ((cos * x + sin * y) / sigma_x) ** 2 + ((cos * y - sin * x) / sigma_y) ** 2
+    along_x = (unfused(cos * x) + unfused(sin * y)) * (1 / sigma_x)
+    along_y = (unfused(cos * y) - unfused(sin * x)) * (1 / sigma_y)
+    return unfused(along_x**2) + unfused(along_y**2)
 
 
 def _distance() -> np.ndarray:

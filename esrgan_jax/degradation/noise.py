@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.scipy.special import ndtr
 
+from esrgan_jax.degradation.unfused import unfused
+
 GRAY = (0.2989, 0.587, 0.114)  # torchvision's `rgb_to_grayscale`
 FEW = 4  # below this mean, Poisson numbers are found by adding up TERMS probabilities
 TERMS = 20
@@ -46,12 +48,13 @@ def poisson_noise(key: jax.Array, image: jax.Array, scale: Scalar, gray: jax.Arr
     Returns:
         (H, W, 3) float32 in [0, 1].
     """
-    light = (image * jnp.array(GRAY)[None, None]).sum(axis=-1, keepdims=True)
-    level = jnp.round(jnp.clip(jnp.where(gray, light, image), 0, 1) * 255)
+    red, green, blue = (unfused(image[..., i : i + 1] * share) for i, share in enumerate(GRAY))
+    level = jnp.round(jnp.clip(jnp.where(gray, red + green + blue, image), 0, 1) * 255)
     bits = 32 - lax.clz(distinct(level) - 1)  # exact on any device, which log2 is not
     count = (jnp.uint32(1) << bits).astype(jnp.float32)
-    drawn = poisson(_normal(key, image.shape, gray), level / 255 * count)
-    return jnp.clip(image + scale * (drawn / count - level / 255), 0, 1)
+    light = unfused(level / 255)
+    drawn = poisson(_normal(key, image.shape, gray), light * count) / count
+    return jnp.clip(image + scale * (drawn - light), 0, 1)
 
 
 def distinct(level: jax.Array) -> jax.Array:
@@ -86,10 +89,10 @@ def poisson(normal: jax.Array, mean: jax.Array) -> jax.Array:
     small = jnp.zeros_like(mean)
     for number in range(1, TERMS + 1):
         small += share > total
-        term = term * few / number
+        term = jnp.abs(term * few / number)  # does what `unfused` does, at once; it is positive
         total = total + term
     large = jnp.maximum(mean, FEW)
-    root, square = jnp.sqrt(large), normal**2
+    root, square = jnp.sqrt(large), unfused(normal**2)
     near = large + root * normal + (2 + square) / 6
     near -= normal * (2 + square) / (72 * root)
     near += (-8 / 405 + 7 / 810 * square + square**2 / 270) / large
@@ -97,5 +100,5 @@ def poisson(normal: jax.Array, mean: jax.Array) -> jax.Array:
 
 
 def _normal(key: jax.Array, shape: tuple[int, ...], gray: jax.Array) -> jax.Array:
-    normal = jax.random.normal(key, shape)
+    normal = unfused(jax.random.normal(key, shape))
     return jnp.where(gray, normal[..., :1], normal)

@@ -27,7 +27,7 @@ def sharpen(image: jax.Array) -> jax.Array:
     detail = image - blur(image)
     mask = blur((jnp.abs(detail) * 255 > THRESHOLD).astype(jnp.float32))
     sharp = jnp.clip(image + WEIGHT * detail, 0, 1)
-    return mask * sharp + (1 - mask) * image
+    return image + mask * (sharp - image)
 
 
 def blur(image: jax.Array) -> jax.Array:
