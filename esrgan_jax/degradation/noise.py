@@ -89,7 +89,7 @@ def poisson(normal: jax.Array, mean: jax.Array) -> jax.Array:
     small = jnp.zeros_like(mean)
     for number in range(1, TERMS + 1):
         small += share > total
-        term = jnp.abs(term * few / number)  # does what `unfused` does, at once; it is positive
+        term = jnp.abs(term * few / number)  # it is positive; faster than `unfused`
         total = total + term
     large = jnp.maximum(mean, FEW)
     root, square = jnp.sqrt(large), unfused(normal**2)
