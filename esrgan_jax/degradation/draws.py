@@ -14,6 +14,7 @@ import numpy as np
 from esrgan_jax.degradation import kernels
 from esrgan_jax.degradation.resize import MODES
 from esrgan_jax.degradation.settings import SMALLEST, RealESRGAN
+from esrgan_jax.degradation.unfused import unfused
 
 LARGE = 13  # kernels from this size on may have the lower cutoff
 CUTOFF, LOW_CUTOFF = np.pi / 3, np.pi / 5
@@ -157,7 +158,7 @@ def _size(number: jax.Array, largest: int) -> jax.Array:
 
 
 def _between(number: jax.Array, bounds: tuple[Any, Any]) -> jax.Array:
-    return bounds[0] + number * (bounds[1] - bounds[0])
+    return bounds[0] + unfused(number * (bounds[1] - bounds[0]))
 
 
 def _equally(number: jax.Array, count: int) -> jax.Array:

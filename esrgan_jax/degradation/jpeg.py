@@ -117,8 +117,8 @@ def _coded(planes: jax.Array, table: jax.Array) -> jax.Array:
     blocks = planes.reshape(rows // 8, 8, columns // 8, 8, channels) - 128
     eighths = transform("ui,aibvc->aubvc", transform("vj,aibjc->aibvc", blocks, 4), 1 / 4)
     steps = table[None, :, None, :, None]
-    # 2**-12 rounds halves up, however the product is rounded. The nearest other quotients are at
-    # least 1/2040 from a half.
+    # The 2**-12 makes halves go up, however the product is rounded. Other quotients are at least
+    # 1/2040 from a half.
     whole = jnp.floor(jnp.abs(eighths) * (1 / (8 * steps)) + (0.5 + 2**-12))
     quantised = jnp.sign(eighths) * whole * steps
     blocks = transform("vj,aibvc->aibjc", transform("ui,aubvc->aibvc", quantised, 4), 1 / 32)

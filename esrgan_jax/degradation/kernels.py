@@ -66,7 +66,8 @@ def sinc(cutoff: Scalar) -> jax.Array:
     x, y = _grid()
     radius = np.hypot(x, y)
     cutoff = jnp.asarray(cutoff, jnp.float32)
-    outside = cutoff * bessel_j1(cutoff * radius) / (2 * np.pi * np.where(radius > 0, radius, 1))
+    height = unfused(cutoff * bessel_j1(unfused(cutoff * radius)))
+    outside = height / (2 * np.pi * np.where(radius > 0, radius, 1))
     return jnp.where(radius > 0, outside, cutoff**2 / (4 * np.pi))
 
 

@@ -89,7 +89,9 @@ def poisson(normal: jax.Array, mean: jax.Array) -> jax.Array:
     small = jnp.zeros_like(mean)
     for number in range(1, TERMS + 1):
         small += share > total
-        term = jnp.abs(term * few / number)  # it is positive; faster than `unfused`
+        # `abs` changes nothing, as no term is negative, but keeps the product apart from the sum.
+        # It is faster than `unfused`.
+        term = jnp.abs(term * few / number)
         total = total + term
     large = jnp.maximum(mean, FEW)
     root, square = jnp.sqrt(large), unfused(normal**2)

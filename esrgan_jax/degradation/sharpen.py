@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from esrgan_jax.degradation.unfused import unfused
+
 TAPS = 51
 SIGMA = 8.0  # of OpenCV's getGaussianKernel for 51 taps: 0.3 · (50 / 2 - 1) + 0.8
 WEIGHT = 0.5
@@ -24,6 +26,7 @@ def sharpen(image: jax.Array) -> jax.Array:
     Returns:
         The same shape, float32 in [0, 1].
     """
+    image = unfused(image)  # often levels times 1/255
     detail = image - blur(image)
     mask = blur((jnp.abs(detail) * 255 > THRESHOLD).astype(jnp.float32))
     sharp = jnp.clip(image + WEIGHT * detail, 0, 1)
