@@ -1,12 +1,14 @@
 """Tests of a run's checkpoints: saving, failed saves, damage, and changed configs and images."""
 
 import errno
+import gc
 import json
 import logging
 import os
 import re
 import resource
 import shutil
+import sys
 import threading
 import types
 from collections.abc import Iterator
@@ -106,6 +108,21 @@ def test_thirty_saves_leave_no_thread_or_file_open(folder):
         checkpoints.wait()
         assert descriptors_and_threads() == before
     assert sorted(os.listdir(folder / "checkpoints")) == ["32", "33"]
+
+
+def test_saves_leave_no_memory_allocated(folder):
+    arrays = {str(index): jnp.ones((2, 2)) for index in range(50)}
+    data = fresh_data()
+    with opened(folder, 2) as checkpoints:
+        for step in range(1, 16):
+            checkpoints.save(TrainState(jnp.int32(step), Network(arrays, {}, ())), data)
+            checkpoints.wait()
+            if step == 5:
+                gc.collect()
+                before = sys.getallocatedblocks()
+    gc.collect()
+    grown = (sys.getallocatedblocks() - before) / 10
+    assert grown < 150  # TensorStore alone keeps 200 for the arrays and 200 for its metrics
 
 
 @pytest.fixture
