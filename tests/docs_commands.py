@@ -18,6 +18,7 @@ OTHERS = [
     "sbatch",
     "squeue",
     "tail",
+    "xargs",
     "scancel",
     "scontrol",
     "if",

@@ -161,18 +161,58 @@ def test_the_packaged_networks_need_no_download(executed):
     assert "upscale 4 times and have 869,155" in str(executed[1].cells[-1]["outputs"])
 
 
-@pytest.mark.parametrize("installed", [True, False])
-def test_missing_packages_are_installed(monkeypatch, installed):
-    calls = []
+ADDRESS = re.compile(r"https://github\.com/[\w-]+/esrgan_jax\b")
+
+
+@pytest.fixture
+def install(monkeypatch):
+    """Runs the cell that installs; returns pip's arguments. The notebook is not in a clone."""
+
+    def run(missing: bool, returncode: int = 0) -> list[list[str]]:
+        calls = []
+
+        def pip(command):
+            calls.append(command[5:])
+            return subprocess.CompletedProcess(command, returncode)
+
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None if missing else name)
+        monkeypatch.setattr("os.path.exists", lambda path: path == "/dev/nvidia0")
+        monkeypatch.setattr("subprocess.run", pip)
+        cells = json.loads(NOTEBOOK.read_text())["cells"]
+        exec("".join(next(cell["source"] for cell in cells if cell["id"] == "install")), {})
+        return calls
+
+    return run
+
+
+def test_missing_packages_are_installed(install, monkeypatch):
     monkeypatch.setenv("ESRGAN_JAX_SOURCE", "a folder/esrgan_jax")
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: installed or None)
-    monkeypatch.setattr("os.path.exists", lambda path: path == "/dev/nvidia0")
-    monkeypatch.setattr("subprocess.run", lambda command, check: calls.append(command))
-    cells = json.loads(NOTEBOOK.read_text())["cells"]
-    exec("".join(next(cell["source"] for cell in cells if cell["id"] == "install")), {})
-    assert [command[-3:] for command in calls] == (
-        [] if installed else [["a folder/esrgan_jax", "jax[cuda12]", "ipywidgets"]]
-    )
+    assert install(missing=True) == [["a folder/esrgan_jax", "jax[cuda12]", "ipywidgets"]]
+    assert install(missing=False) == []
+
+
+def test_without_a_clone_the_repository_is_installed_that_the_readme_names(install, monkeypatch):
+    monkeypatch.delenv("ESRGAN_JAX_SOURCE", raising=False)
+    source = install(missing=True)[0][0]
+    assert source.startswith("git+")
+    pages = [NOTEBOOK.parents[1] / name for name in ("README.md", "docs/install.md")]
+    named = {source.removeprefix("git+")}.union(*(ADDRESS.findall(p.read_text()) for p in pages))
+    assert len(named) == 1
+
+
+def test_a_failed_installation_is_reported(install):
+    with pytest.raises(SystemExit, match="could not be installed"):
+        install(missing=True, returncode=1)
+
+
+def test_the_badge_opens_this_notebook():
+    root = NOTEBOOK.parents[1]
+    readme = (root / "README.md").read_text()
+    (badge,) = re.findall(r"https://colab\.research\.google\.com/github/([^)]*)", readme)
+    account, name, blob, branch, *path = badge.split("/")
+    assert f"https://github.com/{account}/{name}" in ADDRESS.findall(readme)
+    assert (blob, branch) == ("blob", "main")
+    assert root.joinpath(*path) == NOTEBOOK
 
 
 def test_the_file_is_valid_and_has_no_outputs():
