@@ -61,22 +61,31 @@ def _forward(x: jax.Array, kernels: Arrays, biases: Arrays) -> tuple[jax.Array, 
     for index in range(len(kernels)):
         if index:
             maps.append(leaky_relu(sums[index - 1]))
-        wide, narrow = partial(_at_once, index=index), partial(_one_by_one, index=index)
         # On CPUs slices of a wide result cost more than wide convolutions save: up to 1.3 times.
-        terms = lax.platform_dependent(maps[index], kernels, cpu=narrow, default=wide)
+        # New functions each time, since JAX would not trace the same one again for another pad.
+        narrow, wide = partial(_one_by_one), partial(_at_once)
+        terms = lax.platform_dependent(
+            maps[index], _readers(kernels, index), cpu=narrow, default=wide
+        )
         sums[index:] = map(jnp.add, sums[index:], terms)
     return sums[-1], (maps, kernels)
 
 
 def _backward(saved: tuple[Arrays, ...], g: jax.Array) -> tuple[jax.Array, Arrays, Arrays]:
     maps, kernels = saved
-    of_x, of_kernels, of_sums = g, [jnp.zeros_like(kernel) for kernel in kernels], [g]
+    of_x, of_sums = g, [g]
+    parts: list[Arrays] = [[] for _ in kernels]
     for index in reversed(range(len(maps))):
-        _, pull_back = jax.vjp(partial(_at_once, index=index), maps[index], kernels)
+        _, pull_back = jax.vjp(_at_once, maps[index], _readers(kernels, index))
         of_x, of_parts = pull_back(of_sums)
-        of_kernels = jax.tree.map(jnp.add, of_kernels, of_parts)
+        for of_kernel, part in zip(parts[index:], of_parts, strict=True):
+            of_kernel.insert(0, part)
         if index:  # features have the sign of what `leaky_relu` was given
             of_sums.insert(0, jax.vjp(leaky_relu, maps[index])[1](of_x)[0])
+    of_kernels = [jnp.concatenate(of_kernel, axis=2) for of_kernel in parts]
+    # Zero, so that XLA computes the kernels' gradients before those of the block before. On CPUs
+    # it would otherwise compute the gradients of all blocks' sums first, and keep them all.
+    of_x = of_x + 0 * jnp.stack([kernel[0, 0, -1, 0] for kernel in of_kernels]).sum()
     return of_x, of_kernels, [y.sum((0, 1, 2), keepdims=True) for y in of_sums]
 
 
@@ -84,14 +93,12 @@ _with_gradient = jax.custom_vjp(lambda *args: _forward(*args)[0])
 _with_gradient.defvjp(_forward, _backward)
 
 
-def _one_by_one(x: jax.Array, kernels: Arrays, index: int) -> Arrays:
-    """Convolves features `index` with the part of each kernel that reads them."""
-    return [convolve(x, part) for part in _readers(kernels, index)]
+def _one_by_one(x: jax.Array, parts: Arrays) -> Arrays:
+    return [convolve(x, part) for part in parts]
 
 
-def _at_once(x: jax.Array, kernels: Arrays, index: int) -> Arrays:
+def _at_once(x: jax.Array, parts: Arrays) -> Arrays:
     """Does the same by one convolution with the parts concatenated."""
-    parts = _readers(kernels, index)
     ends = [parts[0].shape[3] * i for i in range(1, len(parts))]
     return jnp.split(convolve(x, jnp.concatenate(parts, axis=-1)), ends, axis=-1)
 

@@ -125,9 +125,7 @@ def gan_stage(config: Config, vgg: nn.Module | None, mesh: Mesh) -> Stage:
         **_picked(settings, "ema_decay", "accumulation", "unsharp"),
     )
     schedules = {"lr_g": schedule, "lr_d": d_schedule}
-    # As fast in half the memory or less; the PSNR stage would need as much.
-    options = compilation.LITTLE_MEMORY if _on_cpu(mesh) else None
-    jitted = _jitted(config, step, schedules, mesh, placement, options)
+    jitted = _jitted(config, step, schedules, mesh, placement)
     return Stage("gan", create, placement, jitted, schedules)
 
 
@@ -190,7 +188,6 @@ def _jitted(
     schedules: Mapping[str, optax.Schedule],
     mesh: Mesh,
     placement: Any,
-    options: dict[str, str] | None = None,
 ) -> Any:
     """Jits a step. It returns the state where it takes and donates it, and values everywhere."""
     exact = config.precision == "highest"
@@ -209,6 +206,7 @@ def _jitted(
         return new, metrics | rates
 
     out = placement, sharding.replicated(mesh)
+    options = compilation.LITTLE_MEMORY if _on_cpu(mesh) else None  # as fast with less memory
     return jax.jit(step_and_rates, donate_argnums=0, out_shardings=out, compiler_options=options)
 
 
