@@ -5,8 +5,6 @@ accelerators that is one convolution with the kernels concatenated along their o
 the matrix units better. The gradient needs the maps alone instead of every concatenation of them.
 """
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -63,9 +61,11 @@ def _forward(x: jax.Array, kernels: Arrays, biases: Arrays) -> tuple[jax.Array, 
             maps.append(leaky_relu(sums[index - 1]))
         # On CPUs slices of a wide result cost more than wide convolutions save: up to 1.3 times.
         # New functions each time, since JAX would not trace the same one again for another pad.
-        narrow, wide = partial(_one_by_one), partial(_at_once)
         terms = lax.platform_dependent(
-            maps[index], _readers(kernels, index), cpu=narrow, default=wide
+            maps[index],
+            _readers(kernels, index),
+            cpu=lambda x, parts: [convolve(x, part) for part in parts],
+            default=lambda x, parts: _at_once(x, parts),
         )
         sums[index:] = map(jnp.add, sums[index:], terms)
     return sums[-1], (maps, kernels)
@@ -93,12 +93,8 @@ _with_gradient = jax.custom_vjp(lambda *args: _forward(*args)[0])
 _with_gradient.defvjp(_forward, _backward)
 
 
-def _one_by_one(x: jax.Array, parts: Arrays) -> Arrays:
-    return [convolve(x, part) for part in parts]
-
-
 def _at_once(x: jax.Array, parts: Arrays) -> Arrays:
-    """Does the same by one convolution with the parts concatenated."""
+    """Convolves x with each of the kernels, by one convolution."""
     ends = [parts[0].shape[3] * i for i in range(1, len(parts))]
     return jnp.split(convolve(x, jnp.concatenate(parts, axis=-1)), ends, axis=-1)
 
