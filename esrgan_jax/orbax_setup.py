@@ -209,7 +209,7 @@ def _to_json(spec: tensorstore.KvStore.Spec, include_defaults: bool = False) -> 
 # Orbax asks for the same JSON once for each array, and twice for metrics that it only logs.
 _spec_to_json = tensorstore.KvStore.Spec.to_json
 tensorstore.KvStore.Spec.to_json = _to_json  # type: ignore[method-assign]
-tensorstore_utils.get_tensorstore_raw_bytes = lambda *_: 0
+tensorstore_utils.get_tensorstore_raw_bytes = lambda *_, **__: 0
 # Orbax logs through absl, also from its own threads.
 for _name in ("absl", "asyncio"):
     logging.getLogger(_name).addFilter(_is_not_of_orbax)

@@ -83,8 +83,8 @@ def _backward(saved: tuple[Arrays, ...], g: jax.Array) -> tuple[jax.Array, Array
         if index:  # features have the sign of what `leaky_relu` was given
             of_sums.insert(0, jax.vjp(leaky_relu, maps[index])[1](of_x)[0])
     of_kernels = [jnp.concatenate(of_kernel, axis=2) for of_kernel in parts]
-    # Zero, so that XLA computes the kernels' gradients before those of the block before. On CPUs
-    # it would otherwise compute the gradients of all blocks' sums first, and keep them all.
+    # Adds a zero that needs the kernels' gradients. On CPUs XLA would otherwise leave these to the
+    # end of the step, and keep for them what they read in all blocks.
     of_x = of_x + 0 * jnp.stack([kernel[0, 0, -1, 0] for kernel in of_kernels]).sum()
     return of_x, of_kernels, [y.sum((0, 1, 2), keepdims=True) for y in of_sums]
 
