@@ -236,11 +236,11 @@ def check_same_stage(workdir: Path, expected: Path, stage: str) -> None:
     import jax  # not above, since processes import this file before the command does
 
     assert logged(workdir, stage) == logged(expected, stage)
-    states = (_final_state(folder / stage) for folder in (workdir, expected))
+    states = (final_state(folder / stage) for folder in (workdir, expected))
     jax.tree.map(np.testing.assert_array_equal, *states)
 
 
-def _final_state(folder: Path) -> Any:
+def final_state(folder: Path) -> Any:
     """Returns a stage's newest state as NumPy arrays."""
     import jax
     from orbax.checkpoint import v1 as ocp

@@ -77,6 +77,7 @@ after_step(1, 5, lambda: os.kill(os.getpid(), signal.SIGTERM))
 """
 
 
+@pytest.mark.slow
 def test_two_processes_save_by_the_clock_and_ask_to_be_requeued(settings, tmp_path):
     """The clock is always late, so process 0 names a step two steps after each save.
 

@@ -1,6 +1,7 @@
 """Whole runs of a tiny network: both stages, exact resuming after stops, and wrong settings."""
 
 import copy
+import functools
 import json
 import os
 import shutil
@@ -14,7 +15,6 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from orbax.checkpoint import v1 as ocp
 
 from configs import demo
 from esrgan_jax import checkpoint
@@ -26,6 +26,7 @@ from esrgan_jax.training import data_wait, loop, validation
 from esrgan_jax.training.loop import train_and_evaluate
 from esrgan_jax.training.stopping import RunStopped
 from esrgan_jax.training.train_state import TrainState
+from tests import processes
 from tools import convert_discriminator
 
 TINY = {
@@ -141,8 +142,8 @@ def start(workdir: Path, settings: dict, *program: str, **options) -> subprocess
     return subprocess.Popen(command, cwd=Path(__file__).parents[1], env=environment, **options)
 
 
-def final_state(stage: Path) -> dict:
-    return ocp.load(find_checkpoint(stage), checkpointable_name="state")
+# Of runs that no test changes.
+state_of_finished = functools.cache(processes.final_state)
 
 
 def assert_same_run(workdir: Path, expected: Path) -> None:
@@ -151,7 +152,7 @@ def assert_same_run(workdir: Path, expected: Path) -> None:
         texts = [(folder / stage / "metrics.jsonl").read_text() for folder in (workdir, expected)]
         logs = [[row for row in t.splitlines(True) if '"data_wait"' not in row] for t in texts]
         assert logs[0] == logs[1]
-        states = [final_state(folder / stage) for folder in (workdir, expected)]
+        states = processes.final_state(workdir / stage), state_of_finished(expected / stage)
         assert jax.tree.structure(states[0]) == jax.tree.structure(states[1])
         jax.tree.map(np.testing.assert_array_equal, *states)
 
@@ -196,7 +197,7 @@ def test_a_run_in_a_thread_returns_its_state_and_calls_the_callback(config, fini
     ]
     assert [step for step, metrics in calls if "val_psnr_y" in metrics] == [4, 6]
     assert isinstance(state, TrainState)
-    expected = final_state(finished / "psnr")
+    expected = state_of_finished(finished / "psnr")
     jax.tree.map(
         np.testing.assert_array_equal, state.generator.params, expected["generator"]["params"]
     )
@@ -288,7 +289,7 @@ def test_the_gan_stage_starts_from_a_given_discriminator(
     config.stage = "gan"
     config.gan.steps = 1
     config.gan.init_from = str(finished)
-    expected = final_state(finished / "gan")["discriminator"]["params"]
+    expected = state_of_finished(finished / "gan")["discriminator"]["params"]
     for source in (finished / "gan", tmp_path / "net_d.pth"):
         config.gan.d_init_from = str(source)
         workdir = tmp_path / f"from_{source.name}"

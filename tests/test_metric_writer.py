@@ -5,13 +5,14 @@ import errno
 import json
 import math
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tensorboardX.proto import event_pb2
 
 from esrgan_jax.errors import RunError
 from esrgan_jax.images.image_file import read_image
@@ -19,8 +20,21 @@ from esrgan_jax.training import metric_writer
 from esrgan_jax.training.metric_writer import JSONL, MetricWriter
 
 # protobuf creates its classes at run time.
-Event: Any = event_pb2.Event  # pyright: ignore[reportAttributeAccessIssue]
+Event: Any = metric_writer.event_pb2.Event  # pyright: ignore[reportAttributeAccessIssue]
 START = 1  # SessionLog.SessionStatus.START
+
+
+def test_pytorch_is_not_imported_but_can_be_afterwards(tmp_path):
+    (tmp_path / "torch.py").write_text("print('torch')")
+    code = "import esrgan_jax.training.metric_writer; print('then'); import torch"
+    printed = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert printed.split() == ["then", "torch"]
 
 
 def write(folder, first, last):
