@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import numpy as np
 from etils import epath
@@ -18,13 +18,14 @@ from esrgan_jax.errors import RunError
 from esrgan_jax.files import write_bytes, write_text, writing
 
 # Where PyTorch is installed, tensorboardX imports it, which takes seconds and is of no use here.
-_absent = sys.modules.setdefault("torch", cast(Any, None)) is None
+_modules: dict[str, Any] = sys.modules
+_hidden = _modules.setdefault("torch", None) is None
 from tensorboardX import summary  # noqa: E402
 from tensorboardX.event_file_writer import EventsWriter  # noqa: E402
 from tensorboardX.proto import event_pb2  # noqa: E402
 
-if _absent:
-    del sys.modules["torch"]
+if _hidden:
+    del _modules["torch"]
 
 JSONL = "metrics.jsonl"
 SAMPLES = "samples"  # the folder of sample images
