@@ -41,7 +41,7 @@ FILTERS = {
     "OpenCV, INTER_AREA": "opencv_area",
     "Pillow, BICUBIC": "pillow_bicubic",
 }
-SHOWN = {"Set5": (0.0, 0.2, 0.4, 0.6, 0.8, 1.0), "Set14": (0.0, 0.5, 0.8, 1.0)}  # alphas
+SHOWN = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # alphas
 CHANGES = {  # rows of configs/ablations/lite.py
     "srgan_baseline": "residual blocks with batch normalisation, features after activation, GAN",
     "no_bn": "without batch normalisation",
@@ -126,9 +126,9 @@ def interpolation(dataset: str) -> str:
         for kind in ("network", "picture"):
             for name in ("psnr_y", "lpips", "niqe"):
                 lines = {line["alpha"]: line for line in alphas(pair, dataset, kind)}
-                cells = [METRICS[name].shown(lines[alpha][name]) for alpha in SHOWN[dataset]]
+                cells = [METRICS[name].shown(lines[alpha][name]) for alpha in SHOWN]
                 rows.append([f"{pair}, {kind}, {METRICS[name].heading}", *cells])
-    return table([f"{dataset}, alpha", *(f"{alpha:g}" for alpha in SHOWN[dataset])], rows)
+    return table([f"{dataset}, alpha", *(f"{alpha:g}" for alpha in SHOWN)], rows)
 
 
 def lr_filters() -> str:
