@@ -20,7 +20,7 @@ os.environ.setdefault(
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / "build" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
 
-# The processes that tests start would compile all packages anew, which takes seconds in each.
+# With it, each process that tests start would compile all packages anew, which takes seconds.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import jax

@@ -74,7 +74,7 @@ def test_bits_do_not_depend_on_the_number_of_devices(hr, function):
     images = jit(of_step, compiler_options=OPTIMISED)
     for step in (5, 17):
         results = []
-        for devices in (1, 8):
+        for devices in (1, 2, 8):
             mesh = sharding.create_mesh(jax.devices()[:devices])
             placed = sharding.put_batch({"hr": hr}, mesh)["hr"]
             seen = images(placed, step, function, ("pixel",), devices=devices)
