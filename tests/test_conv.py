@@ -46,6 +46,7 @@ CASES = [
     ((1, 13, 11), 4, 3, 3, 2),
     ((3, 2, 2), 32, 32, 3, 1),  # on CPUs, kernels that are large for the image are multiplied
     ((2, 5, 3), 4, 64, 4, 2),
+    ((2, 10, 9), 128, 130, 3, 1),  # on CPUs, Winograd's method
 ]
 
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from esrgan_jax.models import dense_block
 from esrgan_jax.models.conv import convolve, leaky_relu
 from esrgan_jax.models.dense_block import dense_convolutions, with_residuals
 from esrgan_jax.upscaling.borders import borders
@@ -62,6 +63,30 @@ def test_result_and_gradients_equal_those_of_concatenated_features(arguments, si
     for found, expected in zip(*results, strict=True):
         scale = np.abs(expected).max()
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("border", ["full", "zero", "mirror"])
+def test_cpus_use_winograds_method_where_zeros_are_padded(border, rng):
+    features, growth = 33, dense_block.LEAST_GROWTH
+    kernels = [
+        jnp.float32(rng.normal(0, 0.1, (3, 3, features + i * growth, n)))
+        for i, n in enumerate([growth] * 4 + [features])
+    ]
+    biases = [jnp.float32(rng.normal(size=(1, 1, 1, kernel.shape[3]))) for kernel in kernels]
+    x, sizes = jnp.float32(rng.normal(size=(2, 10, 6, features))), jnp.array([(10, 6), (7, 4)])
+
+    def run(x, function, *rest):
+        with borders(sizes, 10, 6, border):
+            return function(x, kernels, biases, *rest)
+
+    traced = jax.jit(lambda x: run(x, dense_convolutions)).trace(x)
+    texts = [traced.lower(lowering_platforms=(name,)).as_text() for name in ("cpu", "tpu")]
+    counts = [text.count("stablehlo.convolution") for text in texts]
+    assert counts == [15 if border == "mirror" else 5 * 6, 5]
+    found, expected = run(x, dense_convolutions), run(x, concatenated, None)
+    for one, other, (height, width) in zip(found, expected, sizes, strict=True):
+        one, other = one[:height, :width], other[:height, :width]
+        np.testing.assert_allclose(one, other, rtol=0, atol=5e-6 * np.abs(other).max())
 
 
 def test_nothing_but_features_and_kernels_is_kept(arguments):

@@ -184,6 +184,16 @@ def test_unrolling_leaves_no_loop(unroll, loops, num_blocks):
     assert lowered.as_text().count("stablehlo.while") == loops
 
 
+def test_rolled_dense_blocks_give_the_same_features(rng):
+    network = RRDBNet(**TINY, plus=True)
+    params, x = random_params(network, rng), rng.normal(size=(1, 5, 4, 6)).astype(np.float32)
+    apply = jax.jit(network.apply, static_argnames=("method", "rolled"))
+    found, expected = (
+        apply({"params": params}, x, method="blocks", rolled=rolled) for rolled in (True, False)
+    )
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+
+
 @functools.cache
 def fresh(initializer):
     """Each layer's parameters of a new network, the blocks apart, with its fan-in."""

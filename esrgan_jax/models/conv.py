@@ -10,6 +10,7 @@ from jax import lax
 
 from esrgan_jax.errors import InputError
 from esrgan_jax.models.padding import padded
+from esrgan_jax.models.winograd import convolve_winograd, suits_winograd
 
 _KERNEL_INIT = {
     # Kaiming He's "MSRA": normal with variance 2 / fan_in.
@@ -24,6 +25,7 @@ INITIALIZERS = tuple(_KERNEL_INIT)
 # A kernel with more than this many times the values of an image is slow in XLA on CPUs, so there
 # the convolution and its gradients are matrix products: deep layers of VGG and the discriminator.
 LARGE_KERNEL = 32
+WINOGRAD_CHANNELS = 128  # from which Winograd's method is faster
 STRIP_PIXELS = 512  # pixels of a strip in `_kernel_gradient`; the fastest of 256 to 2048
 Padding = tuple[tuple[int, int], ...]  # (above, below), (left, right)
 Pair = tuple[jax.Array, jax.Array]  # of an input and a kernel
@@ -131,10 +133,21 @@ def _convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) ->
         shifts = jnp.concatenate(_shifts(wider, len(kernel), stride), axis=-1)
         return shifts @ kernel.reshape(-1, kernel.shape[-1])
 
+    if _by_winograd(x, kernel, stride, padding):
+        return lax.platform_dependent(x, kernel, cpu=convolve_winograd, default=by_xla)
     exported = not all(isinstance(side, int) for side in x.shape[1:3])  # for images of any size
     if exported or kernel.size <= LARGE_KERNEL * x[0].size:
         return by_xla(x, kernel)
     return lax.platform_dependent(x, kernel, cpu=by_product, default=by_xla)
+
+
+def _by_winograd(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> bool:
+    same = len(kernel) == 3 and stride == 1 and padding == ((1, 1), (1, 1))
+    return (
+        same
+        and suits_winograd(x, kernel, WINOGRAD_CHANNELS)
+        and kernel.size <= LARGE_KERNEL * x[0].size
+    )
 
 
 def _shifts(x: jax.Array, size: int, stride: int = 1) -> list[jax.Array]:
@@ -157,6 +170,8 @@ def _backward(stride: int, padding: Padding, saved: Pair, g: jax.Array) -> Pair:
     fits = stride == 1 and all(0 <= pad < len(kernel) for pads in padding for pad in pads)
     by_products = partial(_kernel_gradient, size=len(kernel), padding=padding)
     of_kernel = lax.platform_dependent(x, g, cpu=by_products if fits else by_xla, default=by_xla)
+    if _by_winograd(x, kernel, stride, padding):  # its transpose would be slower than itself
+        return _convolve(g, kernel[::-1, ::-1].swapaxes(2, 3), stride, padding), of_kernel
     of_x = jax.linear_transpose(lambda x: _convolve(x, kernel, stride, padding), x)(g)[0]
     return of_x, of_kernel
 

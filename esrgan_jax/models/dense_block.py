@@ -3,6 +3,7 @@
 Each feature map is convolved with all kernels that read it, and the results are added up. On
 accelerators that is one convolution with the kernels concatenated along their outputs, which fills
 the matrix units better. The gradient needs the maps alone instead of every concatenation of them.
+Without gradients, CPUs use Winograd's method, and concatenate the feature maps.
 """
 
 import jax
@@ -10,8 +11,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from esrgan_jax.models.conv import convolve, leaky_relu
-from esrgan_jax.models.padding import Pad, current, padded_by
+from esrgan_jax.models.padding import Pad, current, padded, padded_by
+from esrgan_jax.models.winograd import from_values, products, suits_winograd, to_values
 
+LEAST_GROWTH = 32  # with fewer channels Winograd's method is not faster
 Arrays = list[jax.Array]
 
 
@@ -35,7 +38,7 @@ def _padded(pad: Pad | None, x: jax.Array, kernels: Arrays, biases: Arrays) -> j
     if pad is None:  # `_backward` knows zeros alone
         return _with_gradient(x, kernels, biases)
     with padded_by(pad):
-        return _forward(x, kernels, biases)[0]
+        return _result(x, kernels, biases)
 
 
 def with_residuals(kernels: Arrays, skip: jax.Array) -> Arrays:
@@ -52,6 +55,24 @@ def with_residuals(kernels: Arrays, skip: jax.Array) -> Arrays:
         second = second + later[1] if len(later) == 2 else second
         result.append(jnp.concatenate([of_x + skip @ second, first, second, *later], axis=2))
     return result
+
+
+def _result(x: jax.Array, kernels: Arrays, biases: Arrays) -> jax.Array:
+    def plain(x: jax.Array, kernels: Arrays, biases: Arrays) -> jax.Array:
+        return _forward(x, kernels, biases)[0]
+
+    def by_winograd(x: jax.Array, kernels: Arrays, biases: Arrays) -> jax.Array:
+        y, maps = x, []
+        for kernel, bias in zip(kernels, biases, strict=True):
+            maps.append(to_values(padded(leaky_relu(y) if maps else x, 1)[0]))
+            values = [jnp.concatenate(each, axis=-1) for each in zip(*maps, strict=True)]
+            y = from_values(products(values, kernel), x.shape[1]) + bias
+        return y
+
+    _, zeros = padded(x, 1)
+    if zeros and suits_winograd(x, kernels[0], LEAST_GROWTH):
+        return lax.platform_dependent(x, kernels, biases, cpu=by_winograd, default=plain)
+    return plain(x, kernels, biases)
 
 
 def _forward(x: jax.Array, kernels: Arrays, biases: Arrays) -> tuple[jax.Array, tuple[Arrays, ...]]:
@@ -89,7 +110,7 @@ def _backward(saved: tuple[Arrays, ...], g: jax.Array) -> tuple[jax.Array, Array
     return of_x, of_kernels, [y.sum((0, 1, 2), keepdims=True) for y in of_sums]
 
 
-_with_gradient = jax.custom_vjp(lambda *args: _forward(*args)[0])
+_with_gradient = jax.custom_vjp(_result)
 _with_gradient.defvjp(_forward, _backward)
 
 

@@ -61,6 +61,7 @@ class TileRunner:
         self.column_multiple = self.multiple * (len(devices) if splits else 1)
         self.by_tiles = (batched(mesh), batched(mesh))
         self.by_columns = (NamedSharding(mesh, PartitionSpec(None, None, "data")), replicated(mesh))
+        self.by_rows = NamedSharding(mesh, PartitionSpec(None, "data"))
         # Put on the devices once, not with every batch.
         self.variables = jax.device_put(variables, replicated(mesh))
         self.on_first = jax.tree.map(lambda x: x.addressable_data(0), self.variables)
@@ -143,6 +144,8 @@ class TileRunner:
         arrays = stacked(tiles, size)
         options: Any = {"progress": partial(report, tiles)} if self.on_cpu else {}
         options |= {"border": self._border(tiles), "dtype": tiles[0].dtype}
+        if self.on_cpu and places == self.by_columns and options["border"] in ("zero", "full"):
+            options["by_rows"] = self.by_rows
 
         def start() -> _Results:
             put = [jax.device_put(x, at) for x, at in zip(arrays, places, strict=True)]

@@ -7,6 +7,7 @@ from typing import TypedDict, Unpack
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Sharding
 
 from esrgan_jax.imresize import resize
 from esrgan_jax.models.generator import Generator, Variables
@@ -81,14 +82,18 @@ def upscale_in_parts(
     keep_color: bool = False,
     dtype: str = "float32",
     progress: Callable[[float], None],
+    by_rows: Sharding | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Does the same as `upscale_step` in several programs, to report progress on a slow device.
 
     Args:
         progress: Called after each program with the finished part of the work, in (0, 1].
+        by_rows: For tiles whose columns are split, see `network.apply_in_parts`.
     """
     first, first_sizes = _begun(module, variables, tiles, sizes, border, ensemble)
-    results = network.apply_in_parts(module, variables, first, first_sizes, border, progress)
+    results = network.apply_in_parts(
+        module, variables, first, first_sizes, border, progress, by_rows
+    )
     options: _Options = {"ensemble": ensemble, "keep_color": keep_color, "dtype": dtype}
     return _joined(module, tiles, sizes, results, border, strength, **options)
 
