@@ -9,7 +9,7 @@ from flax import linen as nn
 from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.models.generator import Generator
 from esrgan_jax.models.rrdb import RRDBNet
-from esrgan_jax.upscaling import tile_runner
+from esrgan_jax.upscaling import network, tile_runner
 from esrgan_jax.upscaling.tile import Tile
 from esrgan_jax.upscaling.tile_runner import TileRunner
 from esrgan_jax.upscaling.tiles import Span
@@ -318,3 +318,24 @@ def test_a_lone_wide_tile_is_split_over_cpu_devices(variables, rng, devices, wid
     assert [number for number, *_ in placed] == [devices, 1, devices]
     assert tuple(placed[0][1]) == (None, None, "data")
     assert tuple(placed[2][1]) == ("data",)
+
+
+@pytest.mark.parametrize(("seamless", "axis"), [(None, 1), ("mirror", 2)])
+def test_blocks_of_a_split_tile_are_split_by_rows(variables, rng, monkeypatch, seamless, axis):
+    """By columns where a border is not zero, as in the other layers."""
+    blocks, seen = network._blocks, []
+
+    def recorded(module, variables, x, *rest):
+        seen.append(tuple(x.sharding.spec).index("data"))
+        return blocks(module, variables, x, *rest)
+
+    monkeypatch.setattr(network, "_blocks", recorded)
+    image = rng.integers(0, 256, (9, 100, 3), dtype=np.uint8)
+    one, two = (
+        Upscaler(MODULE, variables, devices=jax.devices()[:count], seamless=seamless)
+        for count in (1, 2)
+    )
+    split = two(image)
+    assert set(seen) == {axis}
+    monkeypatch.undo()
+    assert_same_but_for_rounding(split, one(image))

@@ -31,14 +31,14 @@ def test_result_equals_a_direct_convolution(height, rng):
         np.testing.assert_allclose(found, direct(x, kernel), rtol=0, atol=1e-12)
 
 
-def test_rounding_errors_are_at_most_three_times_those_of_a_direct_convolution(rng):
-    """The points are chosen for that: with 0, 1, -1, 2 and -2 it is four times."""
+def test_rounding_errors_are_little_more_than_those_of_a_direct_convolution(rng):
+    """With the points 0, 1, -1, 2 and -2 they are twice as large."""
     x, kernel = rng.normal(size=(1, 32, 32, 64)), rng.normal(size=(3, 3, 64, 64))
     with jax.enable_x64(True):
         exact = np.asarray(direct(x, kernel))
     x, kernel = jnp.float32(x), jnp.float32(kernel)
     errors = [
-        np.sqrt(np.mean((np.float64(f(x, kernel)) - exact) ** 2)) for f in (convolve_winograd, direct)
+        np.sqrt(np.mean((np.float64(f(x, kernel)) - exact) ** 2))
+        for f in (convolve_winograd, direct)
     ]
-    assert errors[0] < 3 * errors[1]
-    assert errors[0] < 1e-6 * np.abs(exact).max()
+    assert errors[0] < 1.6 * errors[1]

@@ -1,9 +1,9 @@
 """Winograd's method: 3x3 convolutions with half the multiplications, for float32 on CPUs.
 
-It is F(4, 3) of Lavin and Gray (arXiv 1509.09308, §4.1), along the rows alone. Six rows of the
-input make four rows of the result. Both, and the kernel, are taken as polynomials in the rows, and
-polynomials are multiplied value by value: at five points and at infinity. So there are six
-convolutions with kernels of 1x3 on a quarter of the rows, instead of one of 3x3 on all.
+It is F(4, 3) of Lavin and Gray (arXiv 1509.09308, §4.1), along the rows alone. The rows of input
+and kernel are the coefficients of two polynomials. Their product is computed from its values at
+five points and at infinity: six rows of the input give four of the result. So six convolutions with
+kernels of 1x3, each on a quarter of the rows, take the place of one with a kernel of 3x3.
 """
 
 import jax
@@ -12,8 +12,8 @@ import numpy as np
 from jax import lax
 
 ROWS = 4  # of the result, made from ROWS + 2 rows of the input
-# Symmetric points whose product is 1 or -1 keep rounding errors small: with these they are twice
-# those of a direct convolution, with 0, 1, -1, 2 and -2 four times.
+# With these points rounding errors are 1.3 times those of a direct convolution; with the usual 0,
+# 1, -1, 2 and -2 they are twice those.
 _POINTS = np.array([0, 2 / 3, -2 / 3, 3 / 2, -3 / 2])
 _others = [np.delete(_POINTS, index) for index in range(len(_POINTS))]
 _OF_INPUT = np.array([[*np.poly(x)[::-1], 0] for x in _others] + [np.poly(_POINTS)[::-1]])
@@ -23,7 +23,7 @@ _OF_KERNEL = np.array(
 )
 _OF_RESULT = np.vstack([_POINTS[:, None] ** np.arange(ROWS), [0, 0, 0, 1]]).T
 
-Values = list[jax.Array]  # at the six points
+Values = list[jax.Array]  # at the five points and at infinity
 
 
 def to_values(x: jax.Array) -> Values:
