@@ -320,9 +320,7 @@ def test_a_lone_wide_tile_is_split_over_cpu_devices(variables, rng, devices, wid
     assert tuple(placed[2][1]) == ("data",)
 
 
-@pytest.mark.parametrize(("seamless", "axis"), [(None, 1), ("mirror", 2)])
-def test_blocks_of_a_split_tile_are_split_by_rows(variables, rng, monkeypatch, seamless, axis):
-    """By columns where a border is not zero, as in the other layers."""
+def test_blocks_of_a_split_tile_are_split_by_rows(variables, rng, monkeypatch):
     blocks, seen = network._blocks, []
 
     def recorded(module, variables, x, *rest):
@@ -331,11 +329,8 @@ def test_blocks_of_a_split_tile_are_split_by_rows(variables, rng, monkeypatch, s
 
     monkeypatch.setattr(network, "_blocks", recorded)
     image = rng.integers(0, 256, (9, 100, 3), dtype=np.uint8)
-    one, two = (
-        Upscaler(MODULE, variables, devices=jax.devices()[:count], seamless=seamless)
-        for count in (1, 2)
-    )
+    one, two = (Upscaler(MODULE, variables, devices=jax.devices()[:n]) for n in (1, 2))
     split = two(image)
-    assert set(seen) == {axis}
+    assert set(seen) == {1}
     monkeypatch.undo()
     assert_same_but_for_rounding(split, one(image))
