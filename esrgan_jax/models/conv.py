@@ -170,10 +170,16 @@ def _backward(stride: int, padding: Padding, saved: Pair, g: jax.Array) -> Pair:
     fits = stride == 1 and all(0 <= pad < len(kernel) for pads in padding for pad in pads)
     by_products = partial(_kernel_gradient, size=len(kernel), padding=padding)
     of_kernel = lax.platform_dependent(x, g, cpu=by_products if fits else by_xla, default=by_xla)
-    if _by_winograd(x, kernel, stride, padding):  # its transpose would be slower than itself
-        return _convolve(g, kernel[::-1, ::-1].swapaxes(2, 3), stride, padding), of_kernel
-    of_x = jax.linear_transpose(lambda x: _convolve(x, kernel, stride, padding), x)(g)[0]
-    return of_x, of_kernel
+
+    def transposed(kernel: jax.Array, g: jax.Array) -> jax.Array:
+        return jax.linear_transpose(lambda x: _convolve(x, kernel, stride, padding), x)(g)[0]
+
+    def by_winograd(kernel: jax.Array, g: jax.Array) -> jax.Array:  # faster than its transpose
+        return convolve_winograd(g, kernel[::-1, ::-1].swapaxes(2, 3))
+
+    if not _by_winograd(x, kernel, stride, padding):
+        return transposed(kernel, g), of_kernel
+    return lax.platform_dependent(kernel, g, cpu=by_winograd, default=transposed), of_kernel
 
 
 _with_gradient = jax.custom_vjp(_convolve, nondiff_argnums=(2, 3))
