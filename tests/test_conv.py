@@ -46,7 +46,7 @@ CASES = [
     ((1, 13, 11), 4, 3, 3, 2),
     ((3, 2, 2), 32, 32, 3, 1),  # on CPUs, kernels that are large for the image are multiplied
     ((2, 5, 3), 4, 64, 4, 2),
-    ((2, 10, 9), 128, 130, 3, 1),  # on CPUs, Winograd's method
+    ((2, 16, 9), 128, 130, 3, 1),  # on CPUs, Winograd's method
 ]
 
 
@@ -80,12 +80,13 @@ def test_gradients_equal_those_of_xla(case, strip, rng, monkeypatch):
     x = rng.normal(size=(n, h, w, inputs)).astype(np.float32)
     kernel = rng.normal(size=(size, size, inputs, outputs)).astype(np.float32)
     g = rng.normal(size=jax.eval_shape(lambda: by_xla(x, kernel, stride)).shape)
+    limit = 3e-6 if inputs == 128 else 2e-6  # Winograd's method rounds more (test_winograd.py)
     for ours, expected in zip(
         gradients(convolve, x, kernel, jnp.float32(g), stride),
         gradients(by_xla, x, kernel, jnp.float32(g), stride),
         strict=True,
     ):
-        np.testing.assert_allclose(ours, expected, atol=2e-6 * np.abs(expected).max())
+        np.testing.assert_allclose(ours, expected, atol=limit * np.abs(expected).max())
 
 
 def test_the_gradient_of_a_kernel_is_a_sum_over_pixels(rng):

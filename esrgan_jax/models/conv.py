@@ -25,7 +25,10 @@ INITIALIZERS = tuple(_KERNEL_INIT)
 # A kernel with more than this many times the values of an image is slow in XLA on CPUs, so there
 # the convolution and its gradients are matrix products: deep layers of VGG and the discriminator.
 LARGE_KERNEL = 32
-WINOGRAD_CHANNELS = 128  # from which Winograd's method is faster
+# Winograd's method is faster from so many channels on, unless the kernel, which it rearranges in each
+# call, has more than this many times the values of an image.
+WINOGRAD_CHANNELS = 128
+WINOGRAD_KERNEL = 10
 STRIP_PIXELS = 512  # pixels of a strip in `_kernel_gradient`; the fastest of 256 to 2048
 Padding = tuple[tuple[int, int], ...]  # (above, below), (left, right)
 Pair = tuple[jax.Array, jax.Array]  # of an input and a kernel
@@ -146,7 +149,7 @@ def _by_winograd(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding)
     return (
         same
         and suits_winograd(x, kernel, WINOGRAD_CHANNELS)
-        and kernel.size <= LARGE_KERNEL * x[0].size
+        and kernel.size <= WINOGRAD_KERNEL * x[0].size
     )
 
 
