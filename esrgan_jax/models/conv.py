@@ -25,8 +25,9 @@ INITIALIZERS = tuple(_KERNEL_INIT)
 # A kernel with more than this many times the values of an image is slow in XLA on CPUs, so there
 # the convolution and its gradients are matrix products: deep layers of VGG and the discriminator.
 LARGE_KERNEL = 32
-# Winograd's method is faster from so many channels on, unless the kernel, which it rearranges each
-# time, has more than this many times the values of an image.
+# Winograd's method takes convolutions with so many channels or more, unless the kernel, which it
+# rearranges each time, has more than this many times the values of an image. With 64 channels it
+# gains nothing where devices split the columns, as after upsampling.
 WINOGRAD_CHANNELS = 128
 WINOGRAD_KERNEL = 10
 STRIP_PIXELS = 512  # pixels of a strip in `_kernel_gradient`; the fastest of 256 to 2048

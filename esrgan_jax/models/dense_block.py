@@ -14,7 +14,7 @@ from esrgan_jax.models.conv import convolve, leaky_relu
 from esrgan_jax.models.padding import Pad, current, padded, padded_by
 from esrgan_jax.models.winograd import from_values, products, suits_winograd, to_values
 
-LEAST_GROWTH = 32  # with fewer channels Winograd's method is not faster
+LEAST_GROWTH = 32  # the least for which Winograd's method was measured to be faster
 Arrays = list[jax.Array]
 
 
