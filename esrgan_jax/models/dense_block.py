@@ -3,8 +3,11 @@
 Each feature map is convolved with all kernels that read it, and the results are added up. On
 accelerators that is one convolution with the kernels concatenated along their outputs, which fills
 the matrix units better. The gradient needs the maps alone instead of every concatenation of them.
-Without gradients, CPUs use Winograd's method, and concatenate the feature maps.
+Without gradients, CPUs use Winograd's method, and concatenate up to three feature maps.
 """
+
+from functools import reduce
+from itertools import accumulate
 
 import jax
 import jax.numpy as jnp
@@ -62,11 +65,17 @@ def _result(x: jax.Array, kernels: Arrays, biases: Arrays) -> jax.Array:
         return _forward(x, kernels, biases)[0]
 
     def by_winograd(x: jax.Array, kernels: Arrays, biases: Arrays) -> jax.Array:
-        y, maps = x, []
-        for kernel, bias in zip(kernels, biases, strict=True):
-            maps.append(to_values(padded(leaky_relu(y) if maps else x, 1)[0]))
-            values = [jnp.concatenate(each, axis=-1) for each in zip(*maps, strict=True)]
-            y = from_values(products(values, kernel), x.shape[1]) + bias
+        y, groups = x, []
+        for index, (kernel, bias) in enumerate(zip(kernels, biases, strict=True)):
+            values = to_values(padded(leaky_relu(y) if index else x, 1)[0])
+            # Groups of three maps: concatenating more costs more time and memory than adding up
+            # the results of two groups.
+            maps = [groups.pop(), values] if index % 3 else [values]
+            groups.append([jnp.concatenate(each, axis=-1) for each in zip(*maps, strict=True)])
+            ends = [*accumulate(group[0].shape[-1] for group in groups)][:-1]
+            terms = map(products, groups, jnp.split(kernel, ends, axis=2))
+            sums = [reduce(jnp.add, each) for each in zip(*terms, strict=True)]
+            y = from_values(sums, x.shape[1]) + bias
         return y
 
     _, zeros = padded(x, 1)

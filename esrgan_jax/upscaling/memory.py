@@ -16,7 +16,8 @@ LARGEST_DEFAULT_TILE = 1024  # larger tiles save little overlap
 # long (docs/performance.md). Smaller tiles make such batches from smaller images.
 LEAST_TPU_BATCH = 8
 LARGEST_TPU_TILE = 512
-TPU_MEMORY = 1.5  # times that of a GPU: channels are padded to 128, and strips are copies
+# Times that of a GPU, as compiled. A TPU pads channels to 128, and its strips are copies.
+MEMORY = {"cpu": 0.8, "tpu": 1.5}
 AHEAD = 2  # batches on the device: one is computed while the result of another is fetched
 MOST_ON_CPU = 5 * 2**28  # a laptop shares its memory with other programs
 CGROUPS = (
@@ -65,7 +66,7 @@ def bytes_per_pixel(module: Generator, device: Any) -> int:
     """
     results = 2 * 4 * module.out_channels * module.scale**2
     most = max(module.feature_bytes, 2 * results)
-    return int(TPU_MEMORY * most) if device.platform == "tpu" else most
+    return int(MEMORY.get(device.platform, 1) * most)
 
 
 def batch_pixels(module: Generator, device: Any) -> int:
