@@ -29,10 +29,12 @@ def keep_programs() -> None:
 
     JAX's own variables take precedence: JAX_COMPILATION_CACHE_DIR, JAX_COMPILATION_CACHE_MAX_SIZE
     (bytes), JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS, and JAX_ENABLE_COMPILATION_CACHE=0, which
-    switches it off. If the folder cannot be written, nothing is cached.
+    switches it off. In a folder of the user's choice, JAX limits no size by default. If the folder
+    cannot be written, nothing is cached.
     """
     # A cache that cannot be read or written costs only time.
     warnings.filterwarnings("ignore", message=".*persistent compilation cache.*")
+    _default("jax_persistent_cache_min_compile_time_secs", WORTH_SECONDS)
     options: Any = jax.config  # its class does not declare them
     if options.jax_compilation_cache_dir is None and options.jax_enable_compilation_cache:
         folder = cache_folder() / "programs"
@@ -43,7 +45,6 @@ def keep_programs() -> None:
         if os.access(folder, os.W_OK):
             jax.config.update("jax_compilation_cache_dir", str(folder))
             _default("jax_compilation_cache_max_size", MOST_BYTES)
-            _default("jax_persistent_cache_min_compile_time_secs", WORTH_SECONDS)
 
 
 def _default(option: str, value: float) -> None:

@@ -50,6 +50,16 @@ def test_the_cache_can_be_disabled_and_moved(tmp_path):
     assert list((tmp_path / "mine").glob("*-cache"))
 
 
+def test_a_moved_cache_keeps_quick_compilations_too(monkeypatch, tmp_path):
+    """JAX's own default is a second, which most programs of a small network do not take."""
+    monkeypatch.delenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", raising=False)
+    updates: dict[str, object] = {}
+    monkeypatch.setattr(jax.config, "update", updates.__setitem__)
+    monkeypatch.setattr(type(jax.config), "jax_compilation_cache_dir", str(tmp_path))
+    compilation.keep_programs()
+    assert updates == {"jax_persistent_cache_min_compile_time_secs": compilation.WORTH_SECONDS}
+
+
 def test_an_unwritable_cache_folder_is_ignored(tmp_path):
     file = tmp_path / "file"
     file.write_text("")
