@@ -22,7 +22,8 @@ PEER ?= torch,onnxruntime,openvino
 demo: $(installed)
 	$(python) -m tools.demo --workdir=$(WORKDIR)
 
-# By name: the last files are short, so that no worker ends alone.
+# Files of tests run in the order of their names. The last ones are short, so that all workers end at
+# about the same time.
 test: $(installed)
 	$(python) -m pytest -n $(WORKERS) --dist=loadfile --no-loadscope-reorder -m 'not slow'
 
@@ -33,14 +34,14 @@ test-slow: $(installed)
 test-docs: $(installed)
 	$(python) -m pytest tests/test_docs_run.py
 
-# What newer libraries break first: videos, training, Orbax, Grain.
-# What is left out of it stops whole runs in further ways, or starts them from other settings and files,
-# which newer libraries do not change.
+# Tests of what newer libraries break first: videos, training, Orbax, Grain. Those in OURS are left
+# out: they stop runs in further ways, or start them from other settings and files, and that code does
+# not depend on the version of the libraries.
 NEWEST = loop video compilation pipeline sources run_checkpoints checkpoint train_state
 OURS = killed_run or two_signals or that_a_signal or between_the_stages or recovers or not_finite \
 	or changed_settings or wrong_settings or given_discriminator or averaged
 
-# In this order: the longest file first, so that no worker ends alone with it.
+# The files run in the order of NEWEST: the longest first, so that no worker is left alone with it.
 test-newest: $(installed)
 	$(python) -m pytest -n $(WORKERS) --dist=loadfile --no-loadscope-reorder -m 'not slow' -k 'not ($(OURS))' \
 		$(foreach name,$(NEWEST),$(sort $(wildcard tests/test_$(name)*.py)))

@@ -101,7 +101,7 @@ def add_blend_arguments(
         "--psnr_model",
         metavar="MODEL",
         type=model_type,
-        help="PSNR-oriented generator to interpolate --model with, together with --alpha",
+        help="PSNR-oriented generator to interpolate the model with, together with --alpha",
     )
     parser.add_argument(
         "--alpha",

@@ -94,5 +94,5 @@ def path_type(text: str) -> Path:
 
 
 def model_type(text: str) -> str:
-    """Expands the ~ of an argument that is a model: a path, or a name of the zoo."""
+    """Expands the ~ of an argument that is a model: a path or a published name."""
     return os.path.expanduser(text)

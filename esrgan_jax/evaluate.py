@@ -25,7 +25,8 @@ def create_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=program("evaluate"),
         description="Score one or several models on a folder of images, compared with bicubic.",
-        epilog="MODEL is a run or checkpoint directory, a weight file or a name of the zoo. "
+        epilog="MODEL is a run or checkpoint directory, a weight file or the name of "
+        "published weights (esrgan-jax models lists them). "
         "The scale is read from it.",
     )
     add = parser.add_argument

@@ -17,7 +17,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         prog=program("interpolate"),
         description="Interpolate the weights of a PSNR-oriented generator and a GAN generator: "
         "(1 - alpha) PSNR + alpha GAN.",
-        epilog="MODEL is a run or checkpoint directory, a weight file or a name of the zoo.",
+        epilog="MODEL is a run or checkpoint directory, a weight file or the name of "
+        "published weights (esrgan-jax models lists them).",
     )
     parser.add_argument(
         "--psnr", metavar="MODEL", required=True, type=model_type, help="the PSNR generator"

@@ -158,7 +158,7 @@ def test_the_training_cell_shows_what_the_network_learns(executed):
 
 
 def test_the_packaged_networks_need_no_download(executed):
-    assert "upscale 4 times and have 869,155" in str(executed[1].cells[-1]["outputs"])
+    assert "enlarge an image 4x and have 869,155" in str(executed[1].cells[-1]["outputs"])
 
 
 ADDRESS = re.compile(r"https://github\.com/[\w-]+/esrgan_jax\b")

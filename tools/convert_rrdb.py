@@ -14,7 +14,7 @@ from esrgan_jax.interop.weight_file import WEIGHT_SUFFIXES
 DESCRIPTION = """Converts an RRDB generator between weight files and checkpoints.
 
 SRC is a weight file in any naming (.pth, .pt, .ckpt, .safetensors, .npz), the directory of a run or
-checkpoint, or a name of the zoo (python -m esrgan_jax.interop.zoo lists them). DST is a .pth,
+checkpoint, or the name of published weights (esrgan-jax models lists them). DST is a .pth,
 .safetensors or .npz file or, without a suffix, an Orbax directory from which training can start
 (--config.psnr.init_from=DST)."""
 

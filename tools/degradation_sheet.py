@@ -25,6 +25,10 @@ from esrgan_jax.errors import InputError, run_command
 from esrgan_jax.images.image_file import read_image, write_image
 
 SIDE, SCALE = 256, 4
+DESCRIPTION = (
+    "Make a figure of 32 random degradations of an image: of a square from its middle, sharpened "
+    "by the unsharp mask, as in training. What was drawn for each tile is printed, row by row."
+)
 ROWS, COLUMNS = 4, 8
 
 
@@ -76,10 +80,12 @@ def sheet(tiles: np.ndarray) -> np.ndarray:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m tools.degradation_sheet", description=__doc__)
-    parser.add_argument("image", type=path_type)
-    parser.add_argument("output", type=path_type)
-    parser.add_argument("--seed", type=int, default=0)
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.degradation_sheet", description=DESCRIPTION
+    )
+    parser.add_argument("image", type=path_type, help="the image to degrade")
+    parser.add_argument("output", type=path_type, help="the figure to write")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random numbers")
     args = parse(parser, argv)
     image = read_image(args.image)
     top, left = ((side - SIDE) // 2 for side in image.shape[:2])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 DESCRIPTION = """Exports a generator as one StableHLO file that runs with JAX alone.
 
 MODEL is the directory of a run or checkpoint, a weight file (.pth, .pt, .ckpt, .safetensors, .npz)
-or a name of the zoo (python -m esrgan_jax.interop.zoo lists them). OUTPUT, such as NAME.stablehlo,
+or the name of published weights (esrgan-jax models lists them). OUTPUT, such as NAME.stablehlo,
 contains the program and its weights, for batches and images of any size. Input and output are
 float32 (batch, height, width, channels) in [0, 1]; the output is scale times as high and wide.
 docs/examples/run_exported.py runs it without this package."""

@@ -102,7 +102,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog=program("app"),
         description="Serve a page that upscales images on this machine.",
-        epilog="MODEL is a run or checkpoint directory, a weight file or a name in the zoo.",
+        epilog="MODEL is a run or checkpoint directory, a weight file or the name of "
+        "published weights (esrgan-jax models lists them).",
     )
     parser.add_argument(
         "--model",
@@ -111,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         nargs="+",
         default=[],
         action="extend",
-        help="networks to choose from, in addition to the package's and the zoo's",
+        help="networks to choose from, in addition to the package's and the published ones",
     )
     parser.add_argument(
         "--psnr_model",

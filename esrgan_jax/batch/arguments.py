@@ -55,8 +55,8 @@ def upscale_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=program("upscale"),
         description="Upscale images, folders of images and videos with an ESRGAN generator.",
-        epilog="MODEL is a run or checkpoint directory, a weight file or a name of the zoo "
-        "(python -m esrgan_jax.interop.zoo lists them); the scale is read from it.",
+        epilog="MODEL is a run or checkpoint directory, a weight file or the name of "
+        "published weights (esrgan-jax models lists them); the scale is read from it.",
     )
     add = parser.add_argument
     add(
@@ -149,7 +149,11 @@ def upscale_parser() -> argparse.ArgumentParser:
     add("--overlap", metavar="N", type=int, help="LR pixels tiles share (default: 112 or less)")
     add("--exact", action="store_true", help="overlap by the whole receptive field")
     add("--dtype", choices=["float32", "bfloat16"], help="precision (default: by device)")
-    add("--spatial", action="store_true", help="split an image over the devices, not its tiles")
+    add(
+        "--spatial",
+        action="store_true",
+        help="split the columns of each image over the devices, instead of distributing its tiles",
+    )
     add("--share", metavar="I/N", type=_share, help="do part I (from 0) of N, for several hosts")
     add("--progress", choices=MODES, default="bar", help="a bar, lines of JSON, or quiet")
     return parser

@@ -181,11 +181,13 @@ def zoo_table() -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog=program("interop.zoo"),
-        description="List the weights that are known by name, or fetch some.",
-        epilog="Commands that take a MODEL also take these names and fetch the file. Files are "
+        description="List the weights that are known by name, or download some.",
+        epilog="Commands that take a MODEL also take these names and download the file. Files are "
         f"kept in the user's cache, or in the folder that {CACHE_VARIABLE} names, unless packaged.",
     )
-    parser.add_argument("names", metavar="NAME", nargs="*", help="weights to fetch (default: list)")
+    parser.add_argument(
+        "names", metavar="NAME", nargs="*", help="weights to download (default: list)"
+    )
     args = parse(parser, argv)
     if not args.names:
         print(zoo_table())

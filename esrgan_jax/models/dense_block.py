@@ -1,4 +1,4 @@
-"""The convolutions of a dense block, without concatenating its feature maps.
+"""The convolutions of a dense block, without concatenating all of its feature maps.
 
 Each feature map is convolved with all kernels that read it, and the results are added up. On
 accelerators that is one convolution with the kernels concatenated along their outputs, which fills

@@ -38,7 +38,7 @@ class RDB(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: int) -> Layers:
-        """Returns what `dense_convolutions` takes to read so many features."""
+        """Returns the kernels and biases of `dense_convolutions`, for so many input channels."""
         conv = partial(Conv, initializer=self.initializer, dtype=self.dtype)
         growth = self.num_growth
         layers = [
@@ -85,8 +85,8 @@ class RRDBNet(nn.Module):
         plus: ESRGAN+'s extra residuals.
         upsampler: "upconv", nearest neighbour and a convolution as everywhere, or "pixelshuffle",
             a convolution to factor² times the channels, rearranged, as in some early models.
-        initializer: "msra_tenth" is the paper's (MSRA times 0.1 everywhere). "basicsr" is that of
-            today's BasicSR: the same in dense blocks, and torch's default elsewhere.
+        initializer: "msra_tenth" (the paper's: MSRA times 0.1 everywhere), "msra", "torch" (its
+            default), or "basicsr" (today's BasicSR: "msra_tenth" in dense blocks, else "torch").
         unroll: Unrolls the loop over the blocks. The parameters (stacked along a leading axis
             under "body") and the result are the same; compiling takes longer. For training on
             CPUs, where XLA runs the gradients of a rolled loop several times slower.

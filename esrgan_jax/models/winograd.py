@@ -56,7 +56,7 @@ def from_values(values: Values, height: int) -> jax.Array:
 
 
 def suits_winograd(x: jax.Array, kernel: jax.Array, channels: int) -> bool:
-    """Returns whether the method can be faster: float32, a known size and so many channels."""
+    """Returns whether the method can be faster: float32, a known size, `channels` or more."""
     known = all(isinstance(side, int) for side in x.shape)
     return known and x.dtype == jnp.float32 and min(kernel.shape[2:]) >= channels
 

@@ -165,12 +165,13 @@ def psnr_step(
     recipe: Recipe | None = None,
     unsharp: Collection[str] = (),
 ) -> tuple[TrainState, Metrics]:
-    """Updates the PSNR-oriented generator once, by the pixel loss alone (paper §4.1).
+    """Updates the PSNR-oriented generator once (paper §4.1).
 
-    With a weight for 1 - MS-SSIM, by their sum. For `mesh` see `forward`, for `recipe` and
-    `unsharp` see `images`; `placement` is the tree of the state's shardings, if not all of it is
-    replicated. Returns the new state and {"l_g_pix", "grad_norm_g"}; with MS-SSIM also
-    "l_g_ms_ssim" and "l_g_total".
+    The loss is the pixel loss ("l1" or "mse"), plus `ms_ssim_weight` · (1 - MS-SSIM) if that weight
+    is not 0. For `mesh` see `forward`, for `recipe` and `unsharp` see `images`, for `ema_decay` see
+    `moving_average`, for `accumulation` see `accumulate`; `placement` is the tree of the state's
+    shardings, if not all of it is replicated. Returns the new state and {"l_g_pix", "grad_norm_g"};
+    with MS-SSIM also "l_g_ms_ssim" and "l_g_total".
     """
 
     placed = placement.generator.params if placement else None

@@ -38,7 +38,8 @@ def upscale_alpha(
         sizes: (N, 2) int, height and width of each image within the array.
         scale: Scale of the result; 1 returns `alpha`.
         border: How an image is continued: "wrap" by itself, all others by its mirror image.
-        strength: 0 is bicubic, clipped to the surrounding values; 1 (or None) is all of the above.
+        strength: 0 is bicubic, clipped to the surrounding values; 1 (or None) is the full
+            sharpening of edges.
 
     Returns:
         (N, scale h, scale w, 1).

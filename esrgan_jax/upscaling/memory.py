@@ -108,9 +108,9 @@ def tile_and_overlap(
     Args:
         module: The generator.
         device: Where it runs.
-        tile: Of `Upscaler`, as are `overlap` and `exact`.
-        overlap: See there.
-        exact: See there.
+        tile: As for `Upscaler`.
+        overlap: As for `Upscaler`.
+        exact: As for `Upscaler`.
         further: LR pixels on each side that steps besides the network read, such as colour
             correction.
         planes: Inputs of the network per tile.

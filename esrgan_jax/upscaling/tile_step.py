@@ -62,7 +62,8 @@ def upscale_step(
 
     Returns:
         (N, scale h, scale w, `result_bands`) in `dtype`, clamped to [0, 1], integers rounded half
-        to even as the authors' test.py does; and (N,) bool, whether each tile's is finite.
+        to even as the authors' test.py does; and (N,) bool, whether the network's result
+        is finite for each tile.
     """
     x, x_sizes = _network_inputs(module, tiles, sizes, ensemble)
     sr = network.apply(module, variables, x, x_sizes, border)

@@ -41,7 +41,8 @@ class Upscaler:
         batch: Most tiles of a batch on each device; None chooses it from the memory.
         overlap: LR pixels that neighbouring tiles share; results are cut in its middle. None takes
             `tiles.OVERLAP`, or less if the receptive field is smaller.
-        exact: Takes the whole receptive field as overlap, for results equal to the untiled ones.
+        exact: Tiles overlap by twice `receptive_field`, so results equal the untiled ones up to
+            rounding.
         seamless: "wrap" or "mirror" continue the image beyond its edges, in every convolution,
             for textures; None pads with zeros, as in training.
         ensemble: The mean over the eight flipped and turned versions: somewhat better, eight times
@@ -52,7 +53,7 @@ class Upscaler:
             "bfloat16"; None takes bfloat16 on devices with units for it.
         devices: Where to run, by default on all of this process; see `sharding.split_cpu`.
         spatial: Splits the columns of one image over the devices, instead of tiles.
-        then: Upscales this one's results, which are passed on in float32.
+        then: Another `Upscaler`, which upscales the results of this one, passed on in float32.
         name: Name of the networks, for the metadata of images.
 
     Raises:
@@ -135,7 +136,7 @@ class Upscaler:
         denoise: float | None = None,
         **options: Any,
     ) -> Self:
-        """Loads an upscaler from a run, a checkpoint directory, a weight file or a name of the zoo.
+        """Loads an upscaler from a run, a checkpoint directory, a weight file or a published name.
 
         Args:
             model: The model. A list of models is a chain, each upscaling the last one's result; a
