@@ -2,11 +2,13 @@
 
 import errno
 import hashlib
+import math
 import os
 import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from esrgan_jax.errors import InputError, RunError, did_you_mean
 
@@ -66,6 +68,16 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
 def write_text(path: str | os.PathLike[str], content: str) -> None:
     """Writes a small text file in UTF-8; bytes of file names that are not UTF-8 are escaped."""
     write_bytes(path, content.encode(errors="backslashreplace"))
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it, unless it is there; raises InputError if it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InputError(f"{folder}: cannot be a folder: {error.filename} is a file") from None
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made: {error.strerror}") from None
 
 
 def too_long(path: Path) -> str | None:
@@ -135,6 +147,11 @@ def write_error(path: str | os.PathLike[str], error: BaseException, words: str =
     full = no_space(path, error) if isinstance(path, os.PathLike) else ""
     reason = full or words or getattr(error, "strerror", None) or str(error)
     return RunError(f"{path}: could not be written: {reason}")
+
+
+def finite_only(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a row for JSON, which has neither NaN nor infinity: they become None."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
 
 
 def refuse_same(source: Path, target: Path) -> None:

@@ -59,5 +59,11 @@ def test_the_figure_has_a_row_for_each_dataset(tmp_path):
     files = [str(tmp_path / f"set{index}.json") for index in (0, 1)]
     alpha_plot.main([*files, f"--output={figure}"])
     assert read_image(figure).shape[:2] == (720, 900)
+    kinds["network"][0]["niqe"] = None  # no image was large enough
+    (tmp_path / "set0.json").write_text(json.dumps({**names, **kinds}))
+    alpha_plot.main([*files, f"--output={figure}"])
+    (tmp_path / "scores.json").write_text(json.dumps({"dataset": "Set5", "models": []}))
+    with pytest.raises(InputError, match=r"scores\.json is not a file that tools\.alpha_scores"):
+        alpha_plot.main([str(tmp_path / "scores.json"), f"--output={figure}"])
     with pytest.raises(InputError, match=r"plot\.png is not a file that tools\.alpha_scores wrote"):
         alpha_plot.main([str(figure), f"--output={tmp_path / 'other.png'}"])

@@ -10,6 +10,7 @@ import pytest
 from configs import realesrgan_x4, x4
 from esrgan_jax.degradation.settings import RealESRGAN
 from esrgan_jax.errors import InputError
+from esrgan_jax.images.image_file import write_image
 from esrgan_jax.training.degrading import (
     check_function,
     create_recipe,
@@ -17,6 +18,7 @@ from esrgan_jax.training.degrading import (
     published,
 )
 from esrgan_jax.training.settings import check_run
+from esrgan_jax.training.validation import Validation
 
 PAGE = Path(__file__).parents[1] / "docs" / "data.md"
 
@@ -64,6 +66,19 @@ def test_functions_that_do_not_fit_are_refused(name, message):
     with pytest.raises(InputError, match=message) as caught:
         check_function(changed, 56)
     assert "\n" not in str(caught.value)
+
+
+def test_a_function_that_fits_only_the_patches_is_refused_in_validation(tmp_path):
+    changed = config(function="tests.degradations:of_one_size")
+    check_function(changed, 56)
+    write_image(tmp_path / "a.png", np.zeros((64, 64, 3), np.uint8))
+    with pytest.raises(InputError, match=r"called with \(key, hr 64x64x3, scale=4\) it raises T"):
+        Validation.load(str(tmp_path), None, 4, create_recipe(changed))
+
+
+def test_a_module_without_a_file_is_named():
+    with pytest.raises(InputError, match="'sys:nowhere': sys has no function nowhere"):
+        load_function("sys:nowhere")
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,9 @@ from esrgan_jax.training import inputs
 SIZES = [(40, 48), (33, 256), (61, 53), (35, 700), (90, 33), (32, 32), (47, 512), (300, 37)]
 
 
+ROOM = 2**40  # bytes
+
+
 class Images:
     """Random images; if `paired`, with LR images of a quarter."""
 
@@ -57,7 +60,7 @@ def crops(cache: device_cache.DeviceCache, mesh, count: int, **changes: Any) -> 
 def test_batches_are_those_of_the_host(monkeypatch, devices, paired):
     monkeypatch.setattr(device_cache, "PIECE", 50)  # several pieces for each device
     mesh, source = sharding.create_mesh(jax.devices()[:devices]), Images(paired)
-    cache = device_cache.load(source, mesh)
+    cache = device_cache.load(source, mesh, ROOM)
     data = iter(make_dataset(source, **options()))
     for batch in crops(cache, mesh, 6):
         expected = next(data)
@@ -77,12 +80,12 @@ def test_batches_are_those_of_the_host(monkeypatch, devices, paired):
 def test_if_processes_decoded_different_images_the_run_ends(monkeypatch):
     monkeypatch.setattr(distributed, "gather", lambda value: [value, "other"])
     with pytest.raises(RunError, match="the processes decoded different images"):
-        device_cache.load(Images(), sharding.create_mesh(jax.devices()[:1]))
+        device_cache.load(Images(), sharding.create_mesh(jax.devices()[:1]), ROOM)
 
 
 def test_each_device_has_its_share():
     mesh, source = sharding.create_mesh(jax.devices()[:4]), Images()
-    stored = device_cache.load(source, mesh).images["hr"]
+    stored = device_cache.load(source, mesh, ROOM).images["hr"]
     shapes = [image["hr"].shape for image in source.images]
     lines = [height * device_cache.lines_per_row(width) for height, width, _ in shapes]
     of_device = np.bincount(stored.device, lines, 4).astype(int).tolist()
@@ -99,7 +102,7 @@ def test_a_damaged_image_is_replaced_as_on_the_host(tmp_path, rng, capfd):
     path = tmp_path / "1.png"
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     mesh = sharding.create_mesh(jax.devices()[:1])
-    cache = device_cache.load(ImageFolder(tmp_path, 32, memory=0), mesh)
+    cache = device_cache.load(ImageFolder(tmp_path, 32, memory=0), mesh, ROOM)
     assert capfd.readouterr().err.count("1.png: ") == 1
     data = iter(make_dataset(ImageFolder(tmp_path, 32), **options()))
     for batch in crops(cache, mesh, 3):
@@ -116,6 +119,19 @@ def test_images_that_do_not_fit_are_refused():
 
     check(device(2 * 10**9, 0))
     check(device(2 * 10**9, 10**9), device(2 * 10**9, 0))
-    message = r"data.cache is device: the images take 476.8 MiB on each of the 2 devices, and may "
+    message = r"device: the images take 476.8 MiB or more on each of the 2 devices, and may "
     with pytest.raises(InputError, match=message + r"take 475\.\d MiB, half of what is free"):
         check(device(2 * 10**9, 10**9 + 3 * 10**6), device(2 * 10**9, 0))
+
+
+def test_rows_count_with_what_fills_them_up():
+    mesh, source = sharding.create_mesh(jax.devices()[:1]), Images(paired=True)
+    lines = sum(
+        len(image) * device_cache.lines_per_row(image.shape[1])
+        for images in source.images
+        for image in images.values()
+    )
+    exact = lines * 3 * device_cache.LINE
+    device_cache.load(source, mesh, exact)
+    with pytest.raises(InputError, match="is device: the images take"):
+        device_cache.load(source, mesh, exact - 1)

@@ -101,14 +101,29 @@ def config(photographs):
 
 
 @pytest.fixture(scope="module")
-def finished(photographs, tmp_path_factory) -> Path:
-    """Returns the workdir of a run that was never stopped."""
+def watched(photographs, tmp_path_factory) -> tuple[Path, list[int]]:
+    """Returns the workdir of a run that was never stopped, and numbers of arrays on the devices.
+
+    They are those of the shape of the generator's last kernel, after the first step of each stage.
+    """
     config = demo.get_config()
     config.update_from_flattened_dict(TINY)
     config.data.train = config.data.val = str(photographs)
     workdir = tmp_path_factory.mktemp("finished")
-    train_and_evaluate(config, str(workdir))
-    return workdir
+    counts = []
+
+    def count(step, _):
+        if step == 1:
+            counts.append(sum(array.shape == (3, 3, 4, 3) for array in jax.live_arrays()))
+
+    train_and_evaluate(config, str(workdir), count)
+    return workdir, counts
+
+
+@pytest.fixture(scope="module")
+def finished(watched) -> Path:
+    """Returns the workdir of a run that was never stopped."""
+    return watched[0]
 
 
 @pytest.fixture
@@ -176,6 +191,11 @@ def test_a_run_writes_logs_checkpoints_and_its_config(finished):
     assert recorded["psnr"]["steps"] == 6
     kept = sorted(int(p.name) for p in (finished / "psnr" / "checkpoints").iterdir())
     assert kept == [2, 4, 6]
+
+
+def test_the_state_of_the_psnr_stage_does_not_stay_on_the_devices(watched):
+    _, (in_psnr, in_gan) = watched
+    assert 0 < in_gan <= in_psnr
 
 
 def test_a_run_in_a_thread_returns_its_state_and_calls_the_callback(config, finished, tmp_path):

@@ -83,6 +83,16 @@ def test_a_config_file_that_fails_or_returns_another_type_is_refused(parse, tmp_
             parse(f"--config={tmp_path}/mine.py", RUN)
 
 
+def test_a_section_that_is_none_is_listed(parse, tmp_path, capsys):
+    text = "from configs import x4\ndef get_config():\n    config = x4.get_config()\n"
+    text += "    config.discriminator = None\n    return config\n"
+    (tmp_path / "mine.py").write_text(text)
+    parse(mine := f"--config={tmp_path}/mine.py", RUN)  # `check_settings` refuses it
+    with pytest.raises(SystemExit):
+        parse(mine, "--help")
+    assert [*map(str.split, capsys.readouterr().out.splitlines())].count(["discriminator", "None"])
+
+
 def test_help_lists_flags_and_the_settings_of_a_given_config(parse, capsys):
     with pytest.raises(SystemExit) as ended:
         parse("--help")

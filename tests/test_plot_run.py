@@ -86,6 +86,8 @@ def test_runs_are_drawn_below_each_other_with_a_part_of_an_image(run, tmp_path, 
     assert read_image(tmp_path / "both.png").shape == figure.shape
     with pytest.raises(InputError, match="run: has no GAN stage"):
         compare_runs.main([str(run), *options])
+    with pytest.raises(InputError, match=r"box \(0, 90, 9, 9\) .* is not inside 32 x 32 px"):
+        compare_runs.main([str(tmp_path / "a"), *options[:2], "--box=0,90,9,9"])
 
 
 def test_window_means_are_over_equal_numbers_of_steps():
@@ -100,8 +102,10 @@ def test_an_incomplete_last_line_is_ignored(tmp_path):
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"has no psnr or gan with lines in metrics\.jsonl"):
-        plot_run.main([str(tmp_path), f"--output={tmp_path / 'a.png'}"])
+    for text in ("", '{"step": 20, "data_wait": 0.3, "warning": "x"}\n'):
+        (tmp_path / "psnr.jsonl").write_text(text)
+        with pytest.raises(InputError, match=r"has no psnr or gan with losses or scores in metr"):
+            plot_run.main([str(tmp_path), f"--output={tmp_path / 'a.png'}"])
 
 
 def test_an_output_folder_that_is_a_file_is_refused(run, tmp_path):

@@ -65,6 +65,17 @@ def test_images_are_cut_and_counted_and_bad_files_reported(tmp_path, folder):
     assert sorted(os.listdir(tmp_path)) == ["more", "out", "photos"]
 
 
+def test_nothing_is_written_if_no_image_can_be_read(tmp_path, folder):
+    whole = (folder / "a.png").read_bytes()
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/a.png").write_bytes(whole[: len(whole) // 2])
+    done = prepare("--input", tmp_path / "bad", f"--output={tmp_path}/out", "--size=48")
+    assert done.returncode == 2
+    assert "out was not made: no image could be read" in done.stderr
+    assert "train on this folder" not in done.stdout
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_existing_output_is_refused(tmp_path, folder):
     (tmp_path / "out").mkdir()
     done = prepare("--input", folder, "--output", tmp_path / "out", "--size=48")

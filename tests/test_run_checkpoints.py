@@ -4,6 +4,7 @@ import errno
 import gc
 import json
 import logging
+import math
 import os
 import re
 import resource
@@ -89,8 +90,8 @@ def descriptors_and_threads() -> tuple[int, int]:
     return len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
 
 
-def test_the_best_can_be_the_lowest_and_some_checkpoints_lack_the_score(folder):
-    scores = [{"psnr_y": 30.0}, {"lpips": 0.2}, {"lpips": 0.3}, None, {"psnr_y": 31.0}]
+def test_the_best_can_be_the_lowest_and_some_checkpoints_have_no_finite_score(folder):
+    scores = [{"psnr_y": 30.0}, {"lpips": 0.2}, {"lpips": -math.inf}, None, {"psnr_y": 31.0}]
     with RunCheckpoints(folder, CONFIG, IMAGES, 1, "lpips") as checkpoints:
         for step, values in enumerate(scores, 1):
             checkpoints.save(state_at(step), fresh_data(), values)

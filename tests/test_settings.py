@@ -50,7 +50,8 @@ WEIGHTS = ("d_learning_rate", "pixel_weight", "perceptual_weight", "gan_weight",
         *((f"{stage}.{key}", (-1e-9, math.nan, math.inf, -math.inf, 1e39, "1e-4", None))
           for stage in ("psnr", "gan") for key in REAL),
         *((f"gan.{key}", (-1, math.nan, math.inf, "1")) for key in WEIGHTS),
-        *((f"{stage}.{key}", (7, (0,), (-5, 5), (1.5,), ("100",), (True,), "(100,200)", None))
+        *((f"{stage}.{key}", (7, (0,), (-5, 5), (1.5,), ("100",), (True,), (2**31,), "(100,200)",
+                           None))
           for stage in ("psnr", "gan") for key in ("milestones", "periods")),
         ("gan.lr_scaling", ("square", "", None, 2)),
         ("psnr.lr_batch_size", (0, 1.5, "16", None)),
@@ -94,7 +95,7 @@ WEIGHTS = ("d_learning_rate", "pixel_weight", "perceptual_weight", "gan_weight",
         *((f"generator.{key}", (0, -1, 1.5, "64"))
           for key in ("num_features", "num_growth", "num_blocks")),
         *((f"generator.{key}", (0, 4, 3.0, "3", True)) for key in ("in_channels", "out_channels")),
-        ("generator.unshuffle", (0, 3, -2, "2", 16)),
+        ("generator.unshuffle", (0, 3, -2, "2", 16, True)),
         ("generator.plus", (1, "no")),
         ("generator.remat", (0, None)),
         ("generator.upsampler", ("bilinear", 2)),
@@ -163,6 +164,10 @@ def test_a_value_of_the_wrong_type_or_range_is_refused(key: str, values: tuple) 
         (
             {"psnr.hr_patch": 8, "psnr.ms_ssim_weight": 1.0},
             "^psnr.hr_patch is 8: psnr.ms_ssim_weight needs 11 or more",
+        ),
+        (
+            {"gan.hr_patch": 8, "discriminator.name": "unet"},
+            "^gan.hr_patch is 8: gan.layer_weights has conv5_4, which need 16 or more",
         ),
         ({"gan.layer_weights": {}}, "^gan.layer_weights has no weight"),
         ({"gan.layer_weights": {"conv5_4": 0.0}}, "^gan.layer_weights has no weight"),

@@ -1,6 +1,7 @@
 """Tests of image sources: folders, pairs of folders, and prepared sub-images."""
 
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -119,6 +120,14 @@ def test_unmatched_images_and_wrong_sizes_are_listed(tmp_path, rng):
     (tmp_path / "lr/a.jpg").write_bytes(b"")
     with pytest.raises(InputError, match="differ only in the suffix"):
         open_source(tmp_path / "hr", tmp_path / "lr", scale=4, min_size=32)
+    lr = [tmp_path / "lr", tmp_path / "other"]
+    lr[1].mkdir()
+    for name in ("a", "b"):
+        (lr[0] / f"{name}.jpg").unlink(missing_ok=True)
+        shutil.copy(lr[0] / f"{name}.png", lr[1])
+    twice = open_source([tmp_path / "hr"] * 2, lr, scale=4, min_size=32)  # an HR of two LR
+    assert len(twice) == 4
+    assert twice.decoded_bytes == 2 * 3 * 2 * (32 * 32 + 8 * 8)
     with pytest.raises(InputError, match="1 LR folders for 2 HR folders"):
         open_source([tmp_path / "hr", tmp_path], tmp_path / "lr", scale=4, min_size=32)
 

@@ -115,8 +115,16 @@ def test_processes_share_the_images_and_the_first_has_those_that_are_shown(total
 def test_a_random_degradation_gives_the_same_squares_in_every_run(variables, hr) -> None:
     recipes = [Recipe(blurred, 8, seed) for seed in (0, 1)]  # the run's seed does not matter
     first, second = (Validation.load(str(hr), None, 4, recipe).pairs for recipe in recipes)
-    assert [(pair.lr.shape, pair.hr.shape) for pair in first] == [((11, 11, 3), (44, 44, 3))] * 2
+    shapes = [((16, 16, 3), (64, 64, 3)), ((11, 11, 3), (44, 44, 3))]
+    assert [(pair.lr.shape, pair.hr.shape) for pair in first] == shapes
     for one, other in zip(first, second, strict=True):
         np.testing.assert_array_equal(one.lr, other.lr)
         np.testing.assert_array_equal(one.hr, other.hr)
-    assert (first[0].lr != first[1].lr).any()
+
+
+def test_a_small_image_does_not_make_the_squares_of_others_smaller(tmp_path, rng) -> None:
+    for name, size in {"a": (150, 200), "b": (40, 90), "c": (600, 520)}.items():
+        write_image(tmp_path / f"{name}.png", rng.integers(0, 256, (*size, 3), dtype=np.uint8))
+    pairs = Validation.load(str(tmp_path), None, 4, Recipe(blurred, 8, 0)).pairs
+    assert [pair.hr.shape[:2] for pair in pairs] == [(128, 128), (40, 40), (512, 512)]
+    assert [pair.lr.shape[:2] for pair in pairs] == [(32, 32), (10, 10), (128, 128)]

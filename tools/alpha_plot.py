@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from esrgan_jax.command_line import parse, path_type
 from esrgan_jax.errors import InputError, missing, run_command
 from esrgan_jax.evaluation.metrics import METRICS
@@ -27,6 +29,7 @@ def read_results(paths: Sequence[Path]) -> dict[str, list[Any]]:
     for path in paths:
         try:
             result = json.loads(path.read_text())
+            _ = [result[key] for key in ("model", "psnr_model", *KINDS)]
             found.setdefault(result["dataset"], []).append(result)
         except (OSError, ValueError, KeyError, TypeError):
             raise InputError(f"{path} is not a file that tools.alpha_scores wrote") from None
@@ -52,13 +55,14 @@ def plot(found: dict[str, list[Any]], path: Path) -> None:
             for result in results:
                 color = f"C{models.index(result['model'])}"
                 for kind, style in KINDS.items():
-                    points = [(line["psnr_y"], line[metric]) for line in result[kind]]
+                    scored = [line for line in result[kind] if line[metric] is not None]
+                    points = [(line["psnr_y"], line[metric]) for line in scored]
                     label = f"{result['psnr_model']} and {result['model']}: {kind}"
                     axes.plot(
-                        *zip(*points, strict=True), style, color=color, marker=".",
+                        *np.reshape(points, (-1, 2)).T, style, color=color, marker=".",
                         label=label, linewidth=1.2,
                     )  # fmt: skip
-                    for line, point in zip(result[kind], points, strict=True):
+                    for line, point in zip(scored, points, strict=True):
                         if line["alpha"] in LABELLED and kind == "network":
                             axes.annotate(
                                 f"{line['alpha']:g}", point, xytext=(3, 4),

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from esrgan_jax.command_line import parse, path_type
 from esrgan_jax.errors import InputError, RunError, listed, run_command
+from esrgan_jax.files import make_folder
 
 PYTHON = "3.12"
 PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in (28, 27, 17)] + ["manylinux2014_x86_64"]
@@ -59,7 +60,7 @@ def collect(folder: Path, names: Sequence[str] = NEEDED, jax: str | None = None)
         found = [item["metadata"] for item in json.loads(file.read_text())["install"]]
     pinned = [f"{x['name']}=={x['version']}" for x in found if _normal(x["name"]) not in LEFT_OUT]
     parent = folder.resolve().parent
-    parent.mkdir(parents=True, exist_ok=True)
+    make_folder(parent)
     with tempfile.TemporaryDirectory(dir=parent, prefix=".wheels-") as temporary:
         _pip("download", "--no-deps", f"--dest={temporary}", *target, *pinned)
         Path(temporary, REQUIREMENTS).write_text("".join(f"{line}\n" for line in wanted))

@@ -13,7 +13,7 @@ import numpy as np
 
 from esrgan_jax.command_line import parse, path_type
 from esrgan_jax.errors import InputError, missing, run_command
-from esrgan_jax.files import replacing, writing
+from esrgan_jax.files import make_folder, replacing, writing
 from tools.alpha_strip import box
 from tools.plot_run import PANELS, SUFFIXES, Lines, draw, read_run
 
@@ -71,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args: Any = parse(parser, argv)
     if args.output.suffix.lower() not in SUFFIXES:
         raise InputError(f"--output={args.output}: must end in one of {', '.join(SUFFIXES)}")
+    from esrgan_jax.evaluation.comparison import check_box
     from esrgan_jax.images.image_file import read_image
     from esrgan_jax.upscaling.upscaler import SCORED, Upscaler
 
@@ -82,11 +83,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         if "gan" not in stages:
             raise InputError(f"{folder}: has no GAN stage")
         upscale = Upscaler.load(str(folder / "gan"), **SCORED)
-        top, left, height, width = args.box
         name = folder.name if counts[folder.name] == 1 else str(folder)
         runs[name] = stages["gan"]
-        parts[name] = upscale(image)[top : top + height, left : left + width]
-    args.output.parent.mkdir(parents=True, exist_ok=True)
+        sr = upscale(image)
+        check_box(args.box, *sr.shape[:2])
+        top, left, height, width = args.box
+        parts[name] = sr[top : top + height, left : left + width]
+    make_folder(args.output.parent)
     plot(runs, parts, args.output)
     print(args.output)
 

@@ -18,6 +18,7 @@ from PIL import Image, ImageFilter
 
 from esrgan_jax.command_line import parse, path_type
 from esrgan_jax.errors import InputError, run_command
+from esrgan_jax.files import make_folder
 
 
 def reduced(hr: Image.Image, scale: int, sigma: float = 0.0) -> Image.Image:
@@ -90,7 +91,7 @@ def degrade_folder(hr_folder: Path, output: Path, scale: int, kinds: Sequence[st
             seed = f"{kind}/{name.with_suffix('').as_posix()}"
             rng = np.random.default_rng(list(seed.encode()))
             target = output / kind / name
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(target.parent)
             KINDS[kind](hr, scale, rng).save(target)
     return len(paths) * len(kinds)
 

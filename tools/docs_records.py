@@ -27,7 +27,7 @@ class Columns(NamedTuple):
 def _cell(text: str, record: Mapping[str, Any]) -> str:
     try:
         return text.format_map(record)
-    except KeyError:
+    except (KeyError, IndexError):
         return ""
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from esrgan_jax.command_line import parse, path_type
 from esrgan_jax.errors import InputError, missing, run_command
-from esrgan_jax.files import replacing, write_text, writing
+from esrgan_jax.files import make_folder, replacing, write_text, writing
 
 STAGES = ("psnr", "gan")
 SUFFIXES = (".png", ".pdf", ".svg")
@@ -32,11 +32,11 @@ PANELS = {
 }
 LOGARITHMIC = ("gradient norms",)
 
-Lines = list[dict[str, float]]
+Lines = list[dict[str, Any]]
 
 
 def read_run(folder: Path) -> dict[str, Lines]:
-    """Reads the log lines of each stage of a run; raises InputError if it has none."""
+    """Reads the log lines of each stage of a run; raises InputError if none can be drawn."""
     from esrgan_jax.training.metric_writer import JSONL, read_lines
 
     stages = {}
@@ -44,9 +44,10 @@ def read_run(folder: Path) -> dict[str, Lines]:
         for path in (folder / name / JSONL, folder / f"{name}.jsonl"):
             if path.is_file():
                 stages[name] = [json.loads(line) for line in read_lines(path)]
-    stages = {name: lines for name, lines in stages.items() if lines}
+    drawn = {name for names in PANELS.values() for name in names}
+    stages = {k: lines for k, lines in stages.items() if any(drawn & {*line} for line in lines)}
     if not stages:
-        raise InputError(f"{folder}: has no {' or '.join(STAGES)} with lines in {JSONL}")
+        raise InputError(f"{folder}: has no {' or '.join(STAGES)} with losses or scores in {JSONL}")
     return stages
 
 
@@ -58,13 +59,13 @@ def thin(lines: Lines, most: int = LINES) -> Lines:
     return [line for line in lines if _validates(line) or line["step"] in kept]
 
 
-def _validates(line: dict[str, float]) -> bool:
+def _validates(line: dict[str, Any]) -> bool:
     return any(name.startswith("val_") for name in line)
 
 
 def curve(lines: Lines, name: str) -> tuple[list[float], list[float]]:
     """Returns the steps and the values of one metric."""
-    points = [(line["step"], line[name]) for line in lines if name in line]
+    points = [(line["step"], line[name]) for line in lines if line.get(name) is not None]
     return [step for step, _ in points], [value for _, value in points]
 
 
@@ -156,10 +157,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise InputError(f"--output={args.output}: must end in one of {', '.join(SUFFIXES)}")
     stages = read_run(args.run)
     for folder in filter(None, (args.thinned, args.output.parent)):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError) as error:
-            raise InputError(f"{folder}: cannot be a folder: {error.filename} is a file") from None
+        make_folder(folder)
     if args.thinned:
         for name, lines in stages.items():
             text = "".join(json.dumps(line) + "\n" for line in thin(lines))

@@ -82,7 +82,11 @@ def main() -> int:
         shards = _shards(jobs, max(SHARD_BYTES // record, 1))
         write_sub_images(args.output, [lambda part=part: examples(part) for part in shards])
 
-    _print_table(table, sum(count["sub-images"] for count in table.values()) * record)
+    written = sum(count["sub-images"] for count in table.values())
+    _print_table(table, written * record)
+    if not written:
+        shutil.rmtree(args.output)
+        raise InputError(f"{args.output} was not made: no image could be read")
     print(f"train on this folder with --config.data.train={args.output}")
     return 1 if any(count["unreadable"] for count in table.values()) else 0
 

@@ -18,7 +18,8 @@ from jax.sharding import Mesh, PartitionSpec
 from esrgan_jax import distributed
 from esrgan_jax.checksums import checksum
 from esrgan_jax.data.sources import Source
-from esrgan_jax.errors import RunError
+from esrgan_jax.errors import InputError, RunError
+from esrgan_jax.files import bytes_text
 from esrgan_jax.progress import Progress
 from esrgan_jax.sharding import batch_spec, batched, replicate
 
@@ -74,13 +75,29 @@ class DeviceCache(NamedTuple):
     images: dict[str, Stored]
 
 
-def load(source: Source, mesh: Mesh) -> DeviceCache:
+def check_fit(needed: int, room: int, mesh: Mesh) -> None:
+    """Raises InputError if the images need more than `room` bytes on a device."""
+    if needed > room:
+        raise InputError(
+            f"data.cache is device: the images take {bytes_text(needed)} or more on each of the "
+            f"{mesh.size} devices, and may take {bytes_text(room)}, half of what is free; use "
+            "more devices or fewer images, or leave out data.cache"
+        )
+
+
+def load(source: Source, mesh: Mesh, room: int) -> DeviceCache:
     """Decodes all images and copies them to the devices.
 
     A damaged image is replaced by the next one, as in training without a cache. Of several
     processes, each decodes all images and copies those of its own devices.
 
+    Args:
+        source: The images.
+        mesh: The devices.
+        room: How many bytes they may take on each.
+
     Raises:
+        InputError: They take more, with their rows filled up to whole lines.
         RunError: An image could be read by some of the processes only.
     """
     devices = list(mesh.devices.flat)
@@ -98,6 +115,8 @@ def load(source: Source, mesh: Mesh) -> DeviceCache:
                 shapes[name].append(array.shape)
                 emptiest = min(range(len(devices)), key=lambda d: writers[name][d].count)
                 places[name].append((emptiest, writers[name][emptiest].write(array)))
+            lines = (sum(writers[name][d].count for name in names) for d in range(len(devices)))
+            check_fit(3 * LINE * max(lines), room, mesh)
             progress.update()
     if len(set(distributed.gather(checksum([sums, shapes, places])))) > 1:
         raise RunError(

@@ -101,8 +101,8 @@ class ImageFolder:
 
     Images that are too small or whose header cannot be read are reported on stderr and left out.
     Decoded images are kept in memory up to `memory` bytes, since a small set is read thousands of
-    times. An image with damaged pixels is reported once, and the next one is used instead, so that
-    it does not end a long run. See `DecodedImages`.
+    times. An image with damaged pixels is reported once by each worker process, and the next one is
+    used instead, so that it does not end a long run. See `DecodedImages`.
 
     Raises:
         InputError: A folder is missing or empty, or no image is left.
@@ -115,11 +115,11 @@ class ImageFolder:
         memory: int = MEMORY,
         shown: bool = True,
     ) -> None:
-        self._folders = _several(folders)
+        self._folders = list(dict.fromkeys(_several(folders)))
         paths = [path for folder in self._folders for path in find_images(folder)]
         sizes = _sizes(paths, min_size, shown)
         self._images = DecodedImages([{"hr": path} for path in paths if path in sizes], memory)
-        self.decoded_bytes = _decoded_bytes(sizes)
+        self.decoded_bytes = _decoded_bytes(sizes.values())
         self.decodes = self.decoded_bytes > memory
 
     def __len__(self) -> int:
@@ -176,7 +176,8 @@ class PairedFolder:
             )
         self._folders = [*hr_folders, *lr_folders]
         self._images = DecodedImages([{"lr": lr, "hr": hr} for hr, lr in pairs], memory)
-        self.decoded_bytes = _decoded_bytes(hr_sizes) + _decoded_bytes(lr_sizes)
+        every = [hr_sizes[hr] for hr, _ in pairs] + [lr_sizes[lr] for _, lr in pairs]
+        self.decoded_bytes = _decoded_bytes(every)
         self.decodes = self.decoded_bytes > memory
 
     def __len__(self) -> int:
@@ -265,8 +266,8 @@ def _sizes(paths: list[Path], min_size: int, shown: bool) -> dict[Path, tuple[in
     return sizes
 
 
-def _decoded_bytes(sizes: Mapping[Path, tuple[int, int]]) -> int:
-    return sum(3 * height * width for height, width in sizes.values())
+def _decoded_bytes(sizes: Iterable[tuple[int, int]]) -> int:
+    return sum(3 * height * width for height, width in sizes)
 
 
 def _files(paths: list[Path], folders: list[Path]) -> dict[str, int]:
@@ -282,7 +283,7 @@ def _files(paths: list[Path], folders: list[Path]) -> dict[str, int]:
 
 def _several(paths: StrPath | Iterable[StrPath]) -> list[Path]:
     several = [paths] if isinstance(paths, str | os.PathLike) else paths
-    return [Path(path) for path in dict.fromkeys(several)]
+    return [Path(path) for path in several]
 
 
 def _by(size: tuple[int, int]) -> str:

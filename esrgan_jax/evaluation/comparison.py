@@ -48,12 +48,8 @@ def comparison(
                 f"panel {label!r} must be (H, W, 3) uint8, got {image.shape} {image.dtype}"
             )
     full_height, full_width = max((image.shape[:2] for _, image in panels), key=np.prod)
-    top, left, height, width = box or (0, 0, full_height, full_width)
-    inside = 0 <= top < top + height <= full_height and 0 <= left < left + width <= full_width
-    if not inside:
-        raise InputError(
-            f"box {box} (top, left, height, width) is not inside {full_height} x {full_width} px"
-        )
+    top, left, height, width = box = box or (0, 0, full_height, full_width)
+    check_box(box, full_height, full_width)
 
     font = _font([label for label, _ in panels], width * zoom)
     shown = []
@@ -109,6 +105,15 @@ def sheet(rows: Sequence[Row]) -> np.ndarray:
         columns = [first, *(column for _ in crops)]
         parts.append(_in_a_row([(row.caption, whole), *crops], columns, font))
     return np.concatenate(parts)
+
+
+def check_box(box: tuple[int, int, int, int], height: int, width: int) -> None:
+    """Raises InputError if a box (top, left, height, width) is not inside an image of this size."""
+    top, left, rows, columns = box
+    if not (0 <= top < top + rows <= height and 0 <= left < left + columns <= width):
+        raise InputError(
+            f"box {box} (top, left, height, width) is not inside {height} x {width} px"
+        )
 
 
 def worst_box(result: np.ndarray, hr: np.ndarray) -> tuple[int, int, int, int]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from esrgan_jax.errors import printable
 from esrgan_jax.evaluation.metrics import METRICS, mean_scores
+from esrgan_jax.files import finite_only
 
 Rows = Sequence[Mapping[str, Any]]
 WIDEST = 120  # assumed width of a terminal, in characters
@@ -123,11 +124,7 @@ def report(
 
 
 def _scored(rows: Rows) -> dict[str, Any]:
-    return {"images": [_finite(row) for row in rows], "mean": _finite(mean_scores(rows))}
-
-
-def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+    return {"images": [finite_only(row) for row in rows], "mean": finite_only(mean_scores(rows))}
 
 
 def _names(columns: Mapping[str, Rows]) -> list[str]:

@@ -265,7 +265,7 @@ def load_vgg(path: str | os.PathLike[str]) -> tuple[int, dict[str, Any]]:
     }
     for name, (_, (rows, columns, *size)) in list(layers.items())[:present]:
         expected |= {f"{name}/kernel": (*size, columns, rows), f"{name}/bias": (rows,)}
-    order = tensors.pop("input/order", np.zeros(0))
+    order = tensors.pop("input/order", np.zeros(0)).ravel()
     weight_file.check_tensors(tensors, expected, f"{path}: not the VGG{depth} that it says it is")
     if sorted(order.tolist()) != [0, 1, 2]:
         raise InputError(f"{path}: input/order is {order.tolist()}, no order of three channels")

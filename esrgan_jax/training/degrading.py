@@ -52,6 +52,8 @@ def published(config: Config) -> RealESRGAN:
 def load_function(name: str) -> Callable[..., jax.Array]:
     """Imports a degradation, given as "module:function", from the working directory or as usual.
 
+    Where it is called, it raises InputError if it fails or returns something else than LR.
+
     Raises:
         InputError: There is no such module or function, or importing it fails.
     """
@@ -74,40 +76,45 @@ def load_function(name: str) -> Callable[..., jax.Array]:
         raise InputError(
             f"{where}: importing {module_name} failed: {type(error).__name__}: {error}"
         ) from error
-    if not callable(getattr(module, function_name, None)):
+    function = getattr(module, function_name, None)
+    if not callable(function):
         near = did_you_mean(function_name, vars(module))
-        raise InputError(f"{where}: {module.__file__} has no function {function_name}.{near}")
-    return getattr(module, function_name)
+        raise InputError(f"{where}: {module_name} has no function {function_name}.{near}")
+    return partial(_checked, function, where)
 
 
 def check_function(config: Config, hr_patch: int) -> None:
     """Traces the config's function, if there is one, with an image of a stage.
 
     Raises:
-        InputError: It fails, or returns another shape or dtype than that of LR.
+        InputError: As `load_function`; it fails, or returns another shape or dtype than that of LR.
     """
-    name = config.degradation.function
-    if not name:
-        return
-    side, scale = hr_patch + 2 * config.degradation.margin, config.scale
-    called = f"degradation.function is {name!r:.200}: called with (key, hr {side}x{side}x3, "
-    called += f"scale={scale}) "
-    image = jax.ShapeDtypeStruct((side, side, 3), jnp.float32)
-    function: Any = partial(load_function(name), scale=scale)
+    if config.degradation.function:
+        side = hr_patch + 2 * config.degradation.margin
+        image = jax.ShapeDtypeStruct((side, side, 3), jnp.float32)
+        function: Any = partial(load_function(config.degradation.function), scale=config.scale)
+        jax.eval_shape(function, jax.random.key(0), image)
+
+
+def _checked(function: Any, where: str, key: jax.Array, hr: jax.Array, *, scale: int) -> jax.Array:
+    """Calls a user's function, and raises InputError if it fails or returns something else."""
+    height, width = hr.shape[:2]
+    called = f"{where}: called with (key, hr {height}x{width}x3, scale={scale}) "
     try:
-        lr = jax.eval_shape(function, jax.random.key(0), image)
+        lr = function(key, hr, scale=scale)
     except Exception as error:  # whatever the user's function raises
         reason = str(error).strip().partition("\n")[0]
         raise InputError(
             f"{called}it raises {type(error).__name__}: {reason}; it is compiled by jax.jit, so "
             "write it with jax.numpy"
         ) from error
-    wanted = jax.ShapeDtypeStruct((side // scale, side // scale, 3), jnp.float32)
+    wanted = jax.ShapeDtypeStruct((height // scale, width // scale, 3), jnp.float32)
     if (getattr(lr, "shape", None), getattr(lr, "dtype", None)) != (wanted.shape, wanted.dtype):
         raise InputError(f"{called}it returns {_text(lr)}: return an array of {_text(wanted)}")
+    return lr
 
 
 def _text(array: Any) -> str:
-    if not isinstance(array, jax.ShapeDtypeStruct):
+    if not isinstance(array, jax.Array | jax.ShapeDtypeStruct):
         return f"a {type(array).__name__}"
     return f"{'x'.join(map(str, array.shape)) or 'one number'} {array.dtype}"

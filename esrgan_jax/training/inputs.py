@@ -14,7 +14,6 @@ from esrgan_jax.data.device_cache import DeviceCache
 from esrgan_jax.data.mixture import Mixture
 from esrgan_jax.data.sources import MEMORY, Source, open_source
 from esrgan_jax.errors import InputError
-from esrgan_jax.files import bytes_text
 from esrgan_jax.training.degrading import is_random
 from esrgan_jax.training.folders import folders, mixture
 from esrgan_jax.training.run_config import Config
@@ -60,20 +59,18 @@ def on_devices(config: Config) -> bool:
     return config.data.cache == "device"
 
 
-def check_room(source: Source, mesh: Mesh) -> None:
-    """Raises InputError if the images do not fit on the devices.
+def check_room(source: Source, mesh: Mesh) -> int:
+    """Returns how many bytes the images may take on each device.
 
-    They may take half of what is free. The other half is for the training, and for a moment, while
-    the images are copied, for a second copy.
+    That is half of what is free. The other half is for the training, and for a moment, while the
+    images are copied, for a second copy.
+
+    Raises:
+        InputError: The images do not fit, even if their rows are not filled up.
     """
-    free = [_free_bytes(device, mesh) for device in mesh.local_devices]
-    needed, room = source.decoded_bytes // mesh.size, min(free) // 2
-    if needed > room:
-        raise InputError(
-            f"data.cache is device: the images take {bytes_text(needed)} on each of the "
-            f"{mesh.size} devices, and may take {bytes_text(room)}, half of what is free; use "
-            "more devices or fewer images, or leave out data.cache"
-        )
+    room = min(_free_bytes(device, mesh) for device in mesh.local_devices) // 2
+    device_cache.check_fit(source.decoded_bytes // mesh.size, room, mesh)
+    return room
 
 
 def count_workers(config: Config, source: Source) -> int:

@@ -106,8 +106,7 @@ def _train_and_evaluate(
                 generator = None if made_here else initial_generator(config, stage, folder)
                 loaded[stage.name] = Initial(generator, initial_discriminator(config, stage))
         source = open_images(config)
-        if on_devices(config):
-            check_room(source, mesh)
+        room = check_room(source, mesh) if on_devices(config) else 0
         images = changed.fingerprint(source)
         processes.check_equal(config, images)
         held_out = path(config.data.val), path(config.data.val_lr), config.scale
@@ -131,7 +130,8 @@ def _train_and_evaluate(
                 continue
             if on_devices(config) and cache is None:
                 with stop.interrupting("while images were being copied to the devices"):
-                    cache = device_cache.load(source, mesh)
+                    cache = device_cache.load(source, mesh, room)
+            state = None  # that of the stage before would stay in the devices' memory
             inputs = loaded.pop(stage.name, Initial()), source, cache, validation, vgg_params, mesh
             checkpoints = _checkpoints(config, stage, folder, images)
             state = train_stage(config, stage, folder, checkpoints, *inputs, stop, callback)

@@ -15,7 +15,7 @@ from etils import epath
 
 from esrgan_jax.bucket import Mirror, is_bucket, reached
 from esrgan_jax.errors import RunError
-from esrgan_jax.files import write_bytes, write_text, writing
+from esrgan_jax.files import finite_only, write_bytes, write_text, writing
 
 # Where PyTorch is installed, tensorboardX imports it, which takes seconds and is of no use here.
 _modules: dict[str, Any] = sys.modules
@@ -99,7 +99,10 @@ class MetricWriter:
                 self._event(step + 1, session_log=start)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes one line {"step": …, name: value, …}, and a point to each plot of TensorBoard."""
+        """Writes one line {"step": …, name: value, …}, and a point to each plot of TensorBoard.
+
+        In the line, NaN and infinity are null.
+        """
         self._line({"step": step, **values})
         self.plot(step, values)
 
@@ -143,7 +146,7 @@ class MetricWriter:
         with self._writing():
             if os.fstat(self.file.fileno()).st_nlink == 0:
                 raise RunError(f"{self.path}: was removed while the run wrote to it")
-            self.file.write(json.dumps(row) + "\n")
+            self.file.write(json.dumps(finite_only(row)) + "\n")
             self.file.flush()
 
     def _event(self, step: int, **what: Any) -> None:

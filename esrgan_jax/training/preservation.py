@@ -15,11 +15,13 @@ def newest_and_best(newest: int, best: str) -> Any:
     Args:
         newest: How many of the newest are kept.
         best: A name of METRICS. A checkpoint without this score, such as one from before the run
-            had the metric, is never the best while another one has it.
+            had the metric, is never the best while another one has it. Nor is one whose score is
+            infinite, as PSNR is if any result equals its image.
     """
 
     def rank(scores: Mapping[str, float]) -> float:
-        return METRICS[best].rank(scores[best]) if best in scores else -math.inf
+        score = scores.get(best, math.inf)
+        return METRICS[best].rank(score) if math.isfinite(score) else -math.inf
 
     policies = ocp.training.preservation_policies
     first = policies.BestN(get_metric_fn=rank, n=1, keep_checkpoints_without_metrics=False)

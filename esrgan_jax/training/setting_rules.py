@@ -14,7 +14,6 @@ from esrgan_jax.setting_rule import (
     PATH,
     TEXT,
     Rule,
-    is_whole,
     nonnegative,
     one_of,
     optional,
@@ -27,7 +26,7 @@ STAGES = {"psnr": ("psnr",), "gan": ("gan",), "both": ("psnr", "gan")}
 NORM = one_of("l1", "mse")
 STEPS = Rule(
     "whole numbers of 1 or more in brackets, such as (1000, 2000)",
-    lambda value: isinstance(value, tuple | list) and all(is_whole(v) and v > 0 for v in value),
+    lambda value: isinstance(value, tuple | list) and all(map(whole(1).fits, value)),
 )
 
 
@@ -153,7 +152,8 @@ def section_rules(config: Mapping[str, Any]) -> dict[str, dict[str, Rule]]:
     """Returns the rules of each section, by key; those of the networks that the config names."""
     sections = {"data": DATA, "mesh": MESH, "degradation": DEGRADATION, "psnr": PSNR, "gan": GAN}
     for section, networks in NETWORKS.items():
-        network = networks.get(str(config.get(section, {}).get("name")))
+        given: Any = config.get(section)  # a mapping, or whatever else the config has
+        network = networks.get(str(given.get("name"))) if hasattr(given, "get") else None
         settings = network.settings if network else {}
         sections[section] = {"name": one_of(*networks), **settings}
     return sections

@@ -218,6 +218,13 @@ def _check_losses(settings: Config) -> None:
             "gan.layer_weights has no weight above 0: add a layer, such as conv5_4, or "
             "train without VGG by --config.gan.perceptual_weight=0"
         )
+    used = [name for name, weight in settings.layer_weights.items() if weight]
+    least = max((2 ** (int(name[4]) - 1) for name in used), default=1)  # pixels that are left: 1
+    if settings.perceptual_weight and settings.hr_patch < least:
+        raise InputError(
+            f"gan.hr_patch is {settings.hr_patch}: gan.layer_weights has {', '.join(used)}, which "
+            f"need {least} or more"
+        )
     if settings.ldl_weight and not settings.ema_decay:
         raise InputError(
             "gan.ldl_weight needs averaged weights: take --config.gan.ema_decay=0.999, or "

@@ -32,7 +32,8 @@ from esrgan_jax.upscaling.upscaler import SCORED, Upscaler
 OWED = "validation_owed"  # file with the step whose validation was stopped by a signal
 SAMPLE_COUNT = 4
 SAMPLE_SIZE = 256  # pixels
-SQUARE = 512  # HR pixels, of images that are degraded at random
+# HR pixels of images that are degraded at random: of smaller ones, multiples of the second number.
+SQUARE, SQUARE_STEP = 512, 64
 
 
 def owed(folder: epath.Path, step: int) -> bool:
@@ -149,13 +150,14 @@ def _check_scored(pairs: list[Pair], scale: int, metrics: Mapping[str, Score]) -
 
 
 def _degraded(pairs: list[Pair], recipe: Recipe, scale: int) -> list[Pair]:
-    """Returns pairs of squares of one size, since each size would be compiled anew."""
-    side = min(SQUARE, *(size for pair in pairs for size in pair.hr.shape[:2])) // scale * scale
+    """Returns pairs of squares, of few sizes, since each size is compiled anew."""
     whole = recipe._replace(margin=0)  # photographs have borders, too
     keys = image_keys(0, 0, len(pairs))
     one = jax.jit(partial(degraded, whole, scale=scale))
     found = []
     for key, pair in zip(keys, pairs, strict=True):
+        side = min(SQUARE, *pair.hr.shape[:2])
+        side = (side // SQUARE_STEP * SQUARE_STEP or side) // scale * scale
         lr, hr, _ = one(key[None], hr=_middle(pair.hr, side)[None])
         levels = [np.round(np.asarray(image[0]) * 255).astype(np.uint8) for image in (lr, hr)]
         found.append(Pair(pair.name, *levels))
