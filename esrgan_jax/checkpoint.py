@@ -93,7 +93,8 @@ def save_generator(
         dtype: Dtype of a weight file's tensors: "float32", "float16", "bfloat16" or "float64".
 
     Raises:
-        InputError: The path cannot be used, or the network has no published naming.
+        InputError: The path cannot be used, or the network has no published naming. The name of a
+            weight file of an x3 network must contain 3x, since its tensors are those of x2.
     """
     path = _place(path)
     variables = jax.tree.map(np.asarray, dict(variables))
@@ -104,6 +105,7 @@ def save_generator(
                 f"{path}: only RRDB networks have names for weight files; "
                 "leave the suffix out to write an Orbax directory"
             )
+        rrdb_names.check_name(path, fields["scale"])
         tensors = rrdb_names.to_torch(fields, variables["params"], naming)
         weight_file.write_network(path, weight_file.cast(tensors, dtype), wrap)
         return

@@ -171,16 +171,20 @@ def _write(args: argparse.Namespace, scale: int, columns: Mapping[str, Any]) -> 
 
 
 def _check_outputs(args: argparse.Namespace) -> None:
-    """Raises InputError if an output cannot be written or would replace an image."""
+    """Raises InputError if an output cannot be written or would replace an input or another."""
     from esrgan_jax.images.image_file import find_images
     from esrgan_jax.images.writer import check_target
 
-    images = [image for folder in (args.hr, args.lr) if folder for image in find_images(folder)]
+    inputs = [image for folder in (args.hr, args.lr) if folder for image in find_images(folder)]
+    inputs += [Path(model) for model in (*(args.model or ()), args.psnr_model) if model]
+    taken: dict[Path, str] = {}
     for name in ("json", "csv", "markdown", "sheet"):
         if path := getattr(args, name):
             _check_writable(f"--{name}={path}", path)
-            for image in images:
-                refuse_same(image, path)
+            for source in inputs:
+                refuse_same(source, path)
+            if (other := taken.setdefault(path.resolve(), name)) != name:
+                raise InputError(f"--{other} and --{name} are both {path}: give two names")
     if args.sheet:
         try:
             check_target(args.sheet.suffix, height=1, width=1, bands=3, dtype=np.uint8)

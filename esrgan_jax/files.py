@@ -84,7 +84,7 @@ def too_long(path: Path) -> str | None:
     """Returns what is too long in a path for its file system, or None."""
     path = path.absolute()
     try:
-        folder = next(place for place in path.parents if os.path.isdir(place))
+        folder = next(place for place in (path, *path.parents) if os.path.isdir(place))
         most, longest = (os.pathconf(folder, name) for name in ("PC_NAME_MAX", "PC_PATH_MAX"))
     except (AttributeError, OSError, ValueError):  # unknown on this system
         most, longest = 255, 4096

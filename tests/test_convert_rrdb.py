@@ -8,7 +8,7 @@ import ml_dtypes  # noqa: F401  (makes bfloat16 a NumPy type)
 import numpy as np
 import pytest
 
-from esrgan_jax.checkpoint import load_generator
+from esrgan_jax.checkpoint import load_generator, save_generator
 from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.interop import torch_file
 from esrgan_jax.interop.rrdb_names import NAMINGS, find_naming
@@ -157,6 +157,13 @@ def test_scale_3_is_taken_from_the_flag_or_the_name(tmp_path, random_generator, 
         convert_rrdb.main([str(tmp_path / source), str(target), *options])
         assert "they take x3 for x2" in capsys.readouterr().out
         assert load_generator(target)[0].scale == 3
+    with pytest.raises(InputError, match="begin it with 3x, as 3x_Other"):
+        convert_rrdb.main([str(tmp_path / "3x_Net.npz"), str(tmp_path / "Other.pth")])
+    module, variables = load_generator(target)
+    save_generator(tmp_path / "any", module, variables)  # an Orbax folder says the scale
+    assert load_generator(tmp_path / "any")[0].scale == 3
+    with pytest.raises(InputError, match="begins with 3x, but the network upscales twice"):
+        save_generator(tmp_path / "3x_Net.pth", module.clone(scale=2), variables)
 
 
 def test_an_orbax_directory_keeps_unshuffle_which_weight_files_do_not(

@@ -31,6 +31,13 @@ def test_the_figure_is_written_and_the_draws_are_printed(tmp_path, rng, capsys):
     assert all(line.count("jpeg") == 3 for line in lines)
 
 
+def test_the_image_is_not_overwritten(tmp_path):
+    image = str(tmp_path / "a.png")
+    write_image(image, np.zeros((256, 256, 3), np.uint8))
+    with pytest.raises(InputError, match="would overwrite the input"):
+        degradation_sheet.main([image, image])
+
+
 def test_a_small_image_is_refused(tmp_path):
     write_image(tmp_path / "a.png", np.zeros((255, 300, 3), np.uint8))
     with pytest.raises(InputError, match="smaller than 256x256 pixels"):

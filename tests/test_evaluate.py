@@ -363,3 +363,12 @@ def test_no_output_replaces_an_image(photos, tmp_path, option):
         with pytest.raises(InputError, match=f"{image.name}: would overwrite the input"):
             main([*arguments(["none.npz"], photos, **{option: image}), f"--lr={tmp_path / 'lr'}"])
         assert image.read_bytes() == before
+
+
+def test_outputs_are_neither_models_nor_each_other(photos, model, tmp_path):
+    before = model.read_bytes()
+    with pytest.raises(InputError, match="would overwrite the input"):
+        main(arguments([model], photos, csv=model))
+    assert model.read_bytes() == before
+    with pytest.raises(InputError, match="--json and --csv are both "):
+        main(arguments([model], photos, csv=tmp_path / "scores", json=tmp_path / "scores"))

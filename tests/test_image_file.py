@@ -1,5 +1,6 @@
 """Reading images for training, writing PNGs, and finding images in folders."""
 
+import errno
 import io
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -227,3 +228,18 @@ def test_jpegs_with_harmless_faults_are_read_for_training(tmp_path, rng):
     for name, data in junk.items():
         (tmp_path / f"{name}.jpg").write_bytes(data)
         np.testing.assert_array_equal(read_image(tmp_path / f"{name}.jpg"), expected, name)
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path, monkeypatch):
+    write_image(tmp_path / "a.png", np.zeros((2, 2, 3), np.uint8))
+    (tmp_path / "sub").mkdir()
+    scan = os.scandir
+
+    def refused(path):
+        if Path(path).name == "sub":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(InputError, match="sub: cannot be listed: Permission denied"):
+        find_images(tmp_path)

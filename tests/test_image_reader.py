@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -427,3 +428,43 @@ def test_photographs_of_the_real_data_are_read_as_by_pillow(shared_data):
         with Image.open(path) as stored:
             assert stored.size == (image.width, image.height)
             assert abs(pixels.mean() - np.asarray(stored).mean()) < 1
+
+
+def bmp_v5(pixels: bytes, profile: bytes) -> bytes:
+    """Returns a BMP of 2x2 pixels with 300 dpi and a colour profile after its pixels."""
+    per_metre = round(300 / 0.0254)
+    header = struct.pack(
+        "<IiiHHIIiiII", 124, 2, 2, 1, 24, 0, len(pixels), per_metre, per_metre, 0, 0
+    )
+    header += struct.pack("<4I4s", 0, 0, 0, 0, b"DEBM") + bytes(36 + 12)
+    header += struct.pack("<4I", 0, 124 + len(pixels), len(profile), 0)
+    size = 14 + len(header) + len(pixels) + len(profile)
+    start = struct.pack("<2sIII", b"BM", size, 0, 14 + len(header))
+    return start + header + pixels + profile
+
+
+def test_resolution_and_profile_of_a_bmp_are_read():
+    profile = bytes(pyvips.Operation.call("profile_load", "p3"))
+    rows = bytes([1, 2, 3, 4, 5, 6, 0, 0]) + bytes([7, 8, 9, 10, 11, 12, 0, 0])  # BGR, bottom up
+    image, array = read(bmp_v5(rows, profile))
+    np.testing.assert_array_equal(array, [[[9, 8, 7], [12, 11, 10]], [[3, 2, 1], [6, 5, 4]]])
+    assert image.metadata["icc-profile-data"][1] == profile
+    assert image.resolution == pytest.approx((300 / 25.4, 300 / 25.4), rel=1e-4)
+    plain, _ = read(bmp_v5(rows, b""))
+    assert not plain.metadata
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"P2 2 1 255 300 7", "it contains 300, and its header has a maximum of 255"),
+        (b"P2 2 1 255 -5 7", "its pixels contain '-5'"),
+        (b"P2 2 1 255 abc 7", "its pixels contain 'abc'"),
+        (b"P2 2 1 255 99999999999999999999 7", "its pixels contain '9999"),
+        (b"P5 2 1 100 \x65\x07", "it contains 101, and its header has a maximum of 100"),
+    ],
+)
+def test_numbers_that_a_pnm_cannot_have_are_refused(tmp_path, text, message):
+    (tmp_path / "a.pgm").write_bytes(text)
+    with pytest.raises(InputError, match=re.escape(message)):
+        list(open_image(tmp_path / "a.pgm").rows())

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from esrgan_jax import files
 from esrgan_jax.batch.jobs import STREAM, ResultOptions, noun, plan
 from esrgan_jax.errors import InputError
 from esrgan_jax.images.image_file import write_image
@@ -177,8 +178,10 @@ def test_broken_links_are_refused(tmp_path, end):
 
 
 def test_a_device_is_refused(tmp_path):
-    with pytest.raises(InputError, match="/dev/null is a device, not a file; standard input is -"):
-        plan([Path("/dev/null")], tmp_path / "out.png")
+    os.mkfifo(tmp_path / "pipe")
+    for path, kind in ((Path("/dev/null"), "a device"), (tmp_path / "pipe", "a pipe")):
+        with pytest.raises(InputError, match=f"{path} is {kind}, not a file; give - to read"):
+            plan([path], tmp_path / "out.png")
 
 
 def test_an_unwritable_folder_is_refused(photos, tmp_path, monkeypatch):
@@ -221,3 +224,15 @@ def test_result_size_follows_scale_or_size(result_options, expected):
         scale = 4
 
     assert ResultOptions(**result_options).result_size(7, 9, Four()) == expected
+
+
+def test_a_pattern_finds_each_file_once_despite_links_to_folders_above(tmp_path):
+    write_image(tmp_path / "a/x.png", np.zeros((2, 2, 3), np.uint8))
+    (tmp_path / "a/y.png").symlink_to("x.png")
+    (tmp_path / "a/loop").symlink_to("..")
+    jobs = plan([tmp_path / "**/*.png"], tmp_path / "out")
+    assert [source for source, _ in jobs] == [tmp_path / "a/x.png", tmp_path / "a/y.png"]
+
+
+def test_the_root_folder_can_be_named():
+    assert files.too_long(Path("/")) is None

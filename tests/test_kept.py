@@ -142,6 +142,28 @@ def test_animations_are_kept(outcome, kind, target):
     np.testing.assert_allclose(colors, [[10] * 3, [120] * 3, [250] * 3], atol=6)
 
 
+@pytest.mark.kept("gif-times")
+def test_frame_times_of_a_gif_are_those_that_browsers_show(outcome):
+    frames = [Image.fromarray(np.full((24, 20, 3), v, np.uint8)) for v in (10, 80, 160, 250)]
+    file = io.BytesIO()
+    times = {"duration": [33, 5, 16, 101], "lossless": True}
+    frames[0].save(file, "webp", save_all=True, append_images=frames[1:], **times)
+    result = outcome(file.getvalue(), "b.gif")
+    assert open_image(result.path).metadata["delay"][1] == [30, 20, 20, 100]
+
+
+@pytest.mark.kept("alpha-gif")
+def test_transparency_of_a_gif_is_all_or_nothing(outcome):
+    rgba = np.full((24, 20, 4), 200, np.uint8)
+    rgba[..., 3] = np.arange(20) * 13
+    file = io.BytesIO()
+    Image.fromarray(rgba).save(file, "png")
+    alpha = pixels(outcome(file.getvalue(), "b.gif").path)[..., 3]
+    assert set(np.unique(alpha)) == {0, 255}
+    assert alpha[24, 0] == 0
+    assert alpha[24, -1] == 255
+
+
 @pytest.mark.kept("animation-parts")
 @pytest.mark.parametrize("disposal", [0, 1, 2, 3])
 @pytest.mark.parametrize("target", ["b.webp", "b.gif"])

@@ -596,6 +596,15 @@ def test_wrong_settings_are_refused_before_the_first_step(config, tmp_path, chan
     assert not list(tmp_path.glob("*/metrics.jsonl"))
 
 
+@pytest.mark.parametrize("key", ["train", "val"])
+def test_a_workdir_in_a_folder_of_images_is_refused(config, photographs, key):
+    config.data.train = config.data.val = str(photographs.parent / "elsewhere")
+    config.data[key] = str(photographs)
+    with pytest.raises(InputError, match=rf"is in data\.{key}, .*choose a workdir outside"):
+        train_and_evaluate(config, str(photographs / "run"))
+    assert not (photographs / "run").exists()
+
+
 def test_a_generator_of_another_architecture_is_refused(config, finished, tmp_path):
     config.generator.num_features = 6
     config.psnr.init_from = str(finished / "psnr")

@@ -86,6 +86,10 @@ def test_runs_are_drawn_below_each_other_with_a_part_of_an_image(run, tmp_path, 
     assert read_image(tmp_path / "both.png").shape == figure.shape
     with pytest.raises(InputError, match="run: has no GAN stage"):
         compare_runs.main([str(run), *options])
+    with pytest.raises(InputError, match="would overwrite the input"):
+        compare_runs.main(
+            [str(tmp_path / "a"), options[1], options[2], f"--output={tmp_path}/lr.png"]
+        )
     with pytest.raises(InputError, match=r"box \(0, 90, 9, 9\) .* is not inside 32 x 32 px"):
         compare_runs.main([str(tmp_path / "a"), *options[:2], "--box=0,90,9,9"])
 

@@ -159,6 +159,24 @@ def test_out_of_memory_halves_the_tile_and_goes_on(variables, rng, monkeypatch, 
     assert not failures
 
 
+def test_smaller_tiles_keep_an_overlap_that_was_asked_for(variables, rng, monkeypatch):
+    """With `exact`, results equal the untiled one, or there is none."""
+    image = rng.integers(0, 256, (100, 150, 3), dtype=np.uint8)
+    devices = jax.devices()[:1]
+    expected = Upscaler(MODULE, variables, devices=devices)(image)
+    monkeypatch.setattr("esrgan_jax.upscaling.upscaler.TileRunner", Greedy)
+    upscaler = Upscaler(MODULE, variables, tile=96, exact=True, devices=devices)
+    assert upscaler.overlap == 38
+    upscaler.runner.room, upscaler.runner.launched = 48 * 48, []
+    assert np.abs(upscaler(image).astype(int) - expected).max() <= 1
+    upscaler = Upscaler(MODULE, variables, tile=96, exact=True, devices=devices)
+    upscaler.runner.room, upscaler.runner.launched = 36 * 36, []
+    with pytest.raises(
+        RunError, match="memory does not suffice for tiles of 48 px, which share 38"
+    ):
+        upscaler(image)
+
+
 def test_a_batch_is_halved_before_its_tiles_are(variables, rng):
     """Of each of two devices: from eight tiles to two, where it stays."""
     greedy = Greedy(MODULE, variables, devices=jax.devices()[:2], spatial=False, overlap=38)

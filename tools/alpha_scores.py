@@ -21,7 +21,7 @@ from esrgan_jax.blend import GAN, PSNR
 from esrgan_jax.command_line import model_type, parse, path_type
 from esrgan_jax.errors import InputError, run_command
 from esrgan_jax.evaluation.metrics import METRICS, load_metrics, mean_scores, scores
-from esrgan_jax.files import make_folder, write_text
+from esrgan_jax.files import make_folder, refuse_same, write_text
 from tools.alpha_strip import numbers
 
 ALPHAS = tuple(step / 10 for step in range(11))
@@ -130,6 +130,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse(parser, argv)
     if args.output.is_dir():
         raise InputError(f"--output={args.output} is a folder: give the name of a JSON file")
+    for model in (args.psnr_model, args.model):
+        refuse_same(Path(model), args.output)
     make_folder(args.output.parent)
     for found in measure(args.hr, args.psnr_model, args.model, args.alphas):
         write_text(args.output, json.dumps(found, indent=1) + "\n")

@@ -13,7 +13,7 @@ import numpy as np
 
 from esrgan_jax.command_line import parse, path_type
 from esrgan_jax.errors import InputError, missing, run_command
-from esrgan_jax.files import make_folder, replacing, writing
+from esrgan_jax.files import make_folder, refuse_same, replacing, writing
 from tools.alpha_strip import box
 from tools.plot_run import PANELS, SUFFIXES, Lines, draw, read_run
 
@@ -71,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args: Any = parse(parser, argv)
     if args.output.suffix.lower() not in SUFFIXES:
         raise InputError(f"--output={args.output}: must end in one of {', '.join(SUFFIXES)}")
+    refuse_same(args.image, args.output)
     from esrgan_jax.evaluation.comparison import check_box
     from esrgan_jax.images.image_file import read_image
     from esrgan_jax.upscaling.upscaler import SCORED, Upscaler

@@ -123,7 +123,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _check(args: argparse.Namespace) -> None:
     """Raises InputError for options that are wrong whatever SRC contains."""
-    from esrgan_jax.interop.rrdb_names import says_x3
+    from esrgan_jax.interop.rrdb_names import check_name
 
     refuse_same(Path(args.source), args.target)
     suffix = args.target.suffix.lower()
@@ -134,11 +134,8 @@ def _check(args: argparse.Namespace) -> None:
         )
     if not suffix and (args.naming or args.wrap or args.dtype):
         raise InputError("--naming, --wrap and --dtype are for weight files: give DST a suffix")
-    if args.scale == 3 and suffix and not says_x3(args.target):
-        raise InputError(
-            f"{args.target}: only the name of a weight file can show that it upscales three times: "
-            f"begin it with 3x, as 3x_{args.target.name}"
-        )
+    if args.scale == 3:
+        check_name(args.target, 3)
     if not args.json:
         return
     if suffix not in RESOURCE_TYPES:

@@ -22,6 +22,7 @@ from esrgan_jax.degradation.draws import Draws, Order, draw
 from esrgan_jax.degradation.resize import MODES
 from esrgan_jax.degradation.sharpen import sharpen
 from esrgan_jax.errors import InputError, run_command
+from esrgan_jax.files import refuse_same
 from esrgan_jax.images.image_file import read_image, write_image
 
 SIDE, SCALE = 256, 4
@@ -87,6 +88,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("output", type=path_type, help="the figure to write")
     parser.add_argument("--seed", type=int, default=0, help="seed of the random numbers")
     args = parse(parser, argv)
+    refuse_same(args.image, args.output)
     image = read_image(args.image)
     top, left = ((side - SIDE) // 2 for side in image.shape[:2])
     if min(top, left) < 0:

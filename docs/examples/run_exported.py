@@ -14,7 +14,12 @@ from PIL import Image, ImageOps
 def main(model: str, source: str, target: str) -> None:
     exported = export.deserialize(bytearray(Path(model).read_bytes()))
 
-    image = ImageOps.exif_transpose(Image.open(source)).convert("RGB")
+    if Path(target).exists() and Path(target).samefile(source):
+        sys.exit(f"{target} would overwrite the input")
+    image = ImageOps.exif_transpose(Image.open(source))
+    if image.mode.startswith(("I", "F")):  # Pillow would cut their values off at 255
+        sys.exit(f"{source} has more than 8 bits per channel: convert it first")
+    image = image.convert("RGB")
     lr = np.asarray(image, np.float32)[None] / 255  # (1, h, w, 3) in [0, 1]
 
     # Compiled at the first call with a size, which takes seconds; then kept for that size.

@@ -140,8 +140,10 @@ def _matches(path: Path) -> list[_Found]:
     if os.path.isdir(path):
         return [_Found(image, path) for image in find_images(path)]
     if path == STREAM or os.path.exists(path):
-        if path != STREAM and stat.S_ISCHR(os.stat(path).st_mode):
-            raise InputError(f"{path} is a device, not a file; standard input is -")
+        mode = stat.S_IFREG if path == STREAM else os.stat(path).st_mode
+        if not stat.S_ISREG(mode):  # it could be read only once
+            kind = "a pipe" if stat.S_ISFIFO(mode) else "a device"
+            raise InputError(f"{path} is {kind}, not a file; give - to read standard input")
         return [_Found(path)]
     if not glob.has_magic(str(path)):
         raise InputError(f"no image or folder {path}{files.near(path)}")
@@ -154,7 +156,11 @@ def _matches(path: Path) -> list[_Found]:
     ]
     if not known_files:
         raise InputError(f"no image matches {path}")
-    return [_Found(match, root) for match in known_files]
+    # A link to a folder above would give each file again and again; the shortest path counts.
+    shortest: dict[tuple[str, str], Path] = {}
+    for match in sorted(known_files, key=lambda match: len(match.parts)):
+        shortest.setdefault((os.path.realpath(match.parent), match.name), match)
+    return [_Found(match, root) for match in sorted(shortest.values())]
 
 
 def _check_link(path: Path) -> None:

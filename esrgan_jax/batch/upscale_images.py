@@ -146,7 +146,8 @@ def _opened(
             report.failed(job[0], error)
             continue
         suffix = options.suffix if job[1] == STREAM else job[1].suffix
-        for note in (*image.notes, *lost(image, suffix)):
+        seams = upscaler.seams(image.height, image.width)
+        for note in (*image.notes, *lost(image, suffix), *([seams] if seams else [])):
             report.note(job[0], note)
         work = _Work(job, image, made_by, image.frames)
         rows = image.rows()

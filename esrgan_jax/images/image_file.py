@@ -148,13 +148,20 @@ def find_images(folder: str | os.PathLike[str]) -> list[Path]:
     that sorts first. Hidden files and folders, and files with other suffixes, are skipped.
 
     Raises:
-        InputError: The folder is missing or has no image in it.
+        InputError: The folder is missing or has no image in it, or a folder cannot be listed.
     """
+
+    def fail(error: OSError) -> None:
+        raise InputError(
+            f"{error.filename}: cannot be listed: {error.strerror}; make it readable, or name the "
+            "others"
+        )
+
     folder = Path(os.path.expanduser(folder))
     if not folder.is_dir():
         raise InputError(f"{folder}: {'is not a' if folder.exists() else 'no such'} folder")
     found, seen = [], set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
+    for parent, folders, files in os.walk(folder, onerror=fail, followlinks=True):
         real = os.path.realpath(parent)
         # Otherwise a link to a parent would be followed endlessly.
         folders[:] = [] if real in seen else sorted(name for name in folders if name[0] != ".")

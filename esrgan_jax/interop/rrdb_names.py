@@ -186,6 +186,18 @@ def says_x3(path: str | os.PathLike[str]) -> bool:
     return re.search(r"(^|[^0-9a-z])3x", Path(path).stem.lower()) is not None
 
 
+def check_name(path: str | os.PathLike[str], scale: int) -> None:
+    """Raises InputError if a weight file of that name would be read with another scale."""
+    name = Path(path).name
+    if Path(path).suffix and scale == 3 and not says_x3(path):
+        raise InputError(
+            f"{path}: only the name of a weight file can show that it upscales three times: "
+            f"begin it with 3x, as 3x_{name}"
+        )
+    if Path(path).suffix and scale == 2 and says_x3(path):
+        raise InputError(f"{path}: begins with 3x, but the network upscales twice: choose another")
+
+
 def find_naming(tensors: Mapping[str, np.ndarray], source: str = "the state_dict") -> str:
     """Returns the key of NAMINGS or `rrdb_dialects.DIALECTS` that the tensor names follow.
 

@@ -2,11 +2,13 @@
 
 import os
 import re
+from pathlib import Path
 
 from etils import epath
 
 from esrgan_jax import bucket
 from esrgan_jax.errors import InputError
+from esrgan_jax.training.run_config import Config
 
 WEIGHTED = re.compile(r"(.*):(\d+(?:\.\d+)?)")
 
@@ -72,6 +74,19 @@ def workdir_path(workdir: str) -> epath.Path:
     if "://" in workdir:
         return bucket.opened(workdir, "--workdir=")
     return epath.Path(workdir).expanduser().resolve()
+
+
+def check_apart(workdir: epath.Path, config: Config) -> None:
+    """Raises InputError if the workdir is in a folder of images, where its samples would count."""
+    for key in ("train", "train_lr", "val", "val_lr"):
+        value = config.data.get(key)
+        names = mixture(value, key)[0] if key.startswith("train") else filter(None, [path(value)])
+        for name in names:
+            if not bucket.is_bucket(workdir) and workdir.is_relative_to(Path(name).resolve()):
+                raise InputError(
+                    f"--workdir={workdir} is in data.{key}, {name}, so the sample images of the "
+                    "run would count as images of that folder: choose a workdir outside of it"
+                )
 
 
 def _weighted(name: str) -> tuple[str, float | None]:

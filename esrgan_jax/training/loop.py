@@ -18,7 +18,7 @@ from esrgan_jax.progress import Progress
 from esrgan_jax.training import data_wait, processes, run_config
 from esrgan_jax.training.degrading import create_recipe
 from esrgan_jax.training.finite import check_finite, not_finite
-from esrgan_jax.training.folders import path, workdir_path
+from esrgan_jax.training.folders import check_apart, path, workdir_path
 from esrgan_jax.training.initial import (
     Initial,
     initial_discriminator,
@@ -93,6 +93,7 @@ def _train_and_evaluate(
 ) -> TrainState:
     with stop.interrupting("while networks and images were being read"):
         check_run(config, jax.device_count())
+        check_apart(folder, config)
         mesh = sharding.create_mesh(fsdp=config.mesh.fsdp)
         names = STAGES[config.stage]
         vgg, vgg_params = load_features(config) if "gan" in names else (None, {})

@@ -93,6 +93,12 @@ def tile_side(module: Generator, device: Any, planes: int = 1) -> int:
     return int(min(max(pixels**0.5 // 32 * 32, 64), largest))
 
 
+def usual_overlap(module: Generator, further: int = 0) -> int:
+    """Returns how many LR pixels neighbouring tiles share if the memory allows large ones."""
+    field = OVERLAP if module.receptive_field is None else 2 * module.receptive_field
+    return min(field, OVERLAP) + 2 * further
+
+
 def tile_and_overlap(
     module: Generator,
     device: Any,
@@ -121,8 +127,7 @@ def tile_and_overlap(
     multiple, field = module.size_multiple, module.receptive_field
     if exact and field is None:
         raise InputError("exact needs a network with a receptive_field: give overlap instead")
-    field = 2 * (OVERLAP if field is None else field)
-    least = (field if exact else min(field, OVERLAP)) + 2 * further
+    least = 2 * (field + further) if exact and field else usual_overlap(module, further)
     fixed = exact or overlap is not None  # otherwise the overlap may shrink
     shared = least if overlap is None else overlap
     rounded = -(-shared // multiple) * multiple

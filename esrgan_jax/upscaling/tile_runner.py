@@ -38,6 +38,7 @@ class TileRunner:
             the columns that convolutions need from neighbouring devices. On CPUs a batch of a
             single wide tile is always split so.
         overlap: Pixels shared by the smaller tiles that a tile is split into if memory runs out.
+        keep_overlap: They share so many in any case; otherwise at most half of a tile.
         batch: Most tiles of a batch on each device; None computes it from the memory.
         step: Further arguments of `upscale_step`.
     """
@@ -50,10 +51,12 @@ class TileRunner:
         devices: list[Any],
         spatial: bool,
         overlap: int,
+        keep_overlap: bool = False,
         batch: int | None = None,
         **step: Any,
     ):
         self.module, self.overlap, self.border = module, overlap, step.get("border", "zero")
+        self.keep_overlap = keep_overlap
         self.multiple = module.size_multiple
         mesh = create_mesh(devices)
         self.devices, self.spatial = devices, spatial
@@ -228,10 +231,13 @@ class TileRunner:
                 self._finish(part, self._launch(part))
             return
         side = max(tiles[0].lr.shape[:2]) // 2 // self.column_multiple * self.column_multiple
-        self.largest_side = min(side, self.largest_side or side)
+        least = max(SMALLEST_TILE, self.overlap + self.multiple if self.keep_overlap else 0)
+        if side >= least:
+            self.largest_side = min(side, self.largest_side or side)
         for tile in tiles:
-            if side < SMALLEST_TILE:
+            if side < least:
                 what = f"memory does not suffice for tiles of {2 * side} px"
+                what += f", which share {self.overlap}" if self.keep_overlap else ""
                 tile.error = _no_memory(what, error)
             else:
                 self._split(tile, side)
@@ -256,7 +262,7 @@ class TileRunner:
         shares = len(self.devices) if self.spatial else 1
         if self.largest_side and self.largest_side < side * shares:
             side = max(self.largest_side // shares, SMALLEST_TILE) // self.multiple * self.multiple
-            overlap = min(overlap, side // 2)
+            overlap = overlap if self.keep_overlap else min(overlap, side // 2)
         rows = plan_axis(height, min(side, tallest or side), overlap, **options)
         columns = plan_axis(width, side * shares, overlap, **options)
         length = -(-columns.length // self.column_multiple) * self.column_multiple
@@ -268,7 +274,8 @@ class TileRunner:
     def _split(self, tile: Tile, side: int) -> None:
         """Computes a tile as several smaller ones."""
         height, width = tile.size
-        rows, columns = self.plan(height, width, side, min(self.overlap, side // 2))
+        overlap = self.overlap if self.keep_overlap else min(self.overlap, side // 2)
+        rows, columns = self.plan(height, width, side, overlap)
         image = tile.lr[:height, :width]
         parts = [
             part

@@ -15,7 +15,7 @@ from esrgan_jax.upscaling.arrays import checked_array, like_source, to_strips
 from esrgan_jax.upscaling.color import COLOR_FIELD
 from esrgan_jax.upscaling.device_images import upscale_on_device
 from esrgan_jax.upscaling.image_tiles import upscale_strips
-from esrgan_jax.upscaling.memory import tile_and_overlap
+from esrgan_jax.upscaling.memory import tile_and_overlap, usual_overlap
 from esrgan_jax.upscaling.network import macs
 from esrgan_jax.upscaling.options import best_dtype, check_options, result_size
 from esrgan_jax.upscaling.strips import Strips
@@ -119,11 +119,23 @@ class Upscaler:
             devices=devices,
             spatial=spatial,
             overlap=self.overlap,
+            keep_overlap=exact or overlap is not None,
             batch=batch,
             border=seamless or "zero",
             ensemble=ensemble,
             keep_color=self.keep_color,
             **({} if strength == 1 else {"strength": strength}),
+        )
+
+    def seams(self, height: int, width: int) -> str | None:
+        """Returns a note if an LR image of this size has tiles that share less than usual."""
+        usual = usual_overlap(self.module, COLOR_FIELD if self.keep_color else 0)
+        chosen = self.runner.keep_overlap
+        if chosen or self.overlap >= usual or max(height, width) <= self.tile:
+            return None
+        return (
+            f"tiles of {self.tile} px share {self.overlap} px instead of {usual}, so seams may be "
+            f"visible; tiles of {2 * usual} px or more share enough"
         )
 
     @classmethod

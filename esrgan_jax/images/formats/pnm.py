@@ -92,11 +92,14 @@ def _exactly(file: BinaryIO, size: int) -> np.ndarray:
 
 def _text_samples(header: PnmHeader, file: BinaryIO) -> np.ndarray:
     text = re.sub(rb"#[^\r\n]*", b"", file.read())
+    shape = (header.height, header.width, header.bands)
     if header.kind == 1:  # there may be no space between the digits
         samples = 1 - (np.frombuffer(re.sub(rb"\s", b"", text), np.uint8) == ord("1"))
     else:
-        samples = np.array(text.split(), dtype=np.int64)
-    shape = (header.height, header.width, header.bands)
+        words = text.split()[: np.prod(shape)]
+        if wrong := next((word for word in words if not word.isdigit() or len(word) > 9), None):
+            raise ValueError(f"its pixels contain {wrong[:20].decode(errors='replace')!r}")
+        samples = np.array(words, dtype=np.int64)
     if len(samples) < np.prod(shape):
         raise ValueError("it is truncated")
     return samples[: np.prod(shape)].reshape(shape)
@@ -104,7 +107,9 @@ def _text_samples(header: PnmHeader, file: BinaryIO) -> np.ndarray:
 
 def _full_range(samples: np.ndarray, header: PnmHeader) -> np.ndarray:
     white = np.iinfo(header.dtype).max
+    if (largest := samples.max(initial=0)) > header.maxval:
+        raise ValueError(f"it contains {largest}, and its header has a maximum of {header.maxval}")
     if header.maxval == white:
         return samples.astype(header.dtype)
     scaled = np.rint(samples.astype(np.float64) * (white / header.maxval))
-    return np.minimum(scaled, white).astype(header.dtype)
+    return scaled.astype(header.dtype)

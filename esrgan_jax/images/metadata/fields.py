@@ -202,6 +202,9 @@ def with_metadata(
         metadata = {name: v for name, v in metadata.items() if name not in ("delay", "loop")}
     else:
         metadata["page-height"] = (INTEGER, page_height)
+        if saver == "gif" and "delay" in metadata:  # browsers show shorter times as 100 ms
+            gtype, times = metadata["delay"]
+            metadata["delay"] = gtype, [max(10 * round(time / 10), 20) for time in times]
     for name, (gtype, value) in metadata.items():
         image.set_type(gtype, name, value)
     # Without EXIF fields, libvips would write an EXIF block of default values.
