@@ -68,7 +68,7 @@ def test_every_image_and_step_has_a_key_of_its_own():
     assert (image_keys(0, 1, 4) == keys[1][:4]).all()
 
 
-@pytest.mark.parametrize("function", [blurred, degrade])
+@pytest.mark.parametrize("function", [blurred, pytest.param(degrade, marks=pytest.mark.slow)])
 def test_bits_do_not_depend_on_the_number_of_devices(hr, function):
     # With optimisations, as these decide which operations are combined.
     images = jit(of_step, compiler_options=OPTIMISED)

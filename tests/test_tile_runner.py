@@ -136,7 +136,7 @@ class Greedy(TileRunner):
     ("room", "border"),
     [
         (40 * 40, "zero"),
-        (48 * 48, "mirror"),
+        pytest.param(48 * 48, "mirror", marks=pytest.mark.slow),
         pytest.param(48 * 48, "wrap", marks=pytest.mark.slow),
     ],
 )
