@@ -15,6 +15,7 @@ from PIL import Image, ImageCms, PngImagePlugin, TiffImagePlugin
 
 from esrgan_jax.errors import InputError, RunError
 from esrgan_jax.images import writer as image_writer
+from esrgan_jax.images.lost import lost
 from esrgan_jax.images.reader import open_image
 from esrgan_jax.images.writer import check_target, output_dtype, write_rows
 
@@ -423,3 +424,22 @@ def test_a_killed_process_leaves_no_partial_result(tmp_path):
     command = [sys.executable, "-c", "import os\n" + code, str(tmp_path / "a.png")]
     assert subprocess.run(command, check=False).returncode == -9
     assert not (tmp_path / "a.png").exists()
+
+
+@pytest.mark.parametrize("size", [60_000, 65_300])
+def test_a_long_exif_is_kept_in_a_jpeg_with_the_record_if_there_is_room(tmp_path, size):
+    """libvips leaves out all EXIF if it has more than 64 KiB."""
+    exif = Image.Exif()
+    exif[271] = "Make"
+    exif.get_ifd(0x8769)[37500] = bytes(size)  # a maker note
+    source, target = tmp_path / "a.jpg", tmp_path / "b.jpg"
+    Image.new("RGB", (8, 8)).save(source, exif=exif)
+    image = open_image(source)
+    rows = [np.zeros((8, 8, 3), np.uint8)]
+    about = {"height": 8, "width": 8, "bands": 3, "dtype": np.dtype(np.uint8)}
+    write_rows(target, rows, **about, like=image, software="x" * 300)
+    found = Image.open(target).getexif()
+    assert found[271] == "Make"
+    assert len(found.get_ifd(0x8769)[37500]) == size
+    assert (305 in found) == (size < 65_000)
+    assert not lost(image, ".jpg")

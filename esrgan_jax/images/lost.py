@@ -1,5 +1,6 @@
 """Reports the metadata of an image that the output format cannot hold."""
 
+from esrgan_jax.images.metadata.fields import ADDED_EXIF, JPEG_EXIF
 from esrgan_jax.images.metadata.texts import place_texts
 from esrgan_jax.images.output_formats import OUTPUT_FORMATS
 from esrgan_jax.images.reader import OpenedImage
@@ -20,12 +21,13 @@ def lost(image: OpenedImage, suffix: str) -> tuple[str, ...]:
     saver = OUTPUT_FORMATS[suffix.lower()].saver
     known = {name: value for name, (_, value) in image.metadata.items()}
     place = place_texts(image.texts, known.get("exif-data"), saver)
+    most = JPEG_EXIF - ADDED_EXIF if saver == "jpeg" else MOST_EXIF
     parts = []
     if saver != "tiff" and image.geo is not None and image.geo.placed:
         parts.append("georeference")
     if saver == "gif" and "exif-data" in known:
         parts.append("EXIF")
-    elif saver != "tiff" and len(place.exif or b"") > MOST_EXIF:
+    elif saver != "tiff" and len(place.exif or b"") > most:
         parts.append("EXIF beyond 64 KiB")
     xmp = len(known.get("xmp-data", b""))
     if xmp and (saver == "gif" or (saver == "jpeg" and xmp > MOST_XMP)):

@@ -41,6 +41,9 @@ IMAGE_FIELDS = re.compile(
     r"|image-description|delay|loop"
 )
 EXIF_TAIL = " (, ASCII, 1 components, 1 bytes)"  # libvips drops the last parenthesis of a text
+# Bytes of EXIF that a JPEG can have, all of which libvips leaves out if there are more, and most
+# that it adds: the size of the image, its resolution, and the head of the Software field.
+JPEG_EXIF, ADDED_EXIF = 65_532, 140
 RATING_TAG = 18246  # in stars; a tag of EXIF by Microsoft
 PROFILE = "icc-profile-data"
 UNKNOWN_RESOLUTION = 72 / 25.4  # pixels per millimetre; 72 dpi
@@ -193,7 +196,9 @@ def with_metadata(
     elif "iptc-data" in metadata:
         metadata["iptc-data"] = (BLOB, iptc_for(saver, metadata["iptc-data"][1]))
     if software is not None:
-        metadata["exif-ifd0-Software"] = (STRING, software + EXIF_TAIL)
+        before = len(metadata.get("exif-data", (0, b""))[1]) + ADDED_EXIF
+        if saver != "jpeg" or before + len(software.encode()) < JPEG_EXIF:
+            metadata["exif-ifd0-Software"] = (STRING, software + EXIF_TAIL)
         if saver == "png":
             metadata["png-comment-0-Software"] = (STRING, software)
     if any(name.startswith("exif-") for name in metadata):
