@@ -242,6 +242,16 @@ def test_one_image_that_is_not_finite_does_not_touch_the_others(rng):
     np.testing.assert_array_equal(upscaler([images[0], images[2]]), [images[0], images[2]])
 
 
+def test_a_note_says_when_tiles_share_less_than_usual(variables):
+    small = Upscaler(MODULE, variables, tile=48)
+    assert small.seams(48, 48) is None  # not cut
+    usual = "tiles of 48 px share 24 px instead of 38, so seams may be visible; tiles of 76 px or"
+    assert small.seams(20, 49).startswith(usual)
+    assert Upscaler(MODULE, variables, tile=80).seams(200, 200) is None
+    assert Upscaler(MODULE, variables, tile=48, overlap=8).seams(200, 200) is None  # as asked for
+    assert Upscaler(MODULE, variables, tile=80, then=small).seams(20, 25).startswith(usual)
+
+
 def test_exact_needs_a_receptive_field():
     with pytest.raises(InputError, match="exact needs a network with a receptive_field"):
         Upscaler(Narrow(), {}, exact=True)

@@ -132,7 +132,8 @@ class Upscaler:
         usual = usual_overlap(self.module, COLOR_FIELD if self.keep_color else 0)
         chosen = self.runner.keep_overlap
         if chosen or self.overlap >= usual or max(height, width) <= self.tile:
-            return None
+            scale = self.module.scale
+            return self.then.seams(scale * height, scale * width) if self.then else None
         return (
             f"tiles of {self.tile} px share {self.overlap} px instead of {usual}, so seams may be "
             f"visible; tiles of {2 * usual} px or more share enough"
