@@ -162,7 +162,7 @@ def test_scale_3_is_taken_from_the_flag_or_the_name(tmp_path, random_generator, 
     module, variables = load_generator(target)
     save_generator(tmp_path / "any", module, variables)  # an Orbax folder says the scale
     assert load_generator(tmp_path / "any")[0].scale == 3
-    with pytest.raises(InputError, match="begins with 3x, but the network upscales twice"):
+    with pytest.raises(InputError, match="says 3x, but the network upscales twice"):
         save_generator(tmp_path / "3x_Net.pth", module.clone(scale=2), variables)
 
 

@@ -195,7 +195,7 @@ def check_name(path: str | os.PathLike[str], scale: int) -> None:
             f"begin it with 3x, as 3x_{name}"
         )
     if Path(path).suffix and scale == 2 and says_x3(path):
-        raise InputError(f"{path}: begins with 3x, but the network upscales twice: choose another")
+        raise InputError(f"{path}: its name says 3x, but the network upscales twice: rename it")
 
 
 def find_naming(tensors: Mapping[str, np.ndarray], source: str = "the state_dict") -> str:
