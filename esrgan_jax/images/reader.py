@@ -1,12 +1,10 @@
 """Opens image files strip by strip, with their channels and bit depth."""
 
-import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from dataclasses import field as member
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import pyvips
@@ -14,6 +12,7 @@ from PIL.BmpImagePlugin import BmpImageFile
 
 from esrgan_jax.images.bands import Samples, frame, samples_of
 from esrgan_jax.images.color.color_tags import with_color_profile
+from esrgan_jax.images.formats.bmp import bmp_profile
 from esrgan_jax.images.formats.gif import require_whole_gif
 from esrgan_jax.images.formats.heic import open_heic
 from esrgan_jax.images.formats.jpeg_end import checked_jpeg
@@ -258,7 +257,9 @@ def _open_bmp(name: str, source: Path | bytes) -> OpenedImage:
     with open_binary(source) as file:
         image = BmpImageFile(file)
         bands = {"1": 1, "L": 1, "RGBA": 4}.get(image.mode, 3)
-        metadata, notes = with_color_profile("bmp", file, _bmp_profile(file), bands)
+        icc = bmp_profile(file)
+        metadata: Metadata = {"icc-profile-data": (BLOB, icc)} if icc else {}
+        metadata, notes = with_color_profile("bmp", file, metadata, bands)
     across, down = image.info.get("dpi", (0, 0))
     return OpenedImage(
         name, image.height, image.width, bands, np.dtype(np.uint8), lambda: _array_rows(array()),
@@ -266,18 +267,6 @@ def _open_bmp(name: str, source: Path | bytes) -> OpenedImage:
         metadata=metadata,
         resolution=(across / 25.4, down / 25.4) if across and down else None,
     )  # fmt: skip
-
-
-def _bmp_profile(file: BinaryIO) -> Metadata:
-    """Returns the colour profile in a BMP of version 5 (BITMAPV5HEADER), if it has one."""
-    file.seek(14)  # where the header begins that the profile's position is counted from
-    header = file.read(124)
-    if len(header) < 124 or header[:4] != b"\x7c\0\0\0" or header[56:60] != b"DEBM":
-        return {}
-    start, size = struct.unpack_from("<II", header, 112)
-    file.seek(14 + start)
-    profile = file.read(size)
-    return {"icc-profile-data": (BLOB, profile)} if size and len(profile) == size else {}
 
 
 def _open_heic(name: str, source: Path | bytes, found: Structure) -> OpenedImage:

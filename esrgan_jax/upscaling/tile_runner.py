@@ -55,8 +55,8 @@ class TileRunner:
         batch: int | None = None,
         **step: Any,
     ):
-        self.module, self.overlap, self.border = module, overlap, step.get("border", "zero")
-        self.keep_overlap = keep_overlap
+        self.module, self.border = module, step.get("border", "zero")
+        self.overlap, self.keep_overlap = overlap, keep_overlap
         self.multiple = module.size_multiple
         mesh = create_mesh(devices)
         self.devices, self.spatial = devices, spatial
@@ -236,8 +236,8 @@ class TileRunner:
             self.largest_side = min(side, self.largest_side or side)
         for tile in tiles:
             if side < least:
-                what = f"memory does not suffice for tiles of {2 * side} px"
-                what += f", which share {self.overlap}" if self.keep_overlap else ""
+                shared = f", which share {self.overlap}" if self.keep_overlap else ""
+                what = f"memory does not suffice for tiles of {2 * side} px{shared}"
                 tile.error = _no_memory(what, error)
             else:
                 self._split(tile, side)
@@ -255,14 +255,12 @@ class TileRunner:
             tallest: Most rows of a tile, if less than `side`.
         """
         # Accelerators take longer to compile and less time to compute.
-        steps = 4 if self.on_cpu else 1
-        steps = 0 if self.module.receptive_field is None else steps
-        wrap = self.border == "wrap"
-        options: dict[str, Any] = {"multiple": self.multiple, "steps": steps, "wrap": wrap}
+        steps = 0 if self.module.receptive_field is None else 4 if self.on_cpu else 1
+        options: Any = {"multiple": self.multiple, "steps": steps, "wrap": self.border == "wrap"}
         shares = len(self.devices) if self.spatial else 1
         if self.largest_side and self.largest_side < side * shares:
             side = max(self.largest_side // shares, SMALLEST_TILE) // self.multiple * self.multiple
-            overlap = overlap if self.keep_overlap else min(overlap, side // 2)
+        overlap = overlap if self.keep_overlap else min(overlap, side // 2)
         rows = plan_axis(height, min(side, tallest or side), overlap, **options)
         columns = plan_axis(width, side * shares, overlap, **options)
         length = -(-columns.length // self.column_multiple) * self.column_multiple
@@ -273,15 +271,10 @@ class TileRunner:
 
     def _split(self, tile: Tile, side: int) -> None:
         """Computes a tile as several smaller ones."""
-        height, width = tile.size
-        overlap = self.overlap if self.keep_overlap else min(self.overlap, side // 2)
-        rows, columns = self.plan(height, width, side, overlap)
-        image = tile.lr[:height, :width]
-        parts = [
-            part
-            for row in rows.spans
-            for part in cut_row(rows_of(image, row), row, rows, columns, tile.dtype)
-        ]
+        rows, columns = self.plan(*tile.size, side, self.overlap)
+        image, parts = tile.lr[: tile.size[0], : tile.size[1]], []
+        for row in rows.spans:
+            parts += cut_row(rows_of(image, row), row, rows, columns, tile.dtype)
         for index, part in enumerate(parts):
             part.progress = lambda done, index=index: report([tile], (index + done) / len(parts))
         scale, result = self.module.scale, None
@@ -291,8 +284,8 @@ class TileRunner:
                 return
             assert part.result is not None
             if result is None:
-                shape = tile.lr.shape[0] * scale, tile.lr.shape[1] * scale, part.result.shape[-1]
-                result = np.zeros(shape, part.result.dtype)
+                height, width = (scale * side for side in tile.lr.shape[:2])
+                result = np.zeros((height, width, part.result.shape[-1]), part.result.dtype)
             paste(part, result, scale)
         tile.result = result
 

@@ -41,8 +41,7 @@ class Upscaler:
         batch: Most tiles of a batch on each device; None chooses it from the memory.
         overlap: LR pixels that neighbouring tiles share; results are cut in its middle. None takes
             `tiles.OVERLAP`, or less if the receptive field is smaller.
-        exact: Tiles overlap by twice `receptive_field`, so results equal the untiled ones up to
-            rounding.
+        exact: Tiles share twice `receptive_field`; results equal the untiled ones up to rounding.
         seamless: "wrap" or "mirror" continue the image beyond its edges, in every convolution,
             for textures; None pads with zeros, as in training.
         ensemble: The mean over the eight flipped and turned versions: somewhat better, eight times
@@ -130,8 +129,8 @@ class Upscaler:
     def seams(self, height: int, width: int) -> str | None:
         """Returns a note if an LR image of this size has tiles that share less than usual."""
         usual = usual_overlap(self.module, COLOR_FIELD if self.keep_color else 0)
-        chosen = self.runner.keep_overlap
-        if chosen or self.overlap >= usual or max(height, width) <= self.tile:
+        enough = self.runner.keep_overlap or self.overlap >= usual
+        if enough or max(height, width) <= self.tile:
             scale = self.module.scale
             return self.then.seams(scale * height, scale * width) if self.then else None
         return (
