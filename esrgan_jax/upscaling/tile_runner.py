@@ -251,7 +251,7 @@ class TileRunner:
             height: Of the image.
             width: Of the image.
             side: Largest side of a tile.
-            overlap: Pixels that neighbours share.
+            overlap: Pixels that neighbours share, at most half of a tile without `keep_overlap`.
             tallest: Most rows of a tile, if less than `side`.
         """
         # Accelerators take longer to compile and less time to compute.
