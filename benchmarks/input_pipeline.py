@@ -24,7 +24,6 @@ from esrgan_jax.images.image_file import find_images, read_image
 
 SOURCES = ("png", "jpeg", "memory", "arrayrecord")
 WINDOW = 240  # side of the parts of photographs that make a large image
-NAMES = 16  # of each file: Grain's shuffle takes 20 ms / images for a patch, which hides the rest
 
 
 def measure_case(
@@ -117,8 +116,6 @@ def write_sources(folder: Path, photographs: Path, size: tuple[int, int], count:
             path = folder / saver / f"{number}.{saver}"
             path.parent.mkdir(exist_ok=True)
             getattr(pyvips.Image.new_from_array(image), f"{saver}save")(str(path), **options)
-            for name in range(1, NAMES):
-                os.link(path, path.with_stem(f"{number}_{name}"))
     named = [
         (f"{number}_{place}", np.ascontiguousarray(window))
         for number, image in enumerate(images)
