@@ -8,12 +8,15 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-# Tests of small networks mostly compile, and optimisations do not change what is tested. The last
-# flag cuts compile time to a third; other versions leave it out, as XLA aborts on unknown flags.
+# Tests of small networks mostly compile, and optimisations do not change what is tested. A program
+# is not cut into parts for several threads, which takes a third of compiling. The last flag cuts
+# compile time to a third; other versions leave it out, as XLA aborts on unknown flags.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    + " --xla_cpu_use_fusion_emitters=false" * version("jaxlib").startswith("0.10."),
+    " --xla_cpu_parallel_codegen_split_count=1"
+    + " --xla_cpu_use_fusion_emitters=false"
+    * version("jaxlib").startswith("0.10."),
 )
 
 # Tests and processes share compiled programs.
@@ -38,6 +41,14 @@ flags.FLAGS.mark_as_parsed()  # Grain's worker processes read absl flags
 
 def pytest_collection_finish():
     gc.freeze()  # what modules made stays
+
+
+@pytest.fixture(autouse=True, scope="module")
+def frozen():
+    """After each module, leaves what JAX keeps out of later searches for garbage."""
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
