@@ -64,6 +64,9 @@ def test_the_same_command_skips_existing_results(models, photo, tmp_path, capsys
         upscale(photo, f"--output={output}", f"--model={models[1]}")
     assert content(output) == before
     assert open_image(output).width == 18
+    output.write_bytes(before[0][:-20])
+    with pytest.raises(InputError, match="does not say that it was made by this command"):
+        upscale(*command)
 
 
 @pytest.mark.parametrize(

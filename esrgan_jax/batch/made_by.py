@@ -6,6 +6,7 @@ their hashes:
 """
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ DIGITS = 16  # hexadecimal digits of a SHA-256
 RECORD_LINE = re.compile(
     r"esrgan_jax \S+, from (?P<source>\S+), (?P<settings>(\w+=\S+, )*)by (?P<by>.+)"
 )
+PNG_END = b"IEND\xaeB`\x82"
 # An EXIF field as libvips formats it: "TEXT (TEXT, ASCII, 5 components, 5 bytes)".
 EXIF_TEXT = re.compile(r"(?s)(.*) \(\1, ASCII, \d+ components, \d+ bytes\)")
 
@@ -61,12 +63,14 @@ def _text(value: Setting) -> str:
 
 
 def find_record(path: Path) -> str | None:
-    """Returns the record in an existing image or video, or None if there is none."""
+    """Returns the record in an existing image or video, or None if it has none or is truncated."""
     try:
         if path.suffix.lower() in video_file.WRITTEN:
             texts = video_file.read_video_comment(path).splitlines()
         elif path.suffix.lower() == ".gif":
             texts = [read_comment(path)]
+        elif path.suffix.lower() == ".png" and not _ends_with(path, PNG_END):
+            return None  # of other formats, opening finds that the end is missing
         else:
             text = str(open_image(path).metadata.get("exif-ifd0-Software", (0, ""))[1])
             match = EXIF_TEXT.fullmatch(text)
@@ -74,6 +78,12 @@ def find_record(path: Path) -> str | None:
     except (InputError, ValueError, OSError):
         return None
     return next((text for text in texts if RECORD_LINE.fullmatch(text)), None)
+
+
+def _ends_with(path: Path, end: bytes) -> bool:
+    with path.open("rb") as file:
+        file.seek(-len(end), os.SEEK_END)
+        return file.read() == end
 
 
 def difference(found: str | None, record: str) -> str | None:
