@@ -8,20 +8,10 @@ import jax
 
 from esrgan_jax.files import cache_folder
 
-# XLA compiles a program in a tenth of the time without its optimisations.
-UNOPTIMISED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 # XLA's usual order on CPUs begins early what could run in parallel, and keeps the results for long.
 LITTLE_MEMORY = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 MOST_BYTES = 1 << 30  # size of the cache; the least recently used programs are removed first
 WORTH_SECONDS = 0.05  # faster compilations are not cached
-
-
-def run_once_options() -> dict[str, int | bool] | None:
-    """Returns `compiler_options` for a program that runs once, such as initial values.
-
-    With all optimisations, JAX 0.12 takes a minute to compile the initial values on a CPU.
-    """
-    return UNOPTIMISED if jax.default_backend() == "cpu" else None
 
 
 def keep_programs() -> None:

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import jax
-import numpy as np
 import pytest
 
 from configs import demo
@@ -90,17 +89,6 @@ def test_keep_programs_limits_the_size_of_the_cache(monkeypatch, tmp_path):
         "jax_compilation_cache_max_size": 2**30,
         "jax_persistent_cache_min_compile_time_secs": 0.05,
     }
-
-
-def test_run_once_options_disable_optimisations():
-    options = compilation.run_once_options()
-    assert options == {
-        "xla_backend_optimization_level": 0,
-        "xla_llvm_disable_expensive_passes": True,
-    }
-    draw = jax.jit(lambda key: jax.random.normal(key, (64,)), compiler_options=options)
-    key = jax.random.key(0)
-    np.testing.assert_allclose(draw(key), jax.random.normal(key, (64,)), rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("level", [None, "0"])

@@ -21,8 +21,12 @@ def by_xla(x, kernel, stride):
 
 
 def gradients(function, x, kernel, g, stride):
-    y, vjp = jax.vjp(lambda x, kernel: function(x, kernel, stride), x, kernel)
-    return y, *vjp(g.reshape(y.shape))
+    @jax.jit
+    def run(x, kernel, g):
+        y, vjp = jax.vjp(lambda x, kernel: function(x, kernel, stride), x, kernel)
+        return y, *vjp(g.reshape(y.shape))
+
+    return run(x, kernel, g)
 
 
 def test_initialisers_of_given_parameters_are_not_traced(monkeypatch):
@@ -128,7 +132,7 @@ def test_bfloat16_kernel_gradients_are_summed_in_float32():
 def test_vmapped_gradients_equal_those_of_single_images(rng):
     x = jnp.float32(rng.normal(size=(3, 6, 5, 2)))
     kernel = jnp.float32(rng.normal(size=(3, 3, 2, 4)))
-    gradient = jax.grad(lambda kernel, x: jnp.sum(convolve(x[None], kernel) ** 2))
-    together = jax.vmap(gradient, (None, 0))(kernel, x)
+    gradient = jax.jit(jax.grad(lambda kernel, x: jnp.sum(convolve(x[None], kernel) ** 2)))
+    together = jax.jit(jax.vmap(gradient, (None, 0)))(kernel, x)
     for result, image in zip(together, x, strict=True):
         np.testing.assert_allclose(result, gradient(kernel, image), rtol=1e-5, atol=1e-5)

@@ -1,12 +1,13 @@
 """The state that a stage starts from: its newest checkpoint, given networks, or a fresh one."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import grain
 import jax
 from etils import epath
 
-from esrgan_jax import checkpoint, compilation, sharding
+from esrgan_jax import checkpoint, sharding
 from esrgan_jax.errors import InputError
 from esrgan_jax.interpolation import check_same_shapes
 from esrgan_jax.training.folders import path
@@ -47,27 +48,26 @@ def restore_or_create(
     """
     if (restored := checkpoints.restore(restore_target(config, stage), data)) is not None:
         return restored
-    options = compilation.run_once_options()
-    create = jax.jit(stage.create, out_shardings=stage.placement, compiler_options=options)
-    state = create(jax.random.key(config.seed))
-    if variables := loaded.generator or initial_generator(config, stage, workdir):
-        generator = state.generator.replace(**_like(variables, state.generator))
-        # A second copy, since the step donates both buffers.
-        averaged = state.ema_params and _placed(variables["params"], state.ema_params)
-        state = state.replace(generator=generator, ema_params=averaged)
-    if variables := loaded.discriminator or initial_discriminator(config, stage):
-        assert state.discriminator is not None
-        discriminator = state.discriminator.replace(**_like(variables, state.discriminator))
-        state = state.replace(discriminator=discriminator)
-    return state
+    generator = loaded.generator or initial_generator(config, stage, workdir)
+    discriminator = loaded.discriminator or initial_discriminator(config, stage)
 
+    # One program, so that random values of a network that is given are not computed.
+    @partial(jax.jit, out_shardings=stage.placement)
+    def create(key: jax.Array, given: Initial) -> TrainState:
+        state = stage.create(key)
+        if given.generator:
+            averaged = state.ema_params and given.generator["params"]
+            state = state.replace(
+                generator=state.generator.replace(**given.generator), ema_params=averaged
+            )
+        if given.discriminator:
+            assert state.discriminator is not None
+            state = state.replace(discriminator=state.discriminator.replace(**given.discriminator))
+        return state
 
-def _like(variables: dict[str, Params], network: Network) -> dict[str, Params]:
-    return {name: _placed(tree, getattr(network, name)) for name, tree in variables.items()}
-
-
-def _placed(arrays: Params, like: Params) -> Params:
-    return jax.tree.map(lambda array, other: sharding.place(array, other.sharding), arrays, like)
+    mesh = jax.tree.leaves(stage.placement)[0].mesh
+    given = sharding.replicate(Initial(generator, discriminator), mesh)
+    return create(jax.random.key(config.seed), given)
 
 
 def restore_target(config: Config, stage: Stage) -> TrainState:
