@@ -114,7 +114,7 @@ def test_saving_an_unregistered_network_is_refused(tmp_path):
 def test_a_third_architecture_is_created_from_a_config(third):
     config = x4.get_config()
     config.generator = {"name": "third", "multiple": 4, "dtype": "float32"}
-    assert create_config_generator(config, unroll=True) == Third(multiple=4, scale=4)
+    assert create_config_generator(config) == Third(multiple=4, scale=4)
 
 
 def test_discriminators_are_created_by_name():

@@ -21,7 +21,7 @@ from esrgan_jax.training.train_state import TrainState, create_network, create_o
 SCALE, PATCH, BATCH = 2, 32, 8
 MS_SSIM_WEIGHT, LDL_WEIGHT = 0.3, 20.0  # with the standard GAN loss alone
 PIXEL_WEIGHT, GAN_WEIGHT = 0.1, 1.0  # so that each part of the loss matters
-GENERATOR = RRDBNet(num_features=4, num_growth=2, num_blocks=1, scale=SCALE, unroll=True)
+GENERATOR = RRDBNet(num_features=4, num_growth=2, num_blocks=1, scale=SCALE)
 DISCRIMINATOR = Discriminator(num_features=2)
 VGG = VGGFeatures(layers=("conv1_2",))
 OPTIMIZER = create_optimizer(optax.constant_schedule(1e-3))

@@ -196,12 +196,18 @@ def _backward(stride: int, padding: Padding, saved: Pair, g: jax.Array) -> Pair:
     def transposed(kernel: jax.Array, g: jax.Array) -> jax.Array:
         return jax.linear_transpose(lambda x: _convolve(x, kernel, stride, padding), x)(g)[0]
 
-    def by_winograd(kernel: jax.Array, g: jax.Array) -> jax.Array:  # faster than its transpose
-        return convolve_winograd(g, kernel[::-1, ::-1].swapaxes(2, 3))
+    def flipped(kernel: jax.Array, g: jax.Array) -> jax.Array:
+        # Without the barrier XLA would convolve with a kernel of other dimensions, which takes CPUs
+        # several times as long.
+        turned = lax.optimization_barrier(kernel[::-1, ::-1].swapaxes(2, 3))
+        rest = tuple(
+            (len(kernel) - 1 - before, len(kernel) - 1 - after) for before, after in padding
+        )
+        return _convolve(g, turned, 1, rest)
 
-    if not _by_winograd(x, kernel, stride, padding):
+    if not fits:
         return transposed(kernel, g), of_kernel
-    return lax.platform_dependent(kernel, g, cpu=by_winograd, default=transposed), of_kernel
+    return lax.platform_dependent(kernel, g, cpu=flipped, default=transposed), of_kernel
 
 
 _with_gradient = jax.custom_vjp(_convolve, nondiff_argnums=(2, 3))

@@ -88,8 +88,7 @@ class RRDBNet(nn.Module):
         initializer: "msra_tenth" (the paper's: MSRA times 0.1 everywhere), "msra", "torch" (its
             default), or "basicsr" (today's BasicSR: "msra_tenth" in dense blocks, else "torch").
         unroll: Unrolls the loop over the blocks. The parameters (stacked along a leading axis
-            under "body") and the result are the same; compiling takes longer. For training on
-            CPUs, where XLA runs the gradients of a rolled loop several times slower.
+            under "body") and the result are the same; compiling takes longer.
         remat: Recompute each block in the backward pass: about a sixth of the memory for a third
             more computation.
         dtype: Computation dtype of all but the last convolution, which stays float32.

@@ -19,11 +19,9 @@ from esrgan_jax import compilation, sharding
 from esrgan_jax.errors import InputError
 from esrgan_jax.interop.vgg_names import load_vgg, missing_layers
 from esrgan_jax.models import (
-    GENERATORS,
     Generator,
     create_discriminator,
     create_generator,
-    field_names,
 )
 from esrgan_jax.models.vgg import VGGFeatures, layer_names
 from esrgan_jax.training import steps
@@ -76,7 +74,7 @@ def create_stage(config: Config, name: str, vgg: nn.Module | None, mesh: Mesh) -
 def psnr_stage(config: Config, mesh: Mesh) -> Stage:
     """Creates the PSNR-oriented stage for the devices of `mesh`."""
     settings = config.psnr
-    generator = create_config_generator(config, unroll=_on_cpu(mesh))
+    generator = create_config_generator(config)
     schedule, optimizer = _optimizer(settings, settings.learning_rate)
     create = functools.partial(_create, config, settings, optimizer)
     placement = _placement(config, create, mesh)
@@ -98,7 +96,7 @@ def psnr_stage(config: Config, mesh: Mesh) -> Stage:
 def gan_stage(config: Config, vgg: nn.Module | None, mesh: Mesh) -> Stage:
     """Creates the GAN stage, whose discriminator starts from random weights; see `create_stage`."""
     settings = config.gan
-    generator = create_config_generator(config, unroll=_on_cpu(mesh))
+    generator = create_config_generator(config)
     discriminator = create_discriminator(**discriminator_settings(config.discriminator))
     schedule, optimizer = _optimizer(settings, settings.learning_rate)
     d_schedule, d_optimizer = _optimizer(settings, settings.d_learning_rate, settings.d_frozen)
@@ -129,12 +127,9 @@ def gan_stage(config: Config, vgg: nn.Module | None, mesh: Mesh) -> Stage:
     return Stage("gan", create, placement, jitted, schedules)
 
 
-def create_config_generator(config: Config, unroll: bool = False) -> Generator:
-    """Creates the config's generator; `unroll` is for those that have it (see `RRDBNet`)."""
-    fields = {**config.generator.to_dict(), "scale": config.scale}
-    if "unroll" in field_names(GENERATORS[fields["name"]]):
-        fields.setdefault("unroll", unroll)  # benchmarks set it in the config
-    return create_generator(**fields)
+def create_config_generator(config: Config) -> Generator:
+    """Creates the config's generator."""
+    return create_generator(**config.generator.to_dict(), scale=config.scale)
 
 
 def load_features(config: Config) -> tuple[nn.Module | None, Params]:
@@ -216,7 +211,6 @@ def _create(
     optimizer: optax.GradientTransformation,
     key: jax.Array,
 ) -> TrainState:
-    # Not unrolled: the parameters are the same, and it compiles much faster.
     generator = create_config_generator(config)
     patch = settings.hr_patch // config.scale
     lr = jnp.zeros((1, patch, patch, config.generator.in_channels))
