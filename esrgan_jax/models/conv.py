@@ -200,14 +200,16 @@ def _backward(stride: int, padding: Padding, saved: Pair, g: jax.Array) -> Pair:
         # Without the barrier XLA would convolve with a kernel of other dimensions, which takes CPUs
         # several times as long.
         turned = lax.optimization_barrier(kernel[::-1, ::-1].swapaxes(2, 3))
-        rest = tuple(
-            (len(kernel) - 1 - before, len(kernel) - 1 - after) for before, after in padding
-        )
-        return _convolve(g, turned, 1, rest)
+        return _convolve(g, turned, 1, _rest(padding, len(kernel)))
 
     if not fits:
         return transposed(kernel, g), of_kernel
     return lax.platform_dependent(kernel, g, cpu=flipped, default=transposed), of_kernel
+
+
+def _rest(padding: Padding, size: int) -> Padding:
+    """Returns the padding of a result's gradient when the turned kernel convolves it."""
+    return tuple((size - 1 - before, size - 1 - after) for before, after in padding)
 
 
 _with_gradient = jax.custom_vjp(_convolve, nondiff_argnums=(2, 3))
@@ -221,7 +223,7 @@ def _kernel_gradient(x: jax.Array, g: jax.Array, size: int, padding: Padding) ->
     concatenated to (pixels, size² O). A strip is so small that its shifts fit in the cache.
     """
     (_, height, width, inputs), outputs = x.shape, g.shape[-1]
-    rest = tuple((size - 1 - before, size - 1 - after) for before, after in padding)
+    rest = _rest(padding, size)
     if inputs < outputs:  # shifting the narrower array is less work; the result is flipped
         return _kernel_gradient(g, x, size, rest)[::-1, ::-1].swapaxes(2, 3)
     wider = jnp.pad(g, ((0, 0), *rest, (0, 0)))

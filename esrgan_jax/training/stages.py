@@ -18,11 +18,7 @@ from jax.sharding import Mesh
 from esrgan_jax import compilation, sharding
 from esrgan_jax.errors import InputError
 from esrgan_jax.interop.vgg_names import load_vgg, missing_layers
-from esrgan_jax.models import (
-    Generator,
-    create_discriminator,
-    create_generator,
-)
+from esrgan_jax.models import Generator, create_discriminator, create_generator
 from esrgan_jax.models.vgg import VGGFeatures, layer_names
 from esrgan_jax.training import steps
 from esrgan_jax.training.degrading import create_recipe
