@@ -89,6 +89,8 @@ def _run(build: Callable[[int], _Peer], work: Work, side: str) -> timing.Run:
         array = np.asarray(sr.cpu() if isinstance(sr, torch.Tensor) else sr)
         pyvips.Image.new_from_array(array).write_to_file(str(job[1]))
 
+    upscale(jobs[0])  # once OpenVINO waited forever in the first calls of two threads at once
+
     def run() -> list[Job]:
         # PyTorch's number of threads is that of the calling thread.
         with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
