@@ -121,8 +121,8 @@ def make_dataset(
 class _Epochs:
     """Images without end: each of them once in every epoch, in an order of its own.
 
-    Grain's `shuffle` tries places below 2¹⁶ until it meets one of an image, so it takes 10 ms for
-    each of four images, and 8 µs for each of many.
+    Grain's `shuffle` tries numbers below 2¹⁶ until one is the number of an image: 10 ms for a patch
+    if there are four images, 8 µs if there are 100,000.
     """
 
     def __init__(self, source: Images, images: range, seed: int):
