@@ -518,6 +518,7 @@ def test_zoom_moves_both_images_and_the_split_clips_one(page, photo):
 
 
 def test_progress_is_shown_and_work_can_be_stopped(page, photo, tmp_path, rng):
+    # So large that it takes until it is stopped.
     slow = write(tmp_path / "slow.png", rng.integers(0, 256, (600, 600, 3), dtype=np.uint8))
     computing = re.compile(r"of 5\.76 megapixels")
     choose(page, slow)
@@ -525,7 +526,6 @@ def test_progress_is_shown_and_work_can_be_stopped(page, photo, tmp_path, rng):
     open_more_options(page)
     page.get_by_label("Tiles").click()
     page.get_by_role("option", name="64 pixels").click()
-    page.get_by_label("Average of eight versions").check()  # so that it takes until it is stopped
     page.click("#go")
     wait_for_status(page, computing)
     page.locator("#bar:visible").wait_for()
@@ -537,6 +537,7 @@ def test_progress_is_shown_and_work_can_be_stopped(page, photo, tmp_path, rng):
     wait_for_status(page, computing)
     page.get_by_label("Remove slow.png").click()  # stops its upscaling
     choose(page, photo)
+    page.get_by_label("Average of eight versions").check()
     page.locator("#go:visible").wait_for()
     page.click("#go")
     wait_for_result(page, "photo_x4.png")

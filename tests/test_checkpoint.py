@@ -20,22 +20,26 @@ def saved(tmp_path_factory, random_generator):
     return path, params
 
 
-def damages(path: Path):
-    """Yields damaged contents of a file; None means that the file is deleted."""
+def damages(path: Path) -> list[bytes | None]:
+    """Returns damaged contents of a file; None means that the file is deleted."""
     data = path.read_bytes()
-    yield from (None, data[: len(data) // 2])
+    contents = [None, data[: len(data) // 2]]
     for start in (len(data) // 2, max(len(data) - 8, 0)):
         changed = bytes(byte ^ 0x15 for byte in data[start : start + 8])
-        yield data[:start] + changed + data[start + 8 :]
+        contents.append(data[:start] + changed + data[start + 8 :])
+    return contents
 
 
-def test_a_damaged_generator_loads_unchanged_or_is_refused(saved, tmp_path, capfd):
+@pytest.mark.parametrize("count", [1, pytest.param(4, marks=pytest.mark.slow)])
+def test_a_damaged_generator_loads_unchanged_or_is_refused(saved, tmp_path, capfd, count):
+    """Damages each file in so many of four ways; one file in the first, the next in the second."""
     path, params = saved
     verify(find_checkpoint(path))
     refused = 0
-    names = [file.relative_to(path) for file in path.rglob("*") if file.is_file()]
-    for name in names:
-        for contents in damages(path / name):
+    names = sorted(file.relative_to(path) for file in path.rglob("*") if file.is_file())
+    for index, name in enumerate(names):
+        ways = damages(path / name)
+        for contents in (ways * 2)[index % 4 :][:count]:
             copy = tmp_path / "generator"
             shutil.copytree(path, copy)
             (copy / name).unlink() if contents is None else (copy / name).write_bytes(contents)
@@ -47,7 +51,7 @@ def test_a_damaged_generator_loads_unchanged_or_is_refused(saved, tmp_path, capf
             else:
                 jax.tree.map(np.testing.assert_array_equal, variables["params"], params)
             shutil.rmtree(copy)
-    assert refused > len(names)
+    assert refused > len(names) * count / 4
     assert capfd.readouterr().err == ""
 
 

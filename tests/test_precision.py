@@ -45,8 +45,15 @@ def precisions(jitted, *args):
     return {p[0] if isinstance(p, tuple) else p for p in found}
 
 
-@pytest.mark.parametrize("stage", ["psnr", "gan"])
-@pytest.mark.parametrize("precision", ["default", "highest"])
+@pytest.mark.parametrize(
+    ("stage", "precision"),
+    [
+        ("psnr", "default"),
+        pytest.param("gan", "default", marks=pytest.mark.slow),
+        ("psnr", "highest"),
+        ("gan", "highest"),
+    ],
+)
 def test_a_step_has_the_precision_of_the_config(stage, precision):
     config = demo.get_config()
     config.update_from_flattened_dict(SMALL | {"precision": precision})

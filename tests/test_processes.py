@@ -24,7 +24,12 @@ def test_two_processes_train_as_one_does_and_stop_together(both_stages, tmp_path
     They find each other by the variables of SLURM.
     """
     alone, together = tmp_path / "alone", tmp_path / "together"
-    settings = both_stages | {"stage": "psnr", "eval_every": 100, "checkpoint_every": 100}
+    settings = both_stages | {
+        "stage": "psnr",
+        "data.val": "",
+        "eval_every": 100,
+        "checkpoint_every": 100,
+    }
     processes.train(alone, settings, 1, devices=2)
     started = processes.start(together, settings, 2, before=SIGNALLED, launcher="srun")
     ended = processes.finish(started)

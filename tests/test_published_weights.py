@@ -22,6 +22,7 @@ FIELDS = {
 }
 
 
+@pytest.mark.slow
 def test_baboon_matches_the_published_result(shared_data):
     upscaler = Upscaler.load(shared_data / "weights" / "RRDB_ESRGAN_x4.npz")
     sr = upscaler(read_image(shared_data / "official" / "LR_baboon.png"))
@@ -36,7 +37,7 @@ def mean_psnr(model, hr, report):
     return json.loads(report.read_text())["mean"]["psnr_y"]
 
 
-@pytest.mark.slow  # the one below and `test_baboon_matches_the_published_result` are quicker
+@pytest.mark.slow  # the one below is quicker
 @pytest.mark.parametrize(
     ("weights", "published"), [("RRDB_PSNR_x4.npz", 32.73), ("RRDB_ESRGAN_x4.npz", 30.47)]
 )
