@@ -35,11 +35,12 @@ test-docs: $(installed)
 	$(python) -m pytest tests/test_docs_run.py
 
 # Tests of what newer libraries break first: videos, training, Orbax, Grain. Those in OURS are left
-# out: they stop runs in further ways, or start them from other settings and files, and that code does
-# not depend on the version of the libraries.
+# out: they stop, start and watch runs in further ways, and that code does not depend on the version
+# of the libraries.
 NEWEST = loop video compilation pipeline sources run_checkpoints checkpoint train_state
 OURS = killed_run or two_signals or that_a_signal or between_the_stages or recovers or not_finite \
-	or changed_settings or wrong_settings or given_discriminator or averaged
+	or changed_settings or wrong_settings or given_discriminator or averaged \
+	or waits_for_data or in_a_thread or flipped
 
 # The files run in the order of NEWEST: the longest first, so that no worker is left alone with it.
 test-newest: $(installed)
