@@ -32,7 +32,7 @@ def damages(path: Path) -> list[bytes | None]:
 
 @pytest.mark.parametrize("count", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_damaged_generator_loads_unchanged_or_is_refused(saved, tmp_path, capfd, count):
-    """Damages each file in so many of four ways; one file in the first, the next in the second."""
+    """Damages each file in `count` of four ways, the first of which is another for each file."""
     path, params = saved
     verify(find_checkpoint(path))
     refused = 0
